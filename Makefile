@@ -1,0 +1,39 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. Both make .venv by themselves.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-real check bench clean install
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing $(VENV); \
+	else for p in python3 python3.13 python3.12 python3.11; do \
+	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then $$p -m venv $(VENV); break; fi; done; fi
+	@test -x $(BIN)/python || { echo "hotseat needs Python 3.11 or newer, or uv"; exit 1; }
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[all,dev]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev]'; fi
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/hotseat demo $(DEMO_FLAGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-real: $(STAMP)
+	$(BIN)/python -m pytest tests/real
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV)

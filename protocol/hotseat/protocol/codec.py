@@ -1,0 +1,179 @@
+"""Frames to structs and back, with every limit of the wire. Bytes in, objects out; no sockets.
+
+A message is `[version, kind, request id, body]`; the body is a MessagePack map.
+Raises `HotseatError` (bad_frame, unknown_kind, invalid_request, version_mismatch) and nothing else.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import msgpack
+import msgspec
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestId, is_request_id
+from hotseat.protocol.limits import (
+    MAX_DEPTH,
+    MAX_FRAME_BYTES,
+    MAX_FRAMES,
+    MAX_ITEMS,
+    MAX_MESSAGE_BYTES,
+    MAX_SAFE_INTEGER,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+)
+from hotseat.protocol.messages import CLIENT_KINDS, ClientMessage
+from hotseat.protocol.replies import DAEMON_KINDS, DaemonMessage
+
+VERSION_FRAME: Final = str(PROTOCOL_MAX).encode()
+_ENVELOPE_FRAMES: Final = 4
+_KIND_BYTES: Final = 32
+T = TypeVar("T")
+_CLIENT_NAMES: Final = {kind: name for name, kind in CLIENT_KINDS.items()}
+_DAEMON_NAMES: Final = {kind: name for name, kind in DAEMON_KINDS.items()}
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """The three frames in front of the body, checked but with the body still packed."""
+
+    version: int
+    kind: str
+    request_id: RequestId
+    body: bytes
+
+
+def pack_body(message: msgspec.Struct) -> bytes:
+    """MessagePack map of a struct, in the JSON-safe subset."""
+    packed: bytes = msgpack.packb(msgspec.to_builtins(message, str_keys=True), use_bin_type=True)
+    return packed
+
+
+def unpack_body(data: bytes, kind: type[T]) -> T:
+    """Typed struct from a body; errors name the path (`messages[2].content`)."""
+    if len(data) > MAX_FRAME_BYTES:
+        raise HotseatError(
+            "bad_frame",
+            f"body of {len(data)} bytes exceeds the limit of {MAX_FRAME_BYTES}; send less",
+            size_bytes=len(data),
+            limit_bytes=MAX_FRAME_BYTES,
+        )
+    plain = unpack_plain(data)
+    if not isinstance(plain, dict):
+        raise HotseatError("bad_frame", f"body is {type(plain).__name__}, not a map")
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise HotseatError("invalid_request", _with_path(str(error))) from error
+
+
+def unpack_plain(data: bytes) -> Any:
+    """MessagePack to plain objects under the limits of depth, items, keys and integers."""
+    try:
+        plain = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_str_len=MAX_FRAME_BYTES,
+            max_bin_len=0,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_ITEMS,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise HotseatError("bad_frame", f"body is not MessagePack we accept: {reason}") from error
+    _check_plain(plain)
+    return plain
+
+
+def _check_plain(plain: Any) -> None:
+    """Depth, total items, string keys and integer range, without recursion."""
+    stack = [(plain, 1)]
+    items = 0
+    while stack:
+        value, depth = stack.pop()
+        items += 1
+        if depth > MAX_DEPTH:
+            raise HotseatError("bad_frame", f"nesting exceeds {MAX_DEPTH} levels", limit=MAX_DEPTH)
+        if items > MAX_ITEMS:
+            raise HotseatError("bad_frame", f"more than {MAX_ITEMS} items", limit=MAX_ITEMS)
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    raise HotseatError("bad_frame", f"map key of type {type(key).__name__}")
+                stack.append((inner, depth + 1))
+        elif isinstance(value, list):
+            stack.extend((inner, depth + 1) for inner in value)
+        elif isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
+            raise HotseatError("bad_frame", "integer outside ±(2^53-1)")
+
+
+def _with_path(text: str) -> str:
+    """Turns msgspec's "... - at `$.a[0]`" into "a[0]: ..."."""
+    reason, _, path = text.partition(" - at `")
+    path = path.rstrip("`").removeprefix("$").removeprefix(".")
+    return f"{path}: {reason}" if path else reason
+
+
+def open_envelope(frames: Sequence[bytes]) -> Envelope:
+    """Checks counts, sizes, version, kind and request id of a received message."""
+    total = sum(len(frame) for frame in frames)
+    if len(frames) > MAX_FRAMES or total > MAX_MESSAGE_BYTES:
+        raise HotseatError(
+            "bad_frame",
+            f"message of {len(frames)} frames, {total} bytes; limits are {MAX_FRAMES} frames, "
+            f"{MAX_MESSAGE_BYTES} bytes",
+            frames=len(frames),
+            size_bytes=total,
+        )
+    if len(frames) != _ENVELOPE_FRAMES:
+        raise HotseatError(
+            "bad_frame", f"{len(frames)} frames; expected [version, kind, request id, body]"
+        )
+    version, kind, request_id, body = frames
+    if not version.isdigit() or len(version) > 4:  # noqa: PLR2004 - a version has few digits
+        raise HotseatError("bad_frame", "first frame is not a version number")
+    if not PROTOCOL_MIN <= int(version) <= PROTOCOL_MAX:
+        raise HotseatError(
+            "version_mismatch",
+            f"protocol {int(version)} is not spoken here ({PROTOCOL_MIN} to {PROTOCOL_MAX})",
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+        )
+    try:
+        kind_text, id_text = kind[:_KIND_BYTES].decode("ascii"), request_id.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise HotseatError("bad_frame", "kind or request id is not ASCII") from error
+    if not is_request_id(id_text):
+        raise HotseatError(
+            "bad_frame", "request id must be 1-64 characters out of letters, digits and ._:-"
+        )
+    return Envelope(int(version), kind_text, RequestId(id_text), body)
+
+
+def decode_client(envelope: Envelope) -> ClientMessage:
+    """Body of a message a client sent."""
+    kind = CLIENT_KINDS.get(envelope.kind)
+    if kind is None:
+        raise HotseatError("unknown_kind", f"unknown kind {envelope.kind!r}", kind=envelope.kind)
+    return unpack_body(envelope.body, kind)
+
+
+def decode_daemon(envelope: Envelope) -> DaemonMessage:
+    """Body of a message the daemon sent."""
+    kind = DAEMON_KINDS.get(envelope.kind)
+    if kind is None:
+        raise HotseatError("unknown_kind", f"unknown kind {envelope.kind!r}", kind=envelope.kind)
+    return unpack_body(envelope.body, kind)
+
+
+def encode_client(message: ClientMessage, request_id: RequestId) -> list[bytes]:
+    """Frames of a client message."""
+    name = _CLIENT_NAMES[type(message)]
+    return [VERSION_FRAME, name.encode(), request_id.encode(), pack_body(message)]
+
+
+def encode_daemon(message: DaemonMessage, request_id: RequestId) -> list[bytes]:
+    """Frames of a daemon message."""
+    name = _DAEMON_NAMES[type(message)]
+    return [VERSION_FRAME, name.encode(), request_id.encode(), pack_body(message)]

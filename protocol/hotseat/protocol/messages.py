@@ -1,0 +1,214 @@
+"""What clients send: one typed struct per kind. Pure; limits that need no daemon stand here."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from hotseat.protocol.limits import MAX_LOGPROBS, MAX_STOP_STRINGS
+
+Natural = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Positive = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """One part of a message. Only `text` can be taken by the models of today."""
+
+    type: str
+    text: str | None = None
+
+
+class ToolCall(Struct, frozen=True, kw_only=True):
+    """A call the assistant made; `arguments` is JSON text."""
+
+    id: str = ""
+    name: str
+    arguments: str = "{}"
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of a conversation."""
+
+    role: Role
+    content: str | tuple[Part, ...] | None = None
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+
+
+class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is drawn. `temperature` 0 is greedy; zeros mean "off" elsewhere."""
+
+    temperature: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
+    top_p: Probability = 0.0
+    top_k: Natural = 0
+    min_p: Probability = 0.0
+    seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
+    presence_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
+    frequency_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
+    logit_bias: tuple[tuple[TokenId, Annotated[float, Meta(ge=-100.0, le=100.0)]], ...] = ()
+
+
+class ClientInfo(Struct, frozen=True, kw_only=True):
+    """Who connects, for logs and causes."""
+
+    name: Annotated[str, Meta(max_length=128)] = "unknown"
+    version: Annotated[str, Meta(max_length=64)] = ""
+    pid: Natural = 0
+
+
+class Hello(Struct, frozen=True, kw_only=True):
+    """First message on a connection. `protocol` is the newest version the client speaks."""
+
+    protocol: Natural
+    client: ClientInfo = ClientInfo()
+    token: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")] | None = None
+
+
+class Ping(Struct, frozen=True):
+    """Sent each second; three missing ones mean the client vanished."""
+
+
+class Generate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Work. Exactly one input: messages, prompt, tokens, or session with append."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    tokens: tuple[TokenId, ...] | None = None
+    session: str | None = None
+    append: tuple[Message, ...] | str | None = None
+    """New messages, or raw text to continue for a model without a chat template."""
+    expect_turn: Natural | None = None
+    queue: bool = False
+    rerender: bool = False
+    persist: bool = True
+    max_tokens: Positive | None = None
+    sampling: Sampling = Sampling()
+    stop: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...],
+        Meta(max_length=MAX_STOP_STRINGS),
+    ] = ()
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] = 0
+    swap: Literal["auto", "wait", "never"] = "auto"
+    on_vanish: Literal["cancel", "finish", "hold"] | None = None
+    credit_bytes: Positive | None = None
+    """First grant of the stream; without it the stream starts with 256 KiB."""
+    # Named by the contract, delivered later: present so that they are refused, never ignored.
+    tools: tuple[Any, ...] | None = None
+    tool_choice: Any | None = None
+    response_format: Any | None = None
+    template_args: dict[str, Any] | None = None
+    priority: int | None = None
+    deadline_s: float | None = None
+    hold_s: float | None = None
+    yield_: bool | None = msgspec.field(default=None, name="yield")
+    next_model: str | None = None
+
+
+class Attach(Struct, frozen=True, kw_only=True):
+    """Join request `request_id` of the same token from completion token `offset_tokens` on."""
+
+    request_id: str
+    offset_tokens: Natural = 0
+    credit_bytes: Positive | None = None
+
+
+class Cancel(Struct, frozen=True, kw_only=True):
+    """End request `request_id` of the same token; its KV is kept."""
+
+    request_id: str
+
+
+class Credit(Struct, frozen=True, kw_only=True):
+    """Grant `grant_bytes` more on the stream whose request id is in the envelope."""
+
+    grant_bytes: Positive
+
+
+class Status(Struct, frozen=True):
+    """Ask for the state of seat, worker, queue and memory."""
+
+
+class Models(Struct, frozen=True):
+    """Ask for the registered models."""
+
+
+class Sessions(Struct, frozen=True, kw_only=True):
+    """Ask for sessions, of one model, or one session with its messages."""
+
+    model: str | None = None
+    session: str | None = None
+
+
+class SessionDelete(Struct, frozen=True, kw_only=True):
+    """Remove a session and what only it used."""
+
+    model: str
+    session: str
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Ask for the memory plan of a model, without loading it."""
+
+    model: str
+
+
+class Events(Struct, frozen=True, kw_only=True):
+    """Subscribe. `since` is the last sequence number seen; None starts with what comes next."""
+
+    since: Natural | None = None
+    topics: tuple[str, ...] = ()
+    """Prefixes of event names ("swap", "request"); empty means all."""
+    credit_bytes: Positive | None = None
+
+
+class Swap(Struct, frozen=True, kw_only=True):
+    """Seat a model. The same request id twice is one swap."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    mode: Literal["auto", "process", "in-process"] = "auto"
+
+
+class Shutdown(Struct, frozen=True):
+    """End the daemon in order: drain, checkpoint, stop the worker."""
+
+
+ClientMessage = (
+    Hello
+    | Ping
+    | Generate
+    | Attach
+    | Cancel
+    | Credit
+    | Status
+    | Models
+    | Sessions
+    | SessionDelete
+    | Plan
+    | Events
+    | Swap
+    | Shutdown
+)
+
+CLIENT_KINDS: dict[str, type[ClientMessage]] = {
+    "hello": Hello,
+    "ping": Ping,
+    "generate": Generate,
+    "attach": Attach,
+    "cancel": Cancel,
+    "credit": Credit,
+    "status": Status,
+    "models": Models,
+    "sessions": Sessions,
+    "session_delete": SessionDelete,
+    "plan": Plan,
+    "events": Events,
+    "swap": Swap,
+    "shutdown": Shutdown,
+}

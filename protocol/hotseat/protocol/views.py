@@ -1,0 +1,161 @@
+"""Shapes of what `status`, `models`, `sessions` and `plan` answer (`Reply.result`). Pure."""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from hotseat.protocol.model import TemplateProbe
+
+
+class WorkerView(Struct, frozen=True, kw_only=True):
+    """The seated worker. Bytes; None before it was measured."""
+
+    pid: int | None = None
+    footprint_bytes: int | None = None
+    active_bytes: int | None = None
+    cache_bytes: int | None = None
+    peak_bytes: int | None = None
+    live_kv_bytes: int | None = None
+    live_sessions: int = 0
+
+
+class StandbyView(Struct, frozen=True, kw_only=True):
+    """The standby worker, if there is one."""
+
+    pid: int | None = None
+
+
+class QueueView(Struct, frozen=True, kw_only=True):
+    """Requests by state; `models` are those waiting for the seat, in order."""
+
+    running: int = 0
+    waiting: int = 0
+    models: tuple[str, ...] = ()
+
+
+class RequestView(Struct, frozen=True, kw_only=True):
+    """One request for `hotseat queue`."""
+
+    id: str
+    client: str
+    model: str
+    session: str | None
+    state: Literal["waiting", "running"]
+    position: int
+    age_s: float
+    completion_tokens: int
+
+
+class MemoryView(Struct, frozen=True, kw_only=True):
+    """Machine memory, bytes."""
+
+    total_bytes: int
+    available_bytes: int
+    wired_bytes: int | None = None
+    reserve_bytes: int = 0
+    kv_budget_bytes: int | None = None
+    kv_disk_bytes: int = 0
+
+
+class SwapView(Struct, frozen=True, kw_only=True):
+    """A swap under way."""
+
+    from_: str | None = None
+    to: str | None = None
+    phase: str = ""
+    elapsed_s: float = 0.0
+    percent: float | None = None
+
+
+class StatusView(Struct, frozen=True, kw_only=True):
+    """`hotseat status --json`; `running` is False only in the answer the CLI makes up itself."""
+
+    running: bool
+    phase: str
+    model: str | None
+    epoch: int
+    worker: WorkerView
+    standby: StandbyView
+    queue: QueueView
+    memory: MemoryView
+    uptime_s: float
+    version: str
+    instance: str = ""
+    pid: int = 0
+    swap: SwapView | None = None
+    requests: tuple[RequestView, ...] = ()
+    sessions_live: int = 0
+    sessions_total: int = 0
+    bytes_written: int = 0
+    seated_for_s: float = 0.0
+    last_error: str = ""
+
+
+class ModelView(Struct, frozen=True, kw_only=True):
+    """One registered model. `state`: seated, ready, unfit, unavailable or quarantined."""
+
+    name: str
+    state: Literal["seated", "ready", "unfit", "unavailable", "quarantined"]
+    reason: str = ""
+    architecture: str = ""
+    quantisation: str = ""
+    parameters: int = 0
+    weights_bytes: int = 0
+    context_tokens: int = 0
+    kv_bytes_per_token: int = 0
+    append: str = ""
+    licence: str = ""
+    tag: str = ""
+    path: str = ""
+    template: TemplateProbe | None = None
+
+
+class SessionView(Struct, frozen=True, kw_only=True):
+    """One session. `durable_tokens`: how many tokens have their KV on SSD."""
+
+    model: str
+    session: str
+    turn: int
+    tokens: int
+    durable_tokens: int
+    state: Literal["live", "cold", "running"]
+    bytes_on_disk: int
+    created_at: float
+    used_at: float
+    messages: tuple[dict[str, Any], ...] | None = None
+
+
+class FitView(Struct, frozen=True, kw_only=True):
+    """How many sessions of a context length fit into the KV budget at once."""
+
+    context_tokens: int
+    sessions: int
+    bytes_per_session: int
+
+
+class PlanView(Struct, frozen=True, kw_only=True):
+    """The memory plan of a model, bytes. `binding` names the term that sets `limit_bytes`."""
+
+    model: str
+    fits: bool
+    reason: str = ""
+    remedy: str = ""
+    total_bytes: int = 0
+    reserve_bytes: int = 0
+    working_set_bytes: int | None = None
+    available_bytes: int = 0
+    limit_bytes: int = 0
+    binding: str = ""
+    weights_bytes: int = 0
+    overhead_bytes: int = 0
+    overhead_measured: bool = False
+    standby_bytes: int = 0
+    prefill_peak_bytes: int = 0
+    kv_budget_bytes: int = 0
+    kv_bytes_per_token: int = 0
+    window_bytes: int = 0
+    context_tokens: int = 0
+    max_context_tokens: int = 0
+    sessions: tuple[FitView, ...] = ()
+    holders: tuple[tuple[str, int], ...] = ()
+    """Largest foreign processes: (name, bytes)."""
