@@ -1,0 +1,316 @@
+"""State, events and effects of the seat. Data only; the rules are in `seat`."""
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from hotseat.protocol.replies import Cause
+
+
+class Phase(StrEnum):
+    """Where the seat is. The way round: EMPTY ... READY ... RECLAIMING and again."""
+
+    EMPTY = "empty"
+    STARTING = "starting"
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    CHECKPOINTING = "checkpointing"
+    STOPPING = "stopping"
+    RECLAIMING = "reclaiming"
+    MEMORY_STRANDED = "memory_stranded"
+    FAILED = "failed"
+
+
+SETTLED = frozenset({Phase.EMPTY, Phase.READY, Phase.FAILED, Phase.MEMORY_STRANDED})
+"""Phases in which a new swap can begin."""
+SEATING = frozenset({Phase.STARTING, Phase.LOADING, Phase.WARMING})
+
+
+class Deadlines(Struct, frozen=True, kw_only=True):
+    """Seconds each phase may last; loading counts from the last progress."""
+
+    start_s: float = 60.0
+    load_s: float = 600.0
+    warm_s: float = 120.0
+    drain_s: float = 600.0
+    exit_drain_s: float = 15.0
+    checkpoint_s: float = 300.0
+    stop_s: float = 10.0
+    term_s: float = 5.0
+    kill_s: float = 5.0
+    reclaim_s: float = 30.0
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """Why something did not work; `code` is a wire error code."""
+
+    code: str
+    message: str
+    permanent: bool = False
+    facts: dict[str, Any] = {}
+
+
+class SwapPlan(Struct, frozen=True, kw_only=True):
+    """A validated wish for the seat. `target` None gives the seat up."""
+
+    swap: int
+    target: str | None
+    cause: Cause
+    exits: bool = False
+    """True: the daemon ends when the seat is empty."""
+
+
+class Mark(Struct, frozen=True):
+    """When a phase of the swap under way was entered."""
+
+    phase: Phase
+    at: float
+
+
+class Misses(Struct, frozen=True, kw_only=True):
+    """Failures of a model to be seated, in a row."""
+
+    model: str
+    count: int
+    until: float
+    """Quarantined before this time."""
+
+
+class SeatState(Struct, frozen=True, kw_only=True):
+    """Everything there is to know about the seat."""
+
+    phase: Phase = Phase.EMPTY
+    epoch: int = 0
+    model: str | None = None
+    """Seated, or being seated."""
+    since: float = 0.0
+    seated_at: float = 0.0
+    deadline: float | None = None
+    plan: SwapPlan | None = None
+    """The swap under way."""
+    came_from: str | None = None
+    """The model that held the seat when the swap began: the way back."""
+    marks: tuple[Mark, ...] = ()
+    rung: int = 0
+    """Of the stop ladder: 0 asked, 1 SIGTERM, 2 SIGKILL."""
+    worker_lives: bool = False
+    fault: Fault | None = None
+    """Why the seat is FAILED, stranded or on its way back."""
+    misses: tuple[Misses, ...] = ()
+    deaths: int = 0
+    """Worker deaths in a row without progress in between."""
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+class Asked(Struct, frozen=True, tag=True):
+    """A validated swap may begin."""
+
+    plan: SwapPlan
+
+
+class ExitAsked(Struct, frozen=True, tag=True):
+    """The daemon has to end, whatever is under way."""
+
+    plan: SwapPlan
+
+
+class SwapCancelled(Struct, frozen=True, tag=True):
+    """Whoever asked for the swap takes it back."""
+
+    swap: int
+
+
+class Drained(Struct, frozen=True, tag=True):
+    """No request runs any more."""
+
+
+class CheckpointEnded(Struct, frozen=True, tag=True):
+    """All that could be written is committed; `fault` if something could not."""
+
+    fault: Fault | None = None
+
+
+class WorkerDied(Struct, frozen=True, tag=True):
+    """The process of `epoch` is reaped."""
+
+    epoch: int
+    fault: Fault
+
+
+class StartRefused(Struct, frozen=True, tag=True):
+    """No process was started (the machine's seat is taken, the interpreter is missing)."""
+
+    epoch: int
+    fault: Fault
+
+
+class Greeted(Struct, frozen=True, tag=True):
+    """The worker of `epoch` said hello: its libraries are loaded."""
+
+    epoch: int
+
+
+class LoadAdvanced(Struct, frozen=True, tag=True):
+    """More weights are in memory."""
+
+    epoch: int
+
+
+class LoadEnded(Struct, frozen=True, tag=True):
+    """Weights are in memory, or `fault` says why not."""
+
+    epoch: int
+    fault: Fault | None = None
+
+
+class WarmEnded(Struct, frozen=True, tag=True):
+    """The model answered a token, or `fault` says why not."""
+
+    epoch: int
+    fault: Fault | None = None
+
+
+class Reclaimed(Struct, frozen=True, tag=True):
+    """The memory the next model needs is available."""
+
+    epoch: int
+
+
+class WorkAdvanced(Struct, frozen=True, tag=True):
+    """A token or chunk was computed: deaths before it no longer count together."""
+
+    epoch: int
+
+
+class TimePassed(Struct, frozen=True, tag=True):
+    """The clock moved; deadlines are looked at."""
+
+
+SeatEvent = (
+    Asked
+    | ExitAsked
+    | SwapCancelled
+    | Drained
+    | CheckpointEnded
+    | WorkerDied
+    | StartRefused
+    | Greeted
+    | LoadAdvanced
+    | LoadEnded
+    | WarmEnded
+    | Reclaimed
+    | WorkAdvanced
+    | TimePassed
+)
+
+# --- effects ------------------------------------------------------------------------------------
+
+
+class StopAdmission(Struct, frozen=True, tag=True):
+    """Start no more requests and report when none runs (Drained)."""
+
+
+class ResumeAdmission(Struct, frozen=True, tag=True):
+    """Requests may start again."""
+
+
+class CancelRunning(Struct, frozen=True, tag=True):
+    """End running requests at the next token boundary; partial turns are kept."""
+
+
+class LoseRunning(Struct, frozen=True, tag=True):
+    """The worker is gone: running requests are to be put back or ended."""
+
+    fault: Fault
+
+
+class SendCheckpoint(Struct, frozen=True, tag=True):
+    """Make every context durable."""
+
+    swap: int
+
+
+class AskStop(Struct, frozen=True, tag=True):
+    """First rung: a message."""
+
+
+class SendTerm(Struct, frozen=True, tag=True):
+    """Second rung."""
+
+
+class SendKill(Struct, frozen=True, tag=True):
+    """Last rung."""
+
+
+class AwaitMemory(Struct, frozen=True, tag=True):
+    """Poll until the memory for `target` is there (Reclaimed)."""
+
+    epoch: int
+    target: str | None
+
+
+class Spawn(Struct, frozen=True, tag=True):
+    """Start the worker of `epoch`."""
+
+    epoch: int
+    model: str
+
+
+class SendLoad(Struct, frozen=True, tag=True):
+    """Have the worker load `model`."""
+
+    model: str
+
+
+class SendWarm(Struct, frozen=True, tag=True):
+    """Have the worker compute one token."""
+
+
+class SwapDone(Struct, frozen=True, tag=True):
+    """The swap succeeded; `marks` time its phases."""
+
+    plan: SwapPlan
+    came_from: str | None
+    marks: tuple[Mark, ...]
+    at: float
+
+
+class SwapFailed(Struct, frozen=True, tag=True):
+    """The swap did not happen; `back_to` is what serves instead, if anything."""
+
+    plan: SwapPlan
+    fault: Fault
+    back_to: str | None
+
+
+class ReleaseSeat(Struct, frozen=True, tag=True):
+    """No worker has weights any more: give the machine-wide lock back."""
+
+
+class Exit(Struct, frozen=True, tag=True):
+    """The seat is empty and the daemon may end."""
+
+
+SeatEffect = (
+    StopAdmission
+    | ResumeAdmission
+    | CancelRunning
+    | LoseRunning
+    | SendCheckpoint
+    | AskStop
+    | SendTerm
+    | SendKill
+    | AwaitMemory
+    | Spawn
+    | SendLoad
+    | SendWarm
+    | SwapDone
+    | SwapFailed
+    | ReleaseSeat
+    | Exit
+)
