@@ -70,6 +70,7 @@ class HotseatError(Exception):
         self,
         code: str,
         message: str,
+        /,
         *,
         retry_after_s: float | None = None,
         **facts: Any,

@@ -3,6 +3,8 @@
 Unsent output is merged into fewer, larger chunks; it is never dropped.
 """
 
+from collections import deque
+
 from msgspec import Struct
 
 from hotseat.protocol.limits import SLOW_CONSUMER_BYTES
@@ -38,7 +40,7 @@ class OutStream:
         self.credit_bytes = credit_bytes
         self.offset = offset
         self._seq = 0
-        self._unsent: list[Emission] = []
+        self._unsent: deque[Emission] = deque()
         self._unsent_bytes = 0
         self.starved_since: float | None = None
 
@@ -52,6 +54,9 @@ class OutStream:
         end = emission.offset + len(emission.tokens)
         if end <= self.offset and emission.tokens:
             return
+        if emission.tokens and not self._unsent:
+            # Starts inside an emission: the reader gets it whole and drops what it has.
+            self.offset = min(self.offset, emission.offset)
         self._unsent.append(emission)
         self._unsent_bytes += emission.cost_bytes
 
@@ -77,7 +82,7 @@ class OutStream:
         taken: list[Emission] = []
         tokens = 0
         while self._unsent and tokens < MAX_CHUNK_TOKENS and self.credit_bytes > 0:
-            emission = self._unsent.pop(0)
+            emission = self._unsent.popleft()
             taken.append(emission)
             tokens += len(emission.tokens)
             self.credit_bytes -= emission.cost_bytes

@@ -1,0 +1,283 @@
+"""What a `generate` means for its session: what to run and what the session holds after it. Pure.
+
+Decides only from the request, the model's record and the stored session; raises `HotseatError`
+before anything has happened.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import is_session_name
+from hotseat.protocol.link import AppendInput, Input, TextInput, TokensInput, WholeInput
+from hotseat.protocol.messages import Generate, Message
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.tokens import pack_tokens
+
+_LATER: Final = (
+    "tools",
+    "tool_choice",
+    "response_format",
+    "template_args",
+    "priority",
+    "deadline_s",
+    "hold_s",
+    "yield_",
+    "next_model",
+)
+"""Fields of the contract that this version cannot honour: refused, never ignored."""
+_SYSTEM_ROLES: Final = frozenset({"system", "developer"})
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """Messages of a session as stored. `raw`: text continuation, no chat template involved."""
+
+    raw: bool = False
+    messages: tuple[Message, ...] = ()
+
+
+class Stored(Struct, frozen=True, kw_only=True):
+    """What the catalogue knows of a session, as far as intake needs it."""
+
+    turn: int
+    context: bytes
+    """Packed token ids."""
+    hint: bytes
+    history: History
+    same_tokenizer: bool = True
+    """False: the model was imported again with another tokenizer or template."""
+
+
+class Intake(Struct, frozen=True, kw_only=True):
+    """How to run a request. `added` are the messages this turn appends before the reply."""
+
+    input: Input
+    context: bytes = b""
+    hint: bytes = b""
+    base: History
+    """History the turn builds on; empty when it starts over."""
+    added: tuple[Message, ...]
+
+
+def check_generate(request: Generate) -> None:
+    """Refuses what no session or model could make right."""
+    for field in _LATER:
+        if getattr(request, field) is not None:
+            name = "yield" if field == "yield_" else field
+            raise HotseatError(
+                "unsupported_feature", f"{name} is not supported by this version", field=name
+            )
+    inputs = [
+        name
+        for name in ("messages", "prompt", "tokens", "append")
+        if getattr(request, name) is not None
+    ]
+    if len(inputs) != 1:
+        given = ", ".join(inputs) or "none"
+        raise HotseatError(
+            "invalid_request",
+            f"exactly one of messages, prompt, tokens or append is needed; given: {given}",
+            given=inputs,
+        )
+    if inputs == ["append"] and request.session is None:
+        raise HotseatError("invalid_request", "append needs a session; name one")
+    if len(getattr(request, inputs[0])) == 0:
+        raise HotseatError("invalid_request", f"{inputs[0]} is empty; give at least one token")
+    if request.session is not None and not is_session_name(request.session):
+        raise HotseatError(
+            "invalid_request",
+            f"session name {request.session!r} is not allowed; use letters, digits and "
+            "._:@+- (at most 128, not starting with a dot)",
+            field="session",
+        )
+    for field in ("messages", "append"):
+        value = getattr(request, field)
+        if isinstance(value, tuple):
+            _check_parts(field, value)
+
+
+def _check_parts(field: str, messages: tuple[Message, ...]) -> None:
+    for index, message in enumerate(messages):
+        if not isinstance(message.content, tuple):
+            continue
+        for number, part in enumerate(message.content):
+            if part.type != "text" or part.text is None:
+                raise HotseatError(
+                    "unsupported_content",
+                    f"{field}[{index}].content[{number}]: parts of type {part.type!r} cannot be "
+                    "taken; send text",
+                    message=index,
+                    part=number,
+                    type=part.type,
+                )
+
+
+def plan_turn(request: Generate, record: ModelRecord, stored: Stored | None) -> Intake:
+    """Turns a checked request into what the worker runs, given the session it names."""
+    if request.expect_turn is not None:
+        turn = stored.turn if stored else 0
+        if turn != request.expect_turn:
+            raise HotseatError(
+                "session_conflict",
+                f"session is at turn {turn}, not {request.expect_turn}; read it and decide",
+                turn=turn,
+            )
+    if request.tokens is not None:
+        return _plan_tokens(request.tokens, request, stored)
+    text = request.prompt if request.prompt is not None else request.append
+    if isinstance(text, str):
+        return _plan_text(text, stored)
+    messages = request.messages if request.messages is not None else request.append
+    assert isinstance(messages, tuple)  # noqa: S101 - check_generate saw exactly one input
+    if record.template.mode == "raw":
+        raise HotseatError(
+            "unsupported_feature",
+            f"{record.name} has no chat template; send prompt or tokens, and append text",
+            field="messages",
+        )
+    if request.append is None:
+        return _plan_whole(messages, request, record, stored)
+    return _plan_append(messages, request, record, stored)
+
+
+def _plan_tokens(tokens: tuple[int, ...], request: Generate, stored: Stored | None) -> Intake:
+    """Whole token sequences; in a session they have to continue what it holds."""
+    packed = pack_tokens(tokens)
+    added = (Message(role="user", content=None),)
+    if stored is None or request.rerender:
+        return Intake(
+            input=TokensInput(tokens=packed), base=History(raw=True), added=added
+        )  # fmt: skip
+    if not packed.startswith(stored.context) or len(packed) == len(stored.context):
+        raise HotseatError(
+            "session_diverged",
+            "tokens do not continue what the session holds; set rerender to start over",
+            turn=stored.turn,
+        )
+    return Intake(
+        input=TokensInput(tokens=packed[len(stored.context) :]),
+        context=stored.context,
+        hint=stored.hint,
+        base=stored.history,
+        added=added,
+    )
+
+
+def _plan_text(text: str, stored: Stored | None) -> Intake:
+    """Raw text: a new sequence, or the continuation of a raw session."""
+    added = (Message(role="user", content=text),)
+    if stored is None:
+        return Intake(input=TextInput(text=text), base=History(raw=True), added=added)
+    if not stored.history.raw:
+        raise HotseatError(
+            "session_diverged",
+            "the session holds a chat; append messages instead of text",
+            turn=stored.turn,
+        )
+    if not stored.same_tokenizer:
+        whole = "".join(_text_of(message) for message in stored.history.messages) + text
+        return Intake(input=TextInput(text=whole), base=stored.history, added=added)
+    return Intake(
+        input=TextInput(text=text),
+        context=stored.context,
+        hint=stored.hint,
+        base=stored.history,
+        added=added,
+    )
+
+
+def _plan_whole(
+    messages: tuple[Message, ...], request: Generate, record: ModelRecord, stored: Stored | None
+) -> Intake:
+    """A whole conversation; in a session it has to begin with what the session holds."""
+    if stored is None or request.rerender:
+        context = stored.context if stored and stored.same_tokenizer else b""
+        hint = stored.hint if context and stored else b""
+        return Intake(
+            input=WholeInput(messages=messages),
+            context=context,
+            hint=hint,
+            base=History(),
+            added=messages,
+        )
+    held = stored.history.messages
+    if stored.history.raw or messages[: len(held)] != held or len(messages) == len(held):
+        raise HotseatError(
+            "session_diverged",
+            "messages do not begin with what the session holds; append only the new ones, or set "
+            "rerender to replace its history",
+            turn=stored.turn,
+            messages=len(held),
+        )
+    return _plan_append(messages[len(held) :], request, record, stored)
+
+
+def _plan_append(
+    messages: tuple[Message, ...], request: Generate, record: ModelRecord, stored: Stored | None
+) -> Intake:
+    """New messages after what the session holds."""
+    if stored is None or not stored.history.messages:
+        return Intake(input=WholeInput(messages=messages), base=History(), added=messages)
+    if stored.history.raw:
+        raise HotseatError(
+            "session_diverged", "the session holds raw text; append text", turn=stored.turn
+        )
+    added = messages if request.rerender else _without_system(messages, stored)
+    if record.template.mode == "exact" and stored.same_tokenizer and not request.rerender:
+        return Intake(
+            input=AppendInput(messages=added),
+            context=stored.context,
+            hint=stored.hint,
+            base=stored.history,
+            added=added,
+        )
+    same = stored.same_tokenizer
+    return Intake(
+        input=WholeInput(messages=(*stored.history.messages, *added)),
+        context=stored.context if same else b"",
+        hint=stored.hint if same else b"",
+        base=stored.history,
+        added=added,
+    )
+
+
+def _without_system(messages: tuple[Message, ...], stored: Stored) -> tuple[Message, ...]:
+    """System text is fixed when a session is created: repeating it is fine, changing it is not."""
+    held = [_text_of(entry) for entry in stored.history.messages if entry.role in _SYSTEM_ROLES]
+    kept = []
+    for message in messages:
+        if message.role not in _SYSTEM_ROLES:
+            kept.append(message)
+        elif _text_of(message) not in held:
+            raise HotseatError(
+                "session_diverged",
+                "system text is fixed when a session is created; set rerender to change it",
+                turn=stored.turn,
+            )
+    if not kept:
+        raise HotseatError("invalid_request", "append holds nothing but the known system text")
+    return tuple(kept)
+
+
+def _text_of(message: Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(part.text or "" for part in message.content or ())
+
+
+def history_after(intake: Intake, reply: str) -> History:
+    """What the session holds once the reply is part of it."""
+    messages = (*intake.base.messages, *intake.added, Message(role="assistant", content=reply))
+    return History(raw=intake.base.raw, messages=messages)
+
+
+def encode_history(history: History) -> bytes:
+    """For the catalogue."""
+    return msgspec.json.encode(history)
+
+
+def decode_history(data: bytes) -> History:
+    """From the catalogue; empty data is an empty history."""
+    return msgspec.json.decode(data, type=History) if data else History()

@@ -1,0 +1,77 @@
+"""A ZeroMQ socket on the event loop: one receive loop, sends that never wait. Knows no protocol."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import zmq
+
+Frames = list[bytes]
+BURST: Final = 64
+"""Messages handled before the loop gets a turn."""
+
+
+class LoopSocket:
+    """Calls `on_frames` for each message. ZeroMQ's fd is edge triggered: events are re-read.
+
+    Owned by the loop's thread. `send` raises `zmq.ZMQError` (EAGAIN: the peer does not read;
+    EHOSTUNREACH: there is no such peer) and never blocks.
+    """
+
+    def __init__(self, socket: "zmq.Socket[bytes]", on_frames: Callable[[Frames], None]) -> None:
+        self._socket = socket
+        self._on_frames = on_frames
+        self._loop = asyncio.get_running_loop()
+        self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+        self._pending: asyncio.Handle | None = None
+        self._loop.add_reader(self._fd, self._receive)
+        self._schedule()
+
+    @property
+    def is_open(self) -> bool:
+        """False after `close`."""
+        return not self._socket.closed
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Hands a message to ZeroMQ."""
+        self._socket.send_multipart(frames, zmq.DONTWAIT)
+        self._schedule()
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Stops receiving; unsent messages get `linger_ms`."""
+        if self._socket.closed:
+            return
+        self._loop.remove_reader(self._fd)
+        if self._pending is not None:
+            self._pending.cancel()
+        self._socket.close(linger=linger_ms)
+
+    def _schedule(self) -> None:
+        """Looks for messages soon: a send may have swallowed the edge that announced them."""
+        if self._pending is None and not self._socket.closed:
+            self._pending = self._loop.call_soon(self._receive)
+
+    def _receive(self) -> None:
+        self._pending = None
+        for _ in range(BURST):
+            if self._socket.closed:
+                return
+            try:
+                frames: Any = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            self._on_frames(frames)
+        self._schedule()
+
+
+def bind_socket(
+    context: "zmq.Context[Any]", kind: int, address: str, *, max_frame_bytes: int
+) -> "zmq.Socket[bytes]":
+    """A bound socket with the limits of reliability.md; LINGER is given at close."""
+    socket: zmq.Socket[bytes] = context.socket(kind)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
+    socket.setsockopt(zmq.LINGER, 0)
+    if kind == zmq.ROUTER:
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.bind(address)
+    return socket

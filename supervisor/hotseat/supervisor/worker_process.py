@@ -1,0 +1,156 @@
+"""One worker process: started, signalled, reaped. Knows nothing of seats and models.
+
+The child gets the read end of a pipe with a secret in it. We keep the write end: when this
+process dies by any means the pipe ends and the worker goes.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from hotseat.protocol.ids import Epoch
+
+COMMAND_VARIABLE: Final = "HOTSEAT_WORKER_COMMAND"
+"""JSON list that replaces `[python, -m, hotseat.worker]`; how tests put a stub in its place."""
+STDERR_LINES: Final = 200
+_PASSED: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME")
+_PASSED_PREFIXES: Final = ("HOTSEAT_", "MLX_", "OMP_", "OPENBLAS_", "LD_PRELOAD", "PYTHON")
+
+
+class WorkerExit(Struct, frozen=True, kw_only=True):
+    """How a worker ended. `returncode` is negative for a signal; `sent` are signals we sent."""
+
+    epoch: Epoch
+    pid: int
+    returncode: int
+    sent: tuple[int, ...]
+    stderr: tuple[str, ...]
+
+
+class WorkerProcess:
+    """A started worker. `secret` is what it has to show in its hello."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        epoch: Epoch,
+        secret: str,
+        pipe_fd: int,
+        on_exit: Callable[[WorkerExit], None],
+    ) -> None:
+        self.epoch = epoch
+        self.secret = secret
+        self.pid = process.pid
+        self._process = process
+        self._pipe_fd = pipe_fd
+        self._sent: list[int] = []
+        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._watch = asyncio.create_task(self._reap(on_exit), name=f"worker-{epoch}")
+
+    @property
+    def stderr_tail(self) -> tuple[str, ...]:
+        """Its last lines on stderr."""
+        return tuple(self._stderr)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to our own child only; an ended one is left alone."""
+        if self._process.returncode is not None:
+            return
+        self._sent.append(int(number))
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def wait(self) -> None:
+        """Returns when the process is reaped and its end was reported."""
+        await asyncio.shield(self._watch)
+
+    async def _reap(self, on_exit: Callable[[WorkerExit], None]) -> None:
+        assert self._process.stderr is not None  # noqa: S101 - started with a pipe
+        reading = asyncio.create_task(self._read_stderr(self._process.stderr))
+        returncode = await self._process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reading, 0.2)
+        os.close(self._pipe_fd)
+        on_exit(
+            WorkerExit(
+                epoch=self.epoch,
+                pid=self.pid,
+                returncode=returncode,
+                sent=tuple(self._sent),
+                stderr=self.stderr_tail,
+            )
+        )
+
+    async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:
+                continue  # a line longer than the buffer: its rest follows
+            if not line:
+                return
+            self._stderr.append(line.decode(errors="replace").rstrip()[:2000])
+
+
+async def spawn_worker(
+    endpoint: str,
+    epoch: Epoch,
+    on_exit: Callable[[WorkerExit], None],
+    inherit_fds: tuple[int, ...] = (),
+) -> WorkerProcess:
+    """Starts a fresh interpreter. Raises OSError when the command cannot be started.
+
+    The worker stays in our process group: launchd ends that group when the daemon dies.
+    """
+    secret = secrets.token_hex(16)
+    read_fd, write_fd = os.pipe()
+    try:
+        os.write(write_fd, secret.encode())
+        process = await asyncio.create_subprocess_exec(
+            *worker_command(),
+            "--endpoint", endpoint, "--epoch", str(epoch), "--token-fd", str(read_fd),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(read_fd, *inherit_fds),
+            env=worker_environment(),
+        )  # fmt: skip
+    except BaseException:
+        os.close(write_fd)
+        raise
+    finally:
+        os.close(read_fd)
+    return WorkerProcess(process, epoch, secret, write_fd, on_exit)
+
+
+def worker_command() -> list[str]:
+    """What to start."""
+    override = os.environ.get(COMMAND_VARIABLE)
+    if override:
+        return [str(part) for part in json.loads(override)]
+    return [sys.executable, "-m", "hotseat.worker"]
+
+
+def worker_environment() -> dict[str, str]:
+    """Few variables: a worker must not depend on the shell the daemon was started from."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED or name.startswith(_PASSED_PREFIXES)
+    }
+    # No model hub is ever asked at run time, and tokenizers must not fork-warn.
+    return kept | {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
