@@ -1,0 +1,168 @@
+"""What goes into the catalogue and comes out of it. Must not know SQL."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from hotseat.protocol.ids import (
+    BlockId,
+    ClientToken,
+    ModelName,
+    RequestId,
+    RequestKey,
+    SessionName,
+    Tag,
+)
+
+RequestKind = Literal["generate", "swap"]
+RequestState = Literal["accepted", "done", "error"]
+
+
+class KvFile(Struct, frozen=True, kw_only=True):
+    """A file under the KV folder of its tag: `kv_dir / tag / file`."""
+
+    tag: Tag
+    file: str
+    size_bytes: int
+
+
+class AcceptRecord(Struct, frozen=True, kw_only=True):
+    """A request as it was accepted; `body` is the wire body it came with."""
+
+    key: RequestKey
+    token: ClientToken
+    request_id: RequestId
+    kind: RequestKind
+    body: bytes
+    model: ModelName
+    session: SessionName | None = None
+    seed: int | None = None
+    created_at: float
+
+
+class RequestRow(Struct, frozen=True, kw_only=True):
+    """A stored request. `body` is dropped when the request ends, `reply` is empty before."""
+
+    key: RequestKey
+    token: ClientToken
+    request_id: RequestId
+    kind: RequestKind
+    body: bytes
+    body_digest: str
+    model: ModelName
+    session: SessionName | None
+    seed: int | None
+    state: RequestState
+    reply: bytes
+    created_at: float
+    ended_at: float | None
+    offset_tokens: int
+    """Completion tokens that were durable when last noted."""
+
+
+class Acceptance(Struct, frozen=True, kw_only=True):
+    """Answer to accept. `is_new` False: the id was known; `row` is what is stored for it.
+
+    `same_body` False: the id was used before with another body (request_conflict).
+    """
+
+    row: RequestRow
+    is_new: bool
+    same_body: bool
+
+
+class SessionRow(Struct, frozen=True, kw_only=True):
+    """A session with everything needed to go on with it. `tokens` are packed ids."""
+
+    id: int
+    model: ModelName
+    name: SessionName
+    tag: Tag
+    tokenizer_digest: str
+    turn: int
+    tokens: bytes
+    messages: bytes
+    hint: bytes
+    closed: bool
+    clock: float
+    persist: bool
+    created_at: float
+    used_at: float
+
+
+class SessionSummary(Struct, frozen=True, kw_only=True):
+    """A session without its contents. `bytes_on_disk` counts shared blocks in full."""
+
+    id: int
+    model: ModelName
+    name: SessionName
+    tag: Tag
+    turn: int
+    tokens: int
+    durable_tokens: int
+    bytes_on_disk: int
+    closed: bool
+    persist: bool
+    created_at: float
+    used_at: float
+
+
+class TurnCommit(Struct, frozen=True, kw_only=True):
+    """The end of a turn: what the session is from now on, and the reply of its request.
+
+    `turn` is the number this turn gets (None: the next one). `key` and `reply` are None when the
+    turn belongs to no stored request.
+    """
+
+    model: ModelName
+    session: SessionName
+    tag: Tag
+    tokenizer_digest: str
+    turn: int | None = None
+    tokens: bytes
+    messages: bytes
+    message_count: int
+    hint: bytes
+    closed: bool
+    clock: float
+    persist: bool = True
+    at: float
+    key: RequestKey | None = None
+    reply: bytes | None = None
+
+
+class TurnCommitted(Struct, frozen=True, kw_only=True):
+    """Durable. `obsolete_files` are named by no row any more and may be unlinked."""
+
+    turn: int
+    obsolete_files: tuple[KvFile, ...]
+
+
+class TurnRow(Struct, frozen=True, kw_only=True):
+    """One turn of a session: how long it was after it."""
+
+    turn: int
+    tokens: int
+    message_count: int
+    at: float
+
+
+class BlockRow(Struct, frozen=True, kw_only=True):
+    """A block that is on disk. `file` is relative to the folder of its tag."""
+
+    id: BlockId
+    tag: Tag
+    parent: BlockId
+    index: int
+    file: str
+    size_bytes: int
+    written_at: float
+
+
+class TagTotals(Struct, frozen=True, kw_only=True):
+    """KV on disk of one tag."""
+
+    tag: Tag
+    size_bytes: int
+    blocks: int
+    tails: int

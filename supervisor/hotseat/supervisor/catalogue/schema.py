@@ -1,0 +1,199 @@
+"""The tables, and opening them: pragmas, migration, damaged files put aside. Knows no meaning."""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import MIB
+
+SCHEMA_VERSION: Final = 1
+_BUSY_MS: Final = 5_000
+_CHECKED_BYTES: Final = 64 * MIB
+"""Larger catalogues are not read from end to end at every start."""
+
+_V1: Final = """
+CREATE TABLE requests (
+  key TEXT PRIMARY KEY,
+  token TEXT NOT NULL,
+  request_id TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('generate', 'swap')),
+  body BLOB NOT NULL,
+  body_digest TEXT NOT NULL,
+  model TEXT NOT NULL,
+  session TEXT,
+  seed INTEGER,
+  state TEXT NOT NULL CHECK (state IN ('accepted', 'done', 'error')),
+  reply BLOB NOT NULL DEFAULT x'',
+  created_at REAL NOT NULL,
+  ended_at REAL,
+  offset_tokens INTEGER NOT NULL DEFAULT 0,
+  CHECK ((state = 'accepted') = (ended_at IS NULL))
+) STRICT;
+CREATE INDEX requests_ended ON requests (ended_at);
+
+CREATE TABLE sessions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  model TEXT NOT NULL,
+  name TEXT NOT NULL,
+  tag TEXT NOT NULL,
+  tokenizer_digest TEXT NOT NULL,
+  turn INTEGER NOT NULL,
+  closed INTEGER NOT NULL,
+  clock REAL NOT NULL,
+  persist INTEGER NOT NULL,
+  created_at REAL NOT NULL,
+  used_at REAL NOT NULL,
+  hint BLOB NOT NULL,
+  tokens BLOB NOT NULL,
+  messages BLOB NOT NULL,
+  UNIQUE (model, name)
+) STRICT;
+
+CREATE TABLE turns (
+  session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  turn INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  message_count INTEGER NOT NULL,
+  at REAL NOT NULL,
+  PRIMARY KEY (session, turn)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE blocks (
+  id TEXT PRIMARY KEY,
+  tag TEXT NOT NULL,
+  parent TEXT NOT NULL,
+  idx INTEGER NOT NULL,
+  file TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  written_at REAL NOT NULL,
+  used_at REAL NOT NULL,
+  UNIQUE (tag, file)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blocks_parent ON blocks (parent);
+
+CREATE TABLE session_blocks (
+  session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  idx INTEGER NOT NULL,
+  block TEXT NOT NULL REFERENCES blocks (id) ON DELETE RESTRICT,
+  PRIMARY KEY (session, idx)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX session_blocks_block ON session_blocks (block);
+
+CREATE TABLE tails (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  session INTEGER NOT NULL UNIQUE REFERENCES sessions (id) ON DELETE CASCADE,
+  tag TEXT NOT NULL,
+  parent TEXT NOT NULL,
+  idx INTEGER NOT NULL,
+  tokens BLOB NOT NULL,
+  hint BLOB NOT NULL,
+  file TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  written_at REAL NOT NULL,
+  UNIQUE (tag, file)
+) STRICT;
+CREATE INDEX tails_parent ON tails (parent);
+
+CREATE TABLE journal (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  at REAL NOT NULL,
+  name TEXT NOT NULL,
+  facts TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+_MIGRATIONS: Final[tuple[str, ...]] = (_V1,)
+"""Entry n brings a catalogue from version n to n + 1."""
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """How opening went. `damaged` is where an unreadable catalogue was put, with its `reason`."""
+
+    created: bool
+    damaged: Path | None = None
+    reason: str = ""
+
+
+def open_catalogue(path: Path) -> tuple[sqlite3.Connection, Opened]:
+    """A connection to a sound catalogue; one that cannot be read is renamed, never deleted."""
+    created = not path.exists()
+    try:
+        return _connect(path), Opened(created=created)
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        damaged = _put_aside(path)
+        opened = Opened(created=True, damaged=damaged, reason=str(error))
+        return _connect(path), opened
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # SQLite gives its WAL and index files the mode of the main file.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise HotseatError(
+            "internal",
+            f"{path} has catalogue version {version}, this hotseat reads up to {SCHEMA_VERSION};"
+            " run the newer hotseat again, or move the file away to start with an empty one",
+            file=str(path),
+            version=version,
+        )
+    if version == 0:
+        # Only takes effect while the file is still empty.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    # On macOS a plain fsync does not reach the medium; elsewhere this changes nothing.
+    connection.execute("PRAGMA fullfsync = ON")
+    connection.execute("PRAGMA foreign_keys = ON")
+    if path.stat().st_size <= _CHECKED_BYTES:
+        finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if finding != "ok":
+            raise _Malformed(str(finding))
+    for step in _MIGRATIONS[version:]:
+        version += 1
+        connection.executescript(f"BEGIN;{step}PRAGMA user_version = {version};COMMIT;")
+
+
+class _Malformed(sqlite3.DatabaseError):
+    """The integrity check found something."""
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return isinstance(error, _Malformed) or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def _put_aside(path: Path) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    target = path.with_name(f"{path.name}.damaged-{stamp}")
+    count = 0
+    while target.exists():
+        count += 1
+        target = path.with_name(f"{path.name}.damaged-{stamp}-{count}")
+    path.rename(target)
+    # A WAL that stayed behind would be replayed into the fresh file.
+    for suffix in ("-wal", "-shm"):
+        side = path.with_name(path.name + suffix)
+        if side.exists():
+            side.rename(target.with_name(target.name + suffix))
+    return target

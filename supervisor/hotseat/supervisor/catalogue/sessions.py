@@ -1,0 +1,170 @@
+"""SQL of sessions and their turns. Runs inside a transaction of the catalogue thread."""
+
+import sqlite3
+from collections.abc import Collection
+from typing import Final
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import BlockId, ModelName, SessionName
+from hotseat.protocol.tokens import block_chain, unpack_tokens
+from hotseat.supervisor.catalogue import accepts, blocks
+from hotseat.supervisor.catalogue.rows import (
+    KvFile,
+    SessionRow,
+    SessionSummary,
+    TurnCommit,
+    TurnCommitted,
+    TurnRow,
+)
+
+_TOKEN_BYTES: Final = 4
+_SESSION: Final = (
+    "SELECT id, model, name, tag, tokenizer_digest, turn, tokens, messages, hint, closed, clock,"
+    " persist, created_at, used_at FROM sessions WHERE model = ? AND name = ?"
+)
+_SUMMARIES: Final = """
+SELECT s.id, s.model, s.name, s.tag, s.turn, length(s.tokens) / 4,
+  256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END,
+  TOTAL(b.size_bytes) + COALESCE(t.size_bytes, 0),
+  s.closed, s.persist, s.created_at, s.used_at
+FROM sessions s
+LEFT JOIN session_blocks l ON l.session = s.id
+LEFT JOIN blocks b ON b.id = l.block
+LEFT JOIN tails t ON t.session = s.id
+WHERE ?1 IS NULL OR s.model = ?1
+GROUP BY s.id ORDER BY s.used_at DESC, s.id DESC
+"""
+
+
+def session(db: sqlite3.Connection, model: ModelName, name: SessionName) -> SessionRow | None:
+    """The session of that model and name, with its contents."""
+    found = db.execute(_SESSION, (model, name)).fetchone()
+    if found is None:
+        return None
+    fields = dict(zip(SessionRow.__struct_fields__, found, strict=True))
+    fields["closed"] = bool(fields["closed"])
+    fields["persist"] = bool(fields["persist"])
+    return SessionRow(**fields)
+
+
+def session_summaries(db: sqlite3.Connection, model: ModelName | None) -> list[SessionSummary]:
+    """All sessions, or those of a model; the one used last comes first."""
+    return [
+        SessionSummary(
+            id=found[0],
+            model=found[1],
+            name=found[2],
+            tag=found[3],
+            turn=found[4],
+            tokens=found[5],
+            durable_tokens=found[6],
+            bytes_on_disk=int(found[7]),
+            closed=bool(found[8]),
+            persist=bool(found[9]),
+            created_at=found[10],
+            used_at=found[11],
+        )
+        for found in db.execute(_SUMMARIES, (model,))
+    ]
+
+
+def turns(db: sqlite3.Connection, model: ModelName, name: SessionName) -> list[TurnRow]:
+    """The turns of a session, first to last."""
+    return [
+        TurnRow(turn=found[0], tokens=found[1], message_count=found[2], at=found[3])
+        for found in db.execute(
+            "SELECT t.turn, t.tokens, t.message_count, t.at FROM turns t"
+            " JOIN sessions s ON s.id = t.session WHERE s.model = ? AND s.name = ? ORDER BY t.turn",
+            (model, name),
+        )
+    ]
+
+
+def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
+    """Session, turn, links to stored blocks and the reply: all of it or nothing."""
+    before = db.execute(
+        "SELECT id, turn FROM sessions WHERE model = ? AND name = ?",
+        (commit.model, commit.session),
+    ).fetchone()
+    expected = 1 if before is None else before[1] + 1
+    turn = expected if commit.turn is None else commit.turn
+    if turn != expected:
+        raise HotseatError(
+            "session_conflict",
+            f"session {commit.session!r} on {commit.model!r} is at turn {expected - 1};"
+            f" turn {turn} does not follow it",
+            turn=expected - 1,
+        )
+    session_id = _write_session(db, commit, turn)
+    db.execute(
+        "INSERT INTO turns (session, turn, tokens, message_count, at) VALUES (?, ?, ?, ?, ?)",
+        (session_id, turn, len(commit.tokens) // _TOKEN_BYTES, commit.message_count, commit.at),
+    )
+    chain = block_chain(commit.tag, unpack_tokens(commit.tokens))
+    stored = blocks.link_chain(db, session_id, chain)
+    obsolete = blocks.drop_useless_tail(db, session_id, commit.tag, chain, stored, commit.tokens)
+    if commit.key is not None:
+        _end_request(db, commit)
+    return TurnCommitted(turn=turn, obsolete_files=tuple(obsolete))
+
+
+def delete_session(
+    db: sqlite3.Connection, model: ModelName, name: SessionName, leased: Collection[BlockId]
+) -> list[KvFile] | None:
+    """Removes a session, its tail, and the blocks that nobody else uses; None if unknown."""
+    found = db.execute(
+        "SELECT id FROM sessions WHERE model = ? AND name = ?", (model, name)
+    ).fetchone()
+    if found is None:
+        return None
+    session_id = found[0]
+    chain = [
+        row[0]
+        for row in db.execute(
+            "SELECT block FROM session_blocks WHERE session = ? ORDER BY idx", (session_id,)
+        )
+    ]
+    files = blocks.remove_tail(db, session_id)
+    db.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
+    files += blocks.remove_unused_chain(db, chain, leased)
+    return files
+
+
+def _write_session(db: sqlite3.Connection, commit: TurnCommit, turn: int) -> int:
+    row = db.execute(
+        "INSERT INTO sessions (model, name, tag, tokenizer_digest, turn, tokens, messages, hint,"
+        " closed, clock, persist, created_at, used_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (model, name) DO UPDATE SET tag = excluded.tag,"
+        " tokenizer_digest = excluded.tokenizer_digest, turn = excluded.turn,"
+        " tokens = excluded.tokens, messages = excluded.messages, hint = excluded.hint,"
+        " closed = excluded.closed, persist = excluded.persist, used_at = excluded.used_at"
+        " RETURNING id",
+        (
+            commit.model,
+            commit.session,
+            commit.tag,
+            commit.tokenizer_digest,
+            turn,
+            commit.tokens,
+            commit.messages,
+            commit.hint,
+            commit.closed,
+            commit.clock,
+            commit.persist,
+            commit.at,
+            commit.at,
+        ),
+    ).fetchone()
+    return int(row[0])
+
+
+def _end_request(db: sqlite3.Connection, commit: TurnCommit) -> None:
+    if commit.key is None or commit.reply is None:
+        raise HotseatError("internal", "a turn was committed for a request without its reply")
+    if not accepts.finish(db, commit.key, "done", commit.reply, commit.at):
+        # A second end would be a second answer: the turn must not count either.
+        raise HotseatError(
+            "internal",
+            f"request of turn on session {commit.session!r} is unknown or has ended already",
+        )
