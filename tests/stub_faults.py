@@ -1,0 +1,120 @@
+"""Fault switches of the stub worker, from the environment variable HOTSEAT_STUB (JSON).
+
+Top-level keys are the fields of `Faults`; `{"models": {"b": {...}}}` overrides them while the
+model of that name is loaded. `once_file` arms `die_at`, `fail_load`, `hang_at` and
+`checkpoint_fail` only in the process that manages to create that file.
+"""
+
+import ctypes
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+VARIABLE = "HOTSEAT_STUB"
+Point = Literal[
+    "",
+    "hello",
+    "load",
+    "warm",
+    "start",
+    "lookup",
+    "first_token",
+    "token_n",
+    "finish",
+    "checkpoint",
+    "stop",
+]
+
+
+class LoadFault(Struct, frozen=True):
+    code: str = "model_unavailable"
+    message: str = "weights are damaged (stub)"
+    permanent: bool = True
+
+
+class Faults(Struct, frozen=True):
+    # pace
+    hello_s: float = 0.0
+    load_s: float = 0.02
+    warm_s: float = 0.0
+    checkpoint_s: float = 0.0
+    stop_s: float = 0.0
+    slow_token_s: float = 0.0
+    prefill_s: float = 0.0  # per chunk of 256 tokens
+    reply_tokens: int = 24  # the stub's own end of turn, unless max_tokens comes first
+    # failures that are answered
+    fail_load: bool | LoadFault = False
+    fail_warm: bool | LoadFault = False
+    checkpoint_fail: bool | str = False  # True: disk_full
+    break_request: bool | str = False  # True: internal
+    refuse: str = ""
+    # failures that are not
+    die_at: Point = ""
+    token_n: int = 5
+    exit_code: int | None = None
+    signal: int | None = None  # default: SIGKILL
+    stderr: str = ""  # written before dying
+    hang_load: bool = False
+    hang_at: Point = ""  # compute thread only: beats go on, `step` stands still
+    freeze_at: Point = ""  # GIL held in a C call: not even beats
+    ignore_sigterm: bool = False
+    ignore_stop: bool = False
+    wrong_secret: bool = False
+    lie_token_at: int = -1  # emits another id at this position (tests of the tests)
+    # KV
+    kv: Literal["files", "none"] = "files"
+    once_file: str = ""
+    models: dict[str, dict[str, Any]] = {}
+
+
+def read_faults() -> Faults:
+    return msgspec.json.decode(os.environ.get(VARIABLE, "{}"), type=Faults)
+
+
+class Trigger:
+    """Carries out what the faults say at a named point."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self._is_armed: bool | None = None
+
+    def for_model(self, model: str) -> "Trigger":
+        """The same with the overrides of `models`."""
+        override = self.faults.models.get(model)
+        if override is None:
+            return self
+        return Trigger(msgspec.convert(msgspec.to_builtins(self.faults) | override, Faults))
+
+    def is_armed(self) -> bool:
+        """True unless another process used up `once_file`."""
+        if self._is_armed is None:
+            self._is_armed = not self.faults.once_file or _create(Path(self.faults.once_file))
+        return self._is_armed
+
+    def reach(self, point: Point) -> None:
+        """Dies, hangs or freezes here if told so."""
+        faults = self.faults
+        if faults.die_at == point and self.is_armed():
+            sys.stderr.write(faults.stderr)
+            sys.stderr.flush()
+            if faults.exit_code is not None:
+                os._exit(faults.exit_code)
+            os.kill(os.getpid(), faults.signal or 9)
+        if (faults.hang_at == point or (point == "load" and faults.hang_load)) and self.is_armed():
+            while True:
+                time.sleep(3600)
+        if faults.freeze_at == point and self.is_armed():
+            ctypes.PyDLL(None).sleep(3600)
+
+
+def _create(path: Path) -> bool:
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,182 @@
+"""The supervisor's end of the link for tests of one worker process: a ROUTER, a pipe, a child."""
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import zmq
+
+from hotseat.protocol.ids import Epoch, ModelName, RequestKey, Tag
+from hotseat.protocol.link import (
+    Beat,
+    FromWorker,
+    Load,
+    Start,
+    TextInput,
+    ToWorker,
+    decode_from_worker,
+    encode_link,
+)
+from hotseat.protocol.messages import Sampling
+from hotseat.protocol.model import LayerSpec, ModelRecord, ModelSource, TagParts, TemplateProbe
+
+STUB = [sys.executable, str(Path(__file__).with_name("stub_worker.py"))]
+REAL = [sys.executable, "-m", "hotseat.worker"]
+T = TypeVar("T")
+
+
+class WorkerPeer:
+    """Starts `command` with the link arguments; a context manager that leaves no child."""
+
+    def __init__(
+        self,
+        folder: Path,
+        command: Sequence[str] = tuple(STUB),
+        *,
+        epoch: int = 1,
+        env: dict[str, str] | None = None,
+        extra: Sequence[str] = (),
+        secret: bytes | None = None,
+    ) -> None:
+        self.epoch = Epoch(epoch)
+        self.secret = secrets.token_hex(16)
+        self.seen: list[FromWorker] = []
+        self._context = zmq.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.LINGER, 0)
+        endpoint = f"ipc://{folder}/link-{secrets.token_hex(4)}.sock"
+        self._router.bind(endpoint)
+        self._identity: bytes | None = None
+        reader, self._writer = os.pipe()
+        os.write(self._writer, self.secret.encode() if secret is None else secret)
+        arguments = ["--endpoint", endpoint, "--epoch", str(epoch), "--token-fd", str(reader)]
+        self.process = subprocess.Popen(
+            [*command, *arguments, *extra],
+            pass_fds=[reader],
+            env=os.environ | (env or {}),
+            stderr=subprocess.PIPE,
+        )
+        os.close(reader)
+
+    def __enter__(self) -> "WorkerPeer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        self.close_pipe()
+        self._router.close()
+        self._context.term()
+
+    def close_pipe(self) -> None:
+        """What the supervisor's death does."""
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+
+    def send(self, message: ToWorker, *, epoch: int | None = None) -> None:
+        self.send_frames(encode_link(Epoch(self.epoch if epoch is None else epoch), message))
+
+    def send_frames(self, frames: list[bytes]) -> None:
+        assert self._identity is not None, "nothing was received yet"
+        self._router.send_multipart([self._identity, *frames])
+
+    def receive(self, timeout_s: float = 10.0) -> FromWorker:
+        """The next message, beats included."""
+        if not self._router.poll(int(timeout_s * 1000)):
+            raise TimeoutError(f"nothing from the worker in {timeout_s} s; seen: {self.kinds()}")
+        identity, *frames = self._router.recv_multipart()
+        self._identity = identity
+        epoch, message = decode_from_worker(frames)
+        assert epoch == self.epoch
+        self.seen.append(message)
+        return message
+
+    def wait_for(
+        self, kind: type[T], where: Callable[[T], bool] = lambda _: True, timeout_s: float = 20.0
+    ) -> T:
+        """The next message of `kind`; the others stay in `seen`."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            message = self.receive(left)
+            if isinstance(message, kind) and where(message):
+                return message
+        raise TimeoutError(f"no {kind.__name__} in {timeout_s} s; seen: {self.kinds()}")
+
+    def kinds(self) -> list[str]:
+        return [type(message).__name__ for message in self.seen if not isinstance(message, Beat)]
+
+    def wait_exit(self, timeout_s: float = 10.0) -> int:
+        return self.process.wait(timeout_s)
+
+    def stderr(self) -> str:
+        """All of it; only after the exit."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read().decode()
+
+
+def fake_record(name: str = "a", *, tag: str = "aa" * 16, context: int = 4096) -> ModelRecord:
+    """A record for the stub: no files behind it."""
+    parts = dict.fromkeys(TagParts.__struct_fields__, "0")
+    return ModelRecord(
+        name=ModelName(name),
+        path=f"/nowhere/{name}",
+        tag=Tag(tag),
+        tag_parts=TagParts(**parts),
+        source=ModelSource(kind="mlx", path=f"/nowhere/{name}"),
+        architecture="llama",
+        quantisation="float32",
+        parameters=1000,
+        files=(),
+        weights_bytes=1_000_000,
+        context_tokens=context,
+        vocab_size=32_000,
+        eos_token_ids=(2,),
+        layers=(LayerSpec(kind="full", kv_heads=1, k_dim=8, v_dim=8),),
+        kv_dtype="float32",
+        template=TemplateProbe(mode="exact"),
+    )
+
+
+def load(record: ModelRecord, kv_dir: Path) -> Load:
+    return Load(
+        record=record,
+        kv_dir=str(kv_dir),
+        kv_budget_bytes=1 << 30,
+        cache_limit_bytes=1 << 28,
+        memory_limit_bytes=1 << 32,
+    )
+
+
+def start(
+    request: str,
+    text: str,
+    *,
+    session: str | None = "s",
+    context: bytes = b"",
+    hint: bytes = b"",
+    max_tokens: int | None = None,
+    stop: tuple[str, ...] = (),
+    persist: bool = True,
+) -> Start:
+    return Start(
+        request=RequestKey(request),
+        session=session,
+        context=context,
+        hint=hint,
+        input=TextInput(text=text),
+        clock=0.0,
+        sampling=Sampling(),
+        seed=1,
+        stop=stop,
+        max_tokens=max_tokens,
+        persist=persist,
+    )

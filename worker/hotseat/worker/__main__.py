@@ -1,0 +1,5 @@
+"""Entry point of `python -m hotseat.worker`."""
+
+from hotseat.worker.main import main
+
+main()

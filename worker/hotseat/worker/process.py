@@ -1,0 +1,219 @@
+"""The worker process around an engine: guards, secret, link, compute loop, exit code.
+
+Must not import mlx (the engine is built by a callable) and must not know what an engine does
+with a message.
+"""
+
+import argparse
+import faulthandler
+import os
+import queue
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from hotseat.protocol.exits import (
+    EX_INTERNAL,
+    EX_LIBRARIES,
+    EX_OK,
+    EX_OUT_OF_MEMORY,
+    EX_USAGE,
+)
+from hotseat.protocol.ids import Epoch
+from hotseat.protocol.link import Beat, FromWorker, Stop, Stopped, ToWorker, WorkerHello
+from hotseat.worker.linkport import Inbox, LinkPort
+from hotseat.worker.orphan import (
+    SecretMissingError,
+    die_with_parent,
+    exit_at_end_of_pipe,
+    read_secret,
+    rearm_watchdog,
+)
+
+BUSY_POLL_S: Final = 0.01
+IDLE_POLL_S: Final = 0.5
+MACOS_WATCHDOG_S: Final = 10.0
+"""Linux has the parent-death signal; macOS has nothing else once native code keeps the GIL."""
+_MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")
+
+
+class Arguments(Struct, frozen=True, kw_only=True):
+    """Command line of a worker. `watchdog_s` 0 is off."""
+
+    endpoint: str
+    epoch: Epoch
+    token_fd: int
+    watchdog_s: float = 0.0
+
+
+class Libraries(Struct, frozen=True, kw_only=True):
+    """What WorkerHello tells about this process, known once the libraries are imported."""
+
+    mlx_version: str
+    mlx_lm_version: str
+    working_set_bytes: int | None = None
+
+
+class ComputeEngine(Protocol):
+    """What the compute loop drives. All but `beat` are called on the main thread only."""
+
+    def handle(self, message: ToWorker) -> None:
+        """Takes a message; ends up in messages sent, now or in later steps."""
+
+    def step(self) -> bool:
+        """Does one bounded piece of work; False if there was none."""
+
+    def beat(self) -> Beat:
+        """The state for the next beat; called from the link thread too."""
+
+    def close(self) -> None:
+        """Frees what the process end would not."""
+
+
+BuildEngine = Callable[[Callable[[FromWorker], None], Epoch, Callable[[], None]], ComputeEngine]
+"""`(send, epoch, wake) -> engine`; `wake` makes a waiting compute loop call `step`."""
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """Exits with 2 and a usage line for anything else."""
+    parser = argparse.ArgumentParser(prog="hotseat-worker", description="Started by hotseat.")
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--epoch", required=True, type=int)
+    parser.add_argument("--token-fd", required=True, type=int)
+    default = MACOS_WATCHDOG_S if sys.platform == "darwin" else 0.0
+    parser.add_argument("--watchdog-s", default=default, type=float)
+    found = parser.parse_args(argv)
+    return Arguments(
+        endpoint=found.endpoint,
+        epoch=Epoch(found.epoch),
+        token_fd=found.token_fd,
+        watchdog_s=found.watchdog_s,
+    )
+
+
+def run_worker(
+    arguments: Arguments,
+    load_libraries: Callable[[], Libraries],
+    build_engine: BuildEngine,
+) -> int:
+    """Runs until Stopped was sent or something ends the process; returns the exit code."""
+    os.umask(0o077)
+    faulthandler.enable()
+    die_with_parent()
+    inbox: Inbox = queue.SimpleQueue()
+    _install_signals(inbox)
+    try:
+        secret = read_secret(arguments.token_fd)
+    except SecretMissingError as error:
+        _complain(str(error))
+        return EX_USAGE
+    exit_at_end_of_pipe(arguments.token_fd)
+    try:
+        libraries = load_libraries()
+    except ImportError as error:
+        _complain(f"cannot import the libraries: {error}; install the extra `worker`")
+        return EX_LIBRARIES
+    loop = _ComputeLoop(arguments, inbox, build_engine)
+    return loop.run(
+        WorkerHello(
+            pid=os.getpid(),
+            token=secret,
+            mlx_version=libraries.mlx_version,
+            mlx_lm_version=libraries.mlx_lm_version,
+            working_set_bytes=libraries.working_set_bytes,
+        )
+    )
+
+
+def exit_process(code: int) -> None:
+    """Ends without destructors: everything durable is written, memory goes back to the OS."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """EX_OUT_OF_MEMORY for a failed allocation (mlx raises RuntimeError for it)."""
+    if isinstance(error, MemoryError):
+        return EX_OUT_OF_MEMORY
+    text = str(error).lower()
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _MEMORY_SIGNS):
+        return EX_OUT_OF_MEMORY
+    return EX_INTERNAL
+
+
+class _ComputeLoop:
+    """Inbox, then one step, then wait; on the thread that calls `run`."""
+
+    def __init__(self, arguments: Arguments, inbox: Inbox, build_engine: BuildEngine) -> None:
+        self._is_stopped = False
+        self._watchdog_s = arguments.watchdog_s
+        self._inbox = inbox
+        self._port = LinkPort(
+            arguments.endpoint,
+            arguments.epoch,
+            self._beat,
+            inbox=inbox,
+            on_beat=self._rearm if self._watchdog_s > 0 else None,
+        )
+        self._engine = build_engine(self._send, arguments.epoch, self._port.wake)
+
+    def run(self, hello: WorkerHello) -> int:
+        self._port.send(hello)
+        self._port.start()
+        try:
+            while not self._is_stopped:
+                self._turn()
+            self._engine.close()
+        except Exception as error:  # noqa: BLE001 - task root of the process
+            traceback.print_exc()
+            code = exit_code_of(error)
+        else:
+            code = EX_OK
+        # A worker that fails still delivers what it had reported: files on disk are facts.
+        self._port.close()
+        return code
+
+    def _send(self, message: FromWorker) -> None:
+        self._port.send(message)
+        if isinstance(message, Stopped):
+            self._is_stopped = True
+            self._port.wake()
+
+    def _turn(self) -> None:
+        while (message := self._next(0.0)) is not None:
+            self._engine.handle(message)
+        if self._is_stopped or self._engine.step():
+            return
+        wait_s = BUSY_POLL_S if self._engine.beat().busy else IDLE_POLL_S
+        message = self._next(wait_s)
+        if message is not None:
+            self._engine.handle(message)
+
+    def _next(self, wait_s: float) -> ToWorker | None:
+        try:
+            return self._inbox.get(timeout=wait_s) if wait_s else self._inbox.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _beat(self) -> Beat:
+        return self._engine.beat()
+
+    def _rearm(self) -> None:
+        rearm_watchdog(self._watchdog_s)
+
+
+def _install_signals(inbox: Inbox) -> None:
+    """SIGTERM asks for a stop at the next boundary; terminal signals are the supervisor's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # SimpleQueue.put is reentrant, so a handler may call it.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: inbox.put(Stop()))
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"worker: {text}\n")
