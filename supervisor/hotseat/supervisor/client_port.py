@@ -1,0 +1,191 @@
+"""The request socket: who is connected, what they send, what goes back. Does no work itself.
+
+One loop owns the ROUTER. Routing ids are addresses of a connection and nothing more; identity is
+the token of Hello.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import zmq
+
+from hotseat.protocol.codec import Envelope, decode_client, encode_daemon, open_envelope
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ClientToken, RequestId
+from hotseat.protocol.limits import (
+    MAX_FRAME_BYTES,
+    MISSED_PINGS,
+    PING_S,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+)
+from hotseat.protocol.messages import ClientInfo, ClientMessage, Hello, Ping
+from hotseat.protocol.replies import DaemonMessage, ErrorBody, Pong, Welcome
+from hotseat.supervisor.sockets import Frames, LoopSocket, bind_socket
+
+FEATURES: Final = ("generate", "attach", "swap", "events", "sessions", "plan", "logprobs")
+NO_REQUEST: Final = RequestId("-")
+log = structlog.get_logger()
+
+
+class Peer:
+    """A connection that said hello."""
+
+    def __init__(self, routing: bytes, token: ClientToken, info: ClientInfo, now: float) -> None:
+        self.routing = routing
+        self.token = token
+        self.info = info
+        self.seen_at = now
+
+    @property
+    def name(self) -> str:
+        """For causes and logs."""
+        return f"{self.info.name}[{self.info.pid}]" if self.info.pid else self.info.name
+
+
+class ClientPort:
+    """Receives messages of peers and sends to them.
+
+    `on_message(peer, request id, message)` gets everything but hello and ping;
+    `on_gone(peer)` is called once when a peer vanished.
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[Any]",
+        path: Path,
+        *,
+        instance: str,
+        version: str,
+        on_message: Callable[[Peer, RequestId, ClientMessage], None],
+        on_gone: Callable[[Peer], None],
+    ) -> None:
+        self.address = f"ipc://{path}"
+        self._path = path
+        self._instance = instance
+        self._version = version
+        self._on_message = on_message
+        self._on_gone = on_gone
+        self._peers: dict[bytes, Peer] = {}
+        socket = bind_socket(context, zmq.ROUTER, self.address, max_frame_bytes=MAX_FRAME_BYTES)
+        path.chmod(0o600)
+        self._socket = LoopSocket(socket, self._receive)
+
+    @property
+    def peers(self) -> int:
+        """How many connections are alive."""
+        return len(self._peers)
+
+    def send(self, peer: Peer, request_id: RequestId, message: DaemonMessage) -> bool:
+        """False when the peer is gone or does not read; then it is treated as vanished."""
+        return self._send(peer.routing, request_id, message)
+
+    def refuse(self, peer: Peer, request_id: RequestId, error: HotseatError) -> bool:
+        """Sends an error of the table."""
+        return self.send(peer, request_id, error_body(error))
+
+    def drop_silent(self, now: float) -> None:
+        """Treats peers whose pings stopped as vanished."""
+        patience_s = MISSED_PINGS * PING_S
+        for peer in [p for p in self._peers.values() if now - p.seen_at > patience_s]:
+            self._vanish(peer, "pings stopped")
+
+    def close(self, linger_ms: int = 500) -> None:
+        """Stops receiving; last answers get a moment to leave."""
+        self._socket.close(linger_ms)
+        self._path.unlink(missing_ok=True)
+
+    def _send(self, routing: bytes, request_id: RequestId, message: DaemonMessage) -> bool:
+        if not self._socket.is_open:
+            return False
+        try:
+            self._socket.send([routing, *encode_daemon(message, request_id)])
+        except zmq.ZMQError as error:
+            peer = self._peers.get(routing)
+            if peer is not None:
+                self._vanish(peer, str(error))
+            return False
+        return True
+
+    def _vanish(self, peer: Peer, reason: str) -> None:
+        if self._peers.pop(peer.routing, None) is not None:
+            log.info("client.vanished", client=peer.name, reason=reason)
+            self._on_gone(peer)
+
+    def _receive(self, frames: Frames) -> None:
+        routing, *rest = frames
+        request_id = NO_REQUEST
+        try:
+            envelope = open_envelope(rest)
+            request_id = envelope.request_id
+            message = decode_client(envelope)
+            self._dispatch(routing, envelope, message)
+        except HotseatError as error:
+            log.info("request.refused", code=error.code, reason=error.message)
+            self._send(routing, request_id, error_body(error))
+
+    def _dispatch(self, routing: bytes, envelope: Envelope, message: ClientMessage) -> None:
+        now = time.monotonic()
+        if isinstance(message, Hello):
+            self._greet(routing, envelope.request_id, message, now)
+            return
+        peer = self._peers.get(routing)
+        if peer is None:
+            if isinstance(message, Ping):
+                return  # no pong: the client says hello again
+            raise HotseatError("invalid_request", "say hello first")
+        peer.seen_at = now
+        if isinstance(message, Ping):
+            self._send(routing, envelope.request_id, Pong())
+            return
+        self._on_message(peer, envelope.request_id, message)
+
+    def _greet(self, routing: bytes, request_id: RequestId, hello: Hello, now: float) -> None:
+        if hello.protocol < PROTOCOL_MIN:
+            raise HotseatError(
+                "version_mismatch",
+                f"client speaks protocol {hello.protocol}, this daemon {PROTOCOL_MIN} to "
+                f"{PROTOCOL_MAX}; update the client",
+                protocol_min=PROTOCOL_MIN,
+                protocol_max=PROTOCOL_MAX,
+            )
+        token = ClientToken(hello.token or secrets.token_hex(16))
+        known = self._peers.get(routing)
+        if known is not None and known.token != token:
+            self._vanish(known, "another hello on the same connection")
+            known = None
+        if known is None:
+            known = self._peers[routing] = Peer(routing, token, hello.client, now)
+            log.info("client.connected", client=known.name)
+        known.seen_at = now
+        self._send(
+            routing,
+            request_id,
+            Welcome(
+                protocol=min(hello.protocol, PROTOCOL_MAX),
+                instance=self._instance,
+                token=token,
+                version=self._version,
+                features=FEATURES,
+            ),
+        )
+
+
+def error_body(error: HotseatError) -> ErrorBody:
+    """The wire form of an error."""
+    return ErrorBody(
+        code=error.code,
+        message=error.message,
+        retryable=error.spec.retryable,
+        retry_after_s=error.retry_after_s,
+        facts=error.facts,
+    )
+
+
+def error_from(body: ErrorBody) -> HotseatError:
+    """The error a wire form stands for."""
+    return HotseatError(body.code, body.message, retry_after_s=body.retry_after_s, **body.facts)

@@ -1,0 +1,97 @@
+"""Lifecycle events: numbered, kept in a ring, delivered to subscribers in order. No sockets.
+
+A subscriber is a place in the ring: who reads slowly is served later, never skipped in silence.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final
+
+import structlog
+
+from hotseat.protocol.replies import Event, Gap
+
+RING: Final = 4096
+_SEQ_PER_S: Final = 65_536
+EVENT_COST: Final = 200
+"""Bytes an event counts against credit: they are small and alike."""
+log = structlog.get_logger()
+
+Deliver = Callable[[Event | Gap], None]
+
+
+class Subscriber:
+    """One reader of events, at sequence number `next_seq`."""
+
+    def __init__(
+        self, deliver: Deliver, since: int, topics: tuple[str, ...], credit_bytes: int
+    ) -> None:
+        self.deliver = deliver
+        self.next_seq = since + 1
+        self.topics = topics
+        self.credit_bytes = credit_bytes
+
+    def wants(self, event: Event) -> bool:
+        """True when the event's name begins with one of the topics, or none are named."""
+        return not self.topics or event.name.startswith(self.topics)
+
+
+class EventLog:
+    """Publishes events. Sequence numbers grow over restarts, so an old `since` gives a gap."""
+
+    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
+        """`status` is what a reader gets who missed events."""
+        self._status = status
+        self._ring: deque[Event] = deque(maxlen=RING)
+        self._last = int(time.time()) * _SEQ_PER_S
+        self._first = self._last + 1
+        self._subscribers: list[Subscriber] = []
+        self.on_event: Callable[[Event], None] = lambda _event: None
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest event."""
+        return self._last
+
+    def publish(self, name: str, **facts: Any) -> Event:
+        """Numbers, logs and delivers an event. Facts are JSON-safe and hold no prompt text."""
+        self._last += 1
+        event = Event(seq=self._last, at=time.time(), name=name, facts=facts)
+        self._ring.append(event)
+        self._first = self._ring[0].seq
+        log.info(name, **facts)
+        self.on_event(event)
+        for subscriber in tuple(self._subscribers):
+            self._pump(subscriber)
+        return event
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Begins delivery; what is asked for and gone arrives as a gap first."""
+        self._subscribers.append(subscriber)
+        self._pump(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Ends delivery; a second call does nothing."""
+        if subscriber in self._subscribers:
+            self._subscribers.remove(subscriber)
+
+    def grant(self, subscriber: Subscriber, credit_bytes: int) -> None:
+        """The reader takes more."""
+        subscriber.credit_bytes += credit_bytes
+        self._pump(subscriber)
+
+    def _pump(self, subscriber: Subscriber) -> None:
+        if subscriber.next_seq < self._first:
+            since = subscriber.next_seq - 1
+            subscriber.next_seq = self._first
+            subscriber.deliver(Gap(since=since, next_seq=self._first, status=self._status()))
+        start = subscriber.next_seq - self._first
+        for event in list(islice(self._ring, max(0, start), None)):
+            if subscriber.credit_bytes <= 0:
+                return
+            subscriber.next_seq = event.seq + 1
+            if subscriber.wants(event):
+                subscriber.credit_bytes -= EVENT_COST
+                subscriber.deliver(event)

@@ -1,0 +1,180 @@
+"""Requests under way: one `Work` per accepted generate, and the table of them. No I/O.
+
+The table is the only owner of the state of a request; a work ends exactly once.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final
+
+from hotseat.protocol.ids import RequestId, RequestKey
+from hotseat.protocol.link import Finished, Started
+from hotseat.protocol.messages import Generate
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.replies import Cause, Done, ErrorBody
+from hotseat.supervisor.client_port import Peer
+from hotseat.supervisor.core.intake import Intake
+from hotseat.supervisor.core.scheduler import Waiting
+from hotseat.supervisor.core.streams import Emission, OutStream
+
+FINISHED_KEPT: Final = 256
+"""Ended works kept for readers that still drain, oldest dropped first."""
+
+
+class WorkState(StrEnum):
+    """Where a request is."""
+
+    ACCEPTING = "accepting"
+    WAITING = "waiting"
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Reader:
+    """A connection that gets the output of a work under `request_id`."""
+
+    def __init__(self, peer: Peer, request_id: RequestId, stream: OutStream) -> None:
+        self.peer = peer
+        self.request_id = request_id
+        self.stream = stream
+        self.sent_at = 0.0
+        self.is_accepted = False
+
+
+class Work:
+    """One generate from accept to its end. Times are monotonic seconds, `created_at` is Unix."""
+
+    def __init__(
+        self, key: RequestKey, request_id: RequestId, client: str, request: Generate, order: int
+    ) -> None:
+        self.key = key
+        self.request_id = request_id
+        self.client = client
+        self.request = request
+        self.order = order
+        self.state = WorkState.ACCEPTING
+        self.record: ModelRecord | None = None
+        self.seed = 0
+        self.created_at = 0.0
+        self.accepted_at = 0.0
+        self.readers: list[Reader] = []
+        self.emissions: list[Emission] = []
+        self.completion_tokens = 0
+        self.text_length = 0
+        self.intake: Intake | None = None
+        self.turn = 0
+        self.clock = 0.0
+        self.started: Started | None = None
+        self.finished: Finished | None = None
+        self.sent_at = 0.0
+        self.first_token_at: float | None = None
+        self.swap_s = 0.0
+        self.cancel_asked = False
+        self.unread_since: float | None = None
+        self.end: Done | ErrorBody | None = None
+        self.phase = "queued"
+        self.prompt_done = 0
+
+    @property
+    def model(self) -> str:
+        """Name of the model, resolved if the request said `seated`."""
+        return self.record.name if self.record is not None else self.request.model
+
+    @property
+    def session_key(self) -> tuple[str, str] | None:
+        """(model, session) if it belongs to one."""
+        name = self.request.session
+        return None if name is None else (self.model, name)
+
+    @property
+    def cause(self) -> Cause:
+        """For swaps that this request makes happen."""
+        return Cause(client=self.client, request_id=self.request_id, model_asked=self.request.model)
+
+    def add_emission(self, tokens: tuple[int, ...], text: str) -> Emission:
+        """Counts output that just came from the worker."""
+        emission = Emission(offset=self.completion_tokens, tokens=tokens, text=text)
+        self.note(emission)
+        return emission
+
+    def note(self, emission: Emission) -> None:
+        """Appends output to what readers can replay."""
+        self.emissions.append(emission)
+        self.completion_tokens += len(emission.tokens)
+        self.text_length += len(emission.text)
+
+
+class Works:
+    """The table, with the questions the rest of the daemon asks of it."""
+
+    def __init__(self) -> None:
+        self._works: dict[RequestKey, Work] = {}
+        self._ended: deque[RequestKey] = deque()
+        self._orders = 0
+
+    def __iter__(self) -> Iterator[Work]:
+        return iter(tuple(self._works.values()))
+
+    def create(
+        self, key: RequestKey, request_id: RequestId, client: str, request: Generate
+    ) -> Work:
+        """A new work at the end of the order of arrival."""
+        self._orders += 1
+        work = self._works[key] = Work(key, request_id, client, request, self._orders)
+        return work
+
+    def get(self, key: RequestKey) -> Work | None:
+        """The work of that key, ended ones included while they are kept."""
+        return self._works.get(key)
+
+    def forget(self, work: Work) -> None:
+        """Takes a work out that was never accepted."""
+        self._works.pop(work.key, None)
+
+    def mark_ended(self, work: Work) -> None:
+        """The end was sent or is on its way to slow readers."""
+        work.state = WorkState.ENDED
+        self._ended.append(work.key)
+        while len(self._ended) > FINISHED_KEPT:
+            self._works.pop(self._ended.popleft(), None)
+
+    def in_state(self, *states: WorkState) -> list[Work]:
+        """Works in any of these states, in order of arrival."""
+        return sorted(
+            (work for work in self._works.values() if work.state in states),
+            key=lambda work: work.order,
+        )
+
+    @property
+    def running(self) -> int:
+        """How many are on the worker or on their way to it."""
+        return len(self.in_state(WorkState.STARTING, WorkState.RUNNING))
+
+    def holder(self, session: tuple[str, str], other_than: Work) -> Work | None:
+        """The earliest other work of a session that has not ended."""
+        alive = self.in_state(*(state for state in WorkState if state is not WorkState.ENDED))
+        for work in alive:
+            if work is not other_than and work.session_key == session:
+                return work
+        return None
+
+    def startable(self) -> list[Waiting]:
+        """Waiting requests for the scheduler: of a session only the first, none while it runs."""
+        busy = {
+            work.session_key
+            for work in self.in_state(WorkState.STARTING, WorkState.RUNNING)
+            if work.session_key is not None
+        }
+        waiting = []
+        for work in self.in_state(WorkState.WAITING):
+            if work.session_key is not None:
+                if work.session_key in busy:
+                    continue
+                busy.add(work.session_key)
+            never = work.request.swap != "auto"
+            waiting.append(
+                Waiting(key=work.key, model=work.model, order=work.order, never_swaps=never)
+            )
+        return waiting
