@@ -1,0 +1,211 @@
+"""Checks and digests the files of an MLX model folder. Must not know mlx: bytes and JSON only.
+
+Everything that would fail at load time and can be seen in headers fails here, with a way out.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from hotseat.library.identity import DIGEST_BYTES
+from hotseat.library.progress import ByteProgress, OnProgress
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import MIB
+from hotseat.protocol.model import FileDigest
+
+WEIGHTS_GLOB: Final = "model*.safetensors"
+"""The pattern mlx-lm loads."""
+INDEX_FILE: Final = "model.safetensors.index.json"
+CONFIG_FILE: Final = "config.json"
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+_TOKENIZER_FILES: Final = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tiktoken.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+_VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
+_OTHER_FILES: Final = (
+    CONFIG_FILE,
+    INDEX_FILE,
+    TOKENIZER_CONFIG,
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "hf_quant_config.json",
+)
+_HEADER_LIMIT: Final = 100 * MIB
+_READ_BYTES: Final = 4 * MIB
+_ITEM_BITS: Final = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "F8_E8M0": 8,
+    "F4": 4,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "I64": 64,
+    "U64": 64,
+    "F64": 64,
+    "C64": 64,
+}
+
+
+class ModelFolder(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder that passed the checks; the tables are parsed JSON."""
+
+    path: Path
+    config: dict[str, Any]
+    tokenizer_config: dict[str, Any]
+    weights: tuple[Path, ...]
+    tokenizer: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+
+def open_folder(path: Path) -> ModelFolder:
+    """Checks configuration, weight headers and tokenizer; `HotseatError` model_unavailable."""
+    config = read_table(path / CONFIG_FILE)
+    if config is None:
+        raise unavailable(
+            path, "it has no config.json", "choose the folder that holds config.json and weights"
+        )
+    if not isinstance(config.get("model_type"), str):
+        raise unavailable(path, "config.json names no model_type", "download the model again")
+    weights = tuple(sorted(path.glob(WEIGHTS_GLOB)))
+    _check_index(path, weights)
+    for file in weights:
+        check_safetensors(file)
+    tokenizer = tuple(path / name for name in _TOKENIZER_FILES if (path / name).is_file())
+    if not {file.name for file in tokenizer} & set(_VOCABULARIES):
+        raise unavailable(
+            path,
+            "it has no tokenizer (tokenizer.json or tokenizer.model)",
+            "download the model again, tokenizer files included",
+        )
+    return ModelFolder(
+        path=path,
+        config=config,
+        tokenizer_config=read_table(path / TOKENIZER_CONFIG) or {},
+        weights=weights,
+        tokenizer=tokenizer,
+        others=tuple(path / name for name in _OTHER_FILES if (path / name).is_file()),
+    )
+
+
+def _check_index(path: Path, weights: tuple[Path, ...]) -> None:
+    """Every shard the index names has to be there under a name that mlx-lm loads."""
+    index = read_table(path / INDEX_FILE) or {}
+    table = index.get("weight_map", {})
+    named = set(table.values()) if isinstance(table, dict) else set()
+    missing = sorted(str(name) for name in named - {file.name for file in weights})
+    if missing:
+        raise unavailable(
+            path,
+            f"{len(missing)} of {len(named)} weight files of {INDEX_FILE} are missing: "
+            f"{', '.join(missing[:3])}",
+            "download the missing files",
+            missing=missing,
+        )
+    if not weights:
+        raise unavailable(
+            path,
+            f"it has no weights ({WEIGHTS_GLOB})",
+            "convert the model to MLX safetensors, or import its GGUF file",
+        )
+
+
+def check_safetensors(file: Path) -> None:
+    """Compares a safetensors header with the size of its file."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        lead = stream.read(8)
+        length = struct.unpack("<Q", lead)[0] if len(lead) == 8 else 0  # noqa: PLR2004 - u64
+        if not 2 <= length <= min(size - 8, _HEADER_LIMIT):  # noqa: PLR2004 - "{}"
+            raise _damaged(file, f"a header of {length} bytes does not fit its {size} bytes")
+        raw = stream.read(length)
+    try:
+        header = json.loads(raw)
+        end = max((_tensor_end(name, entry) for name, entry in header.items()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(file, f"its header is not readable ({error})") from error
+    if 8 + length + end != size:
+        raise _damaged(file, f"its header promises {8 + length + end} bytes, it has {size}")
+
+
+def _tensor_end(name: str, entry: Mapping[str, Any]) -> int:
+    """Offset behind a tensor, checked against its shape; 0 for the metadata."""
+    if name == "__metadata__":
+        return 0
+    start, end = entry["data_offsets"]
+    bits = _ITEM_BITS.get(entry["dtype"])
+    for size in entry["shape"]:
+        bits = None if bits is None else bits * int(size)
+    if start < 0 or end < start or (bits is not None and end - start != bits // 8):
+        raise ValueError(f"tensor {name}: shape and offsets disagree")
+    return int(end)
+
+
+def read_table(file: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None if there is no such file."""
+    try:
+        value = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise _damaged(file, f"it is not readable JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise _damaged(file, "it is no JSON object")
+    return value
+
+
+def digest_files(folder: ModelFolder, on_progress: OnProgress) -> dict[str, FileDigest]:
+    """blake2b-128 of every file that belongs to the model, by name."""
+    files = [*folder.others, *folder.tokenizer, *folder.weights]
+    progress = ByteProgress(on_progress, "digest", sum(file.stat().st_size for file in files))
+    return {file.name: _digest_file(file, progress) for file in files}
+
+
+def _digest_file(file: Path, progress: ByteProgress) -> FileDigest:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    before = file.stat()
+    with file.open("rb") as stream:
+        while piece := stream.read(_READ_BYTES):
+            digest.update(piece)
+            progress.add(len(piece))
+    after = file.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise unavailable(
+            file, "it changed while it was read", "wait for the download to end, then import again"
+        )
+    return FileDigest(
+        name=file.name,
+        size_bytes=after.st_size,
+        mtime_ns=after.st_mtime_ns,
+        blake2b=digest.hexdigest(),
+    )
+
+
+def unavailable(path: Path, what: str, remedy: str, **facts: Any) -> HotseatError:
+    """model_unavailable: what failed about which path, and the way out."""
+    return HotseatError(
+        "model_unavailable", f"{path}: {what}; {remedy}", path=str(path), remedy=remedy, **facts
+    )
+
+
+def _damaged(file: Path, what: str) -> HotseatError:
+    return unavailable(file, f"damaged: {what}", "download this file again", file=file.name)

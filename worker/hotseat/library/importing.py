@@ -1,0 +1,212 @@
+"""Turns a source into a registered model under HOME/models. Must not know formats in detail.
+
+A model is published by one rename or by one record file: whatever dies half way leaves nothing
+that looks like a model, and the next import removes the leftovers.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hotseat.library.converting import convert_gguf
+from hotseat.library.durable import sync_folder, sync_tree
+from hotseat.library.folder import unavailable
+from hotseat.library.progress import OnProgress
+from hotseat.library.registering import describe_folder, write_record
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ModelName, is_model_name
+from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource
+
+MODELS_FOLDER: Final = "models"
+_STAGING: Final = ".import-"
+_REPLACED: Final = ".replaced-"
+_LOCK: Final = ".import.lock"
+_GGUF_MAGIC: Final = b"GGUF"
+
+
+def import_model(
+    source: Path,
+    home: Path,
+    name: str | None,
+    on_progress: OnProgress,
+    licence: str = "",
+    context_tokens: int | None = None,
+) -> ModelRecord:
+    """Registers a GGUF file (converted) or an MLX folder (in place) and returns its record.
+
+    `on_progress` gets (phase, percent). Raises `HotseatError`: model_unavailable, invalid_request
+    or disk_full.
+    """
+    source = Path(source).expanduser().absolute()
+    if not source.exists():
+        raise unavailable(source, "there is no such file or folder", "check the path")
+    chosen = _model_name(source, name)
+    models = Path(home).expanduser().absolute() / MODELS_FOLDER
+    models.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _only_import(models, on_progress):
+        _remove_leftovers(models)
+        _check_name_is_free(models / chosen, source)
+        try:
+            if source.is_dir():
+                return _register_folder(
+                    source, models, chosen, on_progress, licence, context_tokens
+                )
+            return _import_file(source, models, chosen, on_progress, licence, context_tokens)
+        except OSError as error:
+            raise _disk_error(error, models) from error
+
+
+def _register_folder(
+    source: Path,
+    models: Path,
+    name: ModelName,
+    on_progress: OnProgress,
+    licence: str,
+    context_tokens: int | None,
+) -> ModelRecord:
+    """Only the record is written; the folder stays the user's."""
+    origin = ModelSource(kind="mlx", path=str(source), licence=licence)
+    record = describe_folder(source, name, origin, on_progress, context_tokens=context_tokens)
+    with _staging_folder(models) as staging:
+        write_record(staging, record)
+        _publish(staging, models, name)
+    return record
+
+
+def _import_file(
+    source: Path,
+    models: Path,
+    name: ModelName,
+    on_progress: OnProgress,
+    licence: str,
+    context_tokens: int | None,
+) -> ModelRecord:
+    with source.open("rb") as stream:
+        magic = stream.read(len(_GGUF_MAGIC))
+    if magic != _GGUF_MAGIC:
+        raise unavailable(
+            source, "it is neither a GGUF file nor a folder", "give a .gguf file or an MLX folder"
+        )
+    with _staging_folder(models) as staging:
+        declared = convert_gguf(source, staging, on_progress)
+        origin = ModelSource(kind="gguf", path=str(source), licence=licence or declared)
+        record = describe_folder(
+            staging,
+            name,
+            origin,
+            on_progress,
+            context_tokens=context_tokens,
+            final_path=models / name,
+        )
+        write_record(staging, record)
+        _publish(staging, models, name)
+    return record
+
+
+def _model_name(source: Path, asked: str | None) -> ModelName:
+    """The asked name if it is legal, else one made from the source's name."""
+    if asked is not None:
+        if is_model_name(asked):
+            return ModelName(asked)
+        raise HotseatError(
+            "invalid_request",
+            f"{asked!r} is no model name; use letters, digits and ._:@+- (a letter or digit first)",
+            name=asked,
+        )
+    stem = source.stem if source.is_file() else source.name
+    made = re.sub(r"[^A-Za-z0-9._:@+\-]+", "-", stem).lstrip("._:@+-")[:64]
+    if not is_model_name(made):
+        raise HotseatError(
+            "invalid_request", f"no name can be made from {stem!r}; give one with --name", name=stem
+        )
+    return ModelName(made)
+
+
+def _check_name_is_free(target: Path, source: Path) -> None:
+    """Importing the same source again replaces it; another source under its name is refused."""
+    try:
+        record = msgspec.json.decode((target / RECORD_FILE).read_bytes(), type=ModelRecord)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if record.source.path != str(source):
+        raise HotseatError(
+            "invalid_request",
+            f"the name {target.name!r} belongs to a model made from {record.source.path}; give "
+            "another one with --name, or remove that model first",
+            name=target.name,
+            source=record.source.path,
+        )
+
+
+@contextmanager
+def _only_import(models: Path, on_progress: OnProgress) -> Iterator[None]:
+    """One import at a time per home: staging folders seen under the lock are leftovers."""
+    descriptor = os.open(models / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_progress("waiting for another import", 0.0)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _staging_folder(models: Path) -> Iterator[Path]:
+    staging = models / f"{_STAGING}{secrets.token_hex(6)}"
+    staging.mkdir(mode=0o700)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, models: Path, name: ModelName) -> None:
+    """Puts a finished folder under its name; an earlier one of that name is moved away first."""
+    sync_tree(staging)
+    target = models / name
+    replaced = models / f"{_REPLACED}{name}"
+    if target.exists():
+        target.rename(replaced)
+    staging.rename(target)
+    sync_folder(models)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove_leftovers(models: Path) -> None:
+    """What a killed import left: staging folders go, a model moved away comes back."""
+    for entry in models.iterdir():
+        if entry.name.startswith(_STAGING):
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name.startswith(_REPLACED):
+            target = models / entry.name.removeprefix(_REPLACED)
+            if target.exists():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.rename(target)
+
+
+def _disk_error(error: OSError, models: Path) -> HotseatError:
+    free = shutil.disk_usage(models).free
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HotseatError(
+            "disk_full",
+            f"{models}: no space for the model ({free} bytes free); make room, then import again",
+            free_bytes=free,
+        )
+    return HotseatError(
+        "model_unavailable",
+        f"{error.filename or models}: {error.strerror or error}; check the path and its rights",
+        path=str(error.filename or models),
+    )

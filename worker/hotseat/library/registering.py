@@ -1,0 +1,133 @@
+"""Makes the record of an MLX folder and writes it. Must not know where the folder came from."""
+
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from mlx_lm.utils import load_config, load_tokenizer
+
+from hotseat.library import identity
+from hotseat.library.durable import write_durably
+from hotseat.library.folder import ModelFolder, digest_files, open_folder, unavailable
+from hotseat.library.geometry import Geometry, measure_geometry
+from hotseat.library.progress import OnProgress
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ModelName
+from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource, TagParts
+from hotseat.worker.rendering import template_text
+from hotseat.worker.template_probe import probe_template
+
+_CONTEXT_KEYS: Final = (
+    "max_position_embeddings",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_positions",
+    "n_ctx",
+    "model_max_length",
+)
+
+
+def describe_folder(
+    folder: Path,
+    name: ModelName,
+    source: ModelSource,
+    on_progress: OnProgress,
+    *,
+    context_tokens: int | None = None,
+    final_path: Path | None = None,
+) -> ModelRecord:
+    """The record of an MLX folder; `final_path` is where the folder will be used from."""
+    opened = open_folder(folder)
+    on_progress("inspect", 0.0)
+    geometry = measure_geometry(folder)
+    on_progress("inspect", 50.0)
+    config = load_config(folder)
+    tokenizer = _open_tokenizer(folder, config.get("eos_token_id"))
+    probe = probe_template(tokenizer)
+    on_progress("inspect", 100.0)
+    digests = digest_files(opened, on_progress)
+    weights = [digests[file.name] for file in opened.weights]
+    parts = TagParts(
+        architecture=identity.architecture_digest(opened.config),
+        weights=identity.weights_digest(weights),
+        quantisation=identity.quantisation_digest(opened.config),
+        tokenizer=identity.tokenizer_digest(
+            [digests[file.name] for file in opened.tokenizer], opened.tokenizer_config
+        ),
+        template=identity.template_digest(template_text(tokenizer)),
+        adapter=identity.NO_ADAPTER,
+        kv=identity.kv_part(geometry.kv_dtype),
+    )
+    return ModelRecord(
+        name=name,
+        path=str(final_path or folder),
+        tag=identity.model_tag(parts),
+        tag_parts=parts,
+        source=source,
+        architecture=str(opened.config["model_type"]),
+        quantisation=geometry.quantisation,
+        parameters=geometry.parameters,
+        files=tuple(digests.values()),
+        weights_bytes=sum(file.size_bytes for file in weights),
+        context_tokens=_context_tokens(opened, geometry, context_tokens),
+        vocab_size=geometry.vocab_size or len(tokenizer),
+        eos_token_ids=tuple(sorted(int(token) for token in tokenizer.eos_token_ids)),
+        layers=geometry.layers,
+        kv_dtype=geometry.kv_dtype,
+        template=probe,
+        unfit_reason=geometry.unfit_reason,
+        registered_at=time.time(),
+        mlx_lm_version=version("mlx-lm"),
+    )
+
+
+def write_record(folder: Path, record: ModelRecord) -> None:
+    """`model.json`, durable and never seen half written."""
+    data = msgspec.json.format(msgspec.json.encode(record), indent=1)
+    write_durably(folder / RECORD_FILE, data)
+
+
+def _open_tokenizer(folder: Path, eos_token_ids: Any) -> Any:
+    """As the worker will open it; any failure of the libraries is the folder's."""
+    try:
+        return load_tokenizer(folder, eos_token_ids=eos_token_ids)
+    except Exception as error:
+        # transformers raises whatever its parsers raise, bare Exception included.
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise unavailable(
+            folder,
+            f"its tokenizer cannot be opened ({reason})",
+            "download the tokenizer files again",
+            reason=reason,
+        ) from error
+
+
+def _context_tokens(folder: ModelFolder, geometry: Geometry, asked: int | None) -> int:
+    """The model's context length; `asked` may only make it shorter."""
+    known = next(
+        (
+            int(value)
+            for table in (folder.config, folder.config.get("text_config") or {})
+            for value in (table.get(key) for key in _CONTEXT_KEYS)
+            if isinstance(value, int) and value > 0
+        ),
+        geometry.model_context_tokens,
+    )
+    if asked is None and not known and not geometry.unfit_reason:
+        raise unavailable(
+            folder.path,
+            "config.json names no context length",
+            "give it with --context N",
+        )
+    if asked is not None and (asked < 1 or (known and asked > known)):
+        raise HotseatError(
+            "invalid_request",
+            f"context of {asked} tokens is outside 1 to {known or 'any'}, what the model was made "
+            "for; choose a smaller --context",
+            asked_tokens=asked,
+            model_tokens=known,
+        )
+    return asked or known
