@@ -52,6 +52,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ("memory_pressure", "The machine is short of memory.", True, 8, 507),
     ("memory_stranded", "Memory of an ended worker did not come back.", True, 8, 507),
     ("daemon_unreachable", "No daemon answers at the endpoint.", True, 3, 503),
+    ("already_running", "A daemon of this home is running.", False, 6, 409),
+    ("invalid_config", "A setting or the home folder cannot be used.", False, 2, 500),
     ("internal", "A defect in hotseat; the log has the details.", False, 70, 500),
 )
 

@@ -1,0 +1,139 @@
+"""Measures memory of the machine and of processes. Decides nothing."""
+
+import ctypes
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import Any, Final, Protocol
+
+import psutil
+
+from hotseat.supervisor.core.machine import Holder, MachineMemory
+
+_RUSAGE_INFO_V0: Final = 0
+_PRESSURE: Final = b"kern.memorystatus_vm_pressure_level"
+
+
+class MemoryProbe(Protocol):
+    """Where the supervisor gets its numbers from; tests put fixed ones in its place."""
+
+    def machine(self) -> MachineMemory:
+        """Memory of the machine now."""
+        ...
+
+    def footprint(self, pid: int) -> int | None:
+        """Bytes that end with the process; None if it is gone or not ours to ask."""
+        ...
+
+    def holders(self, count: int, exclude: Collection[int] = ()) -> list[Holder]:
+        """Largest users of memory by process name. Takes long: call it in a thread."""
+        ...
+
+    def pressure(self) -> int | None:
+        """1 normal, 2 warning, 4 critical; None where the OS has no such level."""
+        ...
+
+
+class RusageInfoV0(ctypes.Structure):
+    """`struct rusage_info_v0` of <sys/resource.h>: the oldest flavor has the footprint."""
+
+    _fields_ = (
+        ("ri_uuid", ctypes.c_uint8 * 16),
+        ("ri_user_time", ctypes.c_uint64),
+        ("ri_system_time", ctypes.c_uint64),
+        ("ri_pkg_idle_wkups", ctypes.c_uint64),
+        ("ri_interrupt_wkups", ctypes.c_uint64),
+        ("ri_pageins", ctypes.c_uint64),
+        ("ri_wired_size", ctypes.c_uint64),
+        ("ri_resident_size", ctypes.c_uint64),
+        ("ri_phys_footprint", ctypes.c_uint64),
+        ("ri_proc_start_abstime", ctypes.c_uint64),
+        ("ri_proc_exit_abstime", ctypes.c_uint64),
+    )
+
+
+class LinuxProbe:
+    """Linux: the footprint is USS, what only this process holds."""
+
+    def machine(self) -> MachineMemory:
+        """Memory of the machine now."""
+        memory = psutil.virtual_memory()
+        return MachineMemory(total_bytes=memory.total, available_bytes=memory.available)
+
+    def footprint(self, pid: int) -> int | None:
+        """USS of the process."""
+        try:
+            return int(psutil.Process(pid).memory_full_info().uss)
+        except (psutil.Error, OSError):
+            return None
+
+    def holders(self, count: int, exclude: Collection[int] = ()) -> list[Holder]:
+        """Largest users of memory by process name."""
+        return largest_holders(count, exclude)
+
+    def pressure(self) -> int | None:
+        """Linux has no such level."""
+        return None
+
+
+class MacProbe:
+    """macOS: the footprint is phys_footprint, which counts Metal buffers too."""
+
+    def __init__(self, libproc: Any = None, libc: Any = None) -> None:
+        self._libproc = libproc or ctypes.CDLL("/usr/lib/libproc.dylib", use_errno=True)
+        self._libc = libc or ctypes.CDLL(None, use_errno=True)
+
+    def machine(self) -> MachineMemory:
+        """Memory of the machine now, wired pages included."""
+        memory = psutil.virtual_memory()
+        return MachineMemory(
+            total_bytes=memory.total,
+            available_bytes=memory.available,
+            wired_bytes=getattr(memory, "wired", None),
+        )
+
+    def footprint(self, pid: int) -> int | None:
+        """`phys_footprint`: the number Activity Monitor calls memory."""
+        info = RusageInfoV0()
+        if self._libproc.proc_pid_rusage(pid, _RUSAGE_INFO_V0, ctypes.byref(info)) != 0:
+            return None
+        return int(info.ri_phys_footprint)
+
+    def holders(self, count: int, exclude: Collection[int] = ()) -> list[Holder]:
+        """Largest users of memory by process name; resident size where no footprint is given."""
+        return largest_holders(count, exclude, self.footprint)
+
+    def pressure(self) -> int | None:
+        """The level by which macOS warns processes."""
+        level = ctypes.c_int(0)
+        size = ctypes.c_size_t(ctypes.sizeof(level))
+        failed = self._libc.sysctlbyname(
+            _PRESSURE, ctypes.byref(level), ctypes.byref(size), None, ctypes.c_size_t(0)
+        )
+        return None if failed else level.value
+
+
+def system_probe() -> MemoryProbe:
+    """The probe for this machine."""
+    return MacProbe() if sys.platform == "darwin" else LinuxProbe()
+
+
+def largest_holders(
+    count: int,
+    exclude: Collection[int] = (),
+    measure: Callable[[int], int | None] | None = None,
+) -> list[Holder]:
+    """Processes by name with their memory added up, largest first.
+
+    Without `measure` it is resident size: shared pages count once per process.
+    """
+    held: Counter[str] = Counter()
+    for process in psutil.process_iter(["pid", "name", "memory_info"]):
+        pid, name = process.info["pid"], process.info["name"]
+        if pid in exclude or not name:
+            continue
+        memory = process.info["memory_info"]
+        size = (measure(pid) if measure else None) or (memory.rss if memory else 0)
+        if size:
+            held[name] += size
+    return [Holder(name=name, size_bytes=size) for name, size in held.most_common(count)]
