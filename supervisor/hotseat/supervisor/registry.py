@@ -1,0 +1,245 @@
+"""Which models are registered, and whether their files are still those that were registered.
+
+Reads `model.json` files only; never opens weights and never imports what could.
+"""
+
+import difflib
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct, structs
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ModelName, is_model_name
+from hotseat.protocol.model import RECORD_FILE, RECORD_VERSION, ModelRecord
+from hotseat.protocol.views import ModelView
+from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.paths import Home
+
+_RECORD: Final = msgspec.json.Decoder(ModelRecord)
+_NEAR: Final = 3
+ModelState = Literal["seated", "ready", "unfit", "unavailable", "quarantined"]
+
+
+class _Entry(Struct, frozen=True):
+    """A `model.json` as it was read: the record, or why there is none."""
+
+    folder: Path
+    stamp: tuple[int, int, int]
+    record: ModelRecord | None
+    reason: str = ""
+
+
+class Registry:
+    """The registered models. Every call looks for changes; unchanged records are not read again."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._home = home
+        self._settings = settings
+        self._entries: dict[ModelName, _Entry] = {}
+
+    def names(self) -> list[ModelName]:
+        """All registered names, also of models that cannot be used now."""
+        self._scan()
+        return sorted(self._entries)
+
+    def records(self) -> list[ModelRecord]:
+        """Records that can be read, by name; their files are not looked at."""
+        self._scan()
+        return [
+            entry.record for _, entry in sorted(self._entries.items()) if entry.record is not None
+        ]
+
+    def get(self, name: str) -> ModelRecord:
+        """The record of a model that can be loaded as it was registered.
+
+        Raises `HotseatError`: unknown_model {near}, model_unavailable {model, reason}.
+        """
+        self._scan()
+        entry = self._entry(name)
+        reason = entry.reason or _changed_file(entry.record)
+        if entry.record is None or reason:
+            raise HotseatError(
+                "model_unavailable",
+                f"model {name!r} cannot be used: {reason}; import it again",
+                model=name,
+                reason=reason,
+            )
+        return entry.record
+
+    def view(
+        self, record: ModelRecord, *, state: ModelState | None = None, reason: str = ""
+    ) -> ModelView:
+        """What clients see of a record; `state` is what the caller knows better (seated, ...)."""
+        if state is None:
+            state, reason = _state_of(record)
+        return ModelView(
+            name=record.name,
+            state=state,
+            reason=reason,
+            architecture=record.architecture,
+            quantisation=record.quantisation,
+            parameters=record.parameters,
+            weights_bytes=record.weights_bytes,
+            context_tokens=record.context_tokens,
+            kv_bytes_per_token=record.kv_bytes_per_token,
+            append=record.template.mode,
+            licence=record.source.licence,
+            tag=record.tag,
+            path=record.path,
+            template=record.template,
+        )
+
+    def damaged(self) -> list[ModelView]:
+        """Registered names whose record cannot be read, with the reason."""
+        self._scan()
+        return [
+            ModelView(name=name, state="unavailable", reason=entry.reason, path=str(entry.folder))
+            for name, entry in sorted(self._entries.items())
+            if entry.record is None
+        ]
+
+    def remove(self, name: str) -> int:
+        """Unregisters a model and deletes what hotseat made for it; returns the bytes freed.
+
+        A folder that was registered in place keeps everything but `model.json`. Raises
+        `HotseatError`: unknown_model, or invalid_request for a model named in config.toml.
+        """
+        self._scan()
+        entry = self._entry(name)
+        if self._settings.model(ModelName(name)).path is not None:
+            raise HotseatError(
+                "invalid_request",
+                f"model {name!r} is registered by [models.{name}] path in {self._home.config};"
+                " remove that line",
+                model=name,
+            )
+        is_ours = entry.record is not None and entry.record.source.kind == "gguf"
+        freed = _delete_made(entry.folder) if is_ours else _delete_record(entry.folder)
+        self._entries.pop(ModelName(name), None)
+        return freed
+
+    def _entry(self, name: str) -> _Entry:
+        entry = self._entries.get(ModelName(name))
+        if entry is not None:
+            return entry
+        known = sorted(self._entries)
+        near = difflib.get_close_matches(name, known, n=_NEAR)
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
+        elif known:
+            hint = "see `hotseat models`"
+        else:
+            hint = "none is registered yet: `hotseat import SOURCE`"
+        raise HotseatError(
+            "unknown_model", f"no model is registered as {name!r}; {hint}", model=name, near=near
+        )
+
+    def _scan(self) -> None:
+        found: dict[ModelName, _Entry] = {}
+        for name, folder in self._folders():
+            stamp = _stamp(folder / RECORD_FILE)
+            if stamp is None:
+                continue
+            before = self._entries.get(name)
+            if before is not None and (before.folder, before.stamp) == (folder, stamp):
+                found[name] = before
+            else:
+                found[name] = self._read(name, folder, stamp)
+        self._entries = found
+
+    def _folders(self) -> list[tuple[ModelName, Path]]:
+        """Where records may lie: below the home, and where the settings say."""
+        folders: list[tuple[ModelName, Path]] = []
+        try:
+            with os.scandir(self._home.models_dir) as listing:
+                folders = [
+                    (ModelName(item.name), Path(item.path))
+                    for item in listing
+                    if is_model_name(item.name)
+                ]
+        except FileNotFoundError:
+            folders = []
+        for name, model in self._settings.models.items():
+            if model.path is not None:
+                folders.append((name, Path(model.path)))
+        return folders
+
+    def _read(self, name: ModelName, folder: Path, stamp: tuple[int, int, int]) -> _Entry:
+        try:
+            record = _RECORD.decode((folder / RECORD_FILE).read_bytes())
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _Entry(folder, stamp, None, f"{RECORD_FILE} is damaged ({error})")
+        if record.record_version != RECORD_VERSION:
+            reason = f"{RECORD_FILE} has version {record.record_version}, not {RECORD_VERSION}"
+            return _Entry(folder, stamp, None, reason)
+        chosen = self._settings.model(name)
+        # The folder names the model: renaming it renames the model.
+        record = structs.replace(
+            record,
+            name=name,
+            context_tokens=min(
+                record.context_tokens, chosen.context_tokens or record.context_tokens
+            ),
+            prefill_chunk=chosen.prefill_chunk or record.prefill_chunk,
+        )
+        return _Entry(folder, stamp, record)
+
+
+def _state_of(record: ModelRecord) -> tuple[ModelState, str]:
+    if record.unfit_reason:
+        return "unfit", record.unfit_reason
+    reason = _changed_file(record)
+    return ("unavailable", f"{reason}; import it again") if reason else ("ready", "")
+
+
+def _changed_file(record: ModelRecord | None) -> str:
+    """Why the model's files are not those that were registered; empty if they are."""
+    if record is None:
+        return "its record is unreadable"
+    for file in record.files:
+        path = Path(record.path) / file.name
+        try:
+            found = path.stat()
+        except OSError as error:
+            return f"file {path} is missing ({error.strerror})"
+        if found.st_size != file.size_bytes:
+            return (
+                f"file {path} has {found.st_size} bytes, it had {file.size_bytes} when registered"
+            )
+        if found.st_mtime_ns != file.mtime_ns:
+            return f"file {path} was changed after it was registered"
+    return ""
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _delete_record(folder: Path) -> int:
+    """The user's own folder may be the one the record lies in: only the record goes."""
+    record = folder / RECORD_FILE
+    freed = record.stat().st_size
+    record.unlink()
+    if not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
+    return freed
+
+
+def _delete_made(folder: Path) -> int:
+    """Deletes an imported folder; a kill in between leaves nothing that looks like a model."""
+    if folder.is_symlink():
+        return _delete_record(folder)
+    doomed = folder.with_name(f".removed-{secrets.token_hex(4)}")
+    folder.rename(doomed)
+    freed = sum(file.stat().st_size for file in doomed.rglob("*") if file.is_file())
+    shutil.rmtree(doomed)
+    return freed
