@@ -1,0 +1,38 @@
+"""What a stored block must contain for the caches of a model. Pure; must not know files or mlx."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.model import LayerSpec
+from hotseat.worker.kvformat import KvDamagedError, KvPayload
+
+_TOKEN_BYTES: Final = 4
+
+
+def needed_window_blocks(layers: Iterable[LayerSpec]) -> int:
+    """How many blocks in front of a boundary hold the widest window."""
+    widest = max((layer.window for layer in layers if layer.kind == "window"), default=0)
+    return -(-widest // BLOCK_TOKENS)
+
+
+def check_layout(payload: KvPayload, layers: Sequence[LayerSpec], dtype: str) -> None:
+    """Raises KvDamagedError unless every part is what the cache of its layer takes.
+
+    Layers that keep every token must be there. A window part may be missing (skipped, or its
+    tokens had left the window when the block was captured).
+    """
+    count = len(payload.tokens) // _TOKEN_BYTES
+    found = {part.entry: part for part in payload.parts}
+    if not set(found) <= set(range(len(layers))):
+        raise KvDamagedError("layout differs: more cache entries than the model has")
+    for entry, layer in enumerate(layers):
+        part = found.get(entry)
+        if part is None:
+            if layer.kind == "full":
+                raise KvDamagedError(f"layout differs: no part for cache entry {entry}")
+            continue
+        tokens = count if layer.kind == "full" else min(count, layer.window)
+        shapes = ((layer.kv_heads, tokens, layer.k_dim), (layer.kv_heads, tokens, layer.v_dim))
+        if (part.k_shape, part.v_shape) != shapes or part.dtype != dtype:
+            raise KvDamagedError(f"layout differs: cache entry {entry}")

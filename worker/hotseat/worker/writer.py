@@ -1,0 +1,256 @@
+"""The writer thread: makes blocks and tails durable in the order they were put, and reports each.
+
+Must not know mlx: payloads arrive as bytes. The compute thread waits here only when the backlog
+is full, so a slow disk slows decoding down instead of eating memory.
+"""
+
+import contextlib
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, assert_never
+
+from msgspec import Struct
+
+from hotseat.protocol.exits import EX_INTERNAL
+from hotseat.protocol.ids import BlockId, Epoch, Tag
+from hotseat.protocol.limits import MIB
+from hotseat.protocol.link import BlockWritten, FromWorker, TailWritten, WriteFailed
+from hotseat.worker.kvfile import (
+    KvPayload,
+    KvWriteError,
+    block_file,
+    tail_file,
+    write_block,
+    write_kv,
+)
+from hotseat.worker.kvfolders import prepare_kv_dir
+from hotseat.worker.linkport import die
+from hotseat.worker.sync import full_sync
+
+BACKLOG_LIMIT_BYTES: Final = 256 * MIB
+
+Failures = tuple[WriteFailed, ...]
+AfterWritten = Callable[[Failures], None]
+"""Runs on the writer thread, with what failed since the barrier before it."""
+
+
+class _BlockJob(Struct, frozen=True):
+    payload: KvPayload
+    block: BlockId
+    index: int
+
+
+class _TailJob(Struct, frozen=True):
+    payload: KvPayload
+    session: str
+
+
+class _Barrier(Struct, frozen=True):
+    then: AfterWritten
+
+
+_Job = _BlockJob | _TailJob | _Barrier
+
+
+class WriterThread:
+    """FIFO of files to write under `kv_dir`, with a backlog bounded in bytes.
+
+    Counters are read from any thread: `backlog_bytes`, `bytes_written`, `files_written`.
+    """
+
+    def __init__(
+        self,
+        kv_dir: Path,
+        tag: Tag,
+        epoch: Epoch,
+        send: Callable[[FromWorker], None],
+        *,
+        floor_bytes: int = 0,
+        backlog_limit_bytes: int = BACKLOG_LIMIT_BYTES,
+    ) -> None:
+        self.backlog_bytes = 0
+        self.bytes_written = 0
+        self.files_written = 0
+        self._kv_dir = kv_dir
+        self._tag = tag
+        self._epoch = epoch
+        self._send = send
+        self._floor_bytes = floor_bytes
+        self._limit_bytes = backlog_limit_bytes
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._is_working = False
+        self._is_stopping = False
+        # Writer thread only.
+        self._names: dict[BlockId, str] = {}
+        self._failures: list[WriteFailed] = []
+        self._sequence = 0
+        self._unsynced_files = 0
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def put_block(self, payload: KvPayload, block_id: BlockId, index: int) -> None:
+        """Queues a full block; answered by BlockWritten or WriteFailed.
+
+        A block this thread has written and whose file is still there is dropped in silence.
+        """
+        self._put(_BlockJob(payload, block_id, index), payload.size_bytes)
+
+    def put_tail(self, session: str, payload: KvPayload) -> None:
+        """Queues a tail under a new name; answered by TailWritten or WriteFailed."""
+        self._put(_TailJob(payload, session), payload.size_bytes)
+
+    def after_written(self, then: AfterWritten | FromWorker) -> None:
+        """Calls or sends `then` once everything put before it is durable or has failed."""
+        if callable(then):
+            self._put(_Barrier(then), 0)
+        else:
+            message = then
+            self._put(_Barrier(lambda _failures: self._send(message)), 0)
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Waits until nothing is queued; False if that took longer than `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._jobs and not self._is_working, timeout_s
+            )
+
+    def stop(self) -> None:
+        """Writes what is queued and ends the thread."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _put(self, job: _Job, size: int) -> None:
+        with self._changed:
+            # One job may exceed the limit, else it could never be written.
+            self._changed.wait_for(
+                lambda: (
+                    self._is_stopping
+                    or not size
+                    or not self.backlog_bytes
+                    or self.backlog_bytes + size <= self._limit_bytes
+                )
+            )
+            if self._is_stopping:
+                raise RuntimeError("the writer was stopped")
+            self.backlog_bytes += size
+            self._jobs.append(job)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        try:
+            # If this fails, the first write fails too, and says so.
+            with contextlib.suppress(OSError):
+                prepare_kv_dir(self._kv_dir)
+            while (job := self._take()) is not None:
+                self._do(job)
+                size = 0 if isinstance(job, _Barrier) else job.payload.size_bytes
+                del job  # frees the payload before the wait for the next one
+                self._done(size)
+        except Exception:  # noqa: BLE001 - task root: without a writer nothing is durable
+            traceback.print_exc()
+            die(EX_INTERNAL, "writer thread failed")
+
+    def _take(self) -> _Job | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._is_stopping)
+            if not self._jobs:
+                return None
+            self._is_working = True
+            return self._jobs.popleft()
+
+    def _done(self, size: int) -> None:
+        with self._changed:
+            self._is_working = False
+            self.backlog_bytes -= size
+            self._changed.notify_all()
+
+    def _do(self, job: _Job) -> None:
+        match job:
+            case _BlockJob():
+                self._write_block(job)
+            case _TailJob():
+                self._write_tail(job)
+            case _Barrier():
+                self._full_sync()
+                failures, self._failures = tuple(self._failures), []
+                job.then(failures)
+            case _:
+                assert_never(job)
+
+    def _write_block(self, job: _BlockJob) -> None:
+        # The supervisor may have evicted the file since: then it is written again.
+        name = self._names.get(job.block)
+        if name is not None and (self._kv_dir / name).exists():
+            return
+        try:
+            self._check_tag(job.payload)
+            written = write_block(
+                self._kv_dir, job.block, job.payload, floor_bytes=self._floor_bytes
+            )
+        except KvWriteError as error:
+            self._names.pop(job.block, None)
+            self._fail(error, block_file(job.block), None)
+            return
+        self._names[job.block] = written.name
+        self._count(written.bytes_written)
+        self._send(
+            BlockWritten(
+                block=job.block,
+                parent=job.payload.parent,
+                index=job.index,
+                file=written.name,
+                size_bytes=written.size_bytes,
+            )
+        )
+
+    def _write_tail(self, job: _TailJob) -> None:
+        self._sequence += 1
+        name = tail_file(self._epoch, self._sequence)
+        try:
+            self._check_tag(job.payload)
+            written = write_kv(self._kv_dir, name, job.payload, floor_bytes=self._floor_bytes)
+        except KvWriteError as error:
+            self._fail(error, name, job.session)
+            return
+        self._count(written.bytes_written)
+        self._send(
+            TailWritten(
+                session=job.session,
+                parent=job.payload.parent,
+                tokens=job.payload.tokens,
+                hint=job.payload.hint,
+                file=written.name,
+                size_bytes=written.size_bytes,
+            )
+        )
+
+    def _check_tag(self, payload: KvPayload) -> None:
+        if payload.tag != self._tag:
+            raise KvWriteError("internal", f"payload of tag {payload.tag} put under {self._tag}")
+
+    def _full_sync(self) -> None:
+        if not self._unsynced_files:
+            return
+        try:
+            full_sync(self._kv_dir)
+        except OSError as error:
+            self._fail(KvWriteError("internal", f"full sync failed: {error}"), "", None)
+        self._unsynced_files = 0
+
+    def _count(self, size: int) -> None:
+        # An adopted file (nothing written) was synced again, so it counts here too.
+        self._unsynced_files += 1
+        if size:
+            self.files_written += 1
+            self.bytes_written += size
+
+    def _fail(self, error: KvWriteError, file: str, session: str | None) -> None:
+        failure = WriteFailed(code=error.code, message=error.message, file=file, session=session)
+        self._failures.append(failure)
+        self._send(failure)
