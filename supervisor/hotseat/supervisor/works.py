@@ -12,7 +12,7 @@ from hotseat.protocol.ids import RequestId, RequestKey
 from hotseat.protocol.link import Finished, Started
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
-from hotseat.protocol.replies import Cause, Done, ErrorBody
+from hotseat.protocol.replies import Cause, Done, ErrorBody, TokenLogprob
 from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
 from hotseat.supervisor.core.scheduler import Waiting
@@ -72,6 +72,9 @@ class Work:
         self.first_token_at: float | None = None
         self.swap_s = 0.0
         self.cancel_asked = False
+        self.attempts = 0
+        self.replaying: list[Emission] = []
+        """Output of an attempt whose worker died: the next one has to repeat it."""
         self.unread_since: float | None = None
         self.end: Done | ErrorBody | None = None
         self.phase = "queued"
@@ -93,9 +96,33 @@ class Work:
         """For swaps that this request makes happen."""
         return Cause(client=self.client, request_id=self.request_id, model_asked=self.request.model)
 
-    def add_emission(self, tokens: tuple[int, ...], text: str) -> Emission:
+    def begin_again(self) -> None:
+        """Back to waiting after the worker died: what was emitted will be computed once more."""
+        if len(self.emissions) > len(self.replaying):
+            self.replaying = self.emissions
+        self.attempts += 1
+        self.emissions = []
+        self.completion_tokens = 0
+        self.text_length = 0
+        self.started = None
+        self.state = WorkState.WAITING
+        self.phase = "queued"
+
+    def diverged(self) -> bool:
+        """True when the repeated output is not what was emitted before."""
+        index = len(self.emissions) - 1
+        return (
+            0 <= index < len(self.replaying)
+            and self.replaying[index].tokens != self.emissions[index].tokens
+        )
+
+    def add_emission(
+        self, tokens: tuple[int, ...], text: str, logprobs: tuple[TokenLogprob, ...] = ()
+    ) -> Emission:
         """Counts output that just came from the worker."""
-        emission = Emission(offset=self.completion_tokens, tokens=tokens, text=text)
+        emission = Emission(
+            offset=self.completion_tokens, tokens=tokens, text=text, logprobs=logprobs
+        )
         self.note(emission)
         return emission
 

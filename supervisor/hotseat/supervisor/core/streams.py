@@ -39,6 +39,7 @@ class OutStream:
         """`offset`: the reader has the completion tokens before it."""
         self.credit_bytes = credit_bytes
         self.offset = offset
+        self._pushed = offset
         self._seq = 0
         self._unsent: deque[Emission] = deque()
         self._unsent_bytes = 0
@@ -52,8 +53,9 @@ class OutStream:
     def push(self, emission: Emission) -> None:
         """Adds output; what the reader has already is left out."""
         end = emission.offset + len(emission.tokens)
-        if end <= self.offset and emission.tokens:
+        if end <= self._pushed and emission.tokens:
             return
+        self._pushed = max(self._pushed, end)
         if emission.tokens and not self._unsent:
             # Starts inside an emission: the reader gets it whole and drops what it has.
             self.offset = min(self.offset, emission.offset)

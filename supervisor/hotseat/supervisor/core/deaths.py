@@ -1,0 +1,40 @@
+"""How the end of a worker process is named. Pure."""
+
+import signal
+from collections.abc import Sequence
+
+from hotseat.protocol.exits import PERMANENT, exit_meaning
+from hotseat.supervisor.core.seat_types import Fault
+
+_QUOTED_LINES = 5
+
+
+def describe_exit(
+    returncode: int, sent: Sequence[int], stderr: Sequence[str], *, epoch: int
+) -> Fault:
+    """The fault of a worker that ended; `sent` are the signals we sent it ourselves."""
+    facts = {"epoch": epoch, "returncode": returncode, "stderr": list(stderr[-_QUOTED_LINES:])}
+    if returncode < 0:
+        name = _signal_name(-returncode)
+        if -returncode in sent:
+            text = f"worker ended by our {name}"
+        elif -returncode == signal.SIGKILL:
+            text = "worker was killed by the system or by hand (SIGKILL that hotseat did not send)"
+        else:
+            text = f"worker crashed ({name})"
+        facts["signal"] = name
+        return Fault(code="worker_lost", message=text, facts=facts)
+    last = f": {stderr[-1]}" if stderr and returncode else ""
+    return Fault(
+        code="worker_lost",
+        message=f"the worker {exit_meaning(returncode)}{last}",
+        permanent=returncode in PERMANENT,
+        facts=facts,
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

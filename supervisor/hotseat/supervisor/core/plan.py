@@ -1,0 +1,229 @@
+"""The memory plan of a model: what it may use, what is left for KV, what binds. Pure.
+
+Numbers come in, numbers go out: nothing is measured here.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.views import FitView, PlanView
+from hotseat.supervisor.core.machine import Holder, MachineMemory
+from hotseat.supervisor.core.settings import Settings
+
+DEFAULT_OVERHEAD_BYTES: Final = 300 * MIB
+"""Interpreter, libraries, Metal's own heaps; used until a load of the model was measured."""
+WORKING_SET_MARGIN_BYTES: Final = GIB
+LEAST_TOKENS: Final = 2048
+"""A model fits when one session of this length (or its whole context) has room."""
+_CONTEXTS: Final = (4096, 8192, 16_384, 32_768)
+_FUSED_HEAD_DIMS: Final = frozenset({64, 80, 128})
+"""Head sizes for which MLX's attention over several queries never stores the scores."""
+_SCORED_TOKENS: Final = 8192
+_ACTIVATIONS: Final = 16
+"""Numbers per token and hidden unit alive in a layer: residual twice, q k v, MLP three wide."""
+_IN_FLIGHT: Final = 2
+"""Layers whose buffers live at once, since evaluation is asynchronous."""
+_ACTIVATION_BYTES: Final = 4
+
+
+class _Term(Struct, frozen=True):
+    """One of the things that limit a plan; the smallest binds."""
+
+    name: str
+    size_bytes: int
+    remedy: str
+
+
+def plan_model(
+    record: ModelRecord,
+    machine: MachineMemory,
+    settings: Settings,
+    *,
+    own_footprint_bytes: int = 0,
+    standby_bytes: int = 0,
+    overhead_bytes: int | None = None,
+    overhead_measured: bool = False,
+    working_set_bytes: int | None = None,
+    holders: Sequence[Holder] = (),
+) -> PlanView:
+    """What `record` could use on this machine if the worker that is seated now were gone.
+
+    `own_footprint_bytes` is what that worker would give back. `overhead_bytes` None stands for
+    the default.
+    """
+    overhead = DEFAULT_OVERHEAD_BYTES if overhead_bytes is None else overhead_bytes
+    reserve = settings.memory.reserve_for(machine.total_bytes)
+    binding = min(
+        _terms(machine, settings, reserve, own_footprint_bytes, working_set_bytes),
+        key=lambda term: term.size_bytes,
+    )
+    limit = max(binding.size_bytes, 0)
+    peak = prefill_peak_bytes(record)
+    room = limit - record.weights_bytes - overhead - standby_bytes - peak
+    budget = max(min(room, *_kv_caps(record, settings)), 0)
+    taken = overhead + standby_bytes
+    reason = record.unfit_reason or _shortage(record, budget, room, limit, taken, peak, binding)
+    return PlanView(
+        model=record.name,
+        fits=not reason,
+        reason=reason,
+        remedy="" if record.unfit_reason else _remedy(reason, budget, room, binding),
+        total_bytes=machine.total_bytes,
+        reserve_bytes=reserve,
+        working_set_bytes=working_set_bytes,
+        available_bytes=machine.available_bytes,
+        limit_bytes=limit,
+        binding=binding.name,
+        weights_bytes=record.weights_bytes,
+        overhead_bytes=overhead,
+        overhead_measured=overhead_measured,
+        standby_bytes=standby_bytes,
+        prefill_peak_bytes=peak,
+        kv_budget_bytes=budget,
+        kv_bytes_per_token=record.kv_bytes_per_token,
+        window_bytes=record.window_bytes,
+        context_tokens=record.context_tokens,
+        max_context_tokens=max_context_tokens(record, budget),
+        sessions=tuple(
+            _fit(record, budget, tokens) for tokens in _CONTEXTS if tokens <= record.context_tokens
+        ),
+        holders=tuple((holder.name, holder.size_bytes) for holder in holders),
+    )
+
+
+def session_bytes(record: ModelRecord, tokens: int) -> int:
+    """Live KV of one session: full layers grow by whole blocks, windows do not."""
+    rounded = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+    return record.kv_bytes(rounded)
+
+
+def max_context_tokens(record: ModelRecord, budget_bytes: int) -> int:
+    """Longest session the budget holds, in whole blocks, within the model's context."""
+    low, high = 0, -(-record.context_tokens // BLOCK_TOKENS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if session_bytes(record, middle * BLOCK_TOKENS) <= budget_bytes:
+            low = middle
+        else:
+            high = middle - 1
+    return min(low * BLOCK_TOKENS, record.context_tokens)
+
+
+def prefill_peak_bytes(record: ModelRecord) -> int:
+    """Upper estimate of what one prefill chunk needs besides weights and KV.
+
+    The record has no hidden size. It follows from the parameter count of a dense transformer,
+    `parameters = 12 * layers * hidden^2 + vocab * hidden` (Kaplan et al. 2020, section 2.1, plus
+    the embedding); for mixtures of experts this is too large, which errs on the safe side.
+    Attention with head sizes that MLX has no fused kernel for also stores its scores.
+    """
+    layers = max(len(record.layers), 1)
+    square, linear = 12 * layers, record.vocab_size
+    root = math.isqrt(linear * linear + 4 * square * record.parameters)
+    hidden = max((root - linear) // (2 * square), 1)
+    activations = record.prefill_chunk * hidden * _ACTIVATIONS * _ACTIVATION_BYTES * _IN_FLIGHT
+    return activations + _scores_bytes(record, hidden)
+
+
+def _scores_bytes(record: ModelRecord, hidden: int) -> int:
+    unfused = [layer.k_dim for layer in record.layers if layer.k_dim not in _FUSED_HEAD_DIMS]
+    if not unfused:
+        return 0
+    heads = max(hidden // max(min(unfused), 1), 1)
+    seen = min(record.context_tokens, _SCORED_TOKENS)
+    return heads * record.prefill_chunk * seen * _ACTIVATION_BYTES
+
+
+def _terms(
+    machine: MachineMemory,
+    settings: Settings,
+    reserve: int,
+    own_footprint: int,
+    working_set: int | None,
+) -> list[_Term]:
+    """Everything that limits; of equal ones the first binds."""
+    terms = [
+        _Term(
+            "ram",
+            machine.total_bytes - reserve,
+            "use a smaller model, or lower [memory] reserve_bytes",
+        )
+    ]
+    if working_set is not None:
+        # The switch takes MiB and holds until the next start of the Mac.
+        wanted = max(machine.total_bytes - reserve, 0) // MIB
+        terms.append(
+            _Term(
+                "working_set",
+                working_set - WORKING_SET_MARGIN_BYTES,
+                "use a smaller model, or raise Metal's limit with"
+                f" `sudo sysctl iogpu.wired_limit_mb={wanted}`",
+            )
+        )
+    terms.append(
+        _Term(
+            "available",
+            machine.available_bytes + own_footprint,
+            "end other programs (the largest are listed), or use a smaller model",
+        )
+    )
+    if settings.memory.limit_bytes is not None:
+        terms.append(
+            _Term("cap", settings.memory.limit_bytes, "raise [memory] limit_bytes in config.toml")
+        )
+    return terms
+
+
+def _kv_caps(record: ModelRecord, settings: Settings) -> list[int]:
+    caps = (settings.memory.kv_budget_bytes, settings.model(record.name).kv_budget_bytes)
+    return [cap for cap in caps if cap is not None]
+
+
+def _shortage(
+    record: ModelRecord,
+    budget: int,
+    room: int,
+    limit: int,
+    taken: int,
+    peak: int,
+    binding: _Term,
+) -> str:
+    """Why the model does not fit, with the numbers; empty if it does."""
+    tokens = min(LEAST_TOKENS, record.context_tokens)
+    needed = session_bytes(record, tokens)
+    if budget >= needed:
+        return ""
+    if room > budget:
+        return (
+            f"a session of {tokens} tokens needs {_size(needed)} of KV, the KV budget is set to"
+            f" {_size(budget)}"
+        )
+    return (
+        f"{_size(record.weights_bytes)} of weights, {_size(taken)} overhead, {_size(peak)} for"
+        f" prefill and {_size(needed)} of KV for {tokens} tokens exceed the limit of"
+        f" {_size(limit)} ({binding.name})"
+    )
+
+
+def _remedy(reason: str, budget: int, room: int, binding: _Term) -> str:
+    if not reason:
+        return ""
+    return "raise kv_budget_bytes in config.toml" if room > budget else binding.remedy
+
+
+def _fit(record: ModelRecord, budget: int, tokens: int) -> FitView:
+    size = session_bytes(record, tokens)
+    return FitView(
+        context_tokens=tokens, sessions=budget // size if size else 0, bytes_per_session=size
+    )
+
+
+def _size(size_bytes: int) -> str:
+    if size_bytes < GIB:
+        return f"{size_bytes / MIB:.1f} MiB"
+    return f"{size_bytes / GIB:.2f} GiB"

@@ -1,0 +1,168 @@
+"""Output of works on its way to their readers: credit, progress notes, ends. Starts no work."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestId
+from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, PROGRESS_S
+from hotseat.protocol.replies import Accepted, DaemonMessage, Done, ErrorBody, Progress
+from hotseat.supervisor.client_port import ClientPort, Peer
+from hotseat.supervisor.core.streams import Emission, OutStream
+from hotseat.supervisor.works import Reader, Work, Works, WorkState
+
+_Slot = tuple[bytes, RequestId]
+MAX_STEP: Final = 8
+"""Chunks sent to one reader before others get their turn."""
+
+
+class Outbox:
+    """Readers of all works. `abandoned(work)` is called when the last reader of one is gone."""
+
+    def __init__(
+        self,
+        works: Works,
+        port: Callable[[], ClientPort],
+        slow_consumer_s: float,
+        abandoned: Callable[[Work], None],
+    ) -> None:
+        self._works = works
+        self._port = port
+        self._slow_consumer_s = slow_consumer_s
+        self._abandoned = abandoned
+        self._slots: dict[_Slot, Work] = {}
+
+    def attach(
+        self, work: Work, peer: Peer, request_id: RequestId, offset: int, credit: int | None
+    ) -> Reader:
+        """Adds a reader from completion token `offset` on; one under the same id is replaced."""
+        self._drop(work, peer, request_id)
+        reader = Reader(peer, request_id, OutStream(credit or DEFAULT_CREDIT_BYTES, offset))
+        for emission in work.emissions:
+            reader.stream.push(emission)
+        work.readers.append(reader)
+        work.unread_since = None
+        self._slots[peer.routing, request_id] = work
+        return reader
+
+    def accepted(self, work: Work, message: Accepted) -> None:
+        """Tells readers that were not told yet; output may follow."""
+        for reader in tuple(work.readers):
+            if not reader.is_accepted:
+                reader.is_accepted = True
+                self._send(work, reader, message)
+        self.pump(work)
+
+    def emit(self, work: Work, emission: Emission) -> None:
+        """New output."""
+        for reader in work.readers:
+            reader.stream.push(emission)
+        self.pump(work)
+
+    def end(self, work: Work, end: Done | ErrorBody) -> None:
+        """The end, after whatever output has not been read yet."""
+        work.end = end
+        self.pump(work)
+
+    def grant(self, peer: Peer, request_id: RequestId, credit_bytes: int) -> bool:
+        """More credit for a reader; False when there is no such stream."""
+        work = self._slots.get((peer.routing, request_id))
+        if work is None:
+            return False
+        for reader in work.readers:
+            if reader.peer is peer and reader.request_id == request_id:
+                reader.stream.grant(credit_bytes)
+        self.pump(work)
+        return True
+
+    def pump(self, work: Work) -> None:
+        """Sends what credit allows."""
+        now = time.monotonic()
+        for reader in tuple(work.readers):
+            if not reader.is_accepted and work.end is None:
+                continue
+            for _ in range(MAX_STEP):
+                chunk = reader.stream.take(now)
+                if chunk is None or not self._send(work, reader, chunk):
+                    break
+            if work.end is not None and reader.stream.is_empty and reader in work.readers:
+                self._send(work, reader, work.end)
+                self._drop(work, reader.peer, reader.request_id)
+
+    def progress(self, work: Work, message: Progress) -> None:
+        """A note for all readers."""
+        for reader in tuple(work.readers):
+            if reader.is_accepted:
+                self._send(work, reader, message)
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is gone."""
+        for slot, work in tuple(self._slots.items()):
+            if slot[0] == peer.routing:
+                self._drop(work, peer, slot[1])
+                self._note_unread(work)
+
+    def forget_work(self, work: Work) -> None:
+        """Nobody reads this work any more: its readers were served otherwise."""
+        for reader in tuple(work.readers):
+            self._drop(work, reader.peer, reader.request_id)
+
+    def tick(self, now: float) -> None:
+        """Keeps quiet streams alive and gives up on readers that do not read."""
+        for work in {id(work): work for work in self._slots.values()}.values():
+            for reader in tuple(work.readers):
+                self._tick_reader(work, reader, now)
+
+    def _tick_reader(self, work: Work, reader: Reader, now: float) -> None:
+        if reader.stream.is_slow(now, self._slow_consumer_s):
+            error = HotseatError(
+                "slow_consumer",
+                f"no credit for {self._slow_consumer_s:.0f} s with more than 1 MiB waiting; "
+                "read faster or attach again",
+            )
+            self._port().refuse(reader.peer, reader.request_id, error)
+            self._drop(work, reader.peer, reader.request_id)
+            self._note_unread(work)
+            return
+        if work.end is None and reader.is_accepted and now - reader.sent_at >= PROGRESS_S:
+            self._send(work, reader, self.note_for(work, now))
+        elif not reader.stream.is_empty:
+            self.pump(work)
+
+    def note_for(self, work: Work, now: float) -> Progress:
+        """What there is to say about a work that says nothing itself."""
+        position = None
+        if work.state is WorkState.WAITING:
+            waiting = self._works.in_state(WorkState.WAITING)
+            position = sum(1 for other in waiting if other.order < work.order)
+        started = work.started
+        return Progress(
+            phase=work.phase,
+            model=work.model,
+            position=position,
+            prompt_tokens_done=work.prompt_done if started else None,
+            prompt_tokens=started.prompt_tokens if started else None,
+            elapsed_s=round(now - work.accepted_at, 3),
+        )
+
+    def _send(self, work: Work, reader: Reader, message: DaemonMessage) -> bool:
+        reader.sent_at = time.monotonic()
+        sent = self._port().send(reader.peer, reader.request_id, message)
+        if not sent:
+            self._drop(work, reader.peer, reader.request_id)
+            self._note_unread(work)
+        return sent
+
+    def _drop(self, work: Work, peer: Peer, request_id: RequestId) -> None:
+        work.readers = [
+            reader
+            for reader in work.readers
+            if reader.peer is not peer or reader.request_id != request_id
+        ]
+        self._slots.pop((peer.routing, request_id), None)
+
+    def _note_unread(self, work: Work) -> None:
+        if not work.readers and work.end is None and work.unread_since is None:
+            work.unread_since = time.monotonic()
+            self._abandoned(work)

@@ -1,0 +1,86 @@
+"""Whether a model may be seated, and with how much KV: registry, memory and plan put together.
+
+Reads state only; the arithmetic is in `core.plan`.
+"""
+
+from typing import Final
+
+import structlog
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.views import PlanView
+from hotseat.supervisor.config import Settings
+from hotseat.supervisor.core.plan import plan_model
+from hotseat.supervisor.memory import MemoryProbe
+from hotseat.supervisor.registry import Registry
+
+HOLDERS: Final = 5
+log = structlog.get_logger()
+
+
+class Planner:
+    """Answers "does it fit" before anything is drained."""
+
+    def __init__(self, registry: Registry, probe: MemoryProbe, settings: Settings) -> None:
+        self.registry = registry
+        self.probe = probe
+        self.settings = settings
+        self.working_set_bytes: int | None = None
+        self.overheads: dict[str, int] = {}
+        """Measured runtime overhead by tag, bytes."""
+
+    def plan(
+        self, record: ModelRecord, *, own_footprint_bytes: int, with_holders: bool = False
+    ) -> PlanView:
+        """The memory plan of a model, given what our own worker would give back."""
+        measured = self.overheads.get(record.tag)
+        return plan_model(
+            record,
+            self.probe.machine(),
+            self.settings.memory,
+            own_footprint_bytes=own_footprint_bytes,
+            standby_bytes=0,
+            overhead_bytes=measured,
+            working_set_bytes=self.working_set_bytes,
+            holders=tuple(self.probe.holders(HOLDERS)) if with_holders else (),
+        )
+
+    def check(self, model: str, *, own_footprint_bytes: int) -> ModelRecord:
+        """The record of a model that can be seated; the typed refusal otherwise."""
+        record = self.registry.get(model)
+        if record.unfit_reason:
+            raise HotseatError(
+                "model_unavailable",
+                f"{record.name} cannot be served: {record.unfit_reason}",
+                model=record.name,
+                architecture=record.architecture,
+            )
+        plan = self.plan(record, own_footprint_bytes=own_footprint_bytes)
+        if not plan.fits:
+            raise HotseatError(
+                "model_unfit",
+                f"{record.name} does not fit: {plan.reason}",
+                model=record.name,
+                weights_bytes=plan.weights_bytes,
+                limit_bytes=plan.limit_bytes,
+                binding=plan.binding,
+                kv_budget_bytes=plan.kv_budget_bytes,
+                remedy=plan.remedy,
+            )
+        return record
+
+    def bytes_to_seat(self, model: str) -> int:
+        """Memory that has to be available before this model is loaded, reserve included."""
+        try:
+            record = self.registry.get(model)
+        except HotseatError:
+            return 0  # refused when the worker starts, with the reason
+        plan = self.plan(record, own_footprint_bytes=0)
+        return plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
+
+    def note_overhead(self, record: ModelRecord | None, peak_bytes: int) -> None:
+        """Remembers what running a model costs beside its weights."""
+        if record is None or peak_bytes <= record.weights_bytes:
+            return
+        self.overheads[record.tag] = peak_bytes - record.weights_bytes

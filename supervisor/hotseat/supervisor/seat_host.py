@@ -1,0 +1,72 @@
+"""What the seat runner needs from the daemon, and what it measures of a swap. No behaviour."""
+
+from typing import Protocol
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.link import FromWorker
+from hotseat.protocol.replies import SwapMemory
+from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.core.seat_types import Fault, SeatState
+from hotseat.supervisor.worker_process import WorkerExit
+
+
+class SeatHost(Protocol):
+    """What the daemon does when the seat says so."""
+
+    def phase_changed(self, state: SeatState) -> None:
+        """The seat entered another phase."""
+
+    def load_advanced(self, model: str, bytes_done: int, bytes_total: int) -> None:
+        """More weights are in memory."""
+
+    def admission_stopped(self) -> None:
+        """Report `Drained` when no request runs."""
+
+    def admission_resumed(self) -> None:
+        """Requests may start, or another swap may begin."""
+
+    def cancel_running(self) -> None:
+        """End running requests at the next token."""
+
+    def running_lost(self, fault: Fault) -> None:
+        """The worker is gone."""
+
+    async def contexts_committed(self) -> HotseatError | None:
+        """Waits until all that was written is in the catalogue; the fault if something is not."""
+
+    def swap_done(self, done: t.SwapDone, figures: "SwapFigures") -> None:
+        """A swap succeeded."""
+
+    def swap_failed(self, failed: t.SwapFailed) -> None:
+        """A swap did not happen."""
+
+    def worker_said(self, message: FromWorker) -> None:
+        """A message that concerns requests or KV."""
+
+    def worker_exited(self, ended: WorkerExit, fault: Fault) -> None:
+        """A worker process was reaped."""
+
+    def exit(self) -> None:
+        """The daemon may end."""
+
+
+class SwapFigures:
+    """What was measured during a swap, beside the phases."""
+
+    def __init__(self) -> None:
+        self.available_before = 0
+        self.available_after = 0
+        self.wired_before: int | None = None
+        self.wired_after: int | None = None
+        self.sessions = 0
+        self.bytes_written = 0
+
+    @property
+    def memory(self) -> SwapMemory:
+        """For the report."""
+        return SwapMemory(
+            available_before=self.available_before,
+            available_after=self.available_after,
+            wired_before=self.wired_before,
+            wired_after=self.wired_after,
+        )

@@ -1,0 +1,339 @@
+"""The runner of the seat table: performs its effects and feeds back what happens.
+
+The only owner of the seat's state, the worker process and the link. Knows nothing of requests:
+what concerns them goes out through `SeatHost`.
+"""
+
+import asyncio
+import signal
+import time
+from collections import deque
+from typing import Any, Final
+
+import structlog
+import zmq
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import Epoch
+from hotseat.protocol.link import (
+    Beat,
+    Checkpoint,
+    Checkpointed,
+    Failed,
+    FromWorker,
+    Load,
+    Loaded,
+    LoadProgress,
+    Stop,
+    Stopped,
+    ToWorker,
+    Warm,
+    Warmed,
+    WorkerHello,
+)
+from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.core.deaths import describe_exit
+from hotseat.supervisor.core.seat import next_state
+from hotseat.supervisor.core.seat_types import Deadlines, Fault, Phase, SeatEvent, SeatState
+from hotseat.supervisor.link_port import LinkPort
+from hotseat.supervisor.locks import SeatLock
+from hotseat.supervisor.paths import Home
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.seat_host import SeatHost, SwapFigures
+from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_worker
+
+MEMORY_POLL_S: Final = 0.02
+WIRED_SLACK: Final = 1.05
+log = structlog.get_logger()
+
+
+class SeatRunner:
+    """Owns the seat. Everything runs on the loop's thread."""
+
+    def __init__(
+        self,
+        context: "zmq.Context[Any]",
+        home: Home,
+        deadlines: Deadlines,
+        planner: Planner,
+        lock: SeatLock,
+        host: SeatHost,
+    ) -> None:
+        self.state = SeatState(since=time.monotonic())
+        self.beat: Beat | None = None
+        self.record: ModelRecord | None = None
+        self.kv_budget_bytes: int | None = None
+        self.working_set_bytes: int | None = None
+        self._context = context
+        self._home = home
+        self._deadlines = deadlines
+        self._planner = planner
+        self._lock = lock
+        self._host = host
+        self._link: LinkPort | None = None
+        self._process: WorkerProcess | None = None
+        self._events: deque[SeatEvent] = deque()
+        self._feeding = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._figures = SwapFigures()
+        self._wired_before_load: int | None = None
+        self._step = -1
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Of the worker that lives, if one does."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def admits(self) -> bool:
+        """True when requests for the seated model may start."""
+        return self.state.phase is Phase.READY
+
+    def send(self, message: ToWorker) -> bool:
+        """To the seated worker; False when there is none or it does not read."""
+        return self._link is not None and self._link.send(message)
+
+    def feed(self, event: SeatEvent) -> None:
+        """Runs the table on an event; events that effects cause are handled after it."""
+        self._events.append(event)
+        if self._feeding:
+            return
+        self._feeding = True
+        try:
+            while self._events:
+                self._step_table(self._events.popleft())
+        finally:
+            self._feeding = False
+        self._arm_timer()
+
+    def _step_table(self, event: SeatEvent) -> None:
+        before = self.state
+        self.state, effects = next_state(before, event, time.monotonic(), self._deadlines)
+        if self.state.phase is not before.phase:
+            self._host.phase_changed(self.state)
+        for effect in effects:
+            self._perform(effect)
+
+    def _arm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.state.deadline is not None:
+            delay_s = max(0.0, self.state.deadline - time.monotonic())
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay_s + 0.001, self.feed, t.TimePassed())
+
+    def _perform(self, effect: t.SeatEffect) -> None:  # noqa: C901, PLR0912 - one case per effect
+        match effect:
+            case t.StopAdmission():
+                self._figures = self._measure_before()
+                self._host.admission_stopped()
+            case t.ResumeAdmission():
+                self._host.admission_resumed()
+            case t.CancelRunning():
+                self._host.cancel_running()
+            case t.LoseRunning(fault):
+                self._host.running_lost(fault)
+            case t.SendCheckpoint(swap):
+                self.send(Checkpoint(swap=swap))
+            case t.AskStop():
+                if not self.send(Stop()):
+                    self._signal(signal.SIGTERM)
+            case t.SendTerm():
+                self._signal(signal.SIGTERM)
+            case t.SendKill():
+                self._signal(signal.SIGKILL)
+            case t.AwaitMemory(epoch, target):
+                self._spawn(self._await_memory(epoch, target))
+            case t.Spawn(epoch, model):
+                self._spawn(self._start_worker(Epoch(epoch), model))
+            case t.SendLoad(model):
+                self._send_load(model)
+            case t.SendWarm():
+                self.send(Warm())
+            case t.SwapDone():
+                self._host.swap_done(effect, self._figures)
+                self._figures = SwapFigures()
+            case t.SwapFailed():
+                self._host.swap_failed(effect)
+            case t.ReleaseSeat():
+                self.record = None
+                self._lock.release()
+            case t.Exit():
+                self._host.exit()
+
+    # --- effects that take time -----------------------------------------------------------------
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _measure_before(self) -> SwapFigures:
+        figures = SwapFigures()
+        machine = self._planner.probe.machine()
+        figures.available_before = machine.available
+        figures.wired_before = machine.wired
+        return figures
+
+    async def _start_worker(self, epoch: Epoch, model: str) -> None:
+        """Takes the machine's seat, binds the link, starts the process."""
+        try:
+            record = self._planner.registry.get(model)
+            self._lock.acquire(model, record.weights_bytes)
+            path = self._home.socket_path(f"link-{epoch}")
+            link = LinkPort(self._context, path, epoch, self._receive)
+            try:
+                process = await spawn_worker(
+                    link.address, epoch, self._reaped, (self._lock.fileno(),)
+                )
+            except OSError as error:
+                link.close()
+                raise HotseatError("internal", f"no worker could be started: {error}") from error
+        except HotseatError as error:
+            self.feed(t.StartRefused(epoch=epoch, fault=fault_of(error)))
+            return
+        self._link, self._process, self.beat = link, process, None
+        log.info("worker.started", epoch=epoch, pid=process.pid, model=model)
+        if self.state.epoch != epoch or self.state.phase is not Phase.STARTING:
+            process.signal(signal.SIGKILL)  # the table gave up while the process was starting
+
+    async def _await_memory(self, epoch: int, _target: str | None) -> None:
+        """Polls until the next model's memory is there; the table's deadline ends the wait."""
+        need = 0
+        while self.state.phase is Phase.RECLAIMING and self.state.epoch == epoch:
+            machine = self._planner.probe.machine()
+            self._figures.available_before = self._figures.available_before or machine.available
+            target = self.state.plan.target if self.state.plan else None
+            need = self._planner.bytes_to_seat(target) if target else 0
+            if machine.available >= need and self._wired_is_back(machine.wired):
+                self._figures.available_after = machine.available
+                self._figures.wired_after = machine.wired
+                self._wired_before_load = machine.wired
+                self.feed(t.Reclaimed(epoch=epoch))
+                return
+            await asyncio.sleep(MEMORY_POLL_S)
+        log.warning("seat.memory_missing", need_bytes=need)
+
+    def _wired_is_back(self, wired: int | None) -> bool:
+        """On macOS a dead worker's wired pages must be free again; elsewhere nobody tells."""
+        if wired is None or self._wired_before_load is None:
+            return True
+        return wired <= self._wired_before_load * WIRED_SLACK
+
+    def _send_load(self, model: str) -> None:
+        try:
+            record = self._planner.registry.get(model)
+            plan = self._planner.plan(record, own_footprint_bytes=0)
+        except HotseatError as error:
+            self.feed(t.LoadEnded(epoch=self.state.epoch, fault=fault_of(error)))
+            return
+        self.record = record
+        self.kv_budget_bytes = plan.kv_budget_bytes
+        kv_dir = self._home.kv_dir / record.tag
+        kv_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.send(
+            Load(
+                record=record,
+                kv_dir=str(kv_dir),
+                kv_budget_bytes=plan.kv_budget_bytes,
+                cache_limit_bytes=max(plan.prefill_peak_bytes, 64 * 1024 * 1024),
+                memory_limit_bytes=plan.limit_bytes,
+            )
+        )
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            log.info("worker.signalled", pid=self._process.pid, signal=number.name)
+            self._process.signal(number)
+
+    # --- what the worker says -------------------------------------------------------------------
+
+    def _reaped(self, ended: WorkerExit) -> None:
+        fault = describe_exit(ended.returncode, ended.sent, ended.stderr, epoch=ended.epoch)
+        if self._process is not None and self._process.epoch == ended.epoch:
+            self._process = None
+        if self._link is not None and self._link.epoch == ended.epoch:
+            self._link.close()
+            self._link = None
+        self._host.worker_exited(ended, fault)
+        self.feed(t.WorkerDied(epoch=ended.epoch, fault=fault))
+
+    def _receive(self, epoch: Epoch, message: FromWorker) -> None:  # noqa: C901 - one case a kind
+        if epoch != self.state.epoch:
+            return
+        match message:
+            case WorkerHello():
+                self._greet(epoch, message)
+            case LoadProgress(done, total):
+                self.feed(t.LoadAdvanced(epoch=epoch))
+                self._host.load_advanced(self.state.model or "", done, total)
+            case Loaded():
+                self.feed(t.LoadEnded(epoch=epoch))
+            case Failed():
+                self._failed(epoch, message)
+            case Warmed(_, peak):
+                self._planner.note_overhead(self.record, peak)
+                self.feed(t.WarmEnded(epoch=epoch))
+            case Checkpointed():
+                self._spawn(self._end_checkpoint(message))
+            case Beat():
+                self.beat = message
+                if message.step != self._step:
+                    self._step = message.step
+                    self.feed(t.WorkAdvanced(epoch=epoch))
+            case Stopped():
+                pass
+            case _:
+                self._host.worker_said(message)
+
+    def _greet(self, epoch: Epoch, hello: WorkerHello) -> None:
+        if self._process is None or hello.token != self._process.secret:
+            log.error("worker.hello_refused", epoch=epoch, pid=hello.pid)
+            return
+        self.working_set_bytes = hello.working_set_bytes
+        self._planner.working_set_bytes = hello.working_set_bytes
+        self.feed(t.Greeted(epoch=epoch))
+
+    def _failed(self, epoch: Epoch, failed: Failed) -> None:
+        fault = Fault(
+            code=failed.code,
+            message=failed.message,
+            permanent=failed.permanent,
+            facts=failed.facts,
+        )
+        ended = t.LoadEnded if failed.during == "load" else t.WarmEnded
+        self.feed(ended(epoch=epoch, fault=fault))
+
+    async def _end_checkpoint(self, message: Checkpointed) -> None:
+        """The stop comes after the commit: what the worker reported has to be in the catalogue."""
+        error = await self._host.contexts_committed()
+        self._figures.sessions = message.sessions
+        self._figures.bytes_written = message.bytes_written
+        fault = fault_of(error) if error is not None else None
+        if message.failed:
+            fault = Fault(
+                code="disk_full",
+                message=message.message or "contexts could not be written",
+                facts={"sessions": list(message.failed)},
+            )
+        if self.state.plan is not None and self.state.plan.swap == message.swap:
+            self.feed(t.CheckpointEnded(fault=fault))
+
+    async def close(self) -> None:
+        """Ends a worker that still lives and waits until it is reaped."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._process is not None:
+            self._process.signal(signal.SIGKILL)
+            await self._process.wait()
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._lock.release()
+
+
+def fault_of(error: HotseatError) -> Fault:
+    """An error of the table as a fault of the seat."""
+    return Fault(code=error.code, message=error.message, facts=error.facts)

@@ -1,0 +1,201 @@
+"""Swaps that clients asked for: accepted once, answered once, with progress in between.
+
+Also tells every waiting reader which phase the seat is in. Does not decide when a swap begins:
+that is the dispatcher's.
+"""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Final, Literal
+
+import msgspec
+
+from hotseat.protocol.codec import pack_body
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ModelName, RequestId, RequestKey, request_key
+from hotseat.protocol.messages import Swap
+from hotseat.protocol.replies import (
+    Accepted,
+    Cause,
+    ErrorBody,
+    Progress,
+    SwapMemory,
+    SwapPhases,
+    SwapReport,
+)
+from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.client_port import ClientPort, Peer, error_body
+from hotseat.supervisor.core.scheduler import WantedSwap
+from hotseat.supervisor.core.seat_types import Mark, Phase
+
+KEPT_RESULTS: Final = 256
+
+
+class AskedSwap:
+    """A swap with everybody who waits for its end."""
+
+    def __init__(self, number: int, key: RequestKey, model: str, cause: Cause) -> None:
+        self.number = number
+        self.key = key
+        self.model = model
+        self.cause = cause
+        self.listeners: list[tuple[Peer, RequestId]] = []
+        self.accepted = False
+        self.end: SwapReport | ErrorBody | None = None
+
+
+class SwapDesk:
+    """Table of asked-for swaps. `kick` has the dispatcher look again."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        port: Callable[[], ClientPort],
+        check: Callable[[str], str],
+        kick: Callable[[], None],
+    ) -> None:
+        """`check` gives the registered name of a model that can be seated, or raises."""
+        self._catalogue = catalogue
+        self._port = port
+        self._check = check
+        self._kick = kick
+        self._swaps: dict[RequestKey, AskedSwap] = {}
+        self._numbers = 0
+
+    @property
+    def wanted(self) -> list[WantedSwap]:
+        """Accepted swaps that have not ended, in the order they were asked for."""
+        return [
+            WantedSwap(swap=swap.number, model=swap.model)
+            for swap in self._swaps.values()
+            if swap.end is None and swap.accepted
+        ]
+
+    def next_number(self) -> int:
+        """A number no other swap of this daemon has."""
+        self._numbers += 1
+        return self._numbers
+
+    def by_number(self, number: int) -> AskedSwap | None:
+        """The asked-for swap of that number; None for swaps that requests caused."""
+        return next((s for s in self._swaps.values() if s.number == number), None)
+
+    async def ask(self, peer: Peer, request_id: RequestId, message: Swap) -> None:
+        """Accepts a swap, or joins the one this id stands for. Raises `HotseatError`."""
+        key = request_key(peer.token, request_id)
+        known = self._swaps.get(key)
+        if known is not None:
+            self._join(known, peer, request_id)
+            return
+        if message.mode == "in-process":
+            raise HotseatError(
+                "unsupported_feature",
+                "mode in-process is not supported by this version; use auto or process",
+                field="mode",
+            )
+        stored = await self._catalogue.request(key)
+        if stored is not None and stored.state != "accepted":
+            self._port().send(peer, request_id, _stored_end(stored))
+            return
+        model = self._check(message.model)
+        known = self._swaps.get(key)  # a copy of the request may have arrived meanwhile
+        if known is not None:
+            self._join(known, peer, request_id)
+            return
+        cause = Cause(client=peer.name, request_id=request_id, model_asked=message.model)
+        swap = self._swaps[key] = AskedSwap(self.next_number(), key, model, cause)
+        swap.listeners.append((peer, request_id))
+        await self._catalogue.accept(
+            AcceptRecord(
+                key=key,
+                token=peer.token,
+                request_id=request_id,
+                kind="swap",
+                body=pack_body(message),
+                model=ModelName(model),
+                created_at=time.time(),
+            )
+        )
+        swap.accepted = True
+        position = len(self.wanted) - 1
+        self._tell(swap, Accepted(position=position))
+        self._kick()
+
+    def _join(self, swap: AskedSwap, peer: Peer, request_id: RequestId) -> None:
+        if swap.end is not None:
+            self._port().send(peer, request_id, swap.end)
+            return
+        swap.listeners.append((peer, request_id))
+        self._port().send(peer, request_id, Accepted(position=0, replayed=True))
+
+    def progress(self, report: Progress) -> None:
+        """Tells everybody who waits for a swap what the seat does."""
+        for swap in self._swaps.values():
+            if swap.end is None and swap.accepted:
+                self._tell(swap, report)
+
+    async def end(self, swap: AskedSwap, result: SwapReport | HotseatError) -> None:
+        """Stores the answer and sends it; a second end changes nothing."""
+        if swap.end is not None:
+            return
+        swap.end = error_body(result) if isinstance(result, HotseatError) else result
+        kind: Literal["done", "error"] = "error" if isinstance(result, HotseatError) else "done"
+        await self._catalogue.finish(swap.key, kind, msgspec.msgpack.encode(swap.end), time.time())
+        self._tell(swap, swap.end)
+        swap.listeners.clear()
+        for key in list(self._swaps)[:-KEPT_RESULTS]:
+            if self._swaps[key].end is not None:
+                del self._swaps[key]
+
+    async def end_all(self, error: HotseatError) -> None:
+        """The daemon stops: nobody waits for nothing."""
+        for swap in tuple(self._swaps.values()):
+            if swap.accepted:
+                await self.end(swap, error)
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is gone; the swap goes on."""
+        for swap in self._swaps.values():
+            swap.listeners = [entry for entry in swap.listeners if entry[0] is not peer]
+
+    def _tell(self, swap: AskedSwap, message: Accepted | Progress | SwapReport | ErrorBody) -> None:
+        for peer, request_id in tuple(swap.listeners):
+            self._port().send(peer, request_id, message)
+
+
+def _stored_end(row: RequestRow) -> SwapReport | ErrorBody:
+    if row.state == "done":
+        return msgspec.msgpack.decode(row.reply, type=SwapReport)
+    return msgspec.msgpack.decode(row.reply, type=ErrorBody)
+
+
+def phase_seconds(marks: tuple[Mark, ...]) -> SwapPhases:
+    """How long each phase lasted, from the times they were entered. Starting counts as loading."""
+    spent: dict[Phase, float] = {}
+    for mark, following in pairwise(marks):
+        spent[mark.phase] = spent.get(mark.phase, 0.0) + following.at - mark.at
+    return SwapPhases(
+        drain_s=spent.get(Phase.DRAINING, 0.0),
+        checkpoint_s=spent.get(Phase.CHECKPOINTING, 0.0),
+        stop_s=spent.get(Phase.STOPPING, 0.0),
+        reclaim_s=spent.get(Phase.RECLAIMING, 0.0),
+        load_s=spent.get(Phase.STARTING, 0.0) + spent.get(Phase.LOADING, 0.0),
+        warm_s=spent.get(Phase.WARMING, 0.0),
+    )
+
+
+def no_swap(model: str, cause: Cause) -> SwapReport:
+    """The report when the model holds the seat already."""
+    return SwapReport(
+        from_=model,
+        to=model,
+        mode="none",
+        cause=cause,
+        phases=SwapPhases(),
+        total_s=0.0,
+        memory=SwapMemory(),
+        sessions_checkpointed=0,
+        bytes_written=0,
+    )

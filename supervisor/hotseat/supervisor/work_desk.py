@@ -1,0 +1,279 @@
+"""Taking in requests: checks, the durable accept, joining and cancelling. Runs nothing itself."""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from hotseat.protocol.codec import pack_body, unpack_body
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ModelName, RequestId, RequestKey, SessionName, request_key
+from hotseat.protocol.limits import MAX_SAFE_INTEGER
+from hotseat.protocol.messages import Attach, Generate
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.replies import Accepted
+from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.client_port import ClientPort, Peer, error_body
+from hotseat.supervisor.core.intake import check_generate, plan_turn
+from hotseat.supervisor.core.settings import LimitSettings
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept
+from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.sessions import Sessions, as_stored
+from hotseat.supervisor.works import Work, Works, WorkState
+
+RETRY_S: Final = 1.0
+log = structlog.get_logger()
+
+
+class WorkDesk:
+    """Accepts, joins and claims requests. `check` gives the record of a model or raises."""
+
+    def __init__(
+        self,
+        *,
+        works: Works,
+        catalogue: Catalogue,
+        sessions: Sessions,
+        outbox: Outbox,
+        events: EventLog,
+        limits: LimitSettings,
+        port: Callable[[], ClientPort],
+        check: Callable[[Generate], ModelRecord],
+        kick: Callable[[], None],
+    ) -> None:
+        self._works = works
+        self._catalogue = catalogue
+        self._sessions = sessions
+        self._outbox = outbox
+        self._events = events
+        self._limits = limits
+        self._port = port
+        self._check = check
+        self._kick = kick
+        self._unclaimed: dict[RequestKey, RequestRow] = {}
+        self._unclaimed_until = 0.0
+
+    # --- generate -------------------------------------------------------------------------------
+
+    async def generate(self, peer: Peer, request_id: RequestId, request: Generate) -> None:
+        """Accepts a request, or joins the one this id stands for. Raises `HotseatError`."""
+        key = request_key(peer.token, request_id)
+        known = self._works.get(key)
+        if known is not None:
+            if known.request != request:
+                raise _conflict(request_id)
+            self._rejoin(known, peer, request_id, 0, request.credit_bytes)
+            return
+        check_generate(request)
+        work = self._works.create(key, request_id, peer.name, request)
+        self._outbox.attach(work, peer, request_id, 0, request.credit_bytes)
+        await self._take_in(work, peer, None)
+
+    async def _take_in(self, work: Work, peer: Peer, row: RequestRow | None) -> None:
+        """Accept and queue; a work that cannot be accepted leaves no trace."""
+        try:
+            stored = row or await self._stored(work)
+            if stored is not None and stored.state != "accepted":
+                self._replay(work, stored)
+                return
+            await self._accept(work, peer, stored)
+        except HotseatError as error:
+            self._works.forget(work)
+            self._outbox.end(work, error_body(error))
+            log.info("request.refused", code=error.code, reason=error.message)
+            return
+        if work.cancel_asked:
+            log.info("request.cancelled_early", request=work.request_id)
+        accepted = Accepted(
+            position=self._position(work), seed=work.seed, replayed=stored is not None
+        )
+        self._events.publish(
+            "request.accepted",
+            request=work.request_id,
+            client=work.client,
+            model=work.model,
+            session=work.request.session,
+        )
+        self._outbox.accepted(work, accepted)
+        self._kick()
+
+    async def _stored(self, work: Work) -> RequestRow | None:
+        """What the catalogue knows of this id; raises if it was used for something else."""
+        row = await self._catalogue.request(work.key)
+        if row is None:
+            return None
+        if row.kind != "generate":
+            raise _conflict(work.request_id)
+        if row.state == "accepted":
+            self._unclaimed.pop(work.key, None)
+        return row
+
+    async def _accept(self, work: Work, peer: Peer, row: RequestRow | None) -> None:
+        request = work.request
+        waiting = len(self._works.in_state(WorkState.WAITING))
+        if waiting >= self._limits.max_waiting:
+            raise HotseatError(
+                "queue_full",
+                f"{waiting} requests wait already (max_waiting {self._limits.max_waiting})",
+                retry_after_s=RETRY_S,
+                waiting=waiting,
+            )
+        work.record = self._check(request)
+        await self._check_session(work)
+        work.seed = _seed(request, row)
+        work.created_at = time.time()
+        if row is None and request.persist:
+            accepted = await self._catalogue.accept(_accept_record(work, peer))
+            if not accepted.same_body:
+                raise _conflict(work.request_id)
+        work.accepted_at = time.monotonic()
+        work.state = WorkState.WAITING
+
+    async def _check_session(self, work: Work) -> None:
+        """Early answers: a busy session, a wrong turn, input that cannot follow what it holds."""
+        assert work.record is not None  # noqa: S101 - set by the only caller
+        stored = None
+        if work.session_key is not None and work.request.session is not None:
+            holder = self._works.holder(work.session_key, work)
+            if holder is not None:
+                if work.request.queue:
+                    return
+                raise HotseatError(
+                    "session_busy",
+                    f"session {work.request.session} has a turn under way; wait for it, cancel "
+                    f"{holder.request_id}, or set queue",
+                    retry_after_s=RETRY_S,
+                    request_id=holder.request_id,
+                )
+            row = await self._sessions.load(work.record, work.request.session)
+            stored = as_stored(row, work.record)
+        plan_turn(work.request, work.record, stored)
+
+    def _position(self, work: Work) -> int:
+        ahead = self._works.in_state(WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING)
+        return sum(1 for other in ahead if other.order < work.order)
+
+    # --- joining --------------------------------------------------------------------------------
+
+    async def attach(self, peer: Peer, request_id: RequestId, message: Attach) -> None:
+        """Joins work in progress or its kept result. Raises `HotseatError`."""
+        key = request_key(peer.token, RequestId(message.request_id))
+        known = self._works.get(key)
+        if known is not None:
+            self._rejoin(known, peer, request_id, message.offset_tokens, message.credit_bytes)
+            return
+        row = await self._catalogue.request(key)
+        if row is None or row.kind != "generate":
+            raise HotseatError(
+                "request_unknown",
+                f"no request {message.request_id} of this client is known; replies are kept for "
+                f"{self._limits.reply_keep_s:.0f} s",
+                request_id=message.request_id,
+            )
+        known = self._works.get(key)  # another attach may have claimed it meanwhile
+        if known is not None:
+            self._rejoin(known, peer, request_id, message.offset_tokens, message.credit_bytes)
+            return
+        if row.state != "accepted":
+            self._send_kept(peer, request_id, row, message.offset_tokens)
+            return
+        self._unclaimed.pop(key, None)
+        request = unpack_body(row.body, Generate)
+        work = self._works.create(key, row.request_id, peer.name, request)
+        offset, credit = message.offset_tokens, message.credit_bytes
+        self._outbox.attach(work, peer, request_id, offset, credit)
+        await self._take_in(work, peer, row)
+
+    def _rejoin(
+        self, work: Work, peer: Peer, request_id: RequestId, offset: int, credit: int | None
+    ) -> None:
+        self._outbox.attach(work, peer, request_id, offset, credit)
+        if work.state is not WorkState.ACCEPTING:
+            self._outbox.accepted(
+                work, Accepted(position=self._position(work), seed=work.seed, replayed=True)
+            )
+
+    def _replay(self, work: Work, row: RequestRow) -> None:
+        """A re-sent id whose reply is kept: the same reply again, nothing runs."""
+        readers = tuple(work.readers)
+        self._works.forget(work)
+        for reader in readers:
+            self._send_kept(reader.peer, reader.request_id, row, 0)
+        work.end = decode_kept(row.reply).end
+        self._outbox.forget_work(work)
+
+    def _send_kept(self, peer: Peer, request_id: RequestId, row: RequestRow, offset: int) -> None:
+        kept = decode_kept(row.reply)
+        port = self._port()
+        port.send(peer, request_id, Accepted(position=0, seed=row.seed, replayed=True))
+        chunk = kept.chunk_from(offset)
+        if chunk is not None:
+            port.send(peer, request_id, chunk)
+        port.send(peer, request_id, kept.end)
+
+    # --- after a restart ------------------------------------------------------------------------
+
+    async def recover(self, now: float) -> None:
+        """Requests that had not ended when the last daemon did wait to be claimed."""
+        for row in await self._catalogue.unfinished():
+            if row.kind == "generate":
+                self._unclaimed[row.key] = row
+            else:
+                await self._end_row(row, "the daemon restarted during the swap; ask again")
+        self._unclaimed_until = now + self._limits.claim_s
+        if self._unclaimed:
+            self._events.publish("request.unclaimed", count=len(self._unclaimed))
+
+    async def expire(self, now: float) -> None:
+        """Ends what nobody claimed in time."""
+        if not self._unclaimed or now < self._unclaimed_until:
+            return
+        rows, self._unclaimed = tuple(self._unclaimed.values()), {}
+        for row in rows:
+            if self._works.get(row.key) is None:
+                await self._end_row(row, "the daemon restarted and nobody claimed the request")
+
+    async def _end_row(self, row: RequestRow, reason: str) -> None:
+        error = HotseatError("interrupted", reason, durable_tokens=row.offset_tokens)
+        body = error_body(error)
+        reply = encode_kept(KeptReply(error=body))
+        if row.kind == "swap":
+            reply = msgspec.msgpack.encode(body)
+        await self._catalogue.finish(row.key, "error", reply, time.time())
+
+
+def _seed(request: Generate, row: RequestRow | None) -> int:
+    """The client's seed, the one that was drawn before a restart, or a new one."""
+    if request.sampling.seed is not None:
+        return request.sampling.seed
+    if row is not None and row.seed is not None:
+        return row.seed
+    return secrets.randbelow(MAX_SAFE_INTEGER)
+
+
+def _accept_record(work: Work, peer: Peer) -> AcceptRecord:
+    session = work.request.session
+    return AcceptRecord(
+        key=work.key,
+        token=peer.token,
+        request_id=work.request_id,
+        kind="generate",
+        body=pack_body(work.request),
+        model=ModelName(work.model),
+        session=None if session is None else SessionName(session),
+        seed=work.seed,
+        created_at=work.created_at,
+    )
+
+
+def _conflict(request_id: str) -> HotseatError:
+    return HotseatError(
+        "request_conflict",
+        f"request id {request_id} was used with another body; choose a new id",
+        request_id=request_id,
+    )
