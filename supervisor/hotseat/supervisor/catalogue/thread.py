@@ -1,6 +1,7 @@
 """Runs catalogue work on one thread and commits what waits together. Knows no table."""
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -116,7 +117,7 @@ class CatalogueThread:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             # Nothing of this transaction is durable, also not what seemed to succeed.
-            if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             failure = as_hotseat_error(error, self._path)
             for job in batch:
