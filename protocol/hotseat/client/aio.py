@@ -1,0 +1,257 @@
+"""The client for asyncio programs: one method per kind of message.
+
+Pings go out from the caller's event loop: a loop that is blocked for more than three seconds
+looks like a client that vanished. Programs that compute use `hotseat.client.Client`.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar, Unpack
+
+import msgspec
+
+from hotseat.client.completion import Completion
+from hotseat.client.connection import Connection
+from hotseat.client.exchange import Call, Subscription, SwapExchange
+from hotseat.client.flow import AsyncEvents, AsyncStream, Flow, ProgressCallback
+from hotseat.client.requests import GenerateOptions, build_generate, choose_request_id
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ClientToken, is_client_token
+from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, TOKEN_BYTES, WELCOME_S
+from hotseat.protocol.messages import (
+    Attach,
+    Cancel,
+    ClientInfo,
+    ClientMessage,
+    Events,
+    Generate,
+    Models,
+    Plan,
+    SessionDelete,
+    Sessions,
+    Shutdown,
+    Status,
+    Swap,
+)
+from hotseat.protocol.replies import Progress, Reply, SwapReport, Welcome
+from hotseat.protocol.views import ModelView, PlanView, SessionView, StatusView
+
+T = TypeVar("T")
+SwapMode = Literal["auto", "process", "in-process"]
+RECONNECT_S: Final = 60.0
+"""As long as the daemon keeps unclaimed work after a restart."""
+CALL_S: Final = 30.0
+"""A daemon that answers pings but not this is stuck; reads take it milliseconds."""
+
+
+class _Models(msgspec.Struct, frozen=True):
+    models: tuple[ModelView, ...]
+
+
+class _Sessions(msgspec.Struct, frozen=True):
+    sessions: tuple[SessionView, ...]
+
+
+class _Cancelled(msgspec.Struct, frozen=True):
+    cancelled: bool
+
+
+class _Removed(msgspec.Struct, frozen=True):
+    removed_bytes: int
+
+
+class AsyncClient:
+    """A connection to the daemon that survives restarts of the daemon.
+
+    Args:
+        endpoint: `ipc://` address; by default the daemon is looked up.
+        home: folder of the daemon, instead of $HOTSEAT_ENDPOINT and $HOTSEAT_HOME.
+        token: identity to continue; by default a new one is drawn.
+        name: shown in the daemon's logs and as the cause of swaps.
+        connect_timeout_s: how long a call may wait for a daemon to say Welcome.
+        reconnect_timeout_s: how long streams and swaps wait for a daemon that went away.
+        call_timeout_s: how long a connected daemon may take to answer a read.
+        window_bytes: output the daemon may send ahead of the consumer, per stream.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        home: Path | None = None,
+        token: str | None = None,
+        name: str = "python",
+        connect_timeout_s: float = WELCOME_S,
+        reconnect_timeout_s: float = RECONNECT_S,
+        call_timeout_s: float = CALL_S,
+        window_bytes: int = DEFAULT_CREDIT_BYTES,
+    ) -> None:
+        if token is not None and not is_client_token(token):
+            raise HotseatError("invalid_request", "token must be 32 lower-case hex digits")
+        self.token: Final = ClientToken(token or secrets.token_hex(TOKEN_BYTES))
+        self._call_patience_s = connect_timeout_s
+        self._work_patience_s = reconnect_timeout_s
+        self._call_timeout_s = call_timeout_s
+        self._window_bytes = window_bytes
+        info = ClientInfo(name=name, pid=os.getpid())
+        self._connection = Connection(endpoint, home, self.token, info, connect_timeout_s)
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """The daemon's greeting; None while there is no connection."""
+        return self._connection.dialogue.welcome
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """Instances of the daemon seen by this client; two differ by a restart."""
+        return tuple(self._connection.dialogue.instances)
+
+    async def connect(self) -> Welcome:
+        """Connects; raises DaemonUnreachable when no daemon answers in time."""
+        return await self._connection.connect()
+
+    async def close(self) -> None:
+        """Ends the connection. Work still open is treated by its `on_vanish`."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def generate(
+        self,
+        model: str,
+        *,
+        request_id: str | None = None,
+        on_progress: ProgressCallback | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> AsyncStream:
+        """Starts work; the stream is iterated, or left to cancel it."""
+        request = build_generate(model, self._window_bytes, **options)
+        return self._stream(request, choose_request_id(request_id), on_progress)
+
+    def attach(
+        self,
+        request_id: str,
+        offset_tokens: int = 0,
+        *,
+        on_progress: ProgressCallback | None = None,
+    ) -> AsyncStream:
+        """Joins work of this token in progress, or its kept result, from an offset on."""
+        request = Attach(
+            request_id=request_id, offset_tokens=offset_tokens, credit_bytes=self._window_bytes
+        )
+        # Under the id of the work itself: one stream per request and client.
+        return self._stream(request, choose_request_id(request_id), on_progress)
+
+    def _stream(
+        self, request: Generate | Attach, request_id: str, on_progress: ProgressCallback | None
+    ) -> AsyncStream:
+        completion = Completion(choose_request_id(request_id), request, self._work_patience_s)
+        flow = self._connection.start(completion)
+        return AsyncStream(flow, completion, self.cancel, on_progress)
+
+    async def cancel(self, request_id: str) -> bool:
+        """Ends work of this token; False when there was nothing left to end."""
+        reply = await self._call(Cancel(request_id=request_id))
+        return _typed(reply, _Cancelled).cancelled
+
+    async def swap(
+        self,
+        model: str,
+        mode: SwapMode = "auto",
+        *,
+        on_progress: ProgressCallback | None = None,
+        request_id: str | None = None,
+    ) -> SwapReport:
+        """Seats a model and reports what it took."""
+        flow = self.start_swap(model, mode, request_id=request_id)
+        while (progress := await flow.next()) is not None:
+            if on_progress is not None:
+                on_progress(progress)
+        return await flow.result()
+
+    def start_swap(
+        self, model: str, mode: SwapMode = "auto", *, request_id: str | None = None
+    ) -> Flow[Progress, SwapReport]:
+        """A swap whose phases the caller takes one by one."""
+        swap = Swap(model=model, mode=mode)
+        return self._connection.start(
+            SwapExchange(choose_request_id(request_id), swap, self._work_patience_s)
+        )
+
+    async def status(self) -> StatusView:
+        """State of seat, worker, queue and memory."""
+        return _typed(await self._call(Status()), StatusView)
+
+    async def models(self) -> list[ModelView]:
+        """Registered models."""
+        return list(_typed(await self._call(Models()), _Models).models)
+
+    async def sessions(self, model: str | None = None) -> list[SessionView]:
+        """Sessions, of one model or of all."""
+        return list(_typed(await self._call(Sessions(model=model)), _Sessions).sessions)
+
+    async def session(self, model: str, name: str) -> SessionView:
+        """One session with its messages."""
+        return _typed(await self._call(Sessions(model=model, session=name)), SessionView)
+
+    async def delete_session(self, model: str, name: str) -> int:
+        """Removes a session and what only it used; returns the bytes freed on disk."""
+        reply = await self._call(SessionDelete(model=model, session=name))
+        return _typed(reply, _Removed).removed_bytes
+
+    async def plan(self, model: str) -> PlanView:
+        """Memory plan of a model; nothing is loaded."""
+        return _typed(await self._call(Plan(model=model)), PlanView)
+
+    def events(self, since: int | None = None, topics: Sequence[str] = ()) -> AsyncEvents:
+        """Events behind `since`, or from now on; iterate, and leave it as a context manager."""
+        opening = Events(since=since, topics=tuple(topics), credit_bytes=self._window_bytes)
+        subscription = Subscription(choose_request_id(None), opening, self._work_patience_s)
+        return AsyncEvents(self._connection.start(subscription), self.cancel)
+
+    async def shutdown(self) -> None:
+        """Asks the daemon to stop; returns when it said yes or is gone."""
+        await self._call(Shutdown())
+
+    async def _call(self, message: ClientMessage) -> Reply:
+        flow = self._connection.start(Call(choose_request_id(None), message, self._call_patience_s))
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                return await flow.result()
+        except TimeoutError:
+            kind = type(message).__name__.lower()
+            raise HotseatError(
+                "deadline_exceeded",
+                f"no answer to {kind} within {self._call_timeout_s:g} s although the daemon lives; "
+                "raise call_timeout_s or see `hotseat logs`",
+                timeout_s=self._call_timeout_s,
+            ) from None
+        finally:
+            flow.abandon()
+
+
+def _typed(reply: Reply, kind: type[T]) -> T:
+    """The result as its view; a field of the wrong type is a difference of versions."""
+    result: Any = reply.result
+    try:
+        return msgspec.convert(result, kind)
+    except msgspec.ValidationError as error:
+        raise HotseatError(
+            "bad_frame",
+            f"daemon's answer is not a {kind.__name__.lstrip('_')}: {error}; client and daemon "
+            "are of different versions",
+        ) from error

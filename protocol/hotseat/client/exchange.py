@@ -1,0 +1,212 @@
+"""One request and everything that comes back for it, as a state machine. Pure: no sockets, no time.
+
+The dialogue feeds daemon messages in and sends what `receive` and `take` return; the consumer
+takes items out. After a reconnect the dialogue sends `reopening()` instead of `opening`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from hotseat.client.errors import RequestFailed
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestId
+from hotseat.protocol.messages import ClientMessage, Credit, Events, Shutdown
+from hotseat.protocol.replies import (
+    DaemonMessage,
+    ErrorBody,
+    Event,
+    Gap,
+    Progress,
+    Reply,
+    SwapReport,
+)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+NOTHING_TO_SEND: tuple[ClientMessage, ...] = ()
+
+
+def _nobody_waits() -> None:
+    """Stands in until a consumer registers itself."""
+
+
+class Exchange(Generic[Item, Result]):
+    """Items in order, then exactly one result or error.
+
+    Attributes:
+        opening: the message that starts the exchange; sent again after a reconnect, which is
+            harmless for every kind that reads or that the daemon knows by its request id.
+        patience_s: how long the exchange survives without a connection.
+        wake: called whenever there is something new for the consumer.
+    """
+
+    def __init__(self, request_id: RequestId, opening: ClientMessage, patience_s: float) -> None:
+        self.request_id = request_id
+        self.opening = opening
+        self.patience_s = patience_s
+        self.is_sent = False
+        self.started_at = 0.0
+        self.wake: Callable[[], None] = _nobody_waits
+        self.result: Result | None = None
+        self.error: HotseatError | None = None
+        self._inbox: deque[tuple[Item, int]] = deque()
+
+    @property
+    def is_over(self) -> bool:
+        """True once result or error is known; items may still wait in front of it."""
+        return self.result is not None or self.error is not None
+
+    def reopening(self) -> ClientMessage:
+        """What to send after a reconnect."""
+        return self.opening
+
+    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+        """Takes a message of the daemon in; returns what has to be sent now."""
+        del size_bytes
+        self.refuse(message)
+        return NOTHING_TO_SEND
+
+    def take(self) -> tuple[Item | None, Iterable[ClientMessage]]:
+        """Next item, if there is one, and what has to be sent because it was taken."""
+        if not self._inbox:
+            return None, NOTHING_TO_SEND
+        item, size_bytes = self._inbox.popleft()
+        return item, self.consumed(size_bytes)
+
+    def consumed(self, size_bytes: int) -> Iterable[ClientMessage]:
+        """What has to be sent because an item of this size left the inbox."""
+        del size_bytes
+        return NOTHING_TO_SEND
+
+    def finish(self, result: Result) -> None:
+        """Ends well; a second end changes nothing."""
+        if not self.is_over:
+            self.result = result
+        self.wake()
+
+    def fail(self, error: HotseatError) -> None:
+        """Ends badly; a second end changes nothing."""
+        if not self.is_over:
+            self.error = error
+        self.wake()
+
+    def connection_lost(self) -> None:
+        """Told once per lost connection; most exchanges simply wait for the next one."""
+
+    def refuse(self, message: DaemonMessage) -> None:
+        """Ends on an error of the daemon, or on a message that does not belong here."""
+        if isinstance(message, ErrorBody):
+            self.fail(RequestFailed(message))
+        else:
+            kind = type(message).__name__
+            self.fail(
+                HotseatError("bad_frame", f"daemon answered {self.request_id} with {kind}; "
+                             "client and daemon are of different versions", kind=kind)
+            )  # fmt: skip
+
+    def _add(self, item: Item, size_bytes: int = 0) -> None:
+        self._inbox.append((item, size_bytes))
+        self.wake()
+
+
+class Window:
+    """Credit of one stream: counts what was consumed, refills when half of the window is used."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._buffered_bytes = 0
+        self._consumed_bytes = 0
+
+    def buffered(self, size_bytes: int) -> None:
+        """A message arrived and was not consumed yet."""
+        self._buffered_bytes += size_bytes
+
+    def consumed(self, size_bytes: int) -> Iterable[ClientMessage]:
+        """A message was consumed; grants when it is worth a frame."""
+        self._buffered_bytes -= size_bytes
+        self._consumed_bytes += size_bytes
+        if self._consumed_bytes * 2 < self._size_bytes:
+            return NOTHING_TO_SEND
+        grant, self._consumed_bytes = self._consumed_bytes, 0
+        return (Credit(grant_bytes=grant),)
+
+    def restart(self) -> int:
+        """First grant of a new connection: the window less what still waits here."""
+        self._consumed_bytes = 0
+        return max(1, self._size_bytes - self._buffered_bytes)
+
+
+class Call(Exchange[Reply, Reply]):
+    """A request with one reply."""
+
+    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+        """Ends with the reply."""
+        del size_bytes
+        if isinstance(message, Reply):
+            self.finish(message)
+        else:
+            self.refuse(message)
+        return NOTHING_TO_SEND
+
+    def connection_lost(self) -> None:
+        """A daemon that went away was shut down; any other call waits for its return."""
+        if isinstance(self.opening, Shutdown) and self.is_sent:
+            self.finish(Reply(result={"stopping": True}))
+
+
+class SwapExchange(Exchange[Progress, SwapReport]):
+    """A swap: its phases, then its report. Asked again after a reconnect it stays one swap."""
+
+    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+        """Collects phases until the report or an error."""
+        del size_bytes
+        if isinstance(message, Progress):
+            self._add(message)
+        elif isinstance(message, SwapReport):
+            self.finish(message)
+        else:
+            self.refuse(message)
+        return NOTHING_TO_SEND
+
+
+class Subscription(Exchange[Event | Gap, Reply]):
+    """Events from a sequence number on; goes on behind the last one seen after a reconnect."""
+
+    def __init__(self, request_id: RequestId, opening: Events, patience_s: float) -> None:
+        super().__init__(request_id, opening, patience_s)
+        self._events = opening
+        self._last_seq = opening.since
+        self._window = Window(opening.credit_bytes or 1)
+
+    def reopening(self) -> ClientMessage:
+        """Asks for what came after the last event seen."""
+        return Events(
+            since=self._last_seq,
+            topics=self._events.topics,
+            credit_bytes=self._window.restart(),
+        )
+
+    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+        """Drops what was seen before, keeps the order of the daemon."""
+        match message:
+            case Event(seq=seq):
+                if self._last_seq is not None and seq <= self._last_seq:
+                    self._window.buffered(size_bytes)
+                    return self._window.consumed(size_bytes)
+                self._last_seq = seq
+            case Gap(next_seq=next_seq):
+                self._last_seq = next_seq - 1
+            case Reply():
+                self.finish(message)
+                return NOTHING_TO_SEND
+            case _:
+                self.refuse(message)
+                return NOTHING_TO_SEND
+        self._window.buffered(size_bytes)
+        self._add(message, size_bytes)
+        return NOTHING_TO_SEND
+
+    def consumed(self, size_bytes: int) -> Iterable[ClientMessage]:
+        """Grants credit as events leave the inbox."""
+        return self._window.consumed(size_bytes)

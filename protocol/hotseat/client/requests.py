@@ -1,0 +1,110 @@
+"""Builds requests from what a caller writes, and refuses what the wire would refuse. Pure."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypedDict, Unpack
+
+import msgspec
+
+from hotseat.protocol.codec import encode_client, unpack_body
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestId, is_request_id
+from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, MAX_FRAME_BYTES
+from hotseat.protocol.messages import ClientMessage, Generate, Message, Sampling
+
+MessageLike = Message | Mapping[str, Any]
+_SAMPLING_FIELDS: Final = frozenset(Sampling.__struct_fields__)
+_MESSAGE_LISTS: Final = ("messages", "append")
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Keywords of `generate`; protocol.md says what each means."""
+
+    messages: Sequence[MessageLike]
+    prompt: str
+    tokens: Sequence[int]
+    session: str
+    append: Sequence[MessageLike] | str
+    expect_turn: int
+    queue: bool
+    rerender: bool
+    persist: bool
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Sequence[tuple[int, float]]
+    stop: Sequence[str] | str
+    logprobs: int
+    swap: Literal["auto", "wait", "never"]
+    on_vanish: Literal["cancel", "finish", "hold"]
+
+
+def new_request_id() -> RequestId:
+    """64 random bits: unique within a client for all practical purposes."""
+    return RequestId(secrets.token_hex(8))
+
+
+def choose_request_id(request_id: str | None) -> RequestId:
+    """The caller's id if it is one, or a new one."""
+    if request_id is None:
+        return new_request_id()
+    if not is_request_id(request_id):
+        raise HotseatError(
+            "invalid_request",
+            f"request id {request_id!r} must be 1-64 characters out of letters, digits and ._:-",
+            request_id=request_id,
+        )
+    return RequestId(request_id)
+
+
+def build_generate(
+    model: str, credit_bytes: int = DEFAULT_CREDIT_BYTES, **options: Unpack[GenerateOptions]
+) -> Generate:
+    """Typed request out of keywords; None means "not given"."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    sampling = {name: given.pop(name) for name in _SAMPLING_FIELDS & given.keys()}
+    if isinstance(given.get("stop"), str):
+        given["stop"] = (given["stop"],)
+    for name in _MESSAGE_LISTS:
+        if name in given and not isinstance(given[name], str):
+            given[name] = [_plain(message) for message in given[name]]
+    if "tokens" in given:
+        given["tokens"] = list(given["tokens"])
+    try:
+        return msgspec.convert(
+            {"model": model, "sampling": sampling, "credit_bytes": credit_bytes, **given}, Generate
+        )
+    except msgspec.ValidationError as error:
+        raise HotseatError("invalid_request", f"generate: {error}") from error
+
+
+def _plain(message: MessageLike) -> Any:
+    return msgspec.to_builtins(message) if isinstance(message, Message) else message
+
+
+def encode_checked(
+    message: ClientMessage, request_id: RequestId, limit_bytes: int = MAX_FRAME_BYTES
+) -> list[bytes]:
+    """Frames of a message that the daemon can decode; anything else is refused here."""
+    try:
+        frames = encode_client(message, request_id)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise HotseatError("invalid_request", f"request cannot be packed: {error}") from error
+    body = frames[-1]
+    if len(body) > limit_bytes:
+        raise HotseatError(
+            "invalid_request",
+            f"request of {len(body)} bytes exceeds the limit of {limit_bytes}; send less, or "
+            "use a session and append",
+            size_bytes=len(body),
+            limit_bytes=limit_bytes,
+        )
+    # Structs do not check themselves when they are built; decoding finds what the daemon would.
+    unpack_body(body, type(message))
+    return frames
