@@ -1,0 +1,252 @@
+"""The link thread against a real ZeroMQ peer."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
+from hotseat.protocol.ids import Epoch, RequestKey
+from hotseat.protocol.link import (
+    Beat,
+    Emitted,
+    FromWorker,
+    Stop,
+    Stopped,
+    Warm,
+    decode_from_worker,
+    encode_link,
+)
+from hotseat.worker.linkport import LinkPort
+
+KEY = RequestKey("t:r")
+EPOCH = Epoch(4)
+
+
+def beat(step: int = 0) -> Beat:
+    return Beat(
+        phase="ready",
+        step=step,
+        busy=False,
+        active_bytes=0,
+        cache_bytes=0,
+        peak_bytes=0,
+        live_kv_bytes=0,
+    )
+
+
+class Peer:
+    def __init__(self, endpoint: str) -> None:
+        self._context = zmq.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.LINGER, 0)
+        self._router.setsockopt(zmq.RCVHWM, 0)
+        self._router.bind(endpoint)
+        self._identity = b""
+
+    def receive(self, timeout_s: float = 10) -> FromWorker:
+        if not self._router.poll(int(timeout_s * 1000)):
+            raise TimeoutError
+        self._identity, *frames = self._router.recv_multipart()
+        epoch, message = decode_from_worker(frames)
+        assert epoch == EPOCH
+        return message
+
+    def receive_work(self) -> FromWorker:
+        while isinstance(message := self.receive(), Beat):
+            pass
+        return message
+
+    def send(self, frames: list[bytes]) -> None:
+        self._router.send_multipart([self._identity, *frames])
+
+    def close(self) -> None:
+        self._router.close()
+        self._context.term()
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/link.sock"
+
+
+@pytest.fixture
+def make_port(endpoint: str) -> Iterator[Callable[..., LinkPort]]:
+    made: list[LinkPort] = []
+
+    def make(source: Callable[[], Beat] = beat, beat_s: float = 60.0) -> LinkPort:
+        made.append(LinkPort(endpoint, EPOCH, source, beat_s=beat_s))
+        return made[-1]
+
+    yield make
+    for port in made:
+        port.close(0.1)
+
+
+@pytest.fixture
+def peer(endpoint: str) -> Iterator[Peer]:
+    bound = Peer(endpoint)
+    yield bound
+    bound.close()
+
+
+def emitted(number: int) -> Emitted:
+    return Emitted(request=KEY, tokens=(number,), text="")
+
+
+def test_messages_arrive_in_order_from_many_threads(
+    peer: Peer, make_port: Callable[..., LinkPort]
+) -> None:
+    port = make_port()
+    port.start()
+
+    def send_hundred(thread: int) -> None:
+        for number in range(100):
+            port.send(emitted(1000 * thread + number))
+
+    threads = [threading.Thread(target=send_hundred, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    found: list[int] = []
+    while len(found) < 400:
+        message = peer.receive_work()
+        assert isinstance(message, Emitted)
+        found += message.tokens
+    for thread in threads:
+        thread.join()
+    for thread_number in range(4):
+        of_thread = [token for token in found if token // 1000 == thread_number]
+        assert of_thread == sorted(of_thread)
+
+
+def test_message_is_sent_at_once_not_with_the_next_beat(
+    peer: Peer, make_port: Callable[..., LinkPort]
+) -> None:
+    port = make_port()
+    port.start()
+    assert isinstance(peer.receive(), Beat)
+    for number in range(20):
+        began = time.monotonic()
+        port.send(emitted(number))
+        assert peer.receive() == emitted(number)
+        assert time.monotonic() - began < 5
+
+
+def test_messages_sent_before_the_peer_binds_are_delivered(
+    endpoint: str, make_port: Callable[..., LinkPort]
+) -> None:
+    port = make_port()
+    port.start()
+    port.send(emitted(1))
+    late = Peer(endpoint)
+    try:
+        assert late.receive_work() == emitted(1)
+    finally:
+        late.close()
+
+
+def test_beats_go_on_while_the_compute_thread_is_busy(
+    peer: Peer, make_port: Callable[..., LinkPort]
+) -> None:
+    steps = iter(range(1000))
+    port = make_port(lambda: beat(next(steps)), 0.02)
+    port.start()
+    found = [peer.receive() for _ in range(5)]
+    assert [message.step for message in found if isinstance(message, Beat)] == [0, 1, 2, 3, 4]
+
+
+def test_message_of_this_epoch_reaches_the_inbox_and_others_are_dropped(
+    peer: Peer, make_port: Callable[..., LinkPort]
+) -> None:
+    port = make_port()
+    port.start()
+    peer.receive()
+    peer.send(encode_link(Epoch(3), Warm()))
+    peer.send(encode_link(Epoch(5), Warm()))
+    peer.send(encode_link(EPOCH, Stop()))
+    assert port.inbox.get(timeout=10) == Stop()
+    assert port.inbox.empty()
+
+
+def test_wake_ends_a_wait_on_the_inbox(make_port: Callable[..., LinkPort]) -> None:
+    port = make_port()
+    threading.Timer(0.01, port.wake).start()
+    assert port.inbox.get(timeout=10) is None
+
+
+def test_close_delivers_what_was_queued(peer: Peer, make_port: Callable[..., LinkPort]) -> None:
+    port = make_port()
+    port.start()
+    for number in range(2000):
+        port.send(emitted(number))
+    port.send(Stopped())
+    port.close()
+    found = [peer.receive_work() for _ in range(2001)]
+    assert found == [*(emitted(number) for number in range(2000)), Stopped()]
+
+
+def test_close_without_a_peer_ends_at_its_timeout(make_port: Callable[..., LinkPort]) -> None:
+    port = make_port()
+    port.start()
+    port.send(Stopped())
+    began = time.monotonic()
+    port.close(0.1)
+    assert time.monotonic() - began < 5
+
+
+CHILD = """
+import sys
+from hotseat.protocol.ids import Epoch
+from hotseat.protocol.link import Beat
+from hotseat.worker.linkport import LinkPort
+
+def beat():
+    if {fail}:
+        raise KeyError("no such thing")
+    return Beat(phase="", step=0, busy=False, active_bytes=0, cache_bytes=0, peak_bytes=0,
+                live_kv_bytes=0)
+
+port = LinkPort(sys.argv[1], Epoch(4), beat)
+port.start()
+port.inbox.get(timeout=20)
+"""
+
+
+def child(endpoint: str, *, fail: bool = False) -> "subprocess.Popen[str]":
+    code = CHILD.format(fail=fail)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, endpoint], stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b"4", b"\xc1"],
+        [b"4", b"\x81\xa4type\xa7unknown"],
+        [b"x", b"\x81\xa4type\xa4stop"],
+        [b"4"],
+        [b"4", b"\x81\xa4type\xa4stop", b""],
+    ],
+)
+def test_frame_that_does_not_decode_ends_the_process(
+    endpoint: str, peer: Peer, frames: list[bytes]
+) -> None:
+    with child(endpoint) as process:
+        peer.receive()
+        peer.send(frames)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == EX_PROTOCOL
+    assert stderr.startswith("worker: frame on the link does not decode")
+
+
+def test_failing_link_thread_ends_the_process(endpoint: str, peer: Peer) -> None:
+    with child(endpoint, fail=True) as process:
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == EX_INTERNAL
+    assert "KeyError" in stderr
