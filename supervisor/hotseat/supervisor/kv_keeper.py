@@ -5,7 +5,6 @@ A worker only writes new files and reports them; nothing is used before it is in
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from hotseat.protocol.tokens import root_id
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.kv_files import unlink_files
 
 log = structlog.get_logger()
 
@@ -153,9 +153,12 @@ class KvKeeper:
         await self._unlink(files)
 
     async def _unlink(self, files: list[KvFile]) -> None:
-        paths = [self._kv_dir / kv_file.tag / kv_file.file for kv_file in files if kv_file.file]
-        if paths:
-            await asyncio.to_thread(_unlink_all, paths)
+        if not files:
+            return
+        try:
+            await asyncio.to_thread(unlink_files, self._kv_dir, files)
+        except OSError as error:
+            log.warning("kv.unlink_failed", error=str(error))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work))
@@ -168,16 +171,3 @@ class KvKeeper:
         except HotseatError as error:
             self.commit_fault = self.commit_fault or error
             self._events.publish("kv.commit_failed", code=error.code, reason=error.message)
-
-
-def _unlink_all(paths: list[Path]) -> None:
-    counts: Counter[str] = Counter()
-    for path in paths:
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            counts["missing"] += 1
-        except OSError as error:
-            log.warning("kv.unlink_failed", file=path.name, error=str(error))
-    if counts["missing"]:
-        log.info("kv.unlinked_missing", files=counts["missing"])

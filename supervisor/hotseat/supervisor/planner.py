@@ -10,8 +10,8 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
-from hotseat.supervisor.config import Settings
 from hotseat.supervisor.core.plan import plan_model
+from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.memory import MemoryProbe
 from hotseat.supervisor.registry import Registry
 
@@ -38,12 +38,12 @@ class Planner:
         return plan_model(
             record,
             self.probe.machine(),
-            self.settings.memory,
+            self.settings,
             own_footprint_bytes=own_footprint_bytes,
-            standby_bytes=0,
             overhead_bytes=measured,
+            overhead_measured=measured is not None,
             working_set_bytes=self.working_set_bytes,
-            holders=tuple(self.probe.holders(HOLDERS)) if with_holders else (),
+            holders=self.probe.holders(HOLDERS) if with_holders else (),
         )
 
     def check(self, model: str, *, own_footprint_bytes: int) -> ModelRecord:

@@ -174,8 +174,8 @@ class SeatRunner:
     def _measure_before(self) -> SwapFigures:
         figures = SwapFigures()
         machine = self._planner.probe.machine()
-        figures.available_before = machine.available
-        figures.wired_before = machine.wired
+        figures.available_before = machine.available_bytes
+        figures.wired_before = machine.wired_bytes
         return figures
 
     async def _start_worker(self, epoch: Epoch, model: str) -> None:
@@ -205,13 +205,15 @@ class SeatRunner:
         need = 0
         while self.state.phase is Phase.RECLAIMING and self.state.epoch == epoch:
             machine = self._planner.probe.machine()
-            self._figures.available_before = self._figures.available_before or machine.available
+            self._figures.available_before = (
+                self._figures.available_before or machine.available_bytes
+            )
             target = self.state.plan.target if self.state.plan else None
             need = self._planner.bytes_to_seat(target) if target else 0
-            if machine.available >= need and self._wired_is_back(machine.wired):
-                self._figures.available_after = machine.available
-                self._figures.wired_after = machine.wired
-                self._wired_before_load = machine.wired
+            if machine.available_bytes >= need and self._wired_is_back(machine.wired_bytes):
+                self._figures.available_after = machine.available_bytes
+                self._figures.wired_after = machine.wired_bytes
+                self._wired_before_load = machine.wired_bytes
                 self.feed(t.Reclaimed(epoch=epoch))
                 return
             await asyncio.sleep(MEMORY_POLL_S)
@@ -267,14 +269,14 @@ class SeatRunner:
         match message:
             case WorkerHello():
                 self._greet(epoch, message)
-            case LoadProgress(done, total):
+            case LoadProgress(bytes_done=done, bytes_total=total):
                 self.feed(t.LoadAdvanced(epoch=epoch))
                 self._host.load_advanced(self.state.model or "", done, total)
             case Loaded():
                 self.feed(t.LoadEnded(epoch=epoch))
             case Failed():
                 self._failed(epoch, message)
-            case Warmed(_, peak):
+            case Warmed(peak_bytes=peak):
                 self._planner.note_overhead(self.record, peak)
                 self.feed(t.WarmEnded(epoch=epoch))
             case Checkpointed():
@@ -332,6 +334,7 @@ class SeatRunner:
         for task in tuple(self._tasks):
             task.cancel()
         self._lock.release()
+        self._lock.close()
 
 
 def fault_of(error: HotseatError) -> Fault:

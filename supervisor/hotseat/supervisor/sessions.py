@@ -17,12 +17,12 @@ class Sessions:
         self._catalogue = catalogue
         self._volatile: dict[tuple[str, str], SessionRow] = {}
 
-    async def load(self, record: ModelRecord, name: str) -> SessionRow | None:
+    async def load(self, model: str, name: str) -> SessionRow | None:
         """The session of a model, or None."""
-        kept = self._volatile.get((record.name, name))
+        kept = self._volatile.get((model, name))
         if kept is not None:
             return kept
-        return await self._catalogue.session(record.name, SessionName(name))
+        return await self._catalogue.session(ModelName(model), SessionName(name))
 
     def is_volatile(self, model: str, name: str) -> bool:
         """True for a session that is kept off the disk."""
@@ -58,15 +58,12 @@ class Sessions:
     async def delete(self, model: str, name: str, leased: frozenset[BlockId]) -> list[KvFile]:
         """Removes a session and what only it used; the files to unlink."""
         self._volatile.pop((model, name), None)
-        return list(
-            await self._catalogue.delete_session(ModelName(model), SessionName(name), leased)
-        )
+        files = await self._catalogue.delete_session(ModelName(model), SessionName(name), leased)
+        return files or []
 
     async def exists(self, model: str, name: str) -> bool:
         """True when there is such a session."""
-        if (model, name) in self._volatile:
-            return True
-        return await self._catalogue.session(ModelName(model), SessionName(name)) is not None
+        return await self.load(model, name) is not None
 
     async def views(
         self, model: str | None, live: frozenset[str], seated: str | None, running: set[str]

@@ -7,7 +7,7 @@ that is the dispatcher's.
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -77,6 +77,10 @@ class SwapDesk:
         """A number no other swap of this daemon has."""
         self._numbers += 1
         return self._numbers
+
+    def get(self, key: RequestKey) -> AskedSwap | None:
+        """The swap a request id stands for, ended ones included while they are kept."""
+        return self._swaps.get(key)
 
     def by_number(self, number: int) -> AskedSwap | None:
         """The asked-for swap of that number; None for swaps that requests caused."""
@@ -199,3 +203,9 @@ def no_swap(model: str, cause: Cause) -> SwapReport:
         sessions_checkpointed=0,
         bytes_written=0,
     )
+
+
+def as_facts(report: SwapReport) -> dict[str, Any]:
+    """The report as facts of an event."""
+    facts: dict[str, Any] = msgspec.to_builtins(report, str_keys=True)
+    return facts

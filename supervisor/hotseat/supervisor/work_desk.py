@@ -15,6 +15,7 @@ from hotseat.protocol.limits import MAX_SAFE_INTEGER
 from hotseat.protocol.messages import Attach, Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Accepted
+from hotseat.supervisor.catalogue.accepts import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort, Peer, error_body
@@ -107,7 +108,7 @@ class WorkDesk:
         row = await self._catalogue.request(work.key)
         if row is None:
             return None
-        if row.kind != "generate":
+        if row.kind != "generate" or row.body_digest != body_digest(pack_body(work.request)):
             raise _conflict(work.request_id)
         if row.state == "accepted":
             self._unclaimed.pop(work.key, None)
@@ -150,7 +151,7 @@ class WorkDesk:
                     retry_after_s=RETRY_S,
                     request_id=holder.request_id,
                 )
-            row = await self._sessions.load(work.record, work.request.session)
+            row = await self._sessions.load(work.model, work.request.session)
             stored = as_stored(row, work.record)
         plan_turn(work.request, work.record, stored)
 

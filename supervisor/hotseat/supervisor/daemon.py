@@ -1,0 +1,369 @@
+"""The supervisor daemon: puts the parts together, routes messages, ticks, starts and stops.
+
+Holds no rules of its own. Never imports mlx.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+import zmq
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestId, request_key
+from hotseat.protocol.messages import (
+    Attach,
+    Cancel,
+    ClientMessage,
+    Credit,
+    Events,
+    Generate,
+    Models,
+    Plan,
+    SessionDelete,
+    Sessions,
+    Shutdown,
+    Status,
+    Swap,
+)
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.replies import Cause, Reply
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.client_port import ClientPort, Peer
+from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.core.seat_types import Phase, SwapPlan
+from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.locks import DEFAULT_SEAT_LOCK, SeatLock
+from hotseat.supervisor.memory import system_probe
+from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.paths import Home
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.seat_events import SeatEvents
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.sessions import Sessions as SessionTable
+from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry, as_dict
+from hotseat.supervisor.swap_desk import SwapDesk
+from hotseat.supervisor.upkeep import Upkeep
+from hotseat.supervisor.work_desk import WorkDesk
+from hotseat.supervisor.work_runs import WorkRuns
+from hotseat.supervisor.works import Works, WorkState
+
+log = structlog.get_logger()
+
+
+class Daemon:
+    """One run of the supervisor. `start`, then `run` until it was told to stop, then `close`."""
+
+    def __init__(self, home: Home, settings: Settings, catalogue: Catalogue, version: str) -> None:
+        self.home = home
+        self.settings = settings
+        self.identity = Identity(
+            instance=secrets.token_hex(8), version=version, started_at=time.monotonic()
+        )
+        self._catalogue = catalogue
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._stopped = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._port: ClientPort | None = None
+        self._build()
+
+    def _build(self) -> None:
+        """Makes the parts and introduces them to each other."""
+        settings, home = self.settings, self.home
+        lock_path = settings.seat.lock_path
+        lock = SeatLock(Path(lock_path) if lock_path else DEFAULT_SEAT_LOCK)
+        self.planner = Planner(Registry(home, settings), system_probe(), settings)
+        self.works = Works()
+        self.telemetry = Telemetry()
+        self.sessions = SessionTable(self._catalogue)
+        self.outbox = Outbox(
+            self.works,
+            self.port,
+            settings.limits.slow_consumer_s,
+            lambda work: self.upkeep.abandoned(work),
+        )
+        self.state = StateDesk(
+            identity=self.identity,
+            works=self.works,
+            sessions=self.sessions,
+            runner=lambda: self.runner,
+            planner=self.planner,
+            keeper=lambda: self.keeper,
+            telemetry=self.telemetry,
+            port=self.port,
+        )
+        self.events = self.state.events = EventLog(self.state.status_dict)
+        self.events.on_event = self._journal
+        self.keeper = KvKeeper(self._catalogue, home.kv_dir, self.events)
+        self.swaps = SwapDesk(self._catalogue, self.port, self._checked_name, self._kick)
+        self.seat_events = SeatEvents(
+            works=self.works,
+            outbox=self.outbox,
+            events=self.events,
+            keeper=self.keeper,
+            swaps=self.swaps,
+            telemetry=self.telemetry,
+            exit_daemon=self._stopped.set,
+        )
+        self.runner = SeatRunner(
+            self._context, home, settings.deadlines, self.planner, lock, self.seat_events
+        )
+        self.runs = WorkRuns(
+            works=self.works,
+            catalogue=self._catalogue,
+            sessions=self.sessions,
+            keeper=self.keeper,
+            outbox=self.outbox,
+            events=self.events,
+            send=self.runner.send,
+            record=lambda: self.runner.record,
+            ended=self.seat_events.work_ended,
+        )
+        self.dispatcher = Dispatcher(
+            works=self.works,
+            runs=self.runs,
+            swaps=self.swaps,
+            runner=self.runner,
+            events=self.events,
+            check=self._check,
+        )
+        self.desk = WorkDesk(
+            works=self.works,
+            catalogue=self._catalogue,
+            sessions=self.sessions,
+            outbox=self.outbox,
+            events=self.events,
+            limits=settings.limits,
+            port=self.port,
+            check=self._check_request,
+            kick=self._kick,
+        )
+        self.upkeep = Upkeep(
+            works=self.works,
+            runs=self.runs,
+            outbox=self.outbox,
+            desk=self.desk,
+            runner=self.runner,
+            planner=self.planner,
+            keeper=self.keeper,
+            catalogue=self._catalogue,
+            telemetry=self.telemetry,
+            settings=settings,
+            port=self.port,
+        )
+        self.seat_events.runner = self.runner
+        self.seat_events.runs = self.runs
+        self.seat_events.dispatcher = self.dispatcher
+
+    def port(self) -> ClientPort:
+        """The request socket."""
+        assert self._port is not None  # noqa: S101 - opened by start, before any message
+        return self._port
+
+    # --- life -----------------------------------------------------------------------------------
+
+    async def start(self) -> str:
+        """Recovers what the last run left and opens the request socket; its address."""
+        await self.desk.recover(time.monotonic())
+        self._port = ClientPort(
+            self._context,
+            self.home.socket_path("requests"),
+            instance=self.identity.instance,
+            version=self.identity.version,
+            on_message=self._route,
+            on_gone=self._gone,
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        self.events.publish("daemon.started", pid=os.getpid(), version=self.identity.version)
+        await self.upkeep.measure()
+        self.spawn(self.upkeep.run())
+        return self._port.address
+
+    async def run(self) -> None:
+        """Returns when the seat is empty after a stop was asked for."""
+        await self._stopped.wait()
+
+    def stop(self) -> None:
+        """Drain, checkpoint, stop the worker, end. A second call changes nothing."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.dispatcher.close()
+        self.events.publish("daemon.stopping")
+        self.spawn(self._stop())
+
+    async def _stop(self) -> None:
+        error = HotseatError("shutting_down", "the daemon is stopping; ask again when it is back")
+        for work in self.works.in_state(WorkState.WAITING):
+            self.runs.fail_soon(work, error)
+        cause = Cause(client="hotseat", request_id="shutdown", model_asked="")
+        plan = SwapPlan(swap=self.swaps.next_number(), target=None, cause=cause, exits=True)
+        self.runner.feed(t.ExitAsked(plan))
+        await self.swaps.end_all(error)
+
+    async def close(self) -> None:
+        """Ends what still lives; nothing is answered after this."""
+        self.dispatcher.close()
+        await self.runner.close()
+        await self.keeper.flush()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._port is not None:
+            self._port.close()
+        await self._catalogue.close()
+        self._context.term()
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def _route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
+        match message:
+            case Credit():
+                if not self.outbox.grant(peer, request_id, message.grant_bytes):
+                    self.state.grant(peer, request_id, message.grant_bytes)
+            case Status():
+                self._reply(peer, request_id, self.state.status_dict())
+            case Events():
+                self.state.subscribe(peer, request_id, message)
+            case Shutdown():
+                self._reply(peer, request_id, {"stopping": True})
+                self.stop()
+            case _:
+                self.spawn(self._answer(peer, request_id, message))
+
+    async def _answer(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
+        """A message that takes longer; its error goes to whoever sent it."""
+        try:
+            result = await self._handle(peer, request_id, message)
+            if result is not None:
+                self._reply(peer, request_id, result)
+        except HotseatError as error:
+            self.port().refuse(peer, request_id, error)
+        except Exception as error:  # task root
+            log.exception("message.defect", kind=type(message).__name__)
+            text = f"defect in hotseat ({type(error).__name__}); see the log"
+            self.port().refuse(peer, request_id, HotseatError("internal", text))
+
+    async def _handle(
+        self, peer: Peer, request_id: RequestId, message: ClientMessage
+    ) -> dict[str, Any] | None:
+        """The answer, or None when a stream answers."""
+        match message:
+            case Generate():
+                self._refuse_when_stopping()
+                await self.desk.generate(peer, request_id, message)
+            case Attach():
+                await self.desk.attach(peer, request_id, message)
+            case Swap():
+                self._refuse_when_stopping()
+                await self.swaps.ask(peer, request_id, message)
+            case Cancel():
+                return {"cancelled": self._cancel(peer, message)}
+            case Models():
+                return {"models": [as_dict(view) for view in self.state.models()]}
+            case Sessions():
+                return await self.state.sessions(message)
+            case SessionDelete():
+                return {"removed_bytes": await self.state.delete_session(message)}
+            case Plan():
+                return await self.state.plan(message)
+            case _:
+                raise HotseatError("unknown_kind", f"{type(message).__name__} is not for daemons")
+        return None
+
+    def _reply(self, peer: Peer, request_id: RequestId, result: dict[str, Any]) -> None:
+        self.port().send(peer, request_id, Reply(result=result))
+
+    def _refuse_when_stopping(self) -> None:
+        if self._stopping:
+            raise HotseatError("shutting_down", "the daemon is stopping; ask again when it is back")
+
+    def _cancel(self, peer: Peer, message: Cancel) -> bool:
+        """A request, a swap that can still be taken back, or an event subscription."""
+        target = RequestId(message.request_id)
+        key = request_key(peer.token, target)
+        work = self.works.get(key)
+        if work is not None:
+            return self.runs.cancel(work)
+        if self.state.unsubscribe(peer, target):
+            return True
+        swap = self.swaps.get(key)
+        if swap is None:
+            raise HotseatError(
+                "request_unknown", f"no request {target} of this client is under way"
+            )
+        if swap.end is not None:
+            return False
+        plan = self.runner.state.plan
+        if plan is not None and plan.swap == swap.number:
+            self.runner.feed(t.SwapCancelled(swap=swap.number))
+            now_plan = self.runner.state.plan
+            return now_plan is None or now_plan.swap != swap.number
+        error = HotseatError("interrupted", "the swap was cancelled before it began")
+        self.spawn(self.swaps.end(swap, error))
+        return True
+
+    # --- questions the parts ask ----------------------------------------------------------------
+
+    def _kick(self) -> None:
+        self.dispatcher.kick()
+
+    def _check(self, model: str) -> ModelRecord:
+        return self.planner.check(model, own_footprint_bytes=self.state.own_footprint())
+
+    def _checked_name(self, model: str) -> str:
+        return self._check(model).name
+
+    def _check_request(self, request: Generate) -> ModelRecord:
+        """The record of the model a request names, if it may run at all."""
+        state = self.runner.state
+        seated = state.model if state.phase is Phase.READY else None
+        name = request.model
+        if name == "seated":
+            if seated is None:
+                raise HotseatError("not_seated", "no model is seated; name one", seated=None)
+            name = seated
+        record = self.planner.registry.get(name) if name == seated else self._check(name)
+        if request.swap == "never" and record.name != seated:
+            raise HotseatError(
+                "not_seated",
+                f"{record.name} is not seated ({seated or 'nobody'} is) and swap is never",
+                seated=seated,
+            )
+        return record
+
+    def _gone(self, peer: Peer) -> None:
+        self.outbox.forget(peer)
+        self.swaps.forget(peer)
+        self.state.forget(peer)
+
+    def _journal(self, event: Any) -> None:
+        """Lifecycle events outlive the daemon."""
+        if event.name.startswith(("swap.", "worker.", "daemon.")):
+            self.spawn(self._write_journal(event.name, event.facts, event.at))
+
+    async def _write_journal(self, name: str, facts: dict[str, Any], at: float) -> None:
+        await self._catalogue.journal(name, facts, at)
+
+    def spawn(self, job: Coroutine[Any, Any, Any]) -> None:
+        """Runs a task of the daemon; a task that fails is logged, not lost."""
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("task.failed", error=repr(task.exception()))

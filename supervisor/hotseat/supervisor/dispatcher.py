@@ -1,0 +1,155 @@
+"""Enacts the scheduler: starts works, begins swaps, answers for those that cannot begin."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.replies import Cause
+from hotseat.supervisor.core.scheduler import Decision, SchedulerSettings, SeatView, decide
+from hotseat.supervisor.core.seat import quarantined_until
+from hotseat.supervisor.core.seat_types import SETTLED, Asked, Phase, SwapPlan
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.swap_desk import SwapDesk, no_swap
+from hotseat.supervisor.work_runs import WorkRuns
+from hotseat.supervisor.works import Work, Works, WorkState
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Looks at the queue whenever something changed (`kick`); one look at a time."""
+
+    def __init__(
+        self,
+        *,
+        works: Works,
+        runs: WorkRuns,
+        swaps: SwapDesk,
+        runner: SeatRunner,
+        events: EventLog,
+        check: Callable[[str], ModelRecord],
+    ) -> None:
+        self._works = works
+        self._runs = runs
+        self._swaps = swaps
+        self._runner = runner
+        self._events = events
+        self._check = check
+        self._settings = SchedulerSettings()
+        self._handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.swap_cost_s = 0.0
+        self.is_open = True
+
+    def kick(self) -> None:
+        """Looks soon; many kicks before that are one look."""
+        if self._handle is None and self.is_open:
+            self._handle = asyncio.get_running_loop().call_soon(self._look)
+
+    def close(self) -> None:
+        """Nothing starts any more."""
+        self.is_open = False
+        for handle in (self._handle, self._timer):
+            if handle is not None:
+                handle.cancel()
+
+    def _look(self) -> None:
+        self._handle = None
+        if not self.is_open:
+            return
+        now = time.monotonic()
+        state = self._runner.state
+        seat = SeatView(
+            model=state.model if state.phase is Phase.READY else None,
+            settled=state.phase in SETTLED,
+            seated_at=state.seated_at,
+            running=self._works.running,
+            swap_cost_s=self.swap_cost_s,
+        )
+        self._enact(decide(self._works.startable(), self._swaps.wanted, seat, now, self._settings))
+
+    def _enact(self, decision: Decision) -> None:
+        for key in decision.admit:
+            self._runs.start(key)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if decision.wake_at is not None:
+            delay_s = max(0.0, decision.wake_at - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self.kick)
+        if decision.swap_to is not None:
+            self._begin_swap(decision.swap_to, decision.asked)
+
+    def _begin_swap(self, model: str, asked: int | None) -> None:
+        """Validates before anything is drained: a bad target leaves the old model serving."""
+        state = self._runner.state
+        swap = self._swaps.by_number(asked) if asked is not None else None
+        if swap is not None and state.phase is Phase.READY and state.model == model:
+            self._spawn_end(self._swaps.end(swap, no_swap(model, swap.cause)))
+            return
+        try:
+            self._refuse_quarantined(model)
+            self._check(model)
+        except HotseatError as error:
+            if swap is not None:
+                self._spawn_end(self._swaps.end(swap, error))
+            else:
+                self.fail_waiting(model, error)
+            return
+        cause = swap.cause if swap is not None else self._cause(model)
+        number = asked if asked is not None else self._swaps.next_number()
+        self._events.publish(
+            "swap.started",
+            swap=number,
+            origin=state.model,
+            target=model,
+            client=cause.client,
+            request=cause.request_id,
+        )
+        self._runner.feed(Asked(SwapPlan(swap=number, target=model, cause=cause)))
+
+    def _refuse_quarantined(self, model: str) -> None:
+        now = time.monotonic()
+        until = quarantined_until(self._runner.state, model, now)
+        if until is not None:
+            fault = self._runner.state.fault
+            reason = f" ({fault.message})" if fault else ""
+            raise HotseatError(
+                "model_quarantined",
+                f"{model} could not be seated repeatedly{reason}; tried again in "
+                f"{until - now:.0f} s",
+                retry_after_s=round(until - now, 1),
+                model=model,
+            )
+
+    def _cause(self, model: str) -> Cause:
+        """The request that waited longest for this model."""
+        first = next(work for work in self._waiting(model) if work.request.swap == "auto")
+        return first.cause
+
+    def _waiting(self, model: str) -> list[Work]:
+        return [w for w in self._works.in_state(WorkState.WAITING) if w.model == model]
+
+    def fail_waiting(self, model: str, error: HotseatError) -> None:
+        """Everybody who waits for this model gets the reason."""
+        for work in self._waiting(model):
+            self._runs.fail_soon(work, error)
+
+    def _spawn_end(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._then_kick(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _then_kick(self, job: Coroutine[Any, Any, None]) -> None:
+        try:
+            await job
+        except HotseatError as error:
+            log.warning("swap.end_not_stored", reason=error.message)
+        self.kick()

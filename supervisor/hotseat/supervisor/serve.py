@@ -1,0 +1,100 @@
+"""`hotseat serve`: one daemon in the foreground, with its locks and its endpoint file."""
+
+import asyncio
+import gc
+import os
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from hotseat.protocol.discovery import Endpoint
+from hotseat.protocol.ids import Tag
+from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.config import load_settings
+from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.daemon import Daemon
+from hotseat.supervisor.kv_files import kv_sweep
+from hotseat.supervisor.locks import InstanceLock
+from hotseat.supervisor.logs import configure_logs
+from hotseat.supervisor.paths import Home
+
+SWEEP_AGE_S: Final = 60.0
+log = structlog.get_logger()
+
+
+def serve(home: Path | None = None, *, verbose: bool = False) -> int:
+    """Runs the daemon until it is told to stop; 0 after an asked-for stop.
+
+    Raises `HotseatError` before anything is touched when another daemon holds the home, or the
+    settings cannot be read.
+    """
+    os.umask(0o077)
+    place = Home.find(home)
+    settings = load_settings(place.config)
+    place.create()
+    lock = InstanceLock(place.lock_file)
+    lock.acquire()
+    try:
+        configure_logs(place.log_file, is_foreground=True, is_verbose=verbose)
+        asyncio.run(_serve(place, settings))
+    finally:
+        lock.release()
+    return 0
+
+
+async def _serve(home: Home, settings: Settings) -> None:
+    catalogue = await Catalogue.open(home.catalogue)
+    opened = catalogue.opened
+    if opened.damaged is not None:
+        log.error("catalogue.damaged", kept_as=str(opened.damaged), reason=opened.reason)
+    if not opened.created:
+        await _sweep(home, catalogue)
+    daemon = Daemon(home, settings, catalogue, installed_version())
+    try:
+        address = await daemon.start()
+        publish_endpoint(home, address, daemon.identity.instance, daemon.identity.version)
+        # What exists now stays: collecting it again and again would only cost pauses.
+        gc.collect()
+        gc.freeze()
+        await daemon.run()
+    finally:
+        home.endpoint_file.unlink(missing_ok=True)
+        await daemon.close()
+        log.info("daemon.stopped")
+
+
+async def _sweep(home: Home, catalogue: Catalogue) -> None:
+    """Takes away files that no row names: what a killed worker or daemon left."""
+    tags = [Tag(folder.name) for folder in home.kv_dir.iterdir() if folder.is_dir()]
+    known = {tag: await catalogue.files(tag) for tag in tags}
+    swept = await asyncio.to_thread(kv_sweep, home.kv_dir, known, time.time() - SWEEP_AGE_S)
+    log.info("kv.swept", **msgspec.structs.asdict(swept))
+
+
+def publish_endpoint(home: Home, address: str, instance: str, running_version: str) -> None:
+    """Writes the endpoint file, whole or not at all, readable by this user only."""
+    endpoint = Endpoint(
+        protocol_min=PROTOCOL_MIN,
+        protocol_max=PROTOCOL_MAX,
+        version=running_version,
+        instance=instance,
+        pid=os.getpid(),
+        requests=address,
+    )
+    draft = home.endpoint_file.with_suffix(f".{os.getpid()}")
+    draft.write_bytes(msgspec.json.encode(endpoint))
+    draft.chmod(0o600)
+    draft.replace(home.endpoint_file)
+
+
+def installed_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("hotseat")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,310 @@
+"""Answers that read state: status, models, sessions, plan, events. Nothing here changes anything.
+
+Deleting a session is here too, since it needs the same view of what is live.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestId
+from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
+from hotseat.protocol.messages import Events, Plan, SessionDelete, Sessions
+from hotseat.protocol.replies import Event, Gap
+from hotseat.protocol.views import (
+    MemoryView,
+    ModelView,
+    QueueView,
+    RequestView,
+    SessionView,
+    StandbyView,
+    StatusView,
+    SwapView,
+    WorkerView,
+)
+from hotseat.supervisor.client_port import ClientPort, Peer
+from hotseat.supervisor.core.intake import decode_history
+from hotseat.supervisor.core.seat import quarantined_until
+from hotseat.supervisor.core.seat_types import Phase
+from hotseat.supervisor.event_log import EventLog, Subscriber
+from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.sessions import Sessions as SessionTable
+from hotseat.supervisor.works import Work, Works, WorkState
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Of this run of the daemon."""
+
+    instance: str
+    version: str
+    started_at: float
+    """Monotonic seconds."""
+
+
+class Telemetry:
+    """Numbers that are too dear to measure at every question; refreshed by the daemon's ticker."""
+
+    def __init__(self) -> None:
+        self.worker_footprint_bytes: int | None = None
+        self.kv_disk_bytes = 0
+        self.sessions_total = 0
+        self.load_percent: float | None = None
+
+
+class StateDesk:
+    """Views of everything, and event subscriptions."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        works: Works,
+        sessions: SessionTable,
+        runner: Callable[[], SeatRunner],
+        planner: Planner,
+        keeper: Callable[[], KvKeeper],
+        telemetry: Telemetry,
+        port: Callable[[], ClientPort],
+    ) -> None:
+        self._identity = identity
+        self._works = works
+        self._sessions = sessions
+        self._runner = runner
+        self._planner = planner
+        self._keeper = keeper
+        self._telemetry = telemetry
+        self._port = port
+        self._subscribers: dict[tuple[bytes, RequestId], Subscriber] = {}
+        self.events: EventLog | None = None
+
+    # --- status ---------------------------------------------------------------------------------
+
+    def status(self) -> StatusView:
+        """Everything at a glance; costs microseconds, so it answers during any phase."""
+        runner, now = self._runner(), time.monotonic()
+        state = runner.state
+        is_ready = state.phase is Phase.READY
+        waiting = self._works.startable()
+        return StatusView(
+            running=True,
+            phase=state.phase.value,
+            model=state.model,
+            epoch=state.epoch,
+            worker=self._worker(),
+            standby=StandbyView(),
+            queue=QueueView(
+                running=self._works.running,
+                waiting=len(self._works.in_state(WorkState.WAITING)),
+                models=tuple(dict.fromkeys(e.model for e in waiting if e.model != state.model)),
+            ),
+            memory=self._memory(),
+            uptime_s=round(now - self._identity.started_at, 3),
+            version=self._identity.version,
+            instance=self._identity.instance,
+            pid=os.getpid(),
+            swap=self._swap(now),
+            requests=self._requests(now),
+            sessions_live=len(runner.beat.live_sessions) if runner.beat else 0,
+            sessions_total=self._telemetry.sessions_total,
+            bytes_written=self._keeper().bytes_written,
+            seated_for_s=round(now - state.seated_at, 3) if is_ready else 0.0,
+            last_error=state.fault.message if state.fault else "",
+        )
+
+    def status_dict(self) -> dict[str, Any]:
+        """The JSON-safe form."""
+        return as_dict(self.status())
+
+    def _worker(self) -> WorkerView:
+        runner = self._runner()
+        beat = runner.beat
+        if runner.worker_pid is None:
+            return WorkerView()
+        return WorkerView(
+            pid=runner.worker_pid,
+            footprint_bytes=self._telemetry.worker_footprint_bytes,
+            active_bytes=beat.active_bytes if beat else None,
+            cache_bytes=beat.cache_bytes if beat else None,
+            peak_bytes=beat.peak_bytes if beat else None,
+            live_kv_bytes=beat.live_kv_bytes if beat else None,
+            live_sessions=len(beat.live_sessions) if beat else 0,
+        )
+
+    def _memory(self) -> MemoryView:
+        machine = self._planner.probe.machine()
+        return MemoryView(
+            total_bytes=machine.total_bytes,
+            available_bytes=machine.available_bytes,
+            wired_bytes=machine.wired_bytes,
+            reserve_bytes=self._planner.settings.memory.reserve_for(machine.total_bytes),
+            kv_budget_bytes=self._runner().kv_budget_bytes,
+            kv_disk_bytes=self._telemetry.kv_disk_bytes,
+        )
+
+    def _swap(self, now: float) -> SwapView | None:
+        state = self._runner().state
+        if state.plan is None:
+            return None
+        started = state.marks[0].at if state.marks else state.since
+        return SwapView(
+            from_=state.came_from,
+            to=state.plan.target,
+            phase=state.phase.value,
+            elapsed_s=round(now - started, 3),
+            percent=self._telemetry.load_percent if state.phase is Phase.LOADING else None,
+        )
+
+    def _requests(self, now: float) -> tuple[RequestView, ...]:
+        alive = self._works.in_state(WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING)
+        return tuple(_request_view(work, place, now) for place, work in enumerate(alive))
+
+    # --- models, sessions, plan -----------------------------------------------------------------
+
+    def models(self) -> list[ModelView]:
+        """All registered models with what they are good for now."""
+        registry, now = self._planner.registry, time.monotonic()
+        state = self._runner().state
+        views = []
+        for record in registry.records():
+            view = registry.view(record)
+            if view.state == "ready":
+                if state.phase is Phase.READY and state.model == record.name:
+                    view = registry.view(record, state="seated")
+                elif quarantined_until(state, record.name, now) is not None:
+                    reason = state.fault.message if state.fault else "failed to load twice"
+                    view = registry.view(record, state="quarantined", reason=reason)
+                else:
+                    plan = self._planner.plan(record, own_footprint_bytes=self.own_footprint())
+                    if not plan.fits:
+                        view = registry.view(record, state="unfit", reason=plan.reason)
+            views.append(view)
+        return sorted([*views, *registry.damaged()], key=lambda view: view.name)
+
+    def own_footprint(self) -> int:
+        """What the seated worker would give back, bytes."""
+        if self._runner().worker_pid is None:
+            return 0
+        return self._telemetry.worker_footprint_bytes or 0
+
+    async def sessions(self, message: Sessions) -> dict[str, Any]:
+        """A list, or one session with its messages."""
+        if message.session is None:
+            return {"sessions": [as_dict(view) for view in await self._views(message.model)]}
+        if message.model is None:
+            raise HotseatError("invalid_request", "naming a session needs its model too")
+        for view in await self._views(message.model):
+            if view.session == message.session:
+                row = await self._sessions.load(message.model, message.session)
+                held = decode_history(row.messages).messages if row else ()
+                messages = tuple(msgspec.to_builtins(entry) for entry in held)
+                return as_dict(msgspec.structs.replace(view, messages=messages))
+        raise _missing(message.model, message.session)
+
+    async def _views(self, model: str | None) -> list[SessionView]:
+        runner = self._runner()
+        beat, state = runner.beat, runner.state
+        seated = state.model if state.phase is Phase.READY else None
+        running = {
+            work.request.session or ""
+            for work in self._works.in_state(WorkState.STARTING, WorkState.RUNNING)
+        }
+        live = frozenset(beat.live_sessions) if beat else frozenset[str]()
+        return await self._sessions.views(model, live, seated, running)
+
+    async def delete_session(self, message: SessionDelete) -> int:
+        """Removes a session; the bytes that went. Raises while a turn of it is under way."""
+        for work in self._works:
+            same = work.session_key == (message.model, message.session)
+            if same and work.state is not WorkState.ENDED:
+                raise HotseatError(
+                    "session_busy",
+                    f"session {message.session} has a turn under way; cancel {work.request_id}",
+                    request_id=work.request_id,
+                )
+        if not await self._sessions.exists(message.model, message.session):
+            raise _missing(message.model, message.session)
+        files = await self._sessions.delete(message.model, message.session, self._keeper().leased)
+        await self._keeper().unlink(files)
+        return sum(entry.size_bytes for entry in files)
+
+    async def plan(self, message: Plan) -> dict[str, Any]:
+        """The memory plan of a model, without touching the seat."""
+        record = self._planner.registry.get(message.model)
+        return as_dict(
+            await asyncio.to_thread(
+                self._planner.plan,
+                record,
+                own_footprint_bytes=self.own_footprint(),
+                with_holders=True,
+            )
+        )
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def subscribe(self, peer: Peer, request_id: RequestId, message: Events) -> None:
+        """Streams events under this request id until it is cancelled or the peer is gone."""
+        assert self.events is not None  # noqa: S101 - set before the port opens
+        self.unsubscribe(peer, request_id)
+
+        def deliver(item: Event | Gap) -> None:
+            self._port().send(peer, request_id, item)
+
+        since = self.events.last_seq if message.since is None else message.since
+        credit = message.credit_bytes or DEFAULT_CREDIT_BYTES
+        subscriber = Subscriber(deliver, since, message.topics, credit)
+        self._subscribers[peer.routing, request_id] = subscriber
+        self.events.subscribe(subscriber)
+
+    def unsubscribe(self, peer: Peer, request_id: RequestId) -> bool:
+        """False when there was no such subscription."""
+        subscriber = self._subscribers.pop((peer.routing, request_id), None)
+        if subscriber is not None and self.events is not None:
+            self.events.unsubscribe(subscriber)
+        return subscriber is not None
+
+    def grant(self, peer: Peer, request_id: RequestId, credit_bytes: int) -> None:
+        """More credit for a subscription, if there is one."""
+        subscriber = self._subscribers.get((peer.routing, request_id))
+        if subscriber is not None and self.events is not None:
+            self.events.grant(subscriber, credit_bytes)
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is gone."""
+        for routing, request_id in tuple(self._subscribers):
+            if routing == peer.routing:
+                self.unsubscribe(peer, request_id)
+
+
+def as_dict(view: msgspec.Struct) -> dict[str, Any]:
+    """The JSON-safe form of a view."""
+    plain: dict[str, Any] = msgspec.to_builtins(view, str_keys=True)
+    return plain
+
+
+def _missing(model: str, session: str) -> HotseatError:
+    return HotseatError(
+        "session_missing",
+        f"no session {session!r} on model {model!r}; `hotseat sessions` lists them",
+        model=model,
+        session=session,
+    )
+
+
+def _request_view(work: Work, place: int, now: float) -> RequestView:
+    return RequestView(
+        id=work.request_id,
+        client=work.client,
+        model=work.model,
+        session=work.request.session,
+        state="waiting" if work.state is WorkState.WAITING else "running",
+        position=place,
+        age_s=round(now - work.accepted_at, 3),
+        completion_tokens=work.completion_tokens,
+    )

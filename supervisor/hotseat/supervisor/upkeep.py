@@ -1,0 +1,127 @@
+"""What the daemon does by the clock: vanished clients, quiet streams, idle contexts, numbers."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from hotseat.protocol.ids import RequestKey
+from hotseat.protocol.link import Checkpoint
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.client_port import ClientPort
+from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.state_desk import Telemetry
+from hotseat.supervisor.work_desk import WorkDesk
+from hotseat.supervisor.work_runs import WorkRuns
+from hotseat.supervisor.works import Work, Works
+
+TICK_S: Final = 0.25
+MEASURE_S: Final = 1.0
+PRUNE_S: Final = 60.0
+HOLD_S: Final = 60.0
+"""How long a session's request without a reader goes on before it is cancelled."""
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """The daemon's ticker, and what happens to requests nobody reads."""
+
+    def __init__(
+        self,
+        *,
+        works: Works,
+        runs: WorkRuns,
+        outbox: Outbox,
+        desk: WorkDesk,
+        runner: SeatRunner,
+        planner: Planner,
+        keeper: KvKeeper,
+        catalogue: Catalogue,
+        telemetry: Telemetry,
+        settings: Settings,
+        port: Callable[[], ClientPort],
+    ) -> None:
+        self._works = works
+        self._runs = runs
+        self._outbox = outbox
+        self._desk = desk
+        self._runner = runner
+        self._planner = planner
+        self._keeper = keeper
+        self._catalogue = catalogue
+        self._telemetry = telemetry
+        self._settings = settings
+        self._port = port
+        self._unread: dict[RequestKey, float] = {}
+        self._counted: tuple[int, float] | None = None
+
+    def abandoned(self, work: Work) -> None:
+        """The last reader of a work is gone: `on_vanish` says what that means."""
+        default = "cancel" if work.request.session is None else "hold"
+        policy = work.request.on_vanish or default
+        log.info("request.abandoned", request=work.request_id, policy=policy)
+        if policy == "cancel":
+            self._runs.cancel(work)
+        elif policy == "hold":
+            self._unread[work.key] = time.monotonic() + HOLD_S
+
+    def _end_held(self, now: float) -> None:
+        for key, until in tuple(self._unread.items()):
+            work = self._works.get(key)
+            if work is None or work.readers or work.end is not None:
+                del self._unread[key]
+            elif now >= until:
+                del self._unread[key]
+                self._runs.cancel(work)
+
+    async def run(self) -> None:
+        """Ticks until it is cancelled."""
+        measured = pruned = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            self._port().drop_silent(now)
+            self._outbox.tick(now)
+            self._end_held(now)
+            self._checkpoint_idle(now)
+            await self._desk.expire(now)
+            if now - measured >= MEASURE_S:
+                measured = now
+                await self.measure()
+            if now - pruned >= PRUNE_S:
+                pruned = now
+                limits = self._settings.limits
+                await self._catalogue.prune_replies(
+                    time.time(), limits.reply_keep_s, limits.reply_keep_bytes
+                )
+
+    def _checkpoint_idle(self, now: float) -> None:
+        """Tails of quiet sessions go to disk after a while, without a swap."""
+        since = self._runs.last_end_at
+        if not since or now - since < self._settings.kv.idle_checkpoint_s:
+            return
+        if self._runner.admits and self._works.running == 0:
+            self._runs.last_end_at = 0.0
+            self._runner.send(Checkpoint(swap=0))
+
+    async def measure(self) -> None:
+        """Refreshes the numbers that are too dear for every question."""
+        pid = self._runner.worker_pid
+        if pid is not None:
+            footprint = await asyncio.to_thread(self._planner.probe.footprint, pid)
+            if pid == self._runner.worker_pid:
+                self._telemetry.worker_footprint_bytes = footprint
+        changed = (self._keeper.bytes_written, self._runs.last_end_at)
+        if changed == self._counted:
+            return
+        self._counted = changed
+        self._telemetry.kv_disk_bytes = sum(
+            total.size_bytes for total in await self._catalogue.totals()
+        )
+        self._telemetry.sessions_total = len(await self._catalogue.session_summaries())
