@@ -59,6 +59,8 @@ class Faults(Struct, frozen=True):
     exit_code: int | None = None
     signal: int | None = None  # default: SIGKILL
     stderr: str = ""  # written before dying
+    raise_at: Point = ""  # an exception out of the engine
+    raise_kind: Literal["defect", "memory"] = "defect"
     hang_load: bool = False
     hang_at: Point = ""  # compute thread only: beats go on, `step` stands still
     freeze_at: Point = ""  # GIL held in a C call: not even beats
@@ -105,6 +107,8 @@ class Trigger:
             if faults.exit_code is not None:
                 os._exit(faults.exit_code)
             os.kill(os.getpid(), faults.signal or 9)
+        if faults.raise_at == point and self.is_armed():
+            raise MemoryError("stub") if faults.raise_kind == "memory" else KeyError("stub")
         if (faults.hang_at == point or (point == "load" and faults.hang_load)) and self.is_armed():
             while True:
                 time.sleep(3600)

@@ -126,13 +126,17 @@ class LinkPort:
                 next_beat = now + self._beat_s
                 self._beat(dealer, is_blocked=is_blocked)
             poller.modify(dealer, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0))
-            ready = dict(poller.poll(max(1, int((next_beat - time.monotonic()) * 1000))))
+            ready = dict(poller.poll(self._wait_ms(next_beat)))
             if self._wake_receiver.fileno() in ready:
                 self._drain_wakes()
             if ready.get(dealer, 0) & zmq.POLLIN:
                 self._receive(dealer)
         dealer.close(linger=max(1, int((self._deadline - time.monotonic()) * 1000)))
         context.term()
+
+    def _wait_ms(self, next_beat: float) -> int:
+        until = next_beat if self._deadline is None else min(next_beat, self._deadline)
+        return max(1, int((until - time.monotonic()) * 1000))
 
     def _drain_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
