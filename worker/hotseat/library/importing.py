@@ -97,8 +97,8 @@ def _import_file(
             source, "it is neither a GGUF file nor a folder", "give a .gguf file or an MLX folder"
         )
     with _staging_folder(models) as staging:
-        declared = convert_gguf(source, staging, on_progress)
-        origin = ModelSource(kind="gguf", path=str(source), licence=licence or declared)
+        conversion = convert_gguf(source, staging, on_progress)
+        origin = ModelSource(kind="gguf", path=str(source), licence=licence or conversion.licence)
         record = describe_folder(
             staging,
             name,
@@ -106,6 +106,7 @@ def _import_file(
             on_progress,
             context_tokens=context_tokens,
             final_path=models / name,
+            requantised=conversion.requantised,
         )
         write_record(staging, record)
         _publish(staging, models, name)

@@ -38,8 +38,12 @@ def describe_folder(
     *,
     context_tokens: int | None = None,
     final_path: Path | None = None,
+    requantised: tuple[str, ...] = (),
 ) -> ModelRecord:
-    """The record of an MLX folder; `final_path` is where the folder will be used from."""
+    """The record of an MLX folder; `final_path` is where the folder will be used from.
+
+    `requantised` names the types of a converted file that lost precision on the way.
+    """
     opened = open_folder(folder)
     on_progress("inspect", 0.0)
     geometry = measure_geometry(folder)
@@ -61,6 +65,7 @@ def describe_folder(
         adapter=identity.NO_ADAPTER,
         kv=identity.kv_part(geometry.kv_dtype),
     )
+    again = f", re-quantised from {'/'.join(requantised)}" if requantised else ""
     return ModelRecord(
         name=name,
         path=str(final_path or folder),
@@ -68,7 +73,7 @@ def describe_folder(
         tag_parts=parts,
         source=source,
         architecture=str(opened.config["model_type"]),
-        quantisation=geometry.quantisation,
+        quantisation=geometry.quantisation + again,
         parameters=geometry.parameters,
         files=tuple(digests.values()),
         weights_bytes=sum(file.size_bytes for file in weights),

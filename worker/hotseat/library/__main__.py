@@ -1,0 +1,111 @@
+"""Command line of the library: JSON lines on stdout and nothing else there.
+
+    python -m hotseat.library import SOURCE --home HOME [--name N] [--licence TEXT] [--context N]
+    python -m hotseat.library fetch --cache DIR [--without-gemma]
+
+Lines: {"progress": {"phase", "percent"}}..., then {"record": ...} or {"samples": ...} (exit 0) or
+{"error": {"code", "message", "facts"}} (exit 2). What libraries print goes to stderr.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import msgspec
+
+from hotseat.library.progress import OnProgress
+from hotseat.protocol.errors import HotseatError
+
+_EXIT_ERROR: Final = 2
+
+
+class _Lines:
+    """The only way to the real stdout."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, kind: str, value: Any) -> None:
+        """One JSON object on one line, seen at once by a reader of the pipe."""
+        self._stream.write(json.dumps({kind: value}) + "\n")
+        self._stream.flush()
+
+    def progress(self, phase: str, percent: float) -> None:
+        """An `OnProgress`."""
+        self.write("progress", {"phase": phase, "percent": percent})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code."""
+    options = _parser().parse_args(arguments)
+    os.umask(0o077)
+    lines = _Lines(_take_stdout())
+    command: Callable[[argparse.Namespace, OnProgress], tuple[str, Any]] = options.command
+    try:
+        kind, value = command(options, lines.progress)
+    except HotseatError as error:
+        failed: dict[str, Any] = {"code": error.code, "message": error.message}
+        lines.write("error", failed | {"facts": error.facts})
+        return _EXIT_ERROR
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return _EXIT_ERROR
+    except Exception as error:  # noqa: BLE001 - task root: a defect becomes a typed error
+        traceback.print_exc()
+        text = f"import failed by a defect ({type(error).__name__}: {error}); see the log"
+        lines.write("error", {"code": "internal", "message": text, "facts": {}})
+        return _EXIT_ERROR
+    lines.write(kind, value)
+    return 0
+
+
+def _take_stdout() -> TextIO:
+    """Keeps the real stdout for JSON lines and sends what anything else prints to stderr."""
+    ours = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return ours
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hotseat.library", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True)
+    importing = commands.add_parser("import", help="register a GGUF file or an MLX folder")
+    importing.add_argument("source", type=Path)
+    importing.add_argument("--home", type=Path, required=True)
+    importing.add_argument("--name")
+    importing.add_argument("--licence", default="")
+    importing.add_argument("--context", type=int, help="shorter context in tokens")
+    importing.set_defaults(command=_import)
+    fetching = commands.add_parser("fetch", help="get the models that the demo uses")
+    fetching.add_argument("--cache", type=Path, required=True)
+    fetching.add_argument("--without-gemma", action="store_true")
+    fetching.set_defaults(command=_fetch)
+    return parser
+
+
+def _import(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, Any]:
+    from hotseat.library.importing import import_model  # noqa: PLC0415 - costs seconds
+
+    on_progress("libraries", 100.0)
+    record = import_model(
+        options.source, options.home, options.name, on_progress, options.licence, options.context
+    )
+    return "record", msgspec.to_builtins(record)
+
+
+def _fetch(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, Any]:
+    from hotseat.library.samples import fetch_samples  # noqa: PLC0415 - the other command's
+
+    samples = fetch_samples(options.cache, gemma=not options.without_gemma, on_progress=on_progress)
+    return "samples", [msgspec.to_builtins(sample, enc_hook=str) for sample in samples]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
