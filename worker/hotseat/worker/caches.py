@@ -1,0 +1,177 @@
+"""Caches of one sequence and of a batch that go into each other without needless change.
+
+A sliding window keeps the physical order of its ring: the library's own put it into temporal
+order, which changes the order of summation and so, in half precision, now and then a greedy token.
+A batch of one takes and gives its arrays without a copy. Must not know requests or files.
+"""
+# ruff: noqa: SLF001 - the ring's position is state of the classes extended here
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import (
+    BatchKVCache,
+    BatchRotatingKVCache,
+    KVCache,
+    RotatingKVCache,
+    make_prompt_cache,
+)
+
+
+class FullKVCache(KVCache):  # type: ignore[misc]
+    """Cache of one sequence in a layer that keeps all; keys `(1, heads, >= offset, dim)`."""
+
+    @classmethod
+    def merge(cls, caches: Sequence["FullKVCache"]) -> "BatchFullKVCache":
+        """A batch of the given rows, left-padded to the longest."""
+        if all(cache.keys is None for cache in caches):
+            return BatchFullKVCache([0] * len(caches))
+        if len(caches) > 1:
+            merged: BatchFullKVCache = BatchFullKVCache.merge(caches)
+            return merged
+        only = caches[0]
+        batch = BatchFullKVCache([0])
+        batch.keys, batch.values = only.keys, only.values
+        batch.offset = mx.array([only.offset])
+        batch._idx = only.offset
+        return batch
+
+    @classmethod
+    def restored(cls, position: int, keys: mx.array, values: mx.array) -> "FullKVCache":
+        """The cache after `position` tokens; the arrays may be longer."""
+        cache = cls()
+        cache.keys, cache.values, cache.offset = keys, values, position
+        return cache
+
+
+class BatchFullKVCache(BatchKVCache):  # type: ignore[misc]
+    """Cache of a batch in a layer that keeps every token."""
+
+    def extract(self, idx: int) -> FullKVCache:
+        """Row `idx` alone, without its padding."""
+        if self.keys.shape[0] == 1 and self.left_padding.tolist()[0] == 0:
+            return FullKVCache.restored(self._idx, self.keys, self.values)
+        plain = super().extract(idx)
+        return FullKVCache.restored(plain.offset, plain.keys, plain.values)
+
+
+class RingKVCache(RotatingKVCache):  # type: ignore[misc]
+    """Window cache of one sequence; keys `(1, kv_heads, tokens, k_dim)`.
+
+    `start` is the slot of the oldest token: 0 while the tokens stand in temporal order.
+    """
+
+    @property
+    def start(self) -> int:
+        """Slot of the oldest token."""
+        is_turned = self.offset >= self.max_size and self._idx < self.max_size
+        return int(self._idx) if is_turned else 0
+
+    @classmethod
+    def merge(cls, caches: Sequence["RingKVCache"]) -> "BatchRingKVCache":
+        """A batch of the given rows; rings that are alike stay as they are."""
+        first = caches[0]
+        alike = all(
+            cache.start == first.start and cache.start > 0 and cache.max_size == first.max_size
+            for cache in caches
+        )
+        if not alike:
+            merged: BatchRingKVCache = BatchRingKVCache.merge(caches)
+            return merged
+        batch = BatchRingKVCache(first.max_size, [0] * len(caches))
+        batch.keys = mx.concatenate([cache.keys for cache in caches], axis=0)
+        batch.values = mx.concatenate([cache.values for cache in caches], axis=0)
+        batch.offset = mx.array([cache.offset for cache in caches])
+        batch._idx = first._idx
+        batch._offset = first.max_size
+        batch.rotated = True
+        return batch
+
+    @classmethod
+    def restored(
+        cls, window: int, position: int, keys: mx.array, values: mx.array, start: int
+    ) -> "RingKVCache":
+        """The cache after `position` tokens, from K and V in temporal order.
+
+        `keys` and `values` hold the newest min(window, position) tokens.
+        """
+        cache = cls(window)
+        held = keys.shape[2]
+        is_turned = 0 < start < window and held == window
+        cache.keys = mx.roll(keys, start, 2) if is_turned else keys
+        cache.values = mx.roll(values, start, 2) if is_turned else values
+        cache.offset = position
+        cache._idx = start if is_turned else held
+        return cache
+
+
+class BatchRingKVCache(BatchRotatingKVCache):  # type: ignore[misc]
+    """Window cache of a batch; all rows share one ring position."""
+
+    def extract(self, idx: int) -> RingKVCache:
+        """Row `idx` alone; a turned ring that the row fills stays turned."""
+        mx.eval(self.left_padding, self.offset)
+        offset = int(self.offset.tolist()[idx])
+        row = RingKVCache(self.max_size)
+        row.offset = offset
+        if self.rotated and 0 < self._idx < self.max_size and offset >= self.max_size:
+            row.keys = mx.contiguous(self.keys[idx : idx + 1])
+            row.values = mx.contiguous(self.values[idx : idx + 1])
+            row._idx = self._idx
+            return row
+        plain = super().extract(idx)
+        # A chunk leaves up to window + 255 tokens; only the newest `window` count from now on.
+        row.keys = mx.contiguous(plain.keys[..., -self.max_size :, :])
+        row.values = mx.contiguous(plain.values[..., -self.max_size :, :])
+        row._idx = row.keys.shape[2]
+        return row
+
+
+def new_caches(model: Any) -> list[Any]:
+    """Empty caches of one sequence, entry by entry as the model wants them."""
+    return [
+        RingKVCache(cache.max_size) if isinstance(cache, RotatingKVCache) else FullKVCache()
+        for cache in make_prompt_cache(model)
+    ]
+
+
+def unservable_entry(caches: Sequence[Any]) -> str | None:
+    """Name of a cache kind that the batch generator would lose a sequence over, or None.
+
+    Only plain and sliding-window attention can be captured, restored and merged exactly.
+    """
+    for cache in caches:
+        if type(cache) in (KVCache, FullKVCache):
+            continue
+        if isinstance(cache, RotatingKVCache) and cache.keep == 0 and hasattr(cache, "merge"):
+            continue
+        return type(cache).__name__
+    return None
+
+
+def row_end(cache: Any) -> int:
+    """Index behind the newest token along the token axis (in a ring: the slot written next)."""
+    return int(cache.offset if isinstance(cache, FullKVCache) else cache._idx)
+
+
+def is_turned(cache: Any) -> bool:
+    """True for a ring whose newest tokens stand before its oldest."""
+    if isinstance(cache, BatchRingKVCache):
+        return bool(cache.rotated)
+    return isinstance(cache, RingKVCache) and cache.start > 0
+
+
+def ring_starts(caches: Sequence[Any], tokens: int) -> dict[int, int]:
+    """Slot of the oldest token by window size, of a row that holds `tokens` tokens.
+
+    Works on caches of one sequence and on batch caches: a row that fills its window has no
+    padding in the ring.
+    """
+    starts: dict[int, int] = {}
+    for cache in caches:
+        if not isinstance(cache, RingKVCache | BatchRingKVCache) or cache.max_size in starts:
+            continue
+        fills = tokens >= cache.max_size and cache._idx < cache.max_size
+        starts[cache.max_size] = int(cache._idx) if is_turned(cache) and fills else 0
+    return starts

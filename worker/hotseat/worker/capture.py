@@ -1,0 +1,193 @@
+"""KV of one sequence to payloads for disk, and payloads back to caches. Must not know files.
+
+K and V of a token never change once computed, so any run of tokens can be cut out of a cache at
+any time; sliding windows only while the tokens are still inside.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from msgspec import Struct
+
+from hotseat.protocol.model import LayerSpec, ModelRecord
+from hotseat.worker.budget import padded
+from hotseat.worker.caches import FullKVCache, RingKVCache, is_turned, row_end
+from hotseat.worker.kvformat import DType, KvPayload, LayerPart
+
+TOKEN_BYTES = 4
+"""Packed token ids: `tokens.pack_tokens`."""
+_WORDS: dict[DType, Any] = {"float32": mx.uint32, "float16": mx.uint16, "bfloat16": mx.uint16}
+_NUMPY: dict[DType, Any] = {"float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16}
+_DTYPES: dict[DType, Any] = {
+    "float32": mx.float32,
+    "float16": mx.float16,
+    "bfloat16": mx.bfloat16,
+}
+
+
+class RowView(Struct, frozen=True):
+    """Where one sequence of `tokens` tokens stands: row `row` of each of `caches`."""
+
+    caches: Sequence[Any]
+    row: int
+    tokens: int
+
+
+class _Span(Struct, frozen=True):
+    """Slices along the token axis that hold a run of tokens, in order."""
+
+    pieces: tuple[tuple[int, int], ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(end - begin for begin, end in self.pieces)
+
+
+def capture_parts(
+    view: RowView, layers: Sequence[LayerSpec], begin: int, end: int, dtype: DType
+) -> tuple[LayerPart, ...]:
+    """K and V of tokens `begin`..`end`, copied out of MLX's memory.
+
+    Window layers give their newest min(window, end - begin) tokens, or no part once some of these
+    have left the ring. Runs on the thread and in the stream that own the caches.
+    """
+    wanted = []
+    for entry, (cache, layer) in enumerate(zip(view.caches, layers, strict=True)):
+        span = _locate(cache, layer, view.tokens, begin, end)
+        if span is not None:
+            wanted.append((entry, span, cache))
+    slices = [
+        [_cut(array, view.row, piece).view(_WORDS[dtype]) for piece in span.pieces]
+        for _, span, cache in wanted
+        for array in (cache.keys, cache.values)
+    ]
+    mx.eval(slices)
+    numbers = [_joined(pieces) for pieces in slices]
+    return tuple(
+        LayerPart(
+            entry=entry,
+            tokens=span.tokens,
+            keys=keys.data,
+            values=values.data,
+            k_shape=keys.shape,
+            v_shape=values.shape,
+            dtype=dtype,
+        )
+        for (entry, span, _), keys, values in zip(wanted, numbers[::2], numbers[1::2], strict=True)
+    )
+
+
+def _locate(cache: Any, layer: LayerSpec, tokens: int, begin: int, end: int) -> _Span | None:
+    """Slices of tokens `begin`..`end` in a cache whose row holds `tokens` tokens."""
+    if layer.kind == "full":
+        shift = row_end(cache) - tokens
+        return _Span(((shift + begin, shift + end),))
+    window = layer.window
+    begin = max(begin, end - window)
+    if begin < tokens - window:
+        return None
+    shift = row_end(cache) - tokens
+    first, last = shift + begin, shift + end
+    if first >= 0 or not is_turned(cache):
+        return _Span(((first, last),))
+    if last <= 0:
+        return _Span(((first + window, last + window),))
+    return _Span(((first + window, window), (0, last)))
+
+
+def _cut(array: mx.array, row: int, piece: tuple[int, int]) -> mx.array:
+    return array[row : row + 1, :, piece[0] : piece[1]]
+
+
+def _joined(pieces: Sequence[mx.array]) -> np.ndarray[Any, Any]:
+    """`(kv_heads, tokens, dim)` in memory of its own: a view would pin the whole cache."""
+    joined: np.ndarray[Any, Any]
+    if len(pieces) == 1:
+        joined = np.array(pieces[0], copy=True, order="C")
+    else:
+        joined = np.concatenate([np.asarray(piece) for piece in pieces], axis=2)
+    row: np.ndarray[Any, Any] = joined[0]
+    return row
+
+
+def _part(payload: KvPayload, entry: int) -> LayerPart | None:
+    return next((part for part in payload.parts if part.entry == entry), None)
+
+
+def rebuild_caches(
+    record: ModelRecord,
+    payloads: Sequence[KvPayload],
+    position: int,
+    ring_starts: dict[int, int],
+) -> list[Any]:
+    """Caches of a sequence after `position` tokens, from its blocks and maybe its tail.
+
+    A tail may go on beyond `position` (full attention only). Evaluated layer by layer, so that
+    the payloads and one layer's copy are the most that is held beside the result. Raises
+    ValueError if a window is not stored as far back as it reaches.
+    """
+    caches: list[Any] = []
+    for entry, layer in enumerate(record.layers):
+        parts = [part for payload in payloads if (part := _part(payload, entry)) is not None]
+        if layer.kind == "full":
+            keys = _stack([part.keys for part in parts], [part.k_shape for part in parts], record)
+            values = _stack(
+                [part.values for part in parts], [part.v_shape for part in parts], record
+            )
+            size = padded(position)
+            keys, values = _fit(keys, position, size), _fit(values, position, size)
+            mx.eval(keys, values)
+            caches.append(FullKVCache.restored(position, keys, values))
+            continue
+        held = min(layer.window, position)
+        newest = _newest(payloads, entry, held)
+        keys = _stack([part.keys for part in newest], [part.k_shape for part in newest], record)
+        values = _stack([part.values for part in newest], [part.v_shape for part in newest], record)
+        start = ring_starts.get(layer.window, 0)
+        cache = RingKVCache.restored(
+            layer.window, position, keys[:, :, -held:], values[:, :, -held:], start
+        )
+        mx.eval(cache.keys, cache.values)
+        caches.append(cache)
+    return caches
+
+
+def _newest(payloads: Sequence[KvPayload], entry: int, held: int) -> list[LayerPart]:
+    """Parts that hold the newest `held` tokens of a window layer without a gap, in order."""
+    kept: list[LayerPart] = []
+    for payload in reversed(payloads):
+        if held <= 0:
+            break
+        part = _part(payload, entry)
+        if part is None:
+            break
+        kept.insert(0, part)
+        held -= part.tokens
+        if part.tokens < len(payload.tokens) // TOKEN_BYTES:
+            break
+    if held > 0:
+        raise ValueError(f"the window of cache entry {entry} is not stored as far as it reaches")
+    return kept
+
+
+def _stack(
+    buffers: Iterable[Any], shapes: Iterable[tuple[int, int, int]], record: ModelRecord
+) -> mx.array:
+    """`(1, kv_heads, tokens, dim)` of the model's dtype, tokens one run after another."""
+    words = _NUMPY[record.kv_dtype]
+    arrays = [
+        mx.array(np.frombuffer(buffer, dtype=words).reshape(1, *shape))
+        for buffer, shape in zip(buffers, shapes, strict=True)
+    ]
+    whole = arrays[0] if len(arrays) == 1 else mx.concatenate(arrays, axis=2)
+    return whole.view(_DTYPES[record.kv_dtype])
+
+
+def _fit(array: mx.array, position: int, size: int) -> mx.array:
+    """The first `position` tokens, with zeros up to `size`: caches grow by whole blocks."""
+    array = array[:, :, :position]
+    if size == position:
+        return array
+    return mx.pad(array, [(0, 0), (0, 0), (0, size - position), (0, 0)])

@@ -1,0 +1,258 @@
+"""The engine: takes the supervisor's messages and steps the model. One thread owns it.
+
+It executes. It decides nothing about models, sessions or durability, and holds nothing that could
+not be computed again.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import assert_never
+
+import mlx.core as mx
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import Epoch, RequestKey
+from hotseat.protocol.link import (
+    Beat,
+    Broken,
+    CancelWork,
+    Checkpoint,
+    Drop,
+    Failed,
+    FromWorker,
+    Known,
+    Load,
+    LoadProgress,
+    Refused,
+    Start,
+    Stop,
+    Stopped,
+    ToWorker,
+    Warm,
+)
+from hotseat.worker.budget import KvBudget
+from hotseat.worker.entry import Entry
+from hotseat.worker.keeping import Keeper
+from hotseat.worker.reader import Restorer
+from hotseat.worker.running import Runner
+from hotseat.worker.seating import (
+    LoadFailedError,
+    Seated,
+    limit_wired,
+    load_model,
+    warm_model,
+)
+
+
+class _Seat:
+    """Everything that exists only while a model is loaded."""
+
+    def __init__(
+        self,
+        seated: Seated,
+        epoch: Epoch,
+        restorer: Restorer,
+        send: Callable[[FromWorker], None],
+    ) -> None:
+        self.seated = seated
+        budget = KvBudget(seated.record, seated.load.kv_budget_bytes)
+        self.keeper = Keeper(seated, epoch, send)
+        self.runner = Runner(seated, budget, self.keeper, send)
+        self.entry = Entry(seated, budget, self.keeper, self.runner, restorer, send)
+
+    def close(self) -> None:
+        self.keeper.close()
+        self.runner.close()
+
+
+class Engine:
+    """Runs one model. All but `beat` is called on the thread that made it.
+
+    `send` takes messages from any thread; `restorer` reads KV files off this one.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[FromWorker], None],
+        epoch: Epoch,
+        restorer: Restorer | None = None,
+    ) -> None:
+        self._send = send
+        self._epoch = epoch
+        self._restorer = restorer or Restorer()
+        self._seat: _Seat | None = None
+        self._phase = "empty"
+        self._steps = 0
+        self._is_stopping = False
+        self._beat = self._make_beat()
+
+    def handle(self, message: ToWorker) -> None:
+        """Takes a message; what it causes is sent now or by later steps."""
+        match message:
+            case Load():
+                self._load(message)
+            case Warm():
+                self._warm()
+            case Start():
+                self._start(message)
+            case CancelWork(request=request):
+                self._cancel(request)
+            case Known():
+                if self._seat is not None:
+                    self._seat.entry.known(message)
+            case Drop(session=name):
+                self._drop(name)
+            case Checkpoint(swap=swap):
+                self._checkpoint(swap)
+            case Stop():
+                self._stop()
+            case _:
+                assert_never(message)
+        self._beat = self._make_beat()
+
+    def step(self) -> bool:
+        """One step of every batch and whatever became possible since; False if idle."""
+        seat = self._seat
+        if seat is None:
+            return False
+        worked = seat.keeper.settle()
+        worked = seat.entry.step() or worked
+        worked = seat.runner.step() or worked
+        if worked:
+            self._steps += 1
+            self._beat = self._make_beat()
+        return worked
+
+    def beat(self) -> Beat:
+        """The state as of the last step, with fresh allocator figures; from any thread."""
+        seat = self._seat
+        last = self._beat
+        return Beat(
+            phase=self._phase,
+            step=self._steps,
+            busy=last.busy,
+            active_bytes=int(mx.get_active_memory()),
+            cache_bytes=int(mx.get_cache_memory()),
+            peak_bytes=int(mx.get_peak_memory()),
+            live_kv_bytes=last.live_kv_bytes,
+            live_sessions=last.live_sessions,
+            backlog_bytes=seat.keeper.backlog_bytes if seat else 0,
+        )
+
+    def close(self) -> None:
+        """Writes what was put, ends the threads, gives the memory back."""
+        if self._seat is not None:
+            self._seat.close()
+            self._seat = None
+        self._restorer.close()
+        mx.clear_cache()
+
+    def _load(self, message: Load) -> None:
+        if self._seat is not None:
+            name = self._seat.seated.record.name
+            text = f"{name} is loaded already; a worker loads one model"
+            self._send(Failed(during="load", code="internal", message=text, permanent=True))
+            return
+        self._phase = "loading"
+
+        def report(done: int, total: int) -> None:
+            self._steps += 1
+            self._send(LoadProgress(bytes_done=done, bytes_total=total))
+
+        try:
+            seated, loaded = load_model(message, report)
+        except LoadFailedError as error:
+            self._fail("load", error)
+            return
+        self._restorer.bind(Path(message.kv_dir), message.record)
+        self._seat = _Seat(seated, self._epoch, self._restorer, self._send)
+        # The generators of the lanes wire everything they can: set our limit after them.
+        limit_wired(message)
+        self._phase = "loaded"
+        self._send(loaded)
+
+    def _warm(self) -> None:
+        if self._seat is None:
+            text = "nothing is loaded that could be warmed"
+            self._send(Failed(during="warm", code="internal", message=text, permanent=True))
+            return
+        self._phase = "warming"
+        try:
+            warmed = warm_model(self._seat.seated)
+        except LoadFailedError as error:
+            self._fail("warm", error)
+            return
+        self._steps += 1
+        self._phase = "ready"
+        self._send(warmed)
+
+    def _fail(self, during: str, error: LoadFailedError) -> None:
+        self._phase = "failed"
+        self._send(
+            Failed(
+                during="load" if during == "load" else "warm",
+                code=error.code,
+                message=error.message,
+                permanent=error.permanent,
+                facts=error.facts,
+            )
+        )
+
+    def _start(self, message: Start) -> None:
+        if self._seat is None or self._is_stopping:
+            code = "shutting_down" if self._is_stopping else "not_seated"
+            text = "the worker is stopping" if self._is_stopping else "no model is loaded"
+            self._send(Refused(request=message.request, code=code, message=text))
+            return
+        try:
+            self._seat.entry.offer(message)
+        except HotseatError as error:
+            self._break(message.request, error.message)
+        except Exception as error:  # noqa: BLE001 - one bad request must not take the engine down
+            self._break(message.request, str(error) or type(error).__name__)
+
+    def _break(self, request: RequestKey, reason: str) -> None:
+        text = f"the request could not be prepared: {reason}"
+        self._send(Broken(request=request, code="internal", message=text))
+
+    def _cancel(self, request: RequestKey) -> None:
+        seat = self._seat
+        if seat is not None and not seat.entry.cancel(request):
+            seat.runner.cancel(request)
+
+    def _drop(self, name: str) -> None:
+        seat = self._seat
+        if seat is None:
+            return
+        seat.keeper.live.take(name)
+        seat.entry.forget_session(name)
+        for turn in seat.runner.turns():
+            if turn.session == name:
+                turn.session = None
+
+    def _checkpoint(self, swap: int) -> None:
+        if self._seat is not None:
+            self._seat.keeper.checkpoint(swap)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._phase = "stopping"
+        if self._seat is None:
+            self._send(Stopped())
+        else:
+            self._seat.keeper.after_written(Stopped())
+
+    def _make_beat(self) -> Beat:
+        seat = self._seat
+        live = seat.keeper.live if seat else None
+        held = seat.runner.held_bytes() + live.size_bytes if seat and live else 0
+        return Beat(
+            phase=self._phase,
+            step=self._steps,
+            busy=bool(seat and (len(seat.entry) or seat.runner.turns())),
+            active_bytes=0,
+            cache_bytes=0,
+            peak_bytes=0,
+            live_kv_bytes=held,
+            live_sessions=live.names() if live else (),
+        )

@@ -1,0 +1,280 @@
+"""The way of a request into a batch: rendered, looked up, admitted, restored, inserted in order.
+
+One request at a time is let in and feeds its prompt: what a prompt costs the others stays one
+chunk. Runs on the engine's thread. Must not know tokens' text or how a turn ends in a lane.
+"""
+
+import time
+from collections import deque
+from typing import Any
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestKey
+from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.link import (
+    Finished,
+    Known,
+    Lookup,
+    Quarantined,
+    Refused,
+    Start,
+    Started,
+)
+from hotseat.protocol.tokens import pack_tokens
+from hotseat.worker.budget import RESERVE_TOKENS, KvBudget
+from hotseat.worker.caches import new_caches
+from hotseat.worker.capture import RowView
+from hotseat.worker.keeping import Keeper, Send
+from hotseat.worker.lanes import MAX_ROWS, Lane
+from hotseat.worker.live import LiveSession
+from hotseat.worker.reader import Restorer, RestoreResult
+from hotseat.worker.restoring import RestorePlan, plan_restore, rebuild_sequence
+from hotseat.worker.running import Runner
+from hotseat.worker.seating import Seated
+from hotseat.worker.steps import StepLog, plan_segments
+from hotseat.worker.trace import Trace
+from hotseat.worker.turns import Turn, check_length, render_prompt
+
+
+class _Entering:
+    """The one request that has a place in a lane and is not inserted yet."""
+
+    def __init__(self, turn: Turn, lane: Lane) -> None:
+        self.turn = turn
+        self.lane = lane
+        self.caches: list[Any] | None = None
+        self.plan: RestorePlan | None = None
+        self.live_tokens = 0
+        self.miss = ""
+        self.began_at = time.monotonic()
+
+
+class Entry:
+    """Requests that wait, first come first served."""
+
+    def __init__(
+        self,
+        seated: Seated,
+        budget: KvBudget,
+        keeper: Keeper,
+        runner: Runner,
+        restorer: Restorer,
+        send: Send,
+    ) -> None:
+        self._seated = seated
+        self._record = seated.record
+        self._budget = budget
+        self._keeper = keeper
+        self._runner = runner
+        self._restorer = restorer
+        self._send = send
+        self._fit_tokens = budget.fit_tokens(seated.record.context_tokens)
+        self._waiting: deque[Turn] = deque()
+        self._entering: _Entering | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting) + (self._entering is not None)
+
+    def offer(self, start: Start) -> None:
+        """Queues a request, or answers Refused."""
+        try:
+            prompt = render_prompt(self._seated.renderer, start)
+            check_length(
+                prompt,
+                context_tokens=self._record.context_tokens,
+                fit_tokens=self._fit_tokens,
+                vocab_size=self._record.vocab_size,
+            )
+            turn = Turn(start, prompt, self._seated, self._fit_tokens)
+        except HotseatError as error:
+            refused = Refused(
+                request=start.request, code=error.code, message=error.message, facts=error.facts
+            )
+            self._send(refused)
+            return
+        self._waiting.append(turn)
+        self._ask(turn)
+
+    def known(self, answer: Known) -> None:
+        """Takes the answer to a Lookup; one for a request that is gone is ignored."""
+        for turn in self._waiting:
+            if turn.start.request == answer.request and turn.stage == "asked":
+                turn.known = answer
+                turn.stage = "new"
+
+    def cancel(self, request: RequestKey) -> bool:
+        """Ends a request that is not in a batch yet; False if it is not here."""
+        entering = self._entering
+        if entering is not None and entering.turn.start.request == request:
+            self._entering = None
+            self._restorer.cancel(request)
+            entering.lane.take(entering.turn)
+            self._put_back(entering)
+            self._finish_unstarted(entering.turn)
+            return True
+        for turn in self._waiting:
+            if turn.start.request == request:
+                self._waiting.remove(turn)
+                self._finish_unstarted(turn)
+                return True
+        return False
+
+    def forget_session(self, name: str) -> None:
+        """The session was dropped: its requests keep nothing at their end."""
+        entering = [self._entering.turn] if self._entering else []
+        for turn in [*self._waiting, *entering]:
+            if turn.session == name:
+                turn.session = None
+
+    def step(self) -> bool:
+        """Moves the first request on; False if nothing moved."""
+        worked = False
+        for result in self._restorer.poll():
+            worked = self._take_restored(result) or worked
+        if self._entering is None and self._waiting:
+            worked = self._admit(self._waiting[0]) or worked
+        entering = self._entering
+        if entering is not None and entering.caches is not None and not self._runner.is_prefilling:
+            self._entering = None
+            self._insert(entering)
+            worked = True
+        return worked
+
+    def _ask(self, turn: Turn) -> bool:
+        """Sends a Lookup unless memory holds all that could be restored; True if one is out."""
+        if turn.known is not None:
+            return False
+        live = self._keeper.live.find(turn.session)
+        if live is not None:
+            usable = live.usable_prefix(turn.prompt)
+            if usable == live.trace.position or usable >= len(turn.chain) * BLOCK_TOKENS:
+                return False
+        if turn.stage == "new":
+            turn.stage = "asked"
+            self._send(Lookup(request=turn.start.request, blocks=tuple(turn.chain)))
+        return True
+
+    def _admit(self, turn: Turn) -> bool:
+        """Gives the first waiting request its place, if there is room."""
+        if self._ask(turn):
+            return False
+        wanted = len(turn.prompt) + min(turn.max_tokens, RESERVE_TOKENS)
+        turn.reserved_tokens = min(wanted, self._fit_tokens)
+        lane = self._find_lane(turn)
+        if lane is None:
+            return False
+        self._waiting.popleft()
+        lane.turns.append(turn)
+        entering = _Entering(turn, lane)
+        self._entering = entering
+        self._begin_restore(entering, self._keeper.live.take(turn.session))
+        return True
+
+    def _find_lane(self, turn: Turn) -> Lane | None:
+        found: list[int] = []
+
+        def fits() -> bool:
+            own = self._keeper.live.find(turn.session)
+            idle = self._keeper.live.size_bytes - (own.size_bytes if own else 0)
+            rows = [lane.reservations() for lane in self._runner.lanes]
+            for index in self._budget.lane_order(rows, turn.reserved_tokens):
+                has_place = len(rows[index]) < MAX_ROWS
+                if has_place and self._runner.fits(idle, (index, turn.reserved_tokens)):
+                    found.append(index)
+                    return True
+            return False
+
+        if fits() or self._keeper.make_room(fits, spare=turn.session):
+            return self._runner.lanes[found[0]]
+        return None
+
+    def _begin_restore(self, entering: _Entering, live: LiveSession | None) -> None:
+        turn = entering.turn
+        record = self._record
+        plan = RestorePlan([], None, 0)
+        if turn.known is not None:
+            plan = plan_restore(record, turn.prompt, turn.chain, turn.known)
+        usable = live.usable_prefix(turn.prompt) if live is not None else 0
+        if live is not None and usable and usable >= plan.position:
+            live.trim(usable)
+            entering.live_tokens = usable
+            turn.trace = live.trace
+            entering.caches = live.caches
+        elif plan.position:
+            entering.plan = plan
+            turn.stage = "reading"
+            self._restorer.begin(turn.start.request, plan.blocks, plan.tail)
+        else:
+            self._begin_empty(entering)
+
+    def _begin_empty(self, entering: _Entering) -> None:
+        entering.turn.trace = Trace(self._record.tag, [], StepLog(0))
+        entering.caches = new_caches(self._seated.model)
+
+    def _take_restored(self, result: RestoreResult) -> bool:
+        for bad in result.bad_files:
+            self._send(Quarantined(file=bad.file, reason=bad.reason, block=bad.block))
+        entering = self._entering
+        if entering is None or entering.turn.start.request != result.request:
+            return False
+        if entering.plan is None or entering.caches is not None:
+            return False
+        turn = entering.turn
+        hint = turn.hint if turn.hint and turn.hint.boundary <= turn.agree else None
+        entering.miss = result.miss
+        try:
+            restored = rebuild_sequence(self._record, turn.prompt, entering.plan, result, hint)
+        except Exception as error:  # noqa: BLE001 - what cannot be restored is computed
+            restored = None
+            entering.miss = f"restore failed: {error}"
+        if restored is None:
+            self._begin_empty(entering)
+        else:
+            turn.trace = restored.trace
+            entering.caches = restored.caches
+        return True
+
+    def _insert(self, entering: _Entering) -> None:
+        turn, caches = entering.turn, entering.caches
+        trace = turn.trace
+        if trace is None or caches is None:
+            return
+        position = trace.position
+        if turn.start.persist and position:
+            self._keeper.capture_blocks(trace, RowView(caches, 0, position))
+        turn.segments = plan_segments(position, len(turn.prompt), turn.hint, turn.agree)
+        self._send(
+            Started(
+                request=turn.start.request,
+                prompt_tokens=len(turn.prompt),
+                restored_tokens=position,
+                computed_tokens=len(turn.prompt) - position,
+                live_tokens=entering.live_tokens,
+                restore_s=time.monotonic() - entering.began_at,
+                rendered=turn.is_rendered,
+                miss=entering.miss,
+            )
+        )
+        self._runner.insert(entering.lane, turn, caches)
+
+    def _put_back(self, entering: _Entering) -> None:
+        """A cancelled request gives the live KV it had taken back to its session."""
+        turn = entering.turn
+        name, caches, trace = turn.session, entering.caches, turn.trace
+        if name is not None and caches is not None and trace is not None and trace.position:
+            self._keeper.keep(name, caches, trace, persist=turn.start.persist)
+
+    def _finish_unstarted(self, turn: Turn) -> None:
+        self._keeper.after_written(
+            Finished(
+                request=turn.start.request,
+                finish_reason="cancelled",
+                text="",
+                completion_tokens=0,
+                context=pack_tokens(turn.prompt),
+                hint=turn.start.hint,
+                closed=False,
+                ttft_s=0.0,
+                decode_s=0.0,
+            )
+        )

@@ -1,0 +1,203 @@
+"""What happens to KV that is computed: captured for the disk, kept while idle, given up for room.
+
+Runs on the engine's thread; the writer thread only hands back what failed. Must not know lanes.
+"""
+
+import queue
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from hotseat.protocol.ids import BlockId, Epoch
+from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.link import Checkpointed, FromWorker, WriteFailed
+from hotseat.protocol.tokens import pack_tokens
+from hotseat.worker.caches import ring_starts
+from hotseat.worker.capture import RowView, capture_parts
+from hotseat.worker.kvfile import KvPayload
+from hotseat.worker.live import LiveSession, LiveTier
+from hotseat.worker.seating import Seated
+from hotseat.worker.steps import HINT_VERSION, Hint, RingMark, encode_hint
+from hotseat.worker.trace import Trace
+from hotseat.worker.writer import WriterThread
+
+Failures = tuple[WriteFailed, ...]
+Send = Callable[[FromWorker], None]
+_NO_MESSAGE: Final = ""
+
+
+class Keeper:
+    """Write-behind of blocks, tails, the live tier and checkpoints of one seating."""
+
+    def __init__(self, seated: Seated, epoch: Epoch, send: Send) -> None:
+        self.live = LiveTier()
+        self._record = seated.record
+        self._send = send
+        self._writer = WriterThread(Path(seated.load.kv_dir), seated.record.tag, epoch, send)
+        self._returned: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._running: list[Trace] = []
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes put and not written yet."""
+        return self._writer.backlog_bytes
+
+    def settle(self) -> bool:
+        """Runs what the writer thread handed back; False if there was nothing."""
+        worked = False
+        while not self._returned.empty():
+            self._returned.get()()
+            worked = True
+        return worked
+
+    def after_written(self, then: FromWorker | Callable[[Failures], None]) -> None:
+        """Sends a message, or calls on this thread, once all that was put is durable or failed."""
+
+        def returned(failures: Failures) -> None:
+            if not callable(then):
+                self._send(then)
+            self._returned.put(lambda: self._settle_failures(failures, then))
+
+        self._writer.after_written(returned)
+
+    def capture_blocks(self, trace: Trace, view: RowView) -> None:
+        """Puts every full block that is not stored; runs in the stream that owns `view`."""
+        while trace.stored_blocks < len(trace.chain):
+            index = trace.stored_blocks
+            trace.stored_blocks += 1
+            begin = index * BLOCK_TOKENS
+            end = begin + BLOCK_TOKENS
+            marks = ring_starts(view.caches, view.tokens) if view.tokens == end else {}
+            rings = tuple(RingMark(window, now, now) for window, now in sorted(marks.items()))
+            hint = encode_hint(Hint(HINT_VERSION, end, end, (), rings)) if rings else b""
+            payload = self._payload(trace, view, index, (begin, end), hint)
+            self._writer.put_block(payload, trace.chain[index], index)
+
+    def keep(self, name: str, caches: list[Any], trace: Trace, *, persist: bool) -> None:
+        """The session is idle from now on, its KV stays in memory."""
+        self.live.keep(LiveSession(name, caches, trace, persist=persist))
+
+    def make_room(self, fits: Callable[[], bool], spare: str | None = None) -> bool:
+        """Gives up idle sessions, oldest first, until `fits`; `spare` is not touched.
+
+        One whose tail is not durable goes later, when its tail is written: then False.
+        """
+        for session in self.live.sessions():
+            if fits():
+                return True
+            if session.name == spare:
+                continue
+            if session.is_safe:
+                self.live.take(session.name)
+            elif not session.is_leaving:
+                self._start_leaving(session)
+        return fits()
+
+    def is_making_room(self) -> bool:
+        """True while sessions wait for their tails to be written before they go."""
+        return any(session.is_leaving for session in self.live.sessions())
+
+    def checkpoint(self, swap: int) -> None:
+        """Makes every idle session durable, then reports Checkpointed. All stay live."""
+        sessions = [session for session in self.live.sessions() if session.persist]
+        written_before = self._writer.bytes_written
+        for session in sessions:
+            self.capture_blocks(session.trace, _view(session))
+            self._put_tail(session)
+
+        def report(failures: Failures) -> None:
+            failed = {failure.session for failure in failures if failure.session is not None}
+            failed |= {
+                session.name
+                for session in sessions
+                for failure in failures
+                if failure.session is None and _failed_block(failure) in session.trace.chain
+            }
+            self._send(
+                Checkpointed(
+                    swap=swap,
+                    sessions=len(sessions),
+                    bytes_written=self._writer.bytes_written - written_before,
+                    failed=tuple(sorted(failed)),
+                    message=failures[0].message if failures else _NO_MESSAGE,
+                )
+            )
+            self._returned.put(lambda: self._settle_failures(failures, None))
+
+        self._writer.after_written(report)
+
+    def watch(self, trace: Trace) -> None:
+        """A running request feeds `trace`: blocks of it that fail to be written are tried again."""
+        self._running.append(trace)
+
+    def unwatch(self, trace: Trace) -> None:
+        """The request ended."""
+        self._running = [one for one in self._running if one is not trace]
+
+    def close(self) -> None:
+        """Writes what was put and drops all live KV."""
+        self._writer.stop()
+        self.live.clear()
+
+    def _start_leaving(self, session: LiveSession) -> None:
+        session.is_leaving = True
+        self.capture_blocks(session.trace, _view(session))
+        self._put_tail(session)
+
+        def leave(_failures: Failures) -> None:
+            # Also if the write failed: the tail can be computed again, the room is needed now.
+            if self.live.find(session.name) is session:
+                self.live.take(session.name)
+
+        self.after_written(leave)
+
+    def _put_tail(self, session: LiveSession) -> None:
+        trace = session.trace
+        if trace.is_tail_stored:
+            return
+        view = _view(session)
+        hint = encode_hint(trace.log.hint(ring_starts(view.caches, view.tokens)))
+        span = (trace.boundary, trace.position)
+        payload = self._payload(trace, view, len(trace.chain), span, hint)
+        trace.tail_at = trace.position
+        self._writer.put_tail(session.name, payload)
+
+    def _payload(
+        self, trace: Trace, view: RowView, index: int, span: tuple[int, int], hint: bytes
+    ) -> KvPayload:
+        record = self._record
+        begin, end = span
+        parts = capture_parts(view, record.layers, begin, end, record.kv_dtype)
+        return KvPayload(
+            tag=record.tag,
+            parent=trace.parent(index),
+            tokens=pack_tokens(trace.tokens[begin:end]),
+            hint=hint,
+            parts=parts,
+        )
+
+    def _settle_failures(
+        self, failures: Failures, then: FromWorker | Callable[[Failures], None] | None
+    ) -> None:
+        """What could not be written counts as not stored, so that it is tried again."""
+        traces = [session.trace for session in self.live.sessions()] + self._running
+        for failure in failures:
+            if failure.session is not None:
+                session = self.live.find(failure.session)
+                if session is not None:
+                    session.trace.tail_at = None
+                continue
+            block = _failed_block(failure)
+            for trace in traces:
+                if block in trace.chain:
+                    trace.stored_blocks = min(trace.stored_blocks, trace.chain.index(block))
+        if callable(then):
+            then(failures)
+
+
+def _view(session: LiveSession) -> RowView:
+    return RowView(session.caches, 0, session.trace.position)
+
+
+def _failed_block(failure: WriteFailed) -> BlockId:
+    return BlockId(PurePosixPath(failure.file).stem)

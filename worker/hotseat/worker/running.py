@@ -1,0 +1,210 @@
+"""The requests that are in a batch: steps, tokens, growth, ends. Runs on the engine's thread.
+
+Must not know how a request got its caches (`entry`) or what becomes of them (`keeping`).
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hotseat.protocol.ids import RequestKey
+from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.link import Broken, Emitted, Finished, Prefilled
+from hotseat.protocol.replies import FinishReason, LengthLimit
+from hotseat.protocol.tokens import pack_tokens
+from hotseat.worker.budget import KvBudget
+from hotseat.worker.caches import ring_starts
+from hotseat.worker.keeping import Keeper, Send
+from hotseat.worker.lanes import Drawn, Fed, Lane, LaneBrokenError
+from hotseat.worker.sampling import top_logprobs
+from hotseat.worker.seating import Seated
+from hotseat.worker.steps import encode_hint
+from hotseat.worker.turns import Turn
+
+MAX_LANES: Final = 3
+"""Rows of very unlike lengths do not share a batch; more lanes would only take turns."""
+
+
+class Runner:
+    """All lanes of a seating."""
+
+    def __init__(self, seated: Seated, budget: KvBudget, keeper: Keeper, send: Send) -> None:
+        chunk = seated.record.prefill_chunk
+        self.lanes = [Lane(seated.model, chunk) for _ in range(MAX_LANES)]
+        self._budget = budget
+        self._keeper = keeper
+        self._send = send
+
+    @property
+    def is_prefilling(self) -> bool:
+        """True while some request feeds its prompt; the next one waits for that."""
+        return any(lane.is_prefilling for lane in self.lanes)
+
+    def turns(self) -> list[Turn]:
+        """All requests that have a place in a lane."""
+        return [turn for lane in self.lanes for turn in lane.turns]
+
+    def held_bytes(self) -> int:
+        """KV of all lanes as accounted."""
+        rows = [[turn.fed_tokens for turn in lane.turns] for lane in self.lanes]
+        return sum(self._budget.lane_bytes(lane) for lane in rows)
+
+    def fits(self, idle_bytes: int, extra: tuple[int, int] | None = None) -> bool:
+        """True if all reservations, and `extra` (lane, tokens), stay within the budget."""
+        rows = [lane.reservations() for lane in self.lanes]
+        if extra is not None:
+            rows[extra[0]].append(extra[1])
+        return self._budget.need_bytes(rows, idle_bytes) <= self._budget.limit_bytes
+
+    def insert(self, lane: Lane, turn: Turn, caches: list[Any]) -> None:
+        """Starts the prefill of a turn that has its place in `lane`; a failure breaks only it."""
+        turn.stage = "prefilling"
+        try:
+            lane.insert(turn, caches)
+        except Exception as error:  # noqa: BLE001 - one bad row must not take the engine down
+            lane.take(turn)
+            self._break(turn, str(error) or type(error).__name__)
+            return
+        if turn.trace is not None:
+            self._keeper.watch(turn.trace)
+
+    def step(self) -> bool:
+        """One step of every lane that has rows; False if none has."""
+        worked = False
+        for lane in self.lanes:
+            if lane.is_idle:
+                continue
+            worked = True
+            try:
+                drawn, fed = lane.next()
+            except LaneBrokenError as error:
+                for turn in error.turns:
+                    self._break(turn, str(error))
+                drawn, fed = lane.drawn_unseen(), []
+            for one in fed:
+                self._take_chunk(lane, one)
+            for token in drawn:
+                self._take_token(lane, token)
+        return worked
+
+    def cancel(self, request: RequestKey) -> bool:
+        """Ends a request now: between two steps is a token boundary. False if it is not here."""
+        for lane in self.lanes:
+            for turn in lane.turns:
+                if turn.start.request == request and turn.stage in ("prefilling", "decoding"):
+                    self._finish(lane, turn, "cancelled")
+                    return True
+        return False
+
+    def close(self) -> None:
+        """Gives all KV of running requests back."""
+        for lane in self.lanes:
+            lane.close()
+
+    def _take_chunk(self, lane: Lane, fed: Fed) -> None:
+        turn = fed.turn
+        self._note(lane, turn, fed.tokens)
+        if fed.is_last:
+            turn.stage = "decoding"
+        self._send(
+            Prefilled(
+                request=turn.start.request,
+                tokens_done=turn.fed_tokens,
+                tokens_total=len(turn.prompt),
+            )
+        )
+
+    def _take_token(self, lane: Lane, drawn: Drawn) -> None:
+        turn = drawn.turn
+        token = drawn.token
+        self._note(lane, turn, [token])
+        text, reason = turn.accept(token)
+        if token in turn.end_ids:
+            self._finish(lane, turn, "stop", is_closed=True)
+            return
+        count = turn.start.logprobs
+        logprobs = (top_logprobs(token, drawn.logprobs, count),) if count else ()
+        self._send(
+            Emitted(request=turn.start.request, tokens=(token,), text=text, logprobs=logprobs)
+        )
+        if reason is not None:
+            limit = turn.limit if reason == "length" else None
+            self._finish(lane, turn, reason, limit=limit)
+        elif turn.fed_tokens >= turn.reserved_tokens and not self._grow(turn):
+            self._finish(lane, turn, "length", limit="kv_budget")
+
+    def _note(self, lane: Lane, turn: Turn, tokens: Sequence[int]) -> None:
+        trace = turn.trace
+        if trace is None or not trace.feed(list(tokens)):
+            return
+        view = lane.view(turn)
+        trace.log.mark_rings(ring_starts(view.caches, view.tokens))
+        if turn.start.persist:
+            with lane.stream():
+                self._keeper.capture_blocks(trace, view)
+
+    def _grow(self, turn: Turn) -> bool:
+        """Reserves one more block; False if the budget has none, idle sessions given up."""
+        turn.reserved_tokens += BLOCK_TOKENS
+        fits = self._keeper.make_room(lambda: self.fits(self._keeper.live.size_bytes))
+        if fits or self._keeper.is_making_room():
+            return True
+        turn.reserved_tokens -= BLOCK_TOKENS
+        return False
+
+    def _finish(
+        self,
+        lane: Lane,
+        turn: Turn,
+        reason: FinishReason,
+        *,
+        limit: LengthLimit | None = None,
+        is_closed: bool = False,
+    ) -> None:
+        trace = turn.trace
+        was_decoding = turn.stage == "decoding"
+        caches = lane.take(turn)
+        rest = turn.text.finish()
+        if rest:
+            self._send(Emitted(request=turn.start.request, tokens=(), text=rest))
+        if turn.text.is_stopped and reason == "length":
+            reason, limit = "stop", None
+        hint = turn.start.hint
+        # A prompt that was cut short stays the context as a whole: half a message would spoil
+        # every later turn, and the ids without KV are simply computed again.
+        context = turn.prompt
+        if trace is not None:
+            self._keeper.unwatch(trace)
+            if was_decoding:
+                context = trace.tokens
+            if caches:
+                hint = encode_hint(trace.log.hint(ring_starts(caches, trace.position)))
+                if turn.session is not None:
+                    self._keeper.keep(turn.session, caches, trace, persist=turn.start.persist)
+        now = time.monotonic()
+        first_token_at = turn.first_token_at
+        finished = Finished(
+            request=turn.start.request,
+            finish_reason=reason,
+            limit=limit,
+            text=turn.text.text,
+            completion_tokens=turn.completion_tokens,
+            context=pack_tokens(context),
+            hint=hint,
+            closed=is_closed,
+            ttft_s=(first_token_at or now) - turn.received_at,
+            decode_s=now - first_token_at if first_token_at is not None else 0.0,
+        )
+        self._keeper.after_written(finished)
+
+    def _break(self, turn: Turn, reason: str) -> None:
+        if turn.trace is not None:
+            self._keeper.unwatch(turn.trace)
+        self._send(
+            Broken(
+                request=turn.start.request,
+                code="internal",
+                message=f"the request failed in the model: {reason}",
+                facts={"tokens": turn.fed_tokens},
+            )
+        )

@@ -1,0 +1,177 @@
+"""Loading and warming a model: verified files, weights in groups, limits, typed failures.
+
+Must not know requests. Nothing but this file sets MLX's memory limits.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import mlx.core as mx
+import mlx_lm.utils
+from mlx.utils import tree_flatten
+from msgspec import Struct
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.link import Load, Loaded, Warmed
+from hotseat.protocol.model import ModelRecord
+from hotseat.worker.caches import new_caches, unservable_entry
+from hotseat.worker.rendering import Renderer
+
+GROUP_BYTES: Final = 64 * MIB
+"""Weights evaluated between two progress reports."""
+WIRED_MARGIN_BYTES: Final = GIB
+_MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")
+
+OnProgress = Callable[[int, int], None]
+
+
+class LoadFailedError(HotseatError):
+    """Loading failed; `permanent`: trying again cannot help."""
+
+    def __init__(self, code: str, message: str, *, permanent: bool, **facts: Any) -> None:
+        super().__init__(code, message, **facts)
+        self.permanent = permanent
+
+
+class Seated(Struct, frozen=True):
+    """What exists while a model has the seat. `model` is an mlx module."""
+
+    record: ModelRecord
+    load: Load
+    model: Any
+    tokenizer: Any
+    renderer: Renderer
+
+
+def load_model(load: Load, on_progress: OnProgress) -> tuple[Seated, Loaded]:
+    """Weights and tokenizer of `load.record` in memory. Raises LoadFailedError."""
+    record = load.record
+    started = time.monotonic()
+    if record.unfit_reason:
+        raise LoadFailedError("model_unfit", record.unfit_reason, permanent=True)
+    verify_files(record)
+    if load.memory_limit_bytes > 0:
+        mx.set_memory_limit(load.memory_limit_bytes)
+    if load.cache_limit_bytes > 0:
+        mx.set_cache_limit(load.cache_limit_bytes)
+    try:
+        # trust_remote_code stays off: a model folder is data.
+        model, _config = mlx_lm.utils.load_model(Path(record.path), lazy=True)
+        _evaluate_weights(model, on_progress)
+        tokenizer = mlx_lm.utils.load_tokenizer(
+            Path(record.path), eos_token_ids=list(record.eos_token_ids) or None
+        )
+    except Exception as error:
+        raise _as_failure(record, error) from error
+    kind = unservable_entry(mlx_lm.models.cache.make_prompt_cache(model))
+    if kind is not None:
+        raise LoadFailedError(
+            "model_unfit",
+            f"{record.name} keeps its state in {kind}, which cannot be served",
+            permanent=True,
+            kind=kind,
+        )
+    seated = Seated(record, load, model, tokenizer, Renderer(tokenizer, record.template))
+    seconds = time.monotonic() - started
+    return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
+
+
+def limit_wired(load: Load) -> None:
+    """Wires weights and KV budget, not the whole working set as the generator does by itself."""
+    if not mx.metal.is_available():
+        return
+    recommended = int(mx.device_info()["max_recommended_working_set_size"])
+    wanted = int(mx.get_active_memory()) + load.kv_budget_bytes
+    mx.set_wired_limit(max(0, min(wanted, recommended - WIRED_MARGIN_BYTES)))
+
+
+def warm_model(seated: Seated) -> Warmed:
+    """One token through the model: kernels are compiled, weights are paged in."""
+    started = time.monotonic()
+    token = seated.record.eos_token_ids[0] if seated.record.eos_token_ids else 0
+    try:
+        mx.eval(seated.model(mx.array([[token]]), cache=new_caches(seated.model)))
+    except Exception as error:
+        raise _as_failure(seated.record, error) from error
+    mx.clear_cache()
+    return Warmed(seconds=time.monotonic() - started, peak_bytes=int(mx.get_peak_memory()))
+
+
+def verify_files(record: ModelRecord) -> None:
+    """Raises LoadFailedError unless every file has the size and time it was registered with."""
+    for entry in record.files:
+        path = Path(record.path) / entry.name
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise LoadFailedError(
+                "model_unavailable",
+                f"{path} cannot be read ({error.strerror}); import {record.name} again",
+                permanent=True,
+                file=str(path),
+            ) from error
+        if (found.st_size, found.st_mtime_ns) != (entry.size_bytes, entry.mtime_ns):
+            raise LoadFailedError(
+                "model_unavailable",
+                f"{path} changed since {record.name} was registered ({found.st_size} bytes, "
+                f"{entry.size_bytes} then); import it again",
+                permanent=True,
+                file=str(path),
+                size_bytes=found.st_size,
+                registered_bytes=entry.size_bytes,
+            )
+
+
+def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:
+    arrays = [array for _, array in tree_flatten(model.parameters())]
+    total = sum(int(array.nbytes) for array in arrays)
+    done = 0
+    group: list[mx.array] = []
+    waiting = 0
+    on_progress(0, total)
+    for array in arrays:
+        group.append(array)
+        waiting += int(array.nbytes)
+        if waiting >= GROUP_BYTES:
+            mx.eval(group)
+            done += waiting
+            group, waiting = [], 0
+            on_progress(done, total)
+    mx.eval(group)
+    on_progress(total, total)
+
+
+def _as_failure(record: ModelRecord, error: Exception) -> LoadFailedError:
+    if isinstance(error, LoadFailedError):
+        return error
+    text = " ".join(str(error).split()) or type(error).__name__
+    is_memory = isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in text.lower() for sign in _MEMORY_SIGNS)
+    )
+    if is_memory:
+        return LoadFailedError(
+            "memory_pressure",
+            f"no memory for {record.name} ({record.weights_bytes} bytes of weights): {text}",
+            permanent=False,
+            weights_bytes=record.weights_bytes,
+        )
+    is_content = isinstance(
+        error,
+        RuntimeError
+        | ValueError
+        | KeyError
+        | TypeError
+        | AttributeError
+        | OSError
+        | json.JSONDecodeError,
+    )
+    return LoadFailedError(
+        "model_unavailable",
+        f"{record.name} at {record.path} cannot be loaded: {text}; import it again",
+        permanent=is_content,
+        reason=text,
+    )

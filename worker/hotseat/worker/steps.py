@@ -1,0 +1,175 @@
+"""In which shapes tokens were computed, so that lost ones can be computed the same way again.
+
+Pure: knows token positions and counts, no arrays. A sum over the same numbers in another order
+rounds differently, so tokens that are fed again are fed in the chunks of the first time.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from hotseat.protocol.limits import BLOCK_TOKENS
+
+HINT_VERSION: Final = 1
+
+
+class RingMark(msgspec.Struct, frozen=True, array_like=True):
+    """Slot of the oldest token in the rings of one window size; 0 is temporal order."""
+
+    window: int
+    at_boundary: int
+    now: int
+
+
+class Hint(msgspec.Struct, frozen=True, array_like=True):
+    """Steps from `boundary` (a multiple of 256) to `position`, run-length coded (size, count)."""
+
+    version: int
+    boundary: int
+    position: int
+    steps: tuple[tuple[int, int], ...] = ()
+    rings: tuple[RingMark, ...] = ()
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(Hint)
+
+
+def encode_hint(hint: Hint) -> bytes:
+    """Opaque bytes for the link and for files."""
+    return _ENCODER.encode(hint)
+
+
+def decode_hint(data: bytes) -> Hint | None:
+    """None for bytes of another version or for none at all: a hint may always be missing."""
+    try:
+        hint = _DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    sound = (
+        hint.version == HINT_VERSION
+        and 0 <= hint.boundary <= hint.position
+        and hint.boundary % BLOCK_TOKENS == 0
+        and all(size > 0 and count > 0 for size, count in hint.steps)
+        and sum(size * count for size, count in hint.steps) == hint.position - hint.boundary
+    )
+    return hint if sound else None
+
+
+def boundary_below(position: int) -> int:
+    """The last block boundary at or before `position`."""
+    return position - position % BLOCK_TOKENS
+
+
+class StepLog:
+    """Steps of one sequence since its last block boundary."""
+
+    def __init__(
+        self,
+        position: int,
+        steps: Iterable[tuple[int, int]] = (),
+        rings: dict[int, int] | None = None,
+    ) -> None:
+        self.position = position
+        self.boundary = boundary_below(position)
+        self._steps = list(steps)
+        self._rings = dict(rings or {})
+        if sum(size * count for size, count in self._steps) != position - self.boundary:
+            rest = position - self.boundary
+            self._steps = [(rest, 1)] if rest else []
+
+    def advance(self, size: int) -> bool:
+        """Note a step of `size` tokens; True if it ended on a block boundary.
+
+        A step never passes over a boundary: segments end on them.
+        """
+        self.position += size
+        if self.position % BLOCK_TOKENS == 0:
+            self.boundary = self.position
+            self._steps.clear()
+            return True
+        if self._steps and self._steps[-1][0] == size:
+            self._steps[-1] = (size, self._steps[-1][1] + 1)
+        else:
+            self._steps.append((size, 1))
+        return False
+
+    def mark_rings(self, rings: dict[int, int]) -> None:
+        """Note the ring slots (by window) at the boundary just reached."""
+        self._rings = dict(rings)
+
+    def hint(self, rings_now: dict[int, int]) -> Hint:
+        """The record that travels with the session."""
+        marks = tuple(
+            RingMark(window, self._rings.get(window, 0), now)
+            for window, now in sorted(rings_now.items())
+        )
+        return Hint(HINT_VERSION, self.boundary, self.position, tuple(self._steps), marks)
+
+    def cut(self, position: int) -> "StepLog":
+        """The log as if the sequence ended at `position`, an earlier one."""
+        if position < self.boundary:
+            return StepLog(position)
+        return StepLog(position, cut_steps(self._steps, position - self.boundary), self._rings)
+
+
+def cut_steps(steps: Iterable[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """The first `length` tokens of run-length coded steps; the last step may be cut."""
+    kept: list[tuple[int, int]] = []
+    for size, count in steps:
+        if length <= 0:
+            break
+        whole = min(count, length // size)
+        if whole:
+            kept.append((size, whole))
+            length -= whole * size
+        if whole < count and length > 0:
+            kept.append((length, 1))
+            length = 0
+    return kept
+
+
+def rings_at(hint: Hint | None, position: int) -> dict[int, int]:
+    """Ring slots by window that `hint` states for `position`; empty if it does not know."""
+    if hint is None:
+        return {}
+    if position == hint.position:
+        return {mark.window: mark.now for mark in hint.rings}
+    if position == hint.boundary:
+        return {mark.window: mark.at_boundary for mark in hint.rings}
+    return {}
+
+
+def plan_segments(start: int, total: int, hint: Hint | None, agree: int) -> list[int]:
+    """Lengths in which tokens `start`..`total` are fed.
+
+    Ends fall on block boundaries, on the ends of the steps in `hint` as far as the first `agree`
+    tokens are the ones it speaks of, and before the last token, which starts the generation.
+    """
+    last = total - 1
+    cuts = set(range(boundary_below(start) + BLOCK_TOKENS, last, BLOCK_TOKENS))
+    if hint is not None:
+        position = hint.boundary
+        for size, count in hint.steps:
+            for _ in range(count):
+                position += size
+                if position <= agree:
+                    cuts.add(position)
+    ends = sorted({cut for cut in cuts if start < cut < last} | {last, total})
+    ends = [end for end in ends if end > start]
+    return [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
+
+
+def common_prefix(left: list[int], right: list[int]) -> int:
+    """How many leading tokens two sequences share; slices compare at C speed."""
+    low, high = 0, min(len(left), len(right))
+    if left[:high] == right[:high]:
+        return high
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

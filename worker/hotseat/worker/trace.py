@@ -1,0 +1,64 @@
+"""What stands in the KV of one sequence: its tokens, the steps they took, its blocks. Pure."""
+
+from hotseat.protocol.ids import BlockId, Tag
+from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.tokens import block_id, root_id
+from hotseat.worker.steps import StepLog
+
+
+class Trace:
+    """Tokens in KV with their block ids. `stored_blocks` leading blocks are on disk or on the way.
+
+    `tail_at` is the position of the newest durable tail, None without one.
+    """
+
+    def __init__(self, tag: Tag, tokens: list[int], log: StepLog, stored_blocks: int = 0) -> None:
+        self._tag = tag
+        self.tokens = tokens
+        self.log = log
+        self.chain: list[BlockId] = []
+        self.stored_blocks = stored_blocks
+        self.tail_at: int | None = None
+        self._extend_chain()
+
+    @property
+    def position(self) -> int:
+        """How many tokens have KV."""
+        return len(self.tokens)
+
+    @property
+    def boundary(self) -> int:
+        """Position of the last full block's end."""
+        return len(self.chain) * BLOCK_TOKENS
+
+    @property
+    def is_tail_stored(self) -> bool:
+        """True if nothing of the last partial block would be lost with the process."""
+        return self.position in (self.boundary, self.tail_at)
+
+    def parent(self, index: int) -> BlockId:
+        """Id of the block before block `index`, or the root."""
+        return self.chain[index - 1] if index else root_id(self._tag)
+
+    def feed(self, tokens: list[int]) -> bool:
+        """Note one step that put `tokens` into KV; True if it completed a block."""
+        self.tokens.extend(tokens)
+        if self.log.advance(len(tokens)):
+            self._extend_chain()
+            return True
+        return False
+
+    def trim(self, position: int) -> None:
+        """Forget what comes after `position`."""
+        del self.tokens[position:]
+        blocks = position // BLOCK_TOKENS
+        del self.chain[blocks:]
+        self.stored_blocks = min(self.stored_blocks, blocks)
+        self.log = self.log.cut(position)
+        self.tail_at = None
+
+    def _extend_chain(self) -> None:
+        while len(self.tokens) >= self.boundary + BLOCK_TOKENS:
+            start = self.boundary
+            block = self.tokens[start : start + BLOCK_TOKENS]
+            self.chain.append(block_id(self._tag, self.parent(len(self.chain)), block))

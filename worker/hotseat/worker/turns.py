@@ -1,0 +1,128 @@
+"""State of one request in the engine, from Start to Finished. Must not know caches or disk."""
+
+import time
+from typing import Literal
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import BlockId
+from hotseat.protocol.link import (
+    AppendInput,
+    Known,
+    Start,
+    TextInput,
+    TokensInput,
+    WholeInput,
+)
+from hotseat.protocol.replies import FinishReason, LengthLimit
+from hotseat.protocol.tokens import block_chain, unpack_tokens
+from hotseat.worker.rendering import Renderer
+from hotseat.worker.sampling import LogitsProcessor, Sampler, make_processors, make_sampler
+from hotseat.worker.seating import Seated
+from hotseat.worker.steps import Hint, common_prefix, decode_hint
+from hotseat.worker.textout import TextOut
+from hotseat.worker.trace import Trace
+
+Stage = Literal["new", "asked", "reading", "ready", "prefilling", "decoding"]
+
+
+class Turn:
+    """One request. `prompt` is everything it feeds, the session's context included."""
+
+    def __init__(self, start: Start, prompt: list[int], seated: Seated, fit_tokens: int) -> None:
+        record = seated.record
+        self.start = start
+        self.prompt = prompt
+        self.is_rendered = isinstance(start.input, WholeInput)
+        self.context = unpack_tokens(start.context)
+        self.hint: Hint | None = decode_hint(start.hint)
+        self.agree = common_prefix(self.context, prompt)
+        """How many leading tokens of the prompt the hint may speak of."""
+        self.chain: list[BlockId] = block_chain(record.tag, prompt[:-1])
+        room = min(record.context_tokens, fit_tokens) - len(prompt)
+        wanted = room if start.max_tokens is None else min(start.max_tokens, room)
+        self.max_tokens = wanted
+        self.limit: LengthLimit = "max_tokens"
+        if start.max_tokens is None or start.max_tokens > room:
+            self.limit = "context" if record.context_tokens <= fit_tokens else "kv_budget"
+        self.end_ids = frozenset(record.eos_token_ids)
+        self.sampler: Sampler = make_sampler(start.sampling, start.seed)
+        self.processors: list[LogitsProcessor] = make_processors(start.sampling, record.vocab_size)
+        self.text = TextOut(
+            seated.tokenizer.detokenizer,
+            start.stop,
+            keep_first_space=isinstance(start.input, TextInput | TokensInput),
+        )
+        self.stage: Stage = "new"
+        self.known: Known | None = None
+        self.session = start.session
+        """None once the session was dropped: then nothing is kept at the end."""
+        self.reserved_tokens = 0
+        self.trace: Trace | None = None
+        self.segments: list[int] = []
+        self.completion_tokens = 0
+        self.is_cancelled = False
+        self.received_at = time.monotonic()
+        self.first_token_at: float | None = None
+        self.restore_started_at: float | None = None
+
+    @property
+    def fed_tokens(self) -> int:
+        """How many tokens have KV."""
+        return self.trace.position if self.trace else 0
+
+    def accept(self, token: int) -> tuple[str, FinishReason | None]:
+        """Takes the next token; text that became readable, and why the turn ends, if it does.
+
+        An end-of-turn token ends it and is not part of the output.
+        """
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic()
+        if token in self.end_ids:
+            return "", "stop"
+        self.completion_tokens += 1
+        text = self.text.push(token)
+        if self.text.is_stopped:
+            return text, "stop"
+        if self.completion_tokens >= self.max_tokens:
+            return text, "length"
+        return text, None
+
+
+def render_prompt(renderer: Renderer, start: Start) -> list[int]:
+    """Ids to have in KV before the first draw. Raises `HotseatError` for what cannot be."""
+    context = unpack_tokens(start.context)
+    match start.input:
+        case WholeInput(messages=messages):
+            prompt = renderer.render(messages, start.clock)
+        case AppendInput(messages=messages):
+            prompt = context + renderer.append(context, messages, start.clock)
+        case TextInput(text=text):
+            prompt = context + renderer.encode_text(text, first=not context)
+        case TokensInput(tokens=tokens):
+            prompt = context + unpack_tokens(tokens)
+    if not prompt:
+        raise HotseatError("invalid_request", "the prompt is empty; send at least one token")
+    return prompt
+
+
+def check_length(
+    prompt: list[int], *, context_tokens: int, fit_tokens: int, vocab_size: int
+) -> None:
+    """Raises `HotseatError` if the prompt and one more token cannot be held."""
+    if len(prompt) >= min(context_tokens, fit_tokens):
+        raise HotseatError(
+            "context_overflow",
+            f"the prompt has {len(prompt)} tokens; the context takes {context_tokens} and the KV "
+            f"budget {fit_tokens}, one of them for the answer; send less",
+            prompt_tokens=len(prompt),
+            context_tokens=context_tokens,
+            kv_fit_tokens=fit_tokens,
+        )
+    largest = max(prompt)
+    if largest >= vocab_size:
+        raise HotseatError(
+            "invalid_request",
+            f"tokens: id {largest} is outside the vocabulary of {vocab_size}",
+            token=largest,
+            vocab_size=vocab_size,
+        )
