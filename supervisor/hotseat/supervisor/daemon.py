@@ -91,7 +91,7 @@ class Daemon:
             self.works,
             self.port,
             settings.limits.slow_consumer_s,
-            lambda work: self.upkeep.abandoned(work),
+            lambda work: self.upkeep.abandoned(work),  # noqa: PLW0108 - upkeep is made later
         )
         self.state = StateDesk(
             identity=self.identity,

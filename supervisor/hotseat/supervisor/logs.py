@@ -83,7 +83,15 @@ def _file_handler(log_file: Path) -> logging.Handler:
 def _terminal_handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     has_colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    handler.setFormatter(_formatter(structlog.dev.ConsoleRenderer(colors=has_colours)))
+    handler.setFormatter(
+        _formatter(
+            structlog.dev.ConsoleRenderer(
+                colors=has_colours,
+                # Never with local variables: they hold prompts.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        )
+    )
     return handler
 
 

@@ -16,7 +16,6 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestId, RequestKey, request_key
 from hotseat.protocol.messages import Swap
 from hotseat.protocol.replies import (
-    Accepted,
     Cause,
     ErrorBody,
     Progress,
@@ -123,8 +122,7 @@ class SwapDesk:
             )
         )
         swap.accepted = True
-        position = len(self.wanted) - 1
-        self._tell(swap, Accepted(position=position))
+        self._tell(swap, Progress(phase="queued", model=model, position=len(self.wanted) - 1))
         self._kick()
 
     def _join(self, swap: AskedSwap, peer: Peer, request_id: RequestId) -> None:
@@ -132,7 +130,7 @@ class SwapDesk:
             self._port().send(peer, request_id, swap.end)
             return
         swap.listeners.append((peer, request_id))
-        self._port().send(peer, request_id, Accepted(position=0, replayed=True))
+        self._port().send(peer, request_id, Progress(phase="queued", model=swap.model))
 
     def progress(self, report: Progress) -> None:
         """Tells everybody who waits for a swap what the seat does."""
@@ -164,7 +162,7 @@ class SwapDesk:
         for swap in self._swaps.values():
             swap.listeners = [entry for entry in swap.listeners if entry[0] is not peer]
 
-    def _tell(self, swap: AskedSwap, message: Accepted | Progress | SwapReport | ErrorBody) -> None:
+    def _tell(self, swap: AskedSwap, message: Progress | SwapReport | ErrorBody) -> None:
         for peer, request_id in tuple(swap.listeners):
             self._port().send(peer, request_id, message)
 

@@ -65,7 +65,7 @@ def plan_model(
     limit = max(binding.size_bytes, 0)
     peak = prefill_peak_bytes(record)
     room = limit - record.weights_bytes - overhead - standby_bytes - peak
-    budget = max(min(room, *_kv_caps(record, settings)), 0)
+    budget = max(min((room, *_kv_caps(record, settings))), 0)
     taken = overhead + standby_bytes
     reason = record.unfit_reason or _shortage(record, budget, room, limit, taken, peak, binding)
     return PlanView(
