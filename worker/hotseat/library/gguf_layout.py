@@ -155,9 +155,10 @@ def _base_config(facts: _Facts, model_type: str) -> dict[str, Any]:
 def _plan_llama(facts: _Facts) -> Layout:
     config = _base_config(facts, "llama")
     biases = [name for name in facts.gguf.tensors if name.endswith(".bias")]
+    theta = facts.number("rope.freq_base", 10000.0)
     config |= {
-        "rope_theta": facts.number("rope.freq_base", 10000.0),
-        "rope_scaling": _llama_scaling(facts, config),
+        "rope_theta": theta,
+        "rope_scaling": _llama_scaling(facts, config["head_dim"], theta),
         "attention_bias": any(".attn_" in name for name in biases),
         "mlp_bias": any(".ffn_" in name for name in biases),
     }
@@ -250,13 +251,13 @@ def _linear_scaling(facts: _Facts) -> dict[str, Any] | None:
     return {"rope_type": "linear", "type": "linear", "factor": factor}
 
 
-def _llama_scaling(facts: _Facts, config: Mapping[str, Any]) -> dict[str, Any] | None:
+def _llama_scaling(facts: _Facts, head_dim: int, theta: float) -> dict[str, Any] | None:
     """Linear scaling, or Llama 3's: recognised by its factors, which the file holds as a tensor."""
     if _ROPE_FACTORS not in facts.gguf.tensors:
         return _linear_scaling(facts)
     found = facts.gguf.read(_ROPE_FACTORS).view(np.float32).reshape(-1)
     factor = float(found.max())
-    expected = _llama3_factors(config["head_dim"], config["rope_theta"], factor)
+    expected = _llama3_factors(head_dim, theta, factor)
     if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-3):
         raise UnsupportedLayout("rope_freqs.weight holds factors that are not Llama 3's")
     return {
