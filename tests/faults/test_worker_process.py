@@ -5,6 +5,7 @@ The stub engine stands in for mlx; guards, link, signals and exit codes are the 
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -98,11 +99,12 @@ class Spawned:
         self.worker = psutil.Process(int(self.parent.stdout.readline()))
 
     def close(self) -> None:
+        # The worker first: it has inherited the pipes that `communicate` reads to their end.
+        if self.worker.is_running():
+            self.worker.kill()
         os.close(self._writer)
         self.parent.kill()
         self.parent.communicate()
-        if self.worker.is_running():
-            self.worker.kill()
 
 
 @pytest.fixture
@@ -118,9 +120,14 @@ def test_killed_parent_takes_a_frozen_worker_along(frozen: Spawned) -> None:
     while not frozen.worker.cpu_times().user:
         assert frozen.worker.is_running()
     wait_until_frozen(frozen.worker)
-    frozen.parent.kill()
-    frozen.parent.wait()
-    frozen.worker.wait(GONE_S)
+    # A pidfd tells of the end itself; who reaps the orphan, and when, is not the point.
+    end = os.pidfd_open(frozen.worker.pid)
+    try:
+        frozen.parent.kill()
+        frozen.parent.wait()
+        assert select.select([end], [], [], GONE_S)[0]
+    finally:
+        os.close(end)
 
 
 def wait_until_frozen(worker: psutil.Process) -> None:

@@ -104,7 +104,7 @@ def test_counters_tell_what_reached_the_disk(
     assert writer.bytes_written == sum(path.stat().st_size for path in files)
 
 
-def test_block_put_twice_is_written_and_reported_once(
+def test_block_put_twice_is_written_once_and_reported_twice(
     gate: Gate, make_writer: Callable[..., WriterThread]
 ) -> None:
     writer = make_writer()
@@ -112,7 +112,23 @@ def test_block_put_twice_is_written_and_reported_once(
     writer.put_block(payload, block, 0)
     writer.put_block(payload, block, 0)
     writer.drain(10)
-    assert len(gate.messages) == writer.files_written == 1
+    assert gate.messages[0] == gate.messages[1]
+    assert writer.files_written == 1
+
+
+def test_block_damaged_since_is_written_under_another_name(
+    tmp_path: Path, gate: Gate, make_writer: Callable[..., WriterThread]
+) -> None:
+    writer = make_writer()
+    block, payload = make_chain(1)[0]
+    writer.put_block(payload, block, 0)
+    writer.drain(10)
+    path = tmp_path / "kv" / gate.messages[0].file
+    path.write_bytes(path.read_bytes()[:-1])
+    writer.put_block(payload, block, 0)
+    writer.drain(10)
+    assert gate.messages[1].file != gate.messages[0].file
+    assert writer.files_written == 2
 
 
 def test_block_evicted_since_is_written_again(

@@ -26,6 +26,8 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
     kv_budget_bytes: int
     cache_limit_bytes: int
     memory_limit_bytes: int
+    disk_floor_bytes: int = 0
+    """Free space of the volume that no KV file may use."""
 
 
 class Warm(Struct, frozen=True, tag="warm"):

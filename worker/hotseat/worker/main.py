@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from hotseat.protocol.ids import Epoch
@@ -22,11 +23,11 @@ def import_libraries() -> Libraries:
     """Imports mlx and mlx-lm, which takes seconds: afterwards a load pays for weights only."""
     import hotseat.worker.engine  # noqa: F401, PLC0415 - same
     import mlx.core as mx  # noqa: PLC0415 - guards and signals come first
-    import mlx_lm  # noqa: PLC0415 - same
+    import mlx_lm  # noqa: F401, PLC0415 - same
 
     return Libraries(
-        mlx_version=str(mx.__version__),
-        mlx_lm_version=str(mlx_lm.__version__),
+        mlx_version=version("mlx"),
+        mlx_lm_version=version("mlx-lm"),
         working_set_bytes=_working_set_bytes(mx),
     )
 

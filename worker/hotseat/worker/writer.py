@@ -85,7 +85,6 @@ class WriterThread:
         self._is_working = False
         self._is_stopping = False
         # Writer thread only.
-        self._names: dict[BlockId, str] = {}
         self._failures: list[WriteFailed] = []
         self._sequence = 0
         self._unsynced_files = 0
@@ -95,7 +94,8 @@ class WriterThread:
     def put_block(self, payload: KvPayload, block_id: BlockId, index: int) -> None:
         """Queues a full block; answered by BlockWritten or WriteFailed.
 
-        A block this thread has written and whose file is still there is dropped in silence.
+        A file of the block that is there and verifies is reported again, not written again: the
+        supervisor may have forgotten it, or a restore may just have found it damaged.
         """
         self._put(_BlockJob(payload, block_id, index), payload.size_bytes)
 
@@ -184,20 +184,14 @@ class WriterThread:
                 assert_never(job)
 
     def _write_block(self, job: _BlockJob) -> None:
-        # The supervisor may have evicted the file since: then it is written again.
-        name = self._names.get(job.block)
-        if name is not None and (self._kv_dir / name).exists():
-            return
         try:
             self._check_tag(job.payload)
             written = write_block(
                 self._kv_dir, job.block, job.payload, floor_bytes=self._floor_bytes
             )
         except KvWriteError as error:
-            self._names.pop(job.block, None)
             self._fail(error, block_file(job.block), None)
             return
-        self._names[job.block] = written.name
         self._count(written.bytes_written)
         self._send(
             BlockWritten(
