@@ -1,0 +1,71 @@
+"""Promise: what the catalogue acknowledged survives kill -9 of its process."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hotseat.protocol.tokens import pack_tokens
+from hotseat.supervisor.catalogue.store import Catalogue
+from records import TAG, accept_record
+
+_CHILD = """
+import asyncio, sys
+from pathlib import Path
+from records import accept_record, turn_commit
+from hotseat.supervisor.catalogue.store import Catalogue
+
+async def work(catalogue, lane):
+    number = 0
+    while True:
+        record = accept_record(f"{lane}.{number}")
+        await catalogue.accept(record)
+        print("accepted", record.request_id, flush=True)
+        await catalogue.commit_turn(
+            turn_commit([7] * (number + 1), lane, key=record.key, reply=b"done")
+        )
+        print("done", record.request_id, flush=True)
+        number += 1
+
+async def main():
+    catalogue = await Catalogue.open(Path(sys.argv[1]))
+    await asyncio.gather(*[work(catalogue, lane) for lane in ("x", "y", "z")])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("acknowledged", [1, 4, 50, 51, 200])
+async def test_killed_process_loses_nothing_acknowledged(tmp_path, acknowledged):
+    path = tmp_path / "catalogue.sqlite"
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+        text=True,
+    )
+    lines = [child.stdout.readline().split() for _ in range(acknowledged)]
+    child.send_signal(signal.SIGKILL)
+    rest, _ = child.communicate()
+    # A last line may be cut: only whole ones were certainly printed after the acknowledgement.
+    lines += [line.split() for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+    catalogue = await Catalogue.open(path)
+    turns = dict.fromkeys("xyz", 0)
+    for state, request_id in lines:
+        row = await catalogue.request(accept_record(request_id).key)
+        assert row is not None
+        if state == "done":
+            assert (row.state, row.reply) == ("done", b"done")
+            turns[request_id[0]] = max(turns[request_id[0]], int(request_id[2:]) + 1)
+    for lane, turn in turns.items():
+        session = await catalogue.session("m", lane)
+        if session is None:
+            assert turn == 0
+            continue
+        assert session.turn >= turn
+        assert (session.tag, session.tokens) == (TAG, pack_tokens([7] * session.turn))
+        done = await catalogue.request(accept_record(f"{lane}.{session.turn - 1}").key)
+        assert done.state == "done"
+    await catalogue.close()
