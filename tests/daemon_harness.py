@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import psutil
+
 from hotseat.client import Client
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.model import RECORD_FILE
@@ -23,7 +24,7 @@ START_S = 20.0
 
 
 def wait_for(condition, timeout_s=20.0, what="condition"):
-    """Polls until `condition()` is true and returns its value; the only place that waits by time."""
+    """Polls until `condition()` is true and returns its value; the only place that sleeps."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()

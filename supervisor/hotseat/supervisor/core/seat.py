@@ -114,7 +114,9 @@ def _exit(state: SeatState, plan: SwapPlan, now: float, limits: Deadlines) -> Ou
     state = replace(state, plan=plan)
     match state.phase:
         case Phase.EMPTY | Phase.FAILED | Phase.MEMORY_STRANDED:
-            return replace(state, plan=None, deadline=None), (*failed, t.ReleaseSeat(), t.Exit())
+            # A worker that cannot be ended keeps the machine's seat.
+            freed = () if state.worker_lives else (t.ReleaseSeat(),)
+            return replace(state, plan=None, deadline=None), (*failed, *freed, t.Exit())
         case Phase.READY:
             state = replace(state, came_from=state.model, marks=(), rung=0)
             state = _enter(state, Phase.DRAINING, now, limits.exit_drain_s)
