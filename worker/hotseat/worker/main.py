@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def import_libraries() -> Libraries:
     """Imports mlx and mlx-lm, which takes seconds: afterwards a load pays for weights only."""
-    import hotseat.worker.engine  # noqa: F401, PLC0415 - same
     import mlx.core as mx  # noqa: PLC0415 - guards and signals come first
     import mlx_lm  # noqa: F401, PLC0415 - same
+
+    import hotseat.worker.engine  # noqa: F401, PLC0415 - same
 
     return Libraries(
         mlx_version=version("mlx"),
