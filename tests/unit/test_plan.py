@@ -1,0 +1,177 @@
+"""The memory plan against published numbers, and what it says when a model does not fit."""
+
+import pytest
+
+from hotseat.protocol.limits import GIB, MIB
+from hotseat.supervisor.core.machine import Holder, MachineMemory
+from hotseat.supervisor.core.plan import (
+    DEFAULT_OVERHEAD_BYTES,
+    max_context_tokens,
+    plan_model,
+    prefill_peak_bytes,
+    session_bytes,
+)
+from hotseat.supervisor.core.settings import MemorySettings, ModelSettings, Settings
+from records import full_layers, model_record, window_layers
+
+MAC = MachineMemory(total_bytes=24 * GIB, available_bytes=20 * GIB, wired_bytes=2 * GIB)
+GEMMA = {
+    "layers": full_layers(8, 8, 256) + window_layers(40, 1024),
+    "parameters": 12_200_000_000,
+    "vocab_size": 262_208,
+    "weights_bytes": int(6.6 * GIB),
+}
+
+
+def settings(**memory):
+    return Settings(memory=MemorySettings(**memory))
+
+
+@pytest.mark.parametrize(
+    ("layers", "per_token", "windows"),
+    [
+        (full_layers(32), 131_072, 0),  # Llama 3.1 8B
+        (full_layers(36), 147_456, 0),  # Qwen3 8B
+        (full_layers(40), 163_840, 0),  # Qwen3 14B
+        (full_layers(48), 196_608, 0),  # Qwen2.5 14B
+        (GEMMA["layers"], 65_536, 320 * MIB),  # Gemma 3 12B
+    ],
+)
+def test_kv_of_known_models_is_what_is_published(layers, per_token, windows):
+    plan = plan_model(model_record(layers=layers), MAC, Settings())
+    assert (plan.kv_bytes_per_token, plan.window_bytes) == (per_token, windows)
+    by_length = {fit.context_tokens: fit.bytes_per_session for fit in plan.sessions}
+    assert by_length == {n: n * per_token + windows for n in (4096, 8192, 16_384, 32_768)}
+
+
+def test_llama_on_a_24_gib_mac_adds_up():
+    plan = plan_model(
+        model_record(),
+        MAC,
+        Settings(),
+        working_set_bytes=16 * GIB,
+        standby_bytes=100 * MIB,
+        holders=[Holder(name="Chrome", size_bytes=3 * GIB)],
+    )
+    assert (plan.fits, plan.binding, plan.limit_bytes) == (True, "working_set", 15 * GIB)
+    used = plan.weights_bytes + plan.overhead_bytes + plan.standby_bytes + plan.prefill_peak_bytes
+    assert plan.kv_budget_bytes == plan.limit_bytes - used
+    assert plan.overhead_bytes == DEFAULT_OVERHEAD_BYTES
+    assert plan.holders == (("Chrome", 3 * GIB),)
+    assert plan.sessions[0].sessions == plan.kv_budget_bytes // (512 * MIB)
+    assert (plan.reason, plan.remedy) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("machine", "chosen", "working_set", "own", "binding", "limit"),
+    [
+        (MAC, {"reserve_bytes": 10 * GIB}, None, 0, "ram", 14 * GIB),
+        (MAC, {}, 16 * GIB, 0, "working_set", 15 * GIB),
+        (MAC, {"limit_bytes": 8 * GIB}, 16 * GIB, 0, "cap", 8 * GIB),
+        (
+            MachineMemory(total_bytes=24 * GIB, available_bytes=9 * GIB),
+            {},
+            16 * GIB,
+            2 * GIB,
+            "available",
+            11 * GIB,
+        ),
+    ],
+)
+def test_smallest_term_binds(machine, chosen, working_set, own, binding, limit):
+    plan = plan_model(
+        model_record(),
+        machine,
+        settings(**chosen),
+        working_set_bytes=working_set,
+        own_footprint_bytes=own,
+    )
+    assert (plan.binding, plan.limit_bytes) == (binding, limit)
+
+
+@pytest.mark.parametrize(
+    ("weights", "chosen", "working_set", "available", "remedy"),
+    [
+        (22 * GIB, {}, None, 24 * GIB, "smaller model"),
+        (22 * GIB, {}, 16 * GIB, 24 * GIB, "iogpu.wired_limit_mb=20"),
+        (8 * GIB, {}, 16 * GIB, 5 * GIB, "other programs"),
+        (8 * GIB, {"limit_bytes": 4 * GIB}, 16 * GIB, 20 * GIB, "limit_bytes"),
+        (4 * GIB, {"kv_budget_bytes": 10 * MIB}, 16 * GIB, 20 * GIB, "kv_budget_bytes"),
+    ],
+)
+def test_model_that_does_not_fit_says_numbers_and_remedy(
+    weights, chosen, working_set, available, remedy
+):
+    plan = plan_model(
+        model_record(weights_bytes=weights),
+        MachineMemory(total_bytes=24 * GIB, available_bytes=available),
+        settings(**chosen),
+        working_set_bytes=working_set,
+    )
+    assert not plan.fits
+    assert remedy in plan.remedy
+    assert "256.0 MiB of KV" in plan.reason
+    if "kv_budget_bytes" not in chosen:
+        assert f"{weights / GIB:.2f} GiB of weights" in plan.reason
+        assert plan.binding in plan.reason
+
+
+def test_short_context_needs_no_more_than_itself():
+    record = model_record(context_tokens=512)
+    needed = session_bytes(record, 512)
+    for budget, fits in ((needed, True), (needed - 1, False)):
+        plan = plan_model(record, MAC, settings(kv_budget_bytes=budget))
+        assert (plan.fits, plan.kv_budget_bytes, plan.sessions) == (fits, budget, ())
+
+
+def test_cap_of_the_model_is_kept_too():
+    models = {"m": ModelSettings(kv_budget_bytes=GIB)}
+    chosen = Settings(memory=MemorySettings(kv_budget_bytes=2 * GIB), models=models)
+    assert plan_model(model_record(), MAC, chosen).kv_budget_bytes == GIB
+
+
+def test_model_the_engine_cannot_serve_does_not_fit():
+    plan = plan_model(model_record(unfit_reason="recurrent layers"), MAC, Settings())
+    assert (plan.fits, plan.reason, plan.remedy) == (False, "recurrent layers", "")
+
+
+def test_measured_overhead_replaces_the_default():
+    plan = plan_model(
+        model_record(), MAC, Settings(), overhead_bytes=7 * MIB, overhead_measured=True
+    )
+    assert (plan.overhead_bytes, plan.overhead_measured) == (7 * MIB, True)
+
+
+def test_longest_context_is_what_the_budget_holds():
+    record = model_record()
+    assert max_context_tokens(record, 131_072 * 1000) == 768
+    assert max_context_tokens(record, 131_072 * 1024) == 1024
+    assert max_context_tokens(record, 10**15) == record.context_tokens
+    assert max_context_tokens(record, 0) == 0
+
+
+def test_windows_count_once_they_are_needed():
+    record = model_record(**GEMMA)
+    assert max_context_tokens(record, 256 * (65_536 + 40 * 8192) - 1) == 0
+    assert max_context_tokens(record, 320 * MIB + 2048 * 65_536) == 2048
+
+
+@pytest.mark.parametrize(
+    ("changes", "low", "high"),
+    [
+        ({}, 100 * MIB, 200 * MIB),  # Llama 3.1 8B, hidden 4096
+        (GEMMA, 200 * MIB, 400 * MIB),  # Gemma 3 12B, unfused head size
+        (
+            {"layers": full_layers(30, 3, 64), "parameters": 134_500_000, "vocab_size": 49_152},
+            10 * MIB,
+            30 * MIB,
+        ),  # SmolLM2 135M, hidden 576
+    ],
+)
+def test_prefill_peak_is_of_the_right_size(changes, low, high):
+    assert low < prefill_peak_bytes(model_record(**changes)) < high
+
+
+def test_larger_chunk_has_a_larger_peak():
+    small, large = (model_record(prefill_chunk=chunk) for chunk in (256, 512))
+    assert prefill_peak_bytes(large) == 2 * prefill_peak_bytes(small)
