@@ -344,8 +344,6 @@ class StubEngine:
     def _cancel(self, request: str) -> None:
         turn = self._turns.get(request)
         if turn is not None:
-            if turn.emitted == 0:
-                turn.ids = turn.held()
             self._finish(turn, "cancelled")
 
     def _break(self, turn: Turn, code: str) -> None:
@@ -362,9 +360,11 @@ class StubEngine:
     ) -> None:
         self._trigger.reach("finish")
         del self._turns[turn.start.request]
-        self._write_blocks(turn, len(turn.ids))
-        if turn.start.session is not None:
-            self._live[turn.start.session] = list(turn.ids)
+        # A prompt cut short stays the context as a whole; only what was fed has KV.
+        held = turn.ids if turn.state == "decode" else turn.prompt[: turn.fed]
+        self._write_blocks(turn, len(held))
+        if turn.start.session is not None and held:
+            self._live[turn.start.session] = list(held)
         self._send(
             Finished(
                 request=turn.start.request,

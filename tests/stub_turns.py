@@ -24,12 +24,6 @@ class Turn:
         self.began_at = time.monotonic()
         self.ttft_s = 0.0
 
-    def held(self) -> list[int]:
-        """What the session keeps of a request that is cancelled before its first token."""
-        before = unpack_tokens(self.start.context)
-        keeps = len(before) if self.prompt[: len(before)] == before else 0
-        return self.prompt[: max(self.fed, keeps)]
-
 
 def build_prompt(start: Start) -> tuple[list[int], bool]:
     """All ids of the request, and whether the whole history was rendered."""

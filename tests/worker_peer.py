@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import zmq
 
@@ -63,7 +63,7 @@ class WorkerPeer:
         )
         os.close(reader)
 
-    def __enter__(self) -> "WorkerPeer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -152,6 +152,17 @@ def test_stub_cancel_finishes_with_what_was_emitted(tmp_path: Path) -> None:
     assert unpack_tokens(done.context)[5:] == emitted(peer, "r")
 
 
+def test_stub_cancel_before_the_first_token_keeps_the_prompt(tmp_path: Path) -> None:
+    with WorkerPeer(tmp_path) as peer:
+        seat(peer, tmp_path / "kv")
+        peer.send(start("r", "hello"))
+        peer.wait_for(Lookup)
+        peer.send(CancelWork(request=KEY))
+        done = peer.wait_for(Finished)
+    assert done.finish_reason == "cancelled" and done.completion_tokens == 0
+    assert unpack_tokens(done.context) == encode_text("hello")
+
+
 def test_stub_own_end_of_turn_closes_the_context(tmp_path: Path) -> None:
     with WorkerPeer(tmp_path, env=faults(reply_tokens=3)) as peer:
         seat(peer, tmp_path / "kv")

@@ -169,7 +169,7 @@ def encode_file(payload: KvPayload) -> list[Buffer]:
                 f"cache entry {part.entry}: {keys.nbytes} and {values.nbytes} bytes for shapes "
                 f"{part.k_shape} and {part.v_shape} of {part.dtype}"
             )
-        region = [keys, _padding(keys.nbytes), values, _padding(values.nbytes)]
+        region: list[Buffer] = [keys, _padding(keys.nbytes), values, _padding(values.nbytes)]
         headers.append(msgspec.structs.replace(bare, digest=digest(*region)))
         pieces += [piece for piece in region if len(piece)]
     body = _ENCODER.encode(
