@@ -1,12 +1,16 @@
 """One daemon per home, one seat per machine; the kernel decides, across processes."""
 
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -244,3 +248,40 @@ sys.stdin.read()
     for child in children:
         child.communicate()
     assert sorted(answers) == ["held", "seat_taken", "seat_taken", "seat_taken"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+def test_users_share_one_seat_in_a_sticky_folder():
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o1777)
+    path = folder / "seat.lock"
+    lock = SeatLock(path)
+    try:
+        first = take_seat_as(12345, path)
+        assert first == "held 12345"
+        assert path.stat().st_uid == 12345
+        assert take_seat_as(23456, path) == "held 23456"
+        lock.acquire("m", 1)
+        assert take_seat_as(23456, path) == f"seat_taken {os.getpid()}"
+    finally:
+        lock.close()
+        shutil.rmtree(folder)
+
+
+def take_seat_as(uid, path):
+    """Forked, not started: another user may not be allowed to read our interpreter."""
+    ours, theirs = multiprocessing.Pipe()
+
+    def attempt():
+        os.setuid(uid)
+        try:
+            SeatLock(path).acquire("m", 1)
+            theirs.send(f"held {os.geteuid()}")
+        except HotseatError as error:
+            theirs.send(f"{error.code} {error.facts.get('pid')}")
+
+    child = multiprocessing.get_context("fork").Process(target=attempt)
+    child.start()
+    answer = ours.recv()
+    child.join()
+    return answer
