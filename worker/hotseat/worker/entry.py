@@ -171,21 +171,19 @@ class Entry:
         return True
 
     def _find_lane(self, turn: Turn) -> Lane | None:
-        found: list[int] = []
+        chosen: list[int] = []
 
-        def fits() -> bool:
-            own = self._keeper.live.find(turn.session)
-            idle = self._keeper.live.size_bytes - (own.size_bytes if own else 0)
+        def fits(idle_bytes: int) -> bool:
             rows = [lane.reservations() for lane in self._runner.lanes]
             for index in self._budget.lane_order(rows, turn.reserved_tokens):
                 has_place = len(rows[index]) < MAX_ROWS
-                if has_place and self._runner.fits(idle, (index, turn.reserved_tokens)):
-                    found.append(index)
+                if has_place and self._runner.fits(idle_bytes, (index, turn.reserved_tokens)):
+                    chosen[:] = [index]
                     return True
             return False
 
-        if fits() or self._keeper.make_room(fits, spare=turn.session):
-            return self._runner.lanes[found[0]]
+        if self._keeper.make_room(fits, spare=turn.session):
+            return self._runner.lanes[chosen[0]]
         return None
 
     def _begin_restore(self, entering: _Entering, live: LiveSession | None) -> None:

@@ -77,21 +77,26 @@ class Keeper:
         """The session is idle from now on, its KV stays in memory."""
         self.live.keep(LiveSession(name, caches, trace, persist=persist))
 
-    def make_room(self, fits: Callable[[], bool], spare: str | None = None) -> bool:
-        """Gives up idle sessions, oldest first, until `fits`; `spare` is not touched.
+    def make_room(self, fits: Callable[[int], bool], spare: str | None = None) -> bool:
+        """Gives up idle sessions, oldest first, until `fits(bytes of those that stay)`.
 
-        One whose tail is not durable goes later, when its tail is written: then False.
+        `spare` is neither touched nor counted. Nothing is given up if that could not be enough.
+        A session whose tail is not durable goes later, when its tail is written: then False.
         """
+        spared = self.live.find(spare)
+        spared_bytes = spared.size_bytes if spared else 0
+        if not fits(0):
+            return False
         for session in self.live.sessions():
-            if fits():
+            if fits(self.live.size_bytes - spared_bytes):
                 return True
-            if session.name == spare:
+            if session is spared:
                 continue
             if session.is_safe:
                 self.live.take(session.name)
             elif not session.is_leaving:
                 self._start_leaving(session)
-        return fits()
+        return fits(self.live.size_bytes - spared_bytes)
 
     def is_making_room(self) -> bool:
         """True while sessions wait for their tails to be written before they go."""

@@ -17,7 +17,7 @@ from hotseat.worker.caches import ring_starts
 from hotseat.worker.keeping import Keeper, Send
 from hotseat.worker.lanes import Drawn, Fed, Lane, LaneBrokenError
 from hotseat.worker.sampling import top_logprobs
-from hotseat.worker.seating import Seated
+from hotseat.worker.seating import Seated, limit_wired, tells_of_memory
 from hotseat.worker.steps import encode_hint
 from hotseat.worker.turns import Turn
 
@@ -31,6 +31,7 @@ class Runner:
     def __init__(self, seated: Seated, budget: KvBudget, keeper: Keeper, send: Send) -> None:
         chunk = seated.record.prefill_chunk
         self.lanes = [Lane(seated.model, chunk) for _ in range(MAX_LANES)]
+        self._load = seated.load
         self._budget = budget
         self._keeper = keeper
         self._send = send
@@ -78,6 +79,7 @@ class Runner:
             try:
                 drawn, fed = lane.next()
             except LaneBrokenError as error:
+                limit_wired(self._load)  # a rebuilt generator wires everything it can
                 for turn in error.turns:
                     self._break(turn, str(error))
                 drawn, fed = lane.drawn_unseen(), []
@@ -146,7 +148,7 @@ class Runner:
     def _grow(self, turn: Turn) -> bool:
         """Reserves one more block; False if the budget has none, idle sessions given up."""
         turn.reserved_tokens += BLOCK_TOKENS
-        fits = self._keeper.make_room(lambda: self.fits(self._keeper.live.size_bytes))
+        fits = self._keeper.make_room(self.fits)
         if fits or self._keeper.is_making_room():
             return True
         turn.reserved_tokens -= BLOCK_TOKENS
@@ -203,7 +205,7 @@ class Runner:
         self._send(
             Broken(
                 request=turn.start.request,
-                code="internal",
+                code="memory_pressure" if tells_of_memory(reason) else "internal",
                 message=f"the request failed in the model: {reason}",
                 facts={"tokens": turn.fed_tokens},
             )

@@ -126,6 +126,11 @@ def verify_files(record: ModelRecord) -> None:
             )
 
 
+def tells_of_memory(text: str) -> bool:
+    """True if an error text of mlx says that an allocation failed; it has no class of its own."""
+    return any(sign in text.lower() for sign in _MEMORY_SIGNS)
+
+
 def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:
     arrays = [array for _, array in tree_flatten(model.parameters())]
     total = sum(int(array.nbytes) for array in arrays)
@@ -149,10 +154,7 @@ def _as_failure(record: ModelRecord, error: Exception) -> LoadFailedError:
     if isinstance(error, LoadFailedError):
         return error
     text = " ".join(str(error).split()) or type(error).__name__
-    is_memory = isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in text.lower() for sign in _MEMORY_SIGNS)
-    )
-    if is_memory:
+    if isinstance(error, MemoryError) or tells_of_memory(text):
         return LoadFailedError(
             "memory_pressure",
             f"no memory for {record.name} ({record.weights_bytes} bytes of weights): {text}",
