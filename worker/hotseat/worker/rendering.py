@@ -5,7 +5,7 @@ how a further turn is appended stands in `template_probe`.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,8 +18,18 @@ from hotseat.protocol.model import TemplateProbe
 _FIRST_USER: Final = Message(role="user", content="Which word comes first?")
 _FIRST_ANSWER: Final = "Blue"
 _OTHER_ANSWER: Final = "Stone wall 7"
-_REASONING_KEYS: Final = ("reasoning_content", "thinking", "reasoning")
-"""Names under which templates look for reasoning; only those a template mentions are passed."""
+_CLOCK_NAME: Final = "strftime_now"
+_CLOCK_MACRO: Final = (
+    "{%- macro strftime_now(format) -%}{%- set ns = namespace(text=format) -%}"
+    "{%- for code, value in hotseat_clock.items() -%}"
+    "{%- set ns.text = ns.text | replace(code, value) -%}{%- endfor -%}{{- ns.text -}}"
+    "{%- endmacro +%}"
+)
+"""Stands in for the library's `strftime_now`, which reads the wall clock: transformers turns
+callables among the arguments into text, so a table of directives is passed instead."""
+_DIRECTIVES: Final = tuple(
+    f"%{flag}{letter}" for flag in ("", "-") for letter in "aAbBcdeFhHIjmMnpStTUwWxXyYZ"
+)
 _SPM_SPACE: Final = "\u2581"
 
 
@@ -61,8 +71,10 @@ class Renderer:
         arguments: dict[str, Any] = {"add_generation_prompt": generation_prompt}
         if tools is not None:
             arguments["tools"] = list(tools)
-        if getattr(self._tokenizer, "_chat_template", None) is None:
-            arguments["strftime_now"] = _fixed_clock(clock)
+        if _CLOCK_NAME in self._template_text:
+            template = self._tokenizer.get_chat_template(None, arguments.get("tools"))
+            arguments["chat_template"] = _CLOCK_MACRO + template
+            arguments["hotseat_clock"] = _clock_table(clock)
         try:
             rendered = self._tokenizer.apply_chat_template(plain, tokenize=True, **arguments)
         except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
@@ -132,9 +144,7 @@ class Renderer:
                 for position, call in enumerate(message.tool_calls)
             ]
         if message.reasoning is not None:
-            for key in _REASONING_KEYS:
-                if key in self._template_text or key == _REASONING_KEYS[0]:
-                    plain[key] = message.reasoning
+            plain["reasoning_content"] = message.reasoning
         return plain
 
     def _refusal(self, messages: Sequence[Message], error: Exception) -> HotseatError:
@@ -211,9 +221,9 @@ def _plain_call(call: ToolCall, path: str) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _fixed_clock(clock: float) -> Callable[[str], str]:
+def _clock_table(clock: float) -> dict[str, str]:
     moment = datetime.fromtimestamp(clock, tz=UTC)
-    return moment.strftime
+    return {code: moment.strftime(code) for code in _DIRECTIVES}
 
 
 def _encode(tokenizer: Any, text: str, *, special: bool) -> list[int]:

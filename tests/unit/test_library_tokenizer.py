@@ -1,0 +1,125 @@
+"""Tokenizers made from GGUF vocabularies: right ids, exact round trips."""
+
+import functools
+from pathlib import Path
+
+import gguf
+import pytest
+import sentencepiece
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mlx_lm.tokenizer_utils import load
+from tokenizers import Tokenizer
+
+import tiny_gguf
+import tiny_models
+from hotseat.library.gguf_file import GgufFile, open_gguf
+from hotseat.library.gguf_tokenizer import build_tokenizer, read_vocabulary, write_tokenizer
+
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\u2581"), max_size=40
+) | st.lists(
+    st.sampled_from(["the ", "Paris", "  ", "    ", "\n", "\t", "1024", "é", "🙂", "<b>", "seat"])
+).map("".join)
+
+
+def vocabulary_file(folder: Path, family: str, **changes: object) -> GgufFile:
+    """A GGUF file with a vocabulary and one tensor."""
+    path = folder / f"{family}.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    if family == "llama":
+        tiny_gguf.write_spm_vocabulary(writer, 512, **changes)
+    else:
+        tiny_gguf.write_bpe_vocabulary(writer, 512)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return open_gguf(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("vocabularies")
+
+
+@functools.lru_cache(maxsize=2)
+def spm_pair(folder: Path) -> tuple[Tokenizer, sentencepiece.SentencePieceProcessor]:
+    made = build_tokenizer(read_vocabulary(vocabulary_file(folder, "llama")))
+    return made, sentencepiece.SentencePieceProcessor(model_proto=tiny_gguf.spm_model(512))
+
+
+@functools.lru_cache(maxsize=2)
+def bpe_pair(folder: Path) -> tuple[Tokenizer, Tokenizer]:
+    made = build_tokenizer(read_vocabulary(vocabulary_file(folder, "gpt2")))
+    return made, Tokenizer.from_str(tiny_models._tokenizer_json(512))
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS)
+@example(text="Paris is the capital of France, 65536 tokens.\n\n    def render(messages): <b>x")
+def test_sentencepiece_vocabulary_gives_the_ids_of_sentencepiece(folder, text):
+    made, reference = spm_pair(folder)
+    ids = made.encode(text, add_special_tokens=False).ids
+    assert ids == reference.encode(text)
+    assert made.decode(ids, skip_special_tokens=False) == text
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=TEXTS)
+def test_byte_level_vocabulary_gives_the_ids_of_its_own_tokenizer(folder, text):
+    made, reference = bpe_pair(folder)
+    ids = made.encode(text, add_special_tokens=False).ids
+    assert ids == reference.encode(text, add_special_tokens=False).ids
+    assert made.decode(ids, skip_special_tokens=False) == text
+
+
+def test_bos_is_added_once_and_only_with_special_tokens(folder, tmp_path):
+    write_tokenizer(tmp_path, read_vocabulary(vocabulary_file(folder, "llama")), 1024)
+    tokenizer = load(tmp_path)
+    with_bos = tokenizer.encode("seat")
+    assert with_bos == [2, *tokenizer.encode("seat", add_special_tokens=False)]
+
+
+def test_loaded_tokenizer_streams_text_byte_for_byte(folder, tmp_path):
+    text = "x the  seat — 日本 🙂\n\n    <b>token</b>"
+    for family in ("llama", "gpt2"):
+        target = tmp_path / family
+        target.mkdir()
+        write_tokenizer(target, read_vocabulary(vocabulary_file(folder, family)), 1024)
+        tokenizer = load(target)
+        detokenizer = tokenizer.detokenizer
+        assert "Naive" not in type(detokenizer).__name__
+        for token in tokenizer.encode(text, add_special_tokens=False):
+            detokenizer.add_token(token)
+        detokenizer.finalize()
+        assert detokenizer.text == text
+
+
+def test_dummy_prefix_of_older_vocabularies_is_kept(folder, tmp_path):
+    gguf_file = vocabulary_file(folder, "llama", add_space=True)
+    made = build_tokenizer(read_vocabulary(gguf_file))
+    tokens = made.encode("seat", add_special_tokens=False).tokens
+    assert "".join(tokens) == "\u2581seat"
+    assert made.decode(made.encode("seat", add_special_tokens=False).ids) == "seat"
+
+
+def test_control_tokens_are_found_whole_in_text(folder):
+    made = build_tokenizer(read_vocabulary(vocabulary_file(folder, "gpt2")))
+    assert made.encode("a<|im_end|>", add_special_tokens=False).ids[-1] == 2
+
+
+@pytest.mark.parametrize(
+    ("pre", "text", "pieces"),
+    [
+        ("smollm", "x 12", ["x", "\u0120", "1", "2"]),
+        ("llama-bpe", "x 1234", ["x", "\u0120", "123", "4"]),
+        ("qwen2", "x 12", ["x", "\u0120", "1", "2"]),
+        ("gpt-2", "x 12", ["x", "\u012012"]),
+    ],
+)
+def test_each_pre_tokenizer_splits_digits_its_own_way(folder, pre, text, pieces):
+    gguf_file = vocabulary_file(folder, "gpt2")
+    gguf_file.metadata["tokenizer.ggml.pre"] = pre
+    made = build_tokenizer(read_vocabulary(gguf_file))
+    assert [piece for piece, _ in made.pre_tokenizer.pre_tokenize_str(text)] == pieces
