@@ -17,6 +17,7 @@ import msgspec
 import zmq
 
 from hotseat.protocol.codec import decode_client, encode_daemon, open_envelope
+from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.discovery import ENDPOINT_FILE, Endpoint
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
 from hotseat.protocol.messages import (
@@ -290,11 +291,10 @@ class FakeDaemon:
 
     # -- messages
 
-    def send(self, peer: bytes, request_id: str, message: DaemonMessage) -> int:
+    def send(self, peer: bytes, request_id: str, message: DaemonMessage) -> None:
         frames = encode_daemon(message, request_id)
         with contextlib.suppress(zmq.ZMQError):  # the peer is gone
             self._socket.send_multipart([peer, *frames])
-        return len(frames[-1])
 
     def fail(self, peer: bytes, request_id: str, code: str, message: str, **facts) -> None:
         self.send(peer, request_id, ErrorBody(code=code, message=message, facts=facts))
@@ -461,9 +461,9 @@ class FakeDaemon:
                 tokens=(work.sent,),
                 parts=(ChunkPart(type="text", text=work.words[work.sent]),),
             )
-            size = self.send(work.peer, request_id, chunk)
-            work.credit -= size
-            work.sent_bytes += size
+            self.send(work.peer, request_id, chunk)
+            work.credit -= chunk_cost(chunk)
+            work.sent_bytes += chunk_cost(chunk)
             work.sent += 1
             work.seq += 1
         if work.done is None:

@@ -1,14 +1,16 @@
 """The stream of one generation: no token lost, none twice, whatever the connection does. Pure.
 
-Offsets count completion tokens. The daemon may merge text and may send again what it sent before
-a connection was lost; this machine turns that into one gapless sequence of chunks.
+Offsets count completion tokens. The daemon may merge output, and after a re-attach it may send
+again what was received before, from any earlier token on; this machine turns that into one
+gapless sequence of chunks.
 """
 
 from collections.abc import Iterable
 
-import msgspec
+from msgspec.structs import replace
 
 from hotseat.client.exchange import NOTHING_TO_SEND, Exchange, Window
+from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
@@ -39,27 +41,24 @@ class Completion(Exchange[StreamEvent, Done]):
     ) -> None:
         super().__init__(request_id, opening, patience_s)
         self.accepted: Accepted | None = None
-        self.offset_tokens = opening.offset_tokens if isinstance(opening, Attach) else 0
-        self._knows_start = self.offset_tokens == 0
+        self._start = opening.offset_tokens if isinstance(opening, Attach) else 0
+        self.offset_tokens = self._start
         self._window = Window(opening.credit_bytes or DEFAULT_CREDIT_BYTES)
-        self._text: list[str] = []
+        self._pieces: list[str] = []
+        self._text_length = 0
+        self._text_at = {self._start: 0}
+        """Length of the text received before a chunk, by the offset of the chunk."""
         self._has_other_parts = False
         self._seq = -1
-        self._held: list[tuple[Chunk, int]] = []
+        self._held: list[Chunk] = []
         self._is_rejoining = False
         self._is_repairing = False
 
     def reopening(self) -> ClientMessage:
         """Attaches behind the last token received; the daemon may know the request or not."""
-        self._is_rejoining = True
-        self._held.clear()
-        return Attach(
-            request_id=self.request_id,
-            offset_tokens=self.offset_tokens,
-            credit_bytes=self._window.restart(),
-        )
+        return self._attach_from(self.offset_tokens)
 
-    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+    def receive(self, message: DaemonMessage) -> Iterable[ClientMessage]:
         """Orders what the daemon says into items, result or error."""
         match message:
             case _ if self.is_over:
@@ -71,7 +70,7 @@ class Completion(Exchange[StreamEvent, Done]):
             case Progress():
                 self._add_progress(message)
             case Chunk():
-                return self._receive_chunk(message, size_bytes)
+                return self._receive_chunk(message)
             case Done():
                 self._receive_done(message)
             case ErrorBody(code="request_unknown") if self._may_ask_again():
@@ -82,104 +81,133 @@ class Completion(Exchange[StreamEvent, Done]):
                 self.refuse(message)
         return NOTHING_TO_SEND
 
-    def consumed(self, size_bytes: int) -> Iterable[ClientMessage]:
+    def consumed(self, cost_bytes: int) -> Iterable[ClientMessage]:
         """Grants credit as chunks leave the inbox."""
-        return self._window.consumed(size_bytes) if size_bytes and not self.is_over else ()
+        grant = self._window.consumed(cost_bytes)
+        return NOTHING_TO_SEND if self.is_over else grant
+
+    def _attach_from(self, offset_tokens: int) -> Attach:
+        self._is_rejoining = True
+        for chunk in self._held:
+            self._window.consumed(chunk_cost(chunk))
+        self._held.clear()
+        return Attach(
+            request_id=self.request_id,
+            offset_tokens=offset_tokens,
+            credit_bytes=self._window.restart(),
+        )
 
     def _may_ask_again(self) -> bool:
-        return (
-            self._is_rejoining
-            and self.accepted is None
-            and isinstance(self.opening, Generate)
-            and not self.offset_tokens
-        )
+        return self._is_rejoining and self.accepted is None and isinstance(self.opening, Generate)
 
     def _add_progress(self, progress: Progress) -> None:
         """Keeps only the newest of equal phases, so that an unread inbox stays small."""
         if self._inbox:
-            last, size_bytes = self._inbox[-1]
+            last, cost_bytes = self._inbox[-1]
             if isinstance(last, Progress) and last.phase == progress.phase:
-                self._inbox[-1] = (progress, size_bytes)
+                self._inbox[-1] = (progress, cost_bytes)
                 return
         self._add(progress)
 
-    def _receive_chunk(self, chunk: Chunk, size_bytes: int) -> Iterable[ClientMessage]:
-        self._window.buffered(size_bytes)
+    def _receive_chunk(self, chunk: Chunk) -> Iterable[ClientMessage]:
+        cost_bytes = chunk_cost(chunk)
+        self._window.buffered(cost_bytes)
+        granted: Iterable[ClientMessage] = NOTHING_TO_SEND
         end = chunk.offset_tokens + len(chunk.tokens)
-        if chunk.offset_tokens > self.offset_tokens:
-            return self._repair(size_bytes)
         if end < self.offset_tokens or (chunk.tokens and end == self.offset_tokens):
-            return self._window.consumed(size_bytes)
+            return self._window.consumed(cost_bytes)
+        if chunk.offset_tokens > self.offset_tokens:
+            return self._repair(self.offset_tokens, cost_bytes)
         if chunk.offset_tokens < self.offset_tokens:
-            self.fail(
-                HotseatError(
-                    "bad_frame",
-                    f"chunk of tokens {chunk.offset_tokens} to {end} overlaps the "
-                    f"{self.offset_tokens} tokens received of {self.request_id}; its text cannot "
-                    "be cut",
-                    offset_tokens=self.offset_tokens,
-                )
-            )
-            return NOTHING_TO_SEND
-        if not chunk.tokens and self._is_rejoining:
+            if chunk.offset_tokens not in self._text_at:
+                return self._repair(self._start, cost_bytes)
+            chunk = self._cut(chunk)
+            granted = self._window.consumed(cost_bytes - chunk_cost(chunk))
+        elif not chunk.tokens and self._is_rejoining:
             # Text without tokens right behind the attach point may have come before the loss:
             # it is shown when more tokens follow; at the end Done tells what is missing.
-            self._held.append((chunk, size_bytes))
+            self._held.append(chunk)
             return NOTHING_TO_SEND
-        self._release_held()
-        self._accept_chunk(chunk, size_bytes)
-        return NOTHING_TO_SEND
+        if not self.is_over:
+            self._release_held()
+            self._accept_chunk(chunk)
+        return granted
+
+    def _cut(self, chunk: Chunk) -> Chunk:
+        """The part of a chunk that is new; it began where an earlier chunk began."""
+        known = self.offset_tokens - chunk.offset_tokens
+        shown = "".join(self._pieces)[self._text_at[chunk.offset_tokens] :]
+        text = "".join(part.text for part in chunk.parts)
+        if self._has_other_parts or not text.startswith(shown):
+            self._fail_differing()
+            return chunk
+        rest = text[len(shown) :]
+        return replace(
+            chunk,
+            offset_tokens=self.offset_tokens,
+            tokens=chunk.tokens[known:],
+            parts=(ChunkPart(type="text", text=rest),) if rest else (),
+            logprobs=chunk.logprobs[known:],
+        )
+
+    def _repair(self, offset_tokens: int, cost_bytes: int) -> Iterable[ClientMessage]:
+        """Asks once for what fits on; until it comes, or Done brings it, later output waits."""
+        granted = self._window.consumed(cost_bytes)
+        if self._is_repairing:
+            return granted
+        self._is_repairing = True
+        return (self._attach_from(offset_tokens),)
 
     def _release_held(self) -> None:
         self._is_rejoining = False
         held, self._held = self._held, []
-        for chunk, size_bytes in held:
-            self._accept_chunk(chunk, size_bytes)
+        for chunk in held:
+            self._accept_chunk(chunk)
 
-    def _accept_chunk(self, chunk: Chunk, size_bytes: int) -> None:
+    def _accept_chunk(self, chunk: Chunk) -> None:
         self._is_repairing = False
+        self._text_at.setdefault(self.offset_tokens, self._text_length)
         self.offset_tokens += len(chunk.tokens)
         for part in chunk.parts:
             if part.type == "text":
-                self._text.append(part.text)
+                self._pieces.append(part.text)
+                self._text_length += len(part.text)
             else:
                 self._has_other_parts = True
         self._seq += 1
         # Numbered anew: the daemon's numbers start again with every attach.
-        self._add(msgspec.structs.replace(chunk, seq=self._seq), size_bytes)
-
-    def _repair(self, size_bytes: int) -> Iterable[ClientMessage]:
-        """Asks once for what is missing; until it comes, or Done brings it, later text waits."""
-        granted = tuple(self._window.consumed(size_bytes))
-        if self._is_repairing:
-            return granted
-        self._is_repairing = True
-        return (self.reopening(),)
+        self._add(replace(chunk, seq=self._seq), chunk_cost(chunk))
 
     def _receive_done(self, done: Done) -> None:
         """Delivers what only Done carries, then ends."""
-        text = "".join(self._text)
         missing_tokens = done.tokens[self.offset_tokens :]
-        can_compare = self._knows_start and not self._has_other_parts
-        if (can_compare and not done.text.startswith(text)) or (
-            missing_tokens and self._is_repairing and not can_compare
-        ):
-            self.fail(
-                HotseatError(
-                    "internal",
-                    f"stream of {self.request_id} and its result differ after "
-                    f"{self.offset_tokens} tokens; attach to it from 0",
+        can_compare = self._start == 0 and not self._has_other_parts
+        if can_compare and not done.text.startswith("".join(self._pieces)):
+            self._fail_differing()
+            return
+        if missing_tokens and self._is_repairing and not can_compare:
+            self._fail_differing()
+            return
+        missing_text = done.text[self._text_length :] if can_compare else ""
+        if missing_tokens or missing_text:
+            self._accept_chunk(
+                Chunk(
+                    seq=0,
                     offset_tokens=self.offset_tokens,
+                    tokens=missing_tokens,
+                    parts=(ChunkPart(type="text", text=missing_text),) if missing_text else (),
                 )
             )
-            return
-        missing_text = done.text[len(text) :] if can_compare else ""
-        if missing_tokens or missing_text:
-            parts = (ChunkPart(type="text", text=missing_text),) if missing_text else ()
-            rest = Chunk(
-                seq=0, offset_tokens=self.offset_tokens, tokens=missing_tokens, parts=parts
-            )
-            self._accept_chunk(rest, 0)
         elif not can_compare:
             self._release_held()
         self.finish(done)
+
+    def _fail_differing(self) -> None:
+        self.fail(
+            HotseatError(
+                "internal",
+                f"output of {self.request_id} changed behind the {self.offset_tokens} tokens "
+                "received; attach to it from 0",
+                offset_tokens=self.offset_tokens,
+            )
+        )

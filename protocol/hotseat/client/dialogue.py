@@ -153,7 +153,7 @@ class Dialogue:
             if error.code != "unknown_kind":  # a newer daemon may say more than we understand
                 exchange.fail(error)
         else:
-            self.send(exchange, exchange.receive(message, len(envelope.body)))
+            self.send(exchange, exchange.receive(message))
         if exchange.is_over:
             self.forget(exchange)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from hotseat.client.errors import RequestFailed
+from hotseat.protocol.credit import EVENT_COST, event_cost
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId
 from hotseat.protocol.messages import ClientMessage, Credit, Events, Shutdown
@@ -61,9 +62,8 @@ class Exchange(Generic[Item, Result]):
         """What to send after a reconnect."""
         return self.opening
 
-    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+    def receive(self, message: DaemonMessage) -> Iterable[ClientMessage]:
         """Takes a message of the daemon in; returns what has to be sent now."""
-        del size_bytes
         self.refuse(message)
         return NOTHING_TO_SEND
 
@@ -71,12 +71,12 @@ class Exchange(Generic[Item, Result]):
         """Next item, if there is one, and what has to be sent because it was taken."""
         if not self._inbox:
             return None, NOTHING_TO_SEND
-        item, size_bytes = self._inbox.popleft()
-        return item, self.consumed(size_bytes)
+        item, cost_bytes = self._inbox.popleft()
+        return item, self.consumed(cost_bytes)
 
-    def consumed(self, size_bytes: int) -> Iterable[ClientMessage]:
-        """What has to be sent because an item of this size left the inbox."""
-        del size_bytes
+    def consumed(self, cost_bytes: int) -> Iterable[ClientMessage]:
+        """What has to be sent because an item of this cost left the inbox."""
+        del cost_bytes
         return NOTHING_TO_SEND
 
     def finish(self, result: Result) -> None:
@@ -105,8 +105,8 @@ class Exchange(Generic[Item, Result]):
                              "client and daemon are of different versions", kind=kind)
             )  # fmt: skip
 
-    def _add(self, item: Item, size_bytes: int = 0) -> None:
-        self._inbox.append((item, size_bytes))
+    def _add(self, item: Item, cost_bytes: int = 0) -> None:
+        self._inbox.append((item, cost_bytes))
         self.wake()
 
 
@@ -118,14 +118,14 @@ class Window:
         self._buffered_bytes = 0
         self._consumed_bytes = 0
 
-    def buffered(self, size_bytes: int) -> None:
+    def buffered(self, cost_bytes: int) -> None:
         """A message arrived and was not consumed yet."""
-        self._buffered_bytes += size_bytes
+        self._buffered_bytes += cost_bytes
 
-    def consumed(self, size_bytes: int) -> Iterable[ClientMessage]:
+    def consumed(self, cost_bytes: int) -> Iterable[ClientMessage]:
         """A message was consumed; grants when it is worth a frame."""
-        self._buffered_bytes -= size_bytes
-        self._consumed_bytes += size_bytes
+        self._buffered_bytes -= cost_bytes
+        self._consumed_bytes += cost_bytes
         if self._consumed_bytes * 2 < self._size_bytes:
             return NOTHING_TO_SEND
         grant, self._consumed_bytes = self._consumed_bytes, 0
@@ -140,9 +140,8 @@ class Window:
 class Call(Exchange[Reply, Reply]):
     """A request with one reply."""
 
-    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+    def receive(self, message: DaemonMessage) -> Iterable[ClientMessage]:
         """Ends with the reply."""
-        del size_bytes
         if isinstance(message, Reply):
             self.finish(message)
         else:
@@ -158,9 +157,8 @@ class Call(Exchange[Reply, Reply]):
 class SwapExchange(Exchange[Progress, SwapReport]):
     """A swap: its phases, then its report. Asked again after a reconnect it stays one swap."""
 
-    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+    def receive(self, message: DaemonMessage) -> Iterable[ClientMessage]:
         """Collects phases until the report or an error."""
-        del size_bytes
         if isinstance(message, Progress):
             self._add(message)
         elif isinstance(message, SwapReport):
@@ -187,13 +185,13 @@ class Subscription(Exchange[Event | Gap, Reply]):
             credit_bytes=self._window.restart(),
         )
 
-    def receive(self, message: DaemonMessage, size_bytes: int) -> Iterable[ClientMessage]:
+    def receive(self, message: DaemonMessage) -> Iterable[ClientMessage]:
         """Drops what was seen before, keeps the order of the daemon."""
         match message:
             case Event(seq=seq):
                 if self._last_seq is not None and seq <= self._last_seq:
-                    self._window.buffered(size_bytes)
-                    return self._window.consumed(size_bytes)
+                    self._window.buffered(EVENT_COST)
+                    return self._window.consumed(EVENT_COST)
                 self._last_seq = seq
             case Gap(next_seq=next_seq):
                 self._last_seq = next_seq - 1
@@ -203,10 +201,11 @@ class Subscription(Exchange[Event | Gap, Reply]):
             case _:
                 self.refuse(message)
                 return NOTHING_TO_SEND
-        self._window.buffered(size_bytes)
-        self._add(message, size_bytes)
+        cost = event_cost(message)
+        self._window.buffered(cost)
+        self._add(message, cost)
         return NOTHING_TO_SEND
 
-    def consumed(self, size_bytes: int) -> Iterable[ClientMessage]:
+    def consumed(self, cost_bytes: int) -> Iterable[ClientMessage]:
         """Grants credit as events leave the inbox."""
-        return self._window.consumed(size_bytes)
+        return self._window.consumed(cost_bytes)
