@@ -4,8 +4,6 @@ import queue
 import time
 from pathlib import Path
 
-from tiny_models import register_tiny
-
 from hotseat.protocol.ids import BlockId, Epoch, RequestKey
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import (
@@ -33,6 +31,7 @@ from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
 from hotseat.worker.engine import Engine
+from tiny_models import register_tiny
 
 DEADLINE_S = 60.0
 

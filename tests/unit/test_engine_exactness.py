@@ -3,6 +3,7 @@
 from typing import Literal
 
 import pytest
+
 from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 
 FIRST_PROMPT = 700

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 
+from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
     BlockWritten,
     Checkpoint,
@@ -138,7 +138,7 @@ def test_unpersisted_session_touches_no_disk_and_stays_live(record, supervisors)
     supervisor = supervisors(record)
     supervisor.turn(prompt_tokens(600), "s", persist=False)
     assert supervisor.checkpoint().sessions == 0
-    assert not [p for p in Path(supervisor.kv_dir).rglob("*.kv")]
+    assert not list(Path(supervisor.kv_dir).rglob("*.kv"))
     assert supervisor.turn([9], "s", persist=False).started.live_tokens == 608
 
 

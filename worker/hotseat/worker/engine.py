@@ -244,8 +244,7 @@ class Engine:
 
     def _make_beat(self) -> Beat:
         seat = self._seat
-        live = seat.keeper.live if seat else None
-        held = seat.runner.held_bytes() + live.size_bytes if seat and live else 0
+        held = seat.runner.held_bytes() + seat.keeper.live.size_bytes if seat else 0
         return Beat(
             phase=self._phase,
             step=self._steps,
@@ -254,5 +253,5 @@ class Engine:
             cache_bytes=0,
             peak_bytes=0,
             live_kv_bytes=held,
-            live_sessions=live.names() if live else (),
+            live_sessions=seat.keeper.live.names() if seat else (),
         )

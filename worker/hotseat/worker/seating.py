@@ -12,6 +12,7 @@ from typing import Any, Final
 import mlx.core as mx
 import mlx_lm.utils
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import make_prompt_cache
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
@@ -61,20 +62,13 @@ def load_model(load: Load, on_progress: OnProgress) -> tuple[Seated, Loaded]:
     try:
         # trust_remote_code stays off: a model folder is data.
         model, _config = mlx_lm.utils.load_model(Path(record.path), lazy=True)
+        _check_caches(record, model)
         _evaluate_weights(model, on_progress)
         tokenizer = mlx_lm.utils.load_tokenizer(
             Path(record.path), eos_token_ids=list(record.eos_token_ids) or None
         )
     except Exception as error:
         raise _as_failure(record, error) from error
-    kind = unservable_entry(mlx_lm.models.cache.make_prompt_cache(model))
-    if kind is not None:
-        raise LoadFailedError(
-            "model_unfit",
-            f"{record.name} keeps its state in {kind}, which cannot be served",
-            permanent=True,
-            kind=kind,
-        )
     seated = Seated(record, load, model, tokenizer, Renderer(tokenizer, record.template))
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
@@ -129,6 +123,17 @@ def verify_files(record: ModelRecord) -> None:
 def tells_of_memory(text: str) -> bool:
     """True if an error text of mlx says that an allocation failed; it has no class of its own."""
     return any(sign in text.lower() for sign in _MEMORY_SIGNS)
+
+
+def _check_caches(record: ModelRecord, model: Any) -> None:
+    kind = unservable_entry(make_prompt_cache(model))
+    if kind is not None:
+        raise LoadFailedError(
+            "model_unfit",
+            f"{record.name} keeps its state in {kind}, which cannot be served",
+            permanent=True,
+            kind=kind,
+        )
 
 
 def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:
