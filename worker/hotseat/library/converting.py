@@ -1,5 +1,6 @@
 """Converts a GGUF file into the files of an MLX folder. Must not know homes, names or records."""
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,7 +184,11 @@ def _flush(shards: list[dict[str, mx.array]], target: Path) -> None:
     """Writes the last shard and lets go of its arrays."""
     if shards and shards[-1]:
         file = target / f"model-{len(shards):05d}.safetensors"
-        mx.save_safetensors(str(file), shards[-1], {"format": "mlx"})
+        try:
+            mx.save_safetensors(str(file), shards[-1], {"format": "mlx"})
+        except RuntimeError as error:
+            # The library does not tell why; a full disk is recognised by its free space.
+            raise OSError(errno.EIO, f"weights not written ({error})", str(target)) from error
         shards[-1] = {}
 
 

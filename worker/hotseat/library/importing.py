@@ -24,6 +24,7 @@ from hotseat.library.progress import OnProgress
 from hotseat.library.registering import describe_folder, write_record
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
+from hotseat.protocol.limits import MIB
 from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource
 
 MODELS_FOLDER: Final = "models"
@@ -31,6 +32,9 @@ _STAGING: Final = ".import-"
 _REPLACED: Final = ".replaced-"
 _LOCK: Final = ".import.lock"
 _GGUF_MAGIC: Final = b"GGUF"
+_GROWTH: Final = 1.4
+_FULL_BYTES: Final = 16 * MIB
+"""Less free space than this makes a failed write count as a full disk."""
 
 
 def import_model(
@@ -90,6 +94,7 @@ def _import_file(
     licence: str,
     context_tokens: int | None,
 ) -> ModelRecord:
+    _check_space(models, source.stat().st_size)
     with source.open("rb") as stream:
         magic = stream.read(len(_GGUF_MAGIC))
     if magic != _GGUF_MAGIC:
@@ -198,14 +203,26 @@ def _remove_leftovers(models: Path) -> None:
                 entry.rename(target)
 
 
+def _check_space(models: Path, source_bytes: int) -> None:
+    """Refuses before any work what cannot be written; groups with wider scales need more."""
+    free, needed = shutil.disk_usage(models).free, int(source_bytes * _GROWTH)
+    if free < needed:
+        raise _disk_full(models, free, needed)
+
+
+def _disk_full(models: Path, free: int, needed: int) -> HotseatError:
+    return HotseatError(
+        "disk_full",
+        f"{models}: {free} bytes free, about {needed} are needed; make room, then import again",
+        free_bytes=free,
+        needed_bytes=needed,
+    )
+
+
 def _disk_error(error: OSError, models: Path) -> HotseatError:
     free = shutil.disk_usage(models).free
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HotseatError(
-            "disk_full",
-            f"{models}: no space for the model ({free} bytes free); make room, then import again",
-            free_bytes=free,
-        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or free < _FULL_BYTES:
+        return _disk_full(models, free, _FULL_BYTES)
     return HotseatError(
         "model_unavailable",
         f"{error.filename or models}: {error.strerror or error}; check the path and its rights",
