@@ -119,11 +119,10 @@ def tiny_config(
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,
     }
-    kinds: dict[Kind, dict[str, Any]] = {
-        "llama": base | attention | {"model_type": "llama", "num_hidden_layers": 3},
-        "qwen3": base | attention | {"model_type": "qwen3"},
-        "gemma3": base
-        | attention
+    own: dict[Kind, dict[str, Any]] = {
+        "llama": attention | {"model_type": "llama", "num_hidden_layers": 3},
+        "qwen3": attention | {"model_type": "qwen3"},
+        "gemma3": attention
         | {
             "model_type": "gemma3_text",
             "num_hidden_layers": 4,
@@ -132,8 +131,7 @@ def tiny_config(
             "query_pre_attn_scalar": HEAD_DIM,
             "rope_local_base_freq": 10000.0,
         },
-        "gpt_oss": base
-        | attention
+        "gpt_oss": attention
         | {
             "model_type": "gpt_oss",
             "num_local_experts": 2,
@@ -142,39 +140,42 @@ def tiny_config(
             "sliding_window": window,
             "layer_types": ["sliding_attention", "full_attention"],
         },
-        "lfm2": base
-        | {
-            "model_type": "lfm2",
-            "num_hidden_layers": 2,
-            "layer_types": ["conv", "full_attention"],
-            "norm_eps": 1e-5,
-            "conv_bias": False,
-            "conv_L_cache": 3,
-            "block_dim": HIDDEN,
-            "block_ff_dim": 2 * HIDDEN,
-            "block_multiple_of": 16,
-            "block_ffn_dim_multiplier": 1.0,
-            "block_auto_adjust_ff_dim": False,
-        },
-        "mamba2": base
-        | {
-            "model_type": "mamba2",
-            "num_heads": HEADS,
-            "head_dim": 2 * HEAD_DIM,
-            "intermediate_size": 2 * HIDDEN,
-            "state_size": 16,
-            "num_hidden_layers": 2,
-            "layer_norm_epsilon": 1e-5,
-            "conv_kernel": 4,
-            "n_groups": 1,
-            "use_bias": False,
-            "use_conv_bias": True,
-            "tie_word_embeddings": False,
-            "time_step_limit": [0.0, 100.0],
-            "time_step_rank": "auto",
-        },
+        **_RECURRENT,
     }
-    return kinds[kind]
+    return base | own[kind]
+
+
+_RECURRENT: dict[Kind, dict[str, Any]] = {
+    "lfm2": {
+        "model_type": "lfm2",
+        "num_hidden_layers": 2,
+        "layer_types": ["conv", "full_attention"],
+        "norm_eps": 1e-5,
+        "conv_bias": False,
+        "conv_L_cache": 3,
+        "block_dim": HIDDEN,
+        "block_ff_dim": 2 * HIDDEN,
+        "block_multiple_of": 16,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": False,
+    },
+    "mamba2": {
+        "model_type": "mamba2",
+        "num_heads": HEADS,
+        "head_dim": 2 * HEAD_DIM,
+        "intermediate_size": 2 * HIDDEN,
+        "state_size": 16,
+        "num_hidden_layers": 2,
+        "layer_norm_epsilon": 1e-5,
+        "conv_kernel": 4,
+        "n_groups": 1,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "tie_word_embeddings": False,
+        "time_step_limit": [0.0, 100.0],
+        "time_step_rank": "auto",
+    },
+}
 
 
 def tiny_weights(
