@@ -268,6 +268,28 @@ def test_failing_decode_step_breaks_its_rows_and_the_lane_lives_on(supervisor, m
     assert len(supervisor.turn(prompt_tokens(20)).tokens) == 8
 
 
+def test_decode_step_that_fails_beside_a_prompt_breaks_both(supervisor, monkeypatch):
+    """Half a step leaves layers apart: going on would give wrong tokens in silence."""
+    steady = supervisor.start(prompt_tokens(20), max_tokens=40)
+    supervisor.until(Emitted, steady)
+    long = supervisor.start(prompt_tokens(900, 5))
+    supervisor.until(Prefilled, long)
+    lane = next(lane for lane in supervisor.engine._seat.runner.lanes if lane.turns)
+    layer = supervisor.engine._seat.seated.model.layers[1].self_attn
+
+    def explode(self, *args, **kwargs):
+        raise RuntimeError("no such kernel")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(layer), "__call__", explode)
+        supervisor.engine.step()
+        supervisor.pump()
+    broken = {m.request for m in supervisor.messages if isinstance(m, Broken)}
+    assert broken == {steady, long}
+    assert lane.turns == []
+    assert len(supervisor.turn(prompt_tokens(20)).tokens) == 8
+
+
 def test_dropped_session_is_forgotten(supervisor):
     supervisor.turn(prompt_tokens(20), "s", persist=False)
     supervisor.engine.handle(Drop(session="s"))

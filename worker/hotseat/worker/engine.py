@@ -17,6 +17,7 @@ from hotseat.protocol.link import (
     Broken,
     CancelWork,
     Checkpoint,
+    Checkpointed,
     Drop,
     Failed,
     FromWorker,
@@ -231,7 +232,9 @@ class Engine:
                 turn.session = None
 
     def _checkpoint(self, swap: int) -> None:
-        if self._seat is not None:
+        if self._seat is None:
+            self._send(Checkpointed(swap=swap, sessions=0, bytes_written=0))
+        else:
             self._seat.keeper.checkpoint(swap)
 
     def _stop(self) -> None:

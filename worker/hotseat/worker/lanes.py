@@ -164,11 +164,14 @@ class Lane:
         return Fed(turn, turn.prompt[turn.fed_tokens : start + done], response.end_of_prompt)
 
     def _recover(self, reason: str) -> LaneBrokenError:
-        """Gives up the row in prefill; if there is none, all rows of the batch."""
+        """Gives up the row in prefill; all rows if the decode step itself did not complete."""
         generator = self._generator
-        decoding = set(generator._generation_batch.uids)
-        lost = [uid for uid in self._rows if uid not in decoding]
-        if lost:
+        batch = generator._generation_batch
+        decoded = {uid: len(held) for uid, held in zip(batch.uids, batch.tokens, strict=True)}
+        lost = [uid for uid in self._rows if uid not in decoded]
+        # A step that stopped half-way leaves some layers one token ahead of the others.
+        is_whole = all(held > self._rows[uid].fed_tokens for uid, held in decoded.items())
+        if lost and is_whole:
             generator._prompt_batch = PromptProcessingBatch.empty(
                 self._model, generator.sampler, prefill_step_size=self._chunk
             )

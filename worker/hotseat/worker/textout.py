@@ -55,10 +55,11 @@ class TextOut:
             self._emitted.append(segment)
             return segment
         self._held += segment
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        # The one that completes first counts: that does not depend on how the text came in.
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self.is_stopped = True
-            cut = min(found)
+            cut = min(found)[1]
         else:
             cut = len(self._held) - self._pending_length()
         text, self._held = self._held[:cut], self._held[cut:]
