@@ -176,8 +176,12 @@ class EventStream:
     def __iter__(self) -> Self:
         return self
 
+    def next(self, timeout_s: float | None = None) -> Event | Gap | None:
+        """Next event; None when the subscription ended, or nothing came in time."""
+        return self._loop.run(self._events.next(timeout_s))
+
     def __next__(self) -> Event | Gap:
-        event = self._loop.run(self._events.next())
+        event = self.next()
         if event is None:
             raise StopIteration
         return event

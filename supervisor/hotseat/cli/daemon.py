@@ -1,0 +1,106 @@
+"""Commands about the daemon's life: serve, endpoint, stop, restart, demo, version."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hotseat.cli.output import print_json
+from hotseat.cli.reading import JSON
+
+
+@click.command()
+@click.option("--verbose", "-v", is_flag=True, help="Say more on stderr.")
+def serve(*, verbose: bool) -> int:
+    """Run the daemon in the foreground; this is what launchd runs."""
+    from hotseat.supervisor.serve import serve as serve_home
+
+    return serve_home(None, verbose=verbose)
+
+
+@click.command()
+@JSON
+@click.option("--env", "as_env", is_flag=True, help="Print a line for a shell to evaluate.")
+def endpoint(*, as_json: bool, as_env: bool) -> None:
+    """Print where clients find the daemon."""
+    from hotseat.cli.lifecycle import current_endpoint
+
+    found = current_endpoint()
+    if as_json:
+        print_json(found)
+    elif as_env:
+        print(f"export HOTSEAT_ENDPOINT={shlex.quote(found.requests)}")
+    else:
+        print(found.requests)
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--timeout", "timeout_s", type=float, default=960.0, show_default=True)
+@JSON
+def stop(model: str | None, timeout_s: float, *, as_json: bool) -> None:
+    """End the daemon in order: it drains, checkpoints and stops the worker."""
+    from hotseat.cli.lifecycle import refuse_release, stop_daemon
+
+    if model is not None:
+        refuse_release(model)
+    stopped = stop_daemon(timeout_s)
+    if as_json:
+        print_json(stopped)
+    else:
+        print(f"daemon {stopped.pid} stopped after {stopped.waited_s:.1f} s")
+
+
+@click.command()
+@click.option("--timeout", "timeout_s", type=float, default=960.0, show_default=True)
+@JSON
+def restart(timeout_s: float, *, as_json: bool) -> None:
+    """End the daemon, if it runs, and start it in the background."""
+    from hotseat.cli.lifecycle import restart_daemon
+
+    started = restart_daemon(timeout_s)
+    if as_json:
+        print_json(started)
+    else:
+        print(f"daemon {started.pid} runs, instance {started.instance}")
+
+
+@click.command()
+@click.option("--without-gemma", is_flag=True, help="Leave out the model under Gemma's terms.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Where downloads are kept.")
+@click.option("--keep", is_flag=True, help="Keep the demo's home folder.")
+@JSON
+def demo(*, without_gemma: bool, cache: Path | None, keep: bool, as_json: bool) -> int:
+    """Watch two real models share the seat, in a home folder of its own."""
+    from hotseat.cli.demo import run_demo
+
+    return run_demo(
+        with_gemma=not without_gemma, cache=cache or demo_cache(), keep=keep, as_json=as_json
+    )
+
+
+def demo_cache() -> Path:
+    """Where downloads for the demo are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "hotseat"
+
+
+@click.command()
+@JSON
+def version(*, as_json: bool) -> None:
+    """Print the version of hotseat and of its protocol."""
+    from hotseat.cli.seat_view import installed_version
+    from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
+
+    number = installed_version()
+    facts: dict[str, Any] = {
+        "version": number,
+        "protocol_min": PROTOCOL_MIN,
+        "protocol_max": PROTOCOL_MAX,
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print(f"hotseat {number}, protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}")

@@ -1,0 +1,78 @@
+"""The command tree. Names are listed here, code is imported when a command runs."""
+
+import difflib
+import importlib
+from typing import Any, Final
+
+import click
+
+_COMMANDS: Final = {
+    "serve": ("hotseat.cli.daemon:serve", "Run the daemon in the foreground."),
+    "status": ("hotseat.cli.seat:status", "Show seat, worker, queue and memory."),
+    "ps": ("hotseat.cli.seat:ps", "Show the seated model and its worker."),
+    "queue": ("hotseat.cli.seat:queue", "Show running and waiting requests."),
+    "models": ("hotseat.cli.models:models", "List registered models, or remove one."),
+    "import": ("hotseat.cli.importing:import_", "Register a GGUF file or an MLX folder."),
+    "plan": ("hotseat.cli.models:plan", "Show what of a model fits into memory."),
+    "run": ("hotseat.cli.run:run", "Generate text; a chat without PROMPT."),
+    "swap": ("hotseat.cli.seat:swap", "Give the seat to another model."),
+    "cancel": ("hotseat.cli.seat:cancel", "End a request."),
+    "sessions": ("hotseat.cli.sessions:sessions", "List, show or remove sessions."),
+    "events": ("hotseat.cli.watch:events", "Show what happened."),
+    "logs": ("hotseat.cli.watch:logs", "Show the daemon's log."),
+    "endpoint": ("hotseat.cli.daemon:endpoint", "Print where clients find the daemon."),
+    "stop": ("hotseat.cli.daemon:stop", "End the daemon."),
+    "restart": ("hotseat.cli.daemon:restart", "End the daemon and start it again."),
+    "demo": ("hotseat.cli.daemon:demo", "Watch two models share the seat."),
+    "version": ("hotseat.cli.daemon:version", "Print the version."),
+}
+
+
+class LateGroup(click.Group):
+    """Knows every command by name and one line; imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table: what is needed first comes first."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a command; None for unknown names."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: Any = getattr(importlib.import_module(module), name)
+        return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Names what is near to an unknown command."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, _COMMANDS)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.command(
+    cls=LateGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 2 wrong request, 3 no daemon, 4 unknown, 5 model unusable, "
+    "6 busy, 7 work lost, 8 no memory or disk, 69 missing extra, 70 defect, 130 interrupted.",
+)
+@click.version_option(package_name="hotseat")
+def cli() -> None:
+    """One seat, many local models.
+
+    The daemon keeps exactly one MLX model loaded and hands the seat over without losing a
+    context. Start it with `hotseat serve`.
+    """

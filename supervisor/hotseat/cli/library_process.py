@@ -1,0 +1,146 @@
+"""Runs the model library in its own process and reads its JSON lines. Never imports mlx."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+
+from hotseat.cli.failures import EXIT_INTERRUPTED, MissingExtraError
+from hotseat.cli.output import note
+from hotseat.client.endpoint import find_home
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.model import ModelRecord
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+OnProgress = Callable[[str, float], None]
+_NEEDED: Final = ("mlx", "mlx_lm", "gguf")
+
+
+class _Step(msgspec.Struct, frozen=True):
+    phase: str
+    percent: float
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+    facts: dict[str, Any] = {}
+
+
+class _Line(msgspec.Struct, frozen=True):
+    progress: _Step | None = None
+    error: _Failure | None = None
+    record: msgspec.Raw | None = None
+    samples: msgspec.Raw | None = None
+
+
+def import_model(
+    source: str,
+    name: str | None,
+    licence: str | None,
+    context: int | None,
+    on_progress: OnProgress,
+) -> ModelRecord:
+    """Registers a model in the home folder; works with and without a running daemon."""
+    arguments = ["import", source, "--home", str(find_home())]
+    for option, value in (("--name", name), ("--licence", licence), ("--context", context)):
+        if value is not None:
+            arguments.append(f"{option}={value}")
+    last = run_library(arguments, on_progress)
+    if last.record is None:
+        raise HotseatError("internal", "the library ended without a record")
+    return msgspec.json.decode(last.record, type=ModelRecord)
+
+
+def run_library(arguments: Sequence[str], on_progress: OnProgress) -> _Line:
+    """Runs one command of the library; returns its last line or raises its error."""
+    missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(
+            f"importing models needs {', '.join(missing)}: pip install 'hotseat[worker]'"
+        )
+    command = [sys.executable, "-m", "hotseat.library", *arguments]
+    with (
+        tempfile.TemporaryFile() as chatter,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=chatter) as child,
+    ):
+        assert child.stdout is not None  # noqa: S101 - asked for above
+        try:
+            last = _read_lines(child.stdout, on_progress)
+            code = child.wait()
+        except KeyboardInterrupt:
+            child.wait()  # it got the interrupt too and cleans up
+            raise
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        if last is None:
+            reason = f"the library ended with code {code} and no answer"
+            raise HotseatError("internal", f"{reason}: {_last_words(chatter)}")
+    if last.error is not None:
+        error = HotseatError(last.error.code, last.error.message)
+        error.facts = last.error.facts
+        raise error
+    return last
+
+
+def _read_lines(stream: IO[bytes], on_progress: OnProgress) -> _Line | None:
+    last = None
+    for data in stream:
+        line = msgspec.json.decode(data, type=_Line)
+        if line.progress is not None:
+            on_progress(line.progress.phase, line.progress.percent)
+        else:
+            last = line
+    return last
+
+
+def _last_words(chatter: IO[bytes]) -> str:
+    chatter.seek(0, os.SEEK_SET)
+    lines = chatter.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+class ImportBar:
+    """Progress on stderr: a bar on a terminal, one line per phase otherwise."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._phase = ""
+
+    def show(self, phase: str, percent: float) -> None:
+        """An `OnProgress`."""
+        if self._bar is None or self._task is None:
+            if phase != self._phase:
+                note(phase)
+        else:
+            self._bar.update(self._task, description=phase, completed=percent)
+        self._phase = phase
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.progress import Progress
+
+            from hotseat.cli.output import console
+
+            self._bar = Progress(console=console(stderr=True), transient=True)
+            self._task = self._bar.add_task("starting", total=100)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

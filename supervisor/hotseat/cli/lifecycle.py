@@ -1,0 +1,131 @@
+"""Finds, stops and starts the daemon of the home folder."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hotseat.cli.output import note
+from hotseat.cli.reading import connected
+from hotseat.client.endpoint import HOW_TO_START, find_home, read_endpoint
+from hotseat.client.errors import DaemonUnreachable
+from hotseat.protocol.discovery import Endpoint
+from hotseat.protocol.errors import HotseatError
+
+_POLL_S: Final = 0.05
+_NOTE_AFTER_S: Final = 1.0
+_START_S: Final = 30.0
+
+
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """What `stop --json` prints."""
+
+    stopped: bool
+    pid: int
+    waited_s: float
+
+
+def current_endpoint() -> Endpoint:
+    """The endpoint file, if the process that wrote it lives."""
+    found = read_endpoint(find_home())
+    if not is_alive(found.pid):
+        raise DaemonUnreachable(
+            f"daemon not running: process {found.pid} of {find_home()} is gone; {HOW_TO_START}",
+            endpoint=found.requests,
+        )
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """True for a process that still does something; one that nobody reaped yet does not."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def refuse_release(model: str) -> None:
+    """Giving the seat up without ending the daemon comes with a later version."""
+    raise HotseatError(
+        "unsupported_feature",
+        f"giving up the seat of {model!r} without ending the daemon is not supported by this "
+        "version; `hotseat stop` ends the daemon, `hotseat swap` seats another model",
+        field="model",
+    )
+
+
+def stop_daemon(timeout_s: float) -> Stopped:
+    """Asks the daemon to end and waits until its process is gone."""
+    found = current_endpoint()
+    started = time.monotonic()
+    with connected() as client:
+        client.shutdown()
+    was_noted = False
+    while is_alive(found.pid):
+        waited_s = time.monotonic() - started
+        if waited_s > timeout_s:
+            raise HotseatError(
+                "deadline_exceeded",
+                f"daemon {found.pid} still runs {timeout_s:g} s after it was asked to stop; see "
+                "`hotseat logs`, or raise --timeout",
+                pid=found.pid,
+                timeout_s=timeout_s,
+            )
+        if waited_s > _NOTE_AFTER_S and not was_noted:
+            note(f"waiting for daemon {found.pid} to drain and checkpoint")
+            was_noted = True
+        time.sleep(_POLL_S)
+    waited_s = round(time.monotonic() - started, 3)
+    return Stopped(stopped=True, pid=found.pid, waited_s=waited_s)
+
+
+def restart_daemon(timeout_s: float) -> Endpoint:
+    """Ends a running daemon and starts one that outlives this command."""
+    try:
+        stop_daemon(timeout_s)
+    except DaemonUnreachable:
+        note("daemon was not running")
+    return start_daemon(find_home())
+
+
+def start_daemon(home: Path) -> Endpoint:
+    """Starts `hotseat serve` in the background; returns when it says Welcome."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs = home / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    output = logs / "serve.out"
+    with output.open("wb") as sink:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "hotseat.cli.main", "serve"],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            env={**os.environ, "HOTSEAT_HOME": str(home)},
+        )
+    deadline = time.monotonic() + _START_S
+    while child.poll() is None and time.monotonic() < deadline:
+        try:
+            found = read_endpoint(home)
+            if found.pid == child.pid:
+                with connected():
+                    return found
+        except DaemonUnreachable:
+            pass
+        time.sleep(_POLL_S)
+    raise DaemonUnreachable(
+        f"daemon did not start within {_START_S:g} s: {_last_line(output)}; see {output}"
+        if child.poll() is None
+        else f"daemon ended with code {child.returncode}: {_last_line(output)}"
+    )
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

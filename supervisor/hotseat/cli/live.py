@@ -1,0 +1,73 @@
+"""The line that shows what happens meanwhile: live on a terminal, plain lines otherwise."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from hotseat.cli.output import console, note, size
+from hotseat.protocol.replies import Progress
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+_QUIET_PHASES = frozenset({"decode", "ready"})
+
+
+class PhaseLine:
+    """Context manager; `show` takes progress, `hide` clears the line before output comes."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+        self._phase = ""
+        self._is_live = sys.stderr.isatty()
+
+    def show(self, progress: Progress) -> None:
+        """Shows the phase; on a pipe once per phase."""
+        if progress.phase in _QUIET_PHASES:
+            self.hide()
+        elif self._is_live:
+            self._show_live(describe(progress))
+        elif progress.phase != self._phase:
+            note(describe(progress))
+        self._phase = progress.phase
+
+    def hide(self) -> None:
+        """Clears the live line; the next `show` brings it back."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _show_live(self, text: str) -> None:
+        if self._status is None:
+            self._status = console(stderr=True).status(text)
+            self._status.start()
+        self._status.update(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.hide()
+
+
+def describe(progress: Progress) -> str:
+    """One phase in words: name, model, how far, since when."""
+    parts = [progress.phase]
+    if progress.model:
+        parts.append(progress.model)
+    if progress.position is not None:
+        parts.append(f"position {progress.position}")
+    if progress.prompt_tokens:
+        parts.append(f"{progress.prompt_tokens_done or 0}/{progress.prompt_tokens} tokens")
+    if progress.bytes_total:
+        parts.append(f"{size(progress.bytes_done or 0)} of {size(progress.bytes_total)}")
+    elif progress.percent is not None:
+        parts.append(f"{progress.percent:.0f} %")
+    if progress.elapsed_s is not None:
+        parts.append(f"{progress.elapsed_s:.1f} s")
+    return "  ".join(parts)

@@ -1,0 +1,85 @@
+"""Reads the daemon's log file: its end, and what is added, over rotations."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from hotseat.cli.output import printable
+from hotseat.client.endpoint import find_home
+from hotseat.protocol.errors import HotseatError
+
+_POLL_S: Final = 0.25
+_TAIL_BYTES: Final = 1024 * 1024
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """Last lines of a file and where reading goes on."""
+
+    lines: list[str]
+    position: int
+
+
+def log_path() -> Path:
+    """The log of the home folder."""
+    return find_home() / "logs" / "hotseat.log"
+
+
+def tail_log(path: Path, lines: int) -> Tail:
+    """The last lines, out of the last MiB."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _TAIL_BYTES))
+            data = file.read()
+    except FileNotFoundError:
+        raise HotseatError(
+            "request_unknown", f"no log at {path}; the daemon never ran with this home"
+        ) from None
+    whole, _, _ = data.rpartition(b"\n")
+    text = whole.decode(errors="replace").splitlines()
+    unfinished = len(data) - len(whole) - 1 if whole else len(data)
+    return Tail(text[-lines:] if lines else [], end - unfinished)
+
+
+def follow_log(
+    path: Path, position: int, pause: Callable[[float], None] = time.sleep
+) -> Iterator[str]:
+    """Lines as they are added; a rotated file is read from its start."""
+    rest = b""
+    while True:
+        try:
+            if path.stat().st_size < position:
+                position, rest = 0, b""
+            with path.open("rb") as file:
+                file.seek(position)
+                data = file.read()
+        except FileNotFoundError:  # between the two steps of a rotation
+            data = b""
+        position += len(data)
+        *lines, rest = (rest + data).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+        if not data:
+            pause(_POLL_S)
+
+
+def print_line(line: str, *, as_json: bool) -> None:
+    """A stored line as it is, or its facts in one readable line."""
+    sys.stdout.write((line if as_json else printable(_readable(line))) + "\n")
+    sys.stdout.flush()
+
+
+def _readable(line: str) -> str:
+    try:
+        facts: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return line
+    when = facts.pop("timestamp", "")
+    level = facts.pop("level", "")
+    event = facts.pop("event", "")
+    rest = " ".join(f"{name}={value}" for name, value in facts.items())
+    return f"{when}  {level:<7}  {event}  {rest}".rstrip()

@@ -1,0 +1,35 @@
+"""Removes a registered model: files of the home folder, which a running daemon notices."""
+
+from hotseat.client.errors import DaemonUnreachable
+from hotseat.protocol.errors import HotseatError
+
+
+def remove_model(name: str) -> int:
+    """Unregisters a model; returns the bytes freed. Refused while the model is in use."""
+    from hotseat.supervisor.config import load_settings
+    from hotseat.supervisor.paths import Home
+    from hotseat.supervisor.registry import Registry
+
+    _refuse_in_use(name)
+    home = Home.find()
+    return Registry(home, load_settings(home.config)).remove(name)
+
+
+def _refuse_in_use(name: str) -> None:
+    from hotseat.cli.reading import connected
+
+    try:
+        with connected() as client:
+            view = client.status()
+    except DaemonUnreachable:
+        return
+    asked_for = {request.model for request in view.requests} | set(view.queue.models)
+    if view.swap is not None:
+        asked_for.add(view.swap.to or "")
+    if name == view.model or name in asked_for:
+        raise HotseatError(
+            "invalid_request",
+            f"model {name!r} is seated or asked for; `hotseat swap` to another model or "
+            "`hotseat stop` first",
+            model=name,
+        )

@@ -1,0 +1,37 @@
+"""Command `run`: one turn, or a chat."""
+
+import sys
+
+import click
+
+from hotseat.cli.reading import connected
+from hotseat.cli.turns import RunOptions
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--session", help="Continue this session, or begin it.")
+@click.option("--max-tokens", type=int, help="End after so many tokens.")
+@click.option("--temperature", type=float, help="0 is greedy.", show_default="0")
+@click.option("--seed", type=int, help="Makes a draw repeatable.")
+@click.option("--stop", multiple=True, help="End before this text; may be repeated.")
+@click.option("--system", help="System message that opens the conversation.")
+@click.option("--raw", is_flag=True, help="Continue PROMPT as text, without a chat template.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option("--jsonl", "as_lines", is_flag=True, help="Print one JSON object per event.")
+def run(model: str, prompt: str | None, *, as_json: bool, as_lines: bool, **given: object) -> int:
+    """Generate text with MODEL; the seat changes hands if it has to.
+
+    PROMPT "-" or a pipe is read from stdin. Without PROMPT on a terminal it is a chat.
+    """
+    from hotseat.cli.chat import run_chat
+    from hotseat.cli.turns import run_turn
+
+    options = RunOptions.of(model, given)
+    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
+        prompt = sys.stdin.read()
+    with connected() as client:
+        if prompt is None and not (as_json or as_lines):
+            return run_chat(client, options)
+        return run_turn(client, options, prompt or "", as_json=as_json, as_lines=as_lines)

@@ -1,0 +1,98 @@
+"""Commands about the seat: status, ps, queue, swap, cancel."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from hotseat.cli.output import print_json
+from hotseat.cli.reading import JSON, connected, read_or_absent
+
+if TYPE_CHECKING:
+    from hotseat.protocol.views import StatusView
+
+SwapMode = Literal["auto", "process", "in-process"]
+
+
+@click.command()
+@JSON
+def status(*, as_json: bool) -> int:
+    """Show seat, worker, queue and memory."""
+    from hotseat.cli.seat_view import render_status
+
+    view, code = _status()
+    if as_json:
+        print_json(view)
+    else:
+        render_status(view)
+    return code
+
+
+@click.command()
+@JSON
+def ps(*, as_json: bool) -> int:
+    """Show the seated model and its worker."""
+    from hotseat.cli.seat_view import ps_facts, render_ps
+
+    view, code = _status()
+    if as_json:
+        print_json(ps_facts(view))
+    else:
+        render_ps(view)
+    return code
+
+
+@click.command()
+@JSON
+def queue(*, as_json: bool) -> int:
+    """Show running and waiting requests."""
+    from hotseat.cli.seat_view import render_queue
+
+    view, code = _status()
+    if as_json:
+        print_json({"running": view.running, "queue": view.queue, "requests": view.requests})
+    else:
+        render_queue(view)
+    return code
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "process", "in-process"]),
+    default="auto",
+    show_default=True,
+    help="How the worker is replaced.",
+)
+@JSON
+def swap(model: str, mode: SwapMode, *, as_json: bool) -> None:
+    """Give the seat to MODEL; running work keeps its context."""
+    from hotseat.cli.live import PhaseLine
+    from hotseat.cli.seat_view import render_swap
+
+    with connected() as client, PhaseLine() as line:
+        report = client.swap(model, mode, on_progress=line.show)
+    if as_json:
+        print_json(report)
+    else:
+        render_swap(report)
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@JSON
+def cancel(request_id: str, *, as_json: bool) -> None:
+    """End request ID; what it computed is kept."""
+    with connected() as client:
+        is_cancelled = client.cancel(request_id)
+    result: dict[str, Any] = {"cancelled": is_cancelled, "request_id": request_id}
+    if as_json:
+        print_json(result)
+    else:
+        print(f"{request_id} {'cancelled' if is_cancelled else 'had already ended'}")
+
+
+def _status() -> "tuple[StatusView, int]":
+    from hotseat.cli.seat_view import absent_status
+
+    return read_or_absent(lambda client: client.status(), absent_status)

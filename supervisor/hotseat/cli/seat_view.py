@@ -1,0 +1,180 @@
+"""How seat, worker, queue, memory and swaps look to a person."""
+
+from typing import Any
+
+import msgspec
+
+from hotseat.cli.output import count, duration, note, print_facts, print_table, size
+from hotseat.client.errors import DaemonUnreachable
+from hotseat.protocol.replies import SwapReport
+from hotseat.protocol.views import MemoryView, QueueView, StandbyView, StatusView, WorkerView
+
+
+def absent_status(error: DaemonUnreachable) -> StatusView:
+    """A status that says "not running" in the shape of every other status."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return StatusView(
+        running=False,
+        phase="stopped",
+        model=None,
+        epoch=0,
+        worker=WorkerView(),
+        standby=StandbyView(),
+        queue=QueueView(),
+        memory=MemoryView(total_bytes=memory.total, available_bytes=memory.available),
+        uptime_s=0.0,
+        version=installed_version(),
+        last_error=error.message,
+    )
+
+
+def installed_version() -> str:
+    """Version of this package."""
+    from importlib.metadata import version
+
+    return version("hotseat")
+
+
+def render_status(view: StatusView) -> None:
+    """A few aligned lines."""
+    if not view.running:
+        note(view.last_error)
+        return
+    print_facts(
+        [
+            ("seat", _seat_line(view)),
+            ("swap", _swap_line(view)),
+            ("worker", _worker_line(view.worker)),
+            ("queue", _queue_line(view.queue)),
+            ("sessions", f"{view.sessions_live} live of {view.sessions_total}"),
+            ("memory", _memory_line(view.memory)),
+            ("KV on SSD", _disk_line(view)),
+            ("daemon", f"{view.version}, pid {view.pid}, up {duration(view.uptime_s)}"),
+            ("last error", view.last_error),
+        ]
+    )
+
+
+def ps_facts(view: StatusView) -> dict[str, Any]:
+    """What `ps --json` prints."""
+    return {
+        "running": view.running,
+        "phase": view.phase,
+        "model": view.model,
+        "epoch": view.epoch,
+        "seated_for_s": view.seated_for_s,
+        "worker": msgspec.to_builtins(view.worker),
+        "standby": msgspec.to_builtins(view.standby),
+        "sessions_live": view.sessions_live,
+        "sessions_total": view.sessions_total,
+    }
+
+
+def render_ps(view: StatusView) -> None:
+    """One row: the seat."""
+    if not view.running:
+        note(view.last_error)
+        return
+    worker = view.worker
+    print_table(
+        ("MODEL", "PHASE", "EPOCH ", "PID ", "FOOTPRINT ", "LIVE KV ", "SESSIONS ", "SEATED FOR "),
+        [
+            (
+                view.model or "-",
+                view.phase,
+                str(view.epoch),
+                str(worker.pid or "-"),
+                size(worker.footprint_bytes) or "-",
+                size(worker.live_kv_bytes) or "-",
+                str(view.sessions_live),
+                duration(view.seated_for_s),
+            )
+        ],
+    )
+
+
+def render_queue(view: StatusView) -> None:
+    """One row per request."""
+    if not view.running:
+        note(view.last_error)
+        return
+    if not view.requests:
+        print("no requests")
+        return
+    print_table(
+        ("ID", "STATE", "MODEL", "SESSION", "CLIENT", "AGE ", "TOKENS "),
+        [
+            (
+                request.id,
+                request.state,
+                request.model,
+                request.session or "-",
+                request.client,
+                duration(request.age_s),
+                count(request.completion_tokens),
+            )
+            for request in view.requests
+        ],
+    )
+
+
+def render_swap(report: SwapReport) -> None:
+    """One summary line."""
+    if report.mode == "none":
+        print(f"{report.to} is seated already")
+        return
+    phases = msgspec.structs.asdict(report.phases)
+    spent = ", ".join(
+        f"{name.removesuffix('_s')} {seconds:.1f} s" for name, seconds in phases.items() if seconds
+    )
+    origin = f"{report.from_} -> " if report.from_ else ""
+    print(
+        f"{origin}{report.to} in {report.total_s:.1f} s ({report.mode}: {spent}); "
+        f"{report.sessions_checkpointed} sessions checkpointed, {size(report.bytes_written)} "
+        f"written; available {size(report.memory.available_before)} -> "
+        f"{size(report.memory.available_after)}"
+    )
+
+
+def _seat_line(view: StatusView) -> str:
+    seated = f"{view.model} for {duration(view.seated_for_s)}" if view.model else "no model"
+    return f"{view.phase}, {seated}, epoch {view.epoch}"
+
+
+def _swap_line(view: StatusView) -> str:
+    if view.swap is None:
+        return ""
+    percent = f" {view.swap.percent:.0f} %" if view.swap.percent is not None else ""
+    origin = view.swap.from_ or "nothing"
+    return (
+        f"{origin} -> {view.swap.to}: {view.swap.phase}{percent}, {duration(view.swap.elapsed_s)}"
+    )
+
+
+def _worker_line(worker: WorkerView) -> str:
+    if worker.pid is None:
+        return "none"
+    parts = [f"pid {worker.pid}"]
+    if worker.footprint_bytes is not None:
+        parts.append(f"footprint {size(worker.footprint_bytes)}")
+    if worker.live_kv_bytes is not None:
+        parts.append(f"live KV {size(worker.live_kv_bytes)}")
+    return ", ".join(parts)
+
+
+def _queue_line(queue: QueueView) -> str:
+    waiting = f"{queue.running} running, {queue.waiting} waiting"
+    return f"{waiting} (next: {', '.join(queue.models)})" if queue.models else waiting
+
+
+def _memory_line(memory: MemoryView) -> str:
+    line = f"{size(memory.available_bytes)} of {size(memory.total_bytes)} available"
+    if memory.kv_budget_bytes is not None:
+        line += f", KV budget {size(memory.kv_budget_bytes)}"
+    return line
+
+
+def _disk_line(view: StatusView) -> str:
+    return f"{size(view.memory.kv_disk_bytes)}, {size(view.bytes_written)} written since start"

@@ -1,0 +1,54 @@
+"""How sessions look to a person."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hotseat.cli.output import count, duration, print_facts, print_table, printable, size
+from hotseat.protocol.views import SessionView
+
+
+def render_sessions(views: Sequence[SessionView]) -> None:
+    """One row per session."""
+    if not views:
+        print("no sessions; make one with `hotseat run MODEL PROMPT --session NAME`")
+        return
+    now = time.time()
+    print_table(
+        ("MODEL", "SESSION", "STATE", "TURNS ", "TOKENS ", "ON SSD ", "SIZE ", "USED "),
+        [
+            (
+                view.model,
+                view.session,
+                view.state,
+                count(view.turn),
+                count(view.tokens),
+                count(view.durable_tokens),
+                size(view.bytes_on_disk),
+                f"{duration(max(0.0, now - view.used_at))} ago",
+            )
+            for view in views
+        ],
+    )
+
+
+def render_session(view: SessionView) -> None:
+    """Facts, then the conversation."""
+    print_facts(
+        [
+            ("model", view.model),
+            ("session", f"{view.session}, {view.state}, {view.turn} turns"),
+            ("tokens", f"{count(view.tokens)}, {count(view.durable_tokens)} of them on SSD"),
+            ("on SSD", size(view.bytes_on_disk)),
+        ]
+    )
+    for message in view.messages or ():
+        print(f"\n[{message.get('role', '?')}]\n{printable(_content(message))}")
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list | tuple) else ()
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))

@@ -1,0 +1,162 @@
+"""One turn on the command line: what is asked of the daemon, and how its output is shown."""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from hotseat.cli.failures import EXIT_INTERRUPTED
+from hotseat.cli.output import print_json, printable
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.replies import Accepted, Chunk, Done, Progress
+
+if TYPE_CHECKING:
+    from hotseat.cli.live import PhaseLine
+    from hotseat.client.requests import GenerateOptions
+    from hotseat.client.sync import Client, Stream
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What `run` was told besides the prompt."""
+
+    model: str
+    session: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    system: str | None = None
+    raw: bool = False
+
+    @classmethod
+    def of(cls, model: str, given: dict[str, object]) -> Self:
+        """From click's parameters."""
+        return msgspec.convert({"model": model, **given}, cls)
+
+
+def run_turn(
+    client: "Client", options: RunOptions, prompt: str, *, as_json: bool, as_lines: bool
+) -> int:
+    """Runs one turn and prints it; an interrupt cancels it and still shows its end."""
+    if as_lines:
+        show: Callable[[Accepted | Progress | Chunk], None] = _print_event
+    elif as_json:
+        show = _show_nothing
+    else:
+        show = _print_text
+    done, was_interrupted = stream_turn(client, options, prompt, show, is_quiet=as_lines)
+    if as_lines:
+        print_json({"type": "done", **msgspec.to_builtins(done)})
+    elif as_json:
+        print_json(run_facts(done))
+    elif not done.text.endswith("\n"):
+        print(flush=True)
+    return EXIT_INTERRUPTED if was_interrupted else 0
+
+
+def stream_turn(
+    client: "Client",
+    options: RunOptions,
+    prompt: str,
+    show: Callable[[Accepted | Progress | Chunk], None],
+    *,
+    is_quiet: bool = False,
+) -> tuple[Done, bool]:
+    """Shows a turn as it comes; Ctrl-C cancels the turn, whose end is returned all the same."""
+    from hotseat.cli.live import PhaseLine
+
+    request = build_input(options, prompt, is_raw=options.raw or is_raw_model(client, options))
+    was_interrupted = False
+    with client.generate(options.model, **request) as stream, PhaseLine() as line:
+        try:
+            _follow(stream, show, None if is_quiet else line)
+        except KeyboardInterrupt:
+            was_interrupted = True
+            line.hide()
+            stream.cancel()
+        return stream.result(), was_interrupted
+
+
+def _follow(
+    stream: "Stream",
+    show: Callable[[Accepted | Progress | Chunk], None],
+    line: "PhaseLine | None",
+) -> None:
+    for event in stream.events():
+        if line is not None and isinstance(event, Progress):
+            line.show(event)
+        elif line is not None and isinstance(event, Chunk):
+            line.hide()
+        show(event)
+
+
+def is_raw_model(client: "Client", options: RunOptions) -> bool:
+    """True for models without a chat template: they continue text."""
+    for view in client.models():
+        if view.name == options.model or (options.model == "seated" and view.state == "seated"):
+            return view.append == "raw"
+    return False  # unknown: the daemon says so better than we could
+
+
+def build_input(options: RunOptions, prompt: str, *, is_raw: bool) -> "GenerateOptions":
+    """Keywords of `generate` for this turn."""
+    request: GenerateOptions = {}
+    if options.max_tokens is not None:
+        request["max_tokens"] = options.max_tokens
+    if options.temperature is not None:
+        request["temperature"] = options.temperature
+    if options.seed is not None:
+        request["seed"] = options.seed
+    if options.stop:
+        request["stop"] = options.stop
+    if is_raw and options.system is not None:
+        raise HotseatError(
+            "unsupported_feature",
+            f"model {options.model!r} continues raw text and has no system message; leave out "
+            "--system",
+            field="system",
+        )
+    messages = [{"role": "user", "content": prompt}]
+    if options.system is not None:
+        messages.insert(0, {"role": "system", "content": options.system})
+    if options.session is not None:
+        request["session"] = options.session
+        request["append"] = prompt if is_raw else messages
+    elif is_raw:
+        request["prompt"] = prompt
+    else:
+        request["messages"] = messages
+    return request
+
+
+def run_facts(done: Done) -> dict[str, Any]:
+    """What `run --json` prints."""
+    plain: dict[str, Any] = msgspec.to_builtins(done)
+    names = ("text", "tokens", "model", "session", "turn", "finish_reason", "usage", "timing")
+    return {name: plain[name] for name in names}
+
+
+def print_chunk(chunk: Chunk) -> None:
+    """Text as it is; without control characters when a terminal would obey them."""
+    from hotseat.client.flow import text_of
+
+    text = text_of(chunk)
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def _print_text(event: Accepted | Progress | Chunk) -> None:
+    if isinstance(event, Chunk):
+        print_chunk(event)
+
+
+def _print_event(event: Accepted | Progress | Chunk) -> None:
+    name = type(event).__name__.lower()
+    line = msgspec.json.encode({"type": name, **msgspec.to_builtins(event)})
+    sys.stdout.write(line.decode() + "\n")
+    sys.stdout.flush()
+
+
+def _show_nothing(event: Accepted | Progress | Chunk) -> None:
+    del event
