@@ -7,6 +7,7 @@ import contextlib
 import os
 import queue
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from fake_views import MODELS, PLAN, SESSION, WORDS, status_view, swap_report
 from hotseat.protocol.codec import decode_client, encode_daemon, open_envelope
 from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.discovery import ENDPOINT_FILE, Endpoint
@@ -39,7 +41,6 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.replies import (
     Accepted,
-    Cause,
     Chunk,
     ChunkPart,
     DaemonMessage,
@@ -49,89 +50,10 @@ from hotseat.protocol.replies import (
     Pong,
     Progress,
     Reply,
-    SwapMemory,
-    SwapPhases,
-    SwapReport,
     Timing,
     Usage,
     Welcome,
 )
-from hotseat.protocol.views import (
-    FitView,
-    MemoryView,
-    ModelView,
-    PlanView,
-    QueueView,
-    RequestView,
-    SessionView,
-    StandbyView,
-    StatusView,
-    WorkerView,
-)
-
-MIB = 1024 * 1024
-WORDS = ("The ", "capital ", "of ", "France ", "is ", "Paris", ".")
-MODELS = (
-    ModelView(
-        name="smol",
-        state="seated",
-        architecture="llama",
-        quantisation="4-bit g32",
-        parameters=134_515_008,
-        weights_bytes=92 * MIB,
-        context_tokens=8192,
-        kv_bytes_per_token=46_080,
-        append="exact",
-        licence="Apache-2.0",
-        path="/models/smol",
-    ),
-    ModelView(
-        name="gemma", state="ready", append="raw", weights_bytes=300 * MIB, context_tokens=32_768
-    ),
-    ModelView(name="mamba", state="unfit", reason="recurrent state cannot be kept on SSD yet"),
-)
-SESSION = SessionView(
-    model="smol",
-    session="agent",
-    turn=2,
-    tokens=600,
-    durable_tokens=512,
-    state="cold",
-    bytes_on_disk=27 * MIB,
-    created_at=1_700_000_000.0,
-    used_at=1_700_000_600.0,
-    messages=({"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}),
-)
-PLAN = PlanView(
-    model="smol",
-    fits=True,
-    total_bytes=24 * 1024 * MIB,
-    reserve_bytes=4 * 1024 * MIB,
-    available_bytes=16 * 1024 * MIB,
-    limit_bytes=15 * 1024 * MIB,
-    binding="working set",
-    weights_bytes=92 * MIB,
-    kv_budget_bytes=12 * 1024 * MIB,
-    kv_bytes_per_token=46_080,
-    context_tokens=8192,
-    max_context_tokens=8192,
-    sessions=(FitView(context_tokens=4096, sessions=68, bytes_per_session=180 * MIB),),
-    holders=(("browser", 2 * 1024 * MIB),),
-)
-
-
-def swap_report(model: str, before: str | None = "smol") -> SwapReport:
-    return SwapReport(
-        from_=before,
-        to=model,
-        mode="process",
-        cause=Cause(client="tests", request_id="r", model_asked=model),
-        phases=SwapPhases(drain_s=0.1, checkpoint_s=0.2, stop_s=0.3, load_s=1.0, warm_s=0.1),
-        total_s=1.7,
-        memory=SwapMemory(available_before=8 * 1024 * MIB, available_after=9 * 1024 * MIB),
-        sessions_checkpointed=2,
-        bytes_written=5 * MIB,
-    )
 
 
 @dataclass
@@ -359,40 +281,10 @@ class FakeDaemon:
             case _:
                 self.send(peer, request_id, Reply(result=self._read(message)))
 
-    def status(self) -> StatusView:
-        return StatusView(
-            running=True,
-            phase="ready",
-            model="smol",
-            epoch=3,
-            worker=WorkerView(pid=4242, footprint_bytes=400 * MIB),
-            standby=StandbyView(),
-            queue=QueueView(running=1, waiting=1, models=("gemma",)),
-            memory=MemoryView(total_bytes=24 * 1024 * MIB, available_bytes=16 * 1024 * MIB),
-            uptime_s=75.0,
-            version="0.1.0",
-            instance=self.instance,
-            pid=self.pid,
-            requests=(
-                RequestView(
-                    id="abc",
-                    client="tests",
-                    model="smol",
-                    session="agent",
-                    state="running",
-                    position=0,
-                    age_s=1.5,
-                    completion_tokens=12,
-                ),
-            ),
-            sessions_live=1,
-            sessions_total=2,
-        )
-
     def _read(self, message: ClientMessage) -> dict:
         match message:
             case Status():
-                return msgspec.to_builtins(self.status())
+                return msgspec.to_builtins(status_view(self.instance, self.pid))
             case Models():
                 return {"models": msgspec.to_builtins(MODELS)}
             case Sessions(session=None):
@@ -495,3 +387,14 @@ class FakeDaemon:
         if is_open:
             work.done = self._done(work, "cancelled")
             self.send(work.peer, cancel.request_id, work.done)
+
+
+def main() -> None:
+    """A fake daemon as a process of its own: ends when it is shut down."""
+    daemon = FakeDaemon(Path(sys.argv[1]))
+    daemon.come_back("process")
+    daemon._thread.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fake_daemon import WORDS, FakeDaemon, swap_report
+from fake_daemon import FakeDaemon
+from fake_views import WORDS, swap_report
 from hotseat.client import Client, DaemonUnreachable, RequestFailed
 from hotseat.protocol.messages import Cancel, Events
 from hotseat.protocol.replies import Accepted, Chunk, Event, Progress

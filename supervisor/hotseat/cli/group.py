@@ -65,14 +65,18 @@ class LateGroup(click.Group):
 
 @click.command(
     cls=LateGroup,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 2 wrong request, 3 no daemon, 4 unknown, 5 model unusable, "
     "6 busy, 7 work lost, 8 no memory or disk, 69 missing extra, 70 defect, 130 interrupted.",
 )
 @click.version_option(package_name="hotseat")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """One seat, many local models.
 
     The daemon keeps exactly one MLX model loaded and hands the seat over without losing a
     context. Start it with `hotseat serve`.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from hotseat.cli.output import printable
-from hotseat.client.endpoint import find_home
-from hotseat.protocol.errors import HotseatError
+from hotseat.client.endpoint import HOW_TO_START, find_home
+from hotseat.client.errors import DaemonUnreachable
 
 _POLL_S: Final = 0.25
 _TAIL_BYTES: Final = 1024 * 1024
@@ -37,8 +37,8 @@ def tail_log(path: Path, lines: int) -> Tail:
             file.seek(max(0, end - _TAIL_BYTES))
             data = file.read()
     except FileNotFoundError:
-        raise HotseatError(
-            "request_unknown", f"no log at {path}; the daemon never ran with this home"
+        raise DaemonUnreachable(
+            f"no log at {path}: no daemon ever ran here; {HOW_TO_START}"
         ) from None
     whole, _, _ = data.rpartition(b"\n")
     text = whole.decode(errors="replace").splitlines()
