@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import structlog
 
+from hotseat.protocol.credit import EVENT_COST
 from hotseat.protocol.replies import Event, Gap
 
 RING: Final = 4096
-_SEQ_PER_S: Final = 65_536
-EVENT_COST: Final = 200
-"""Bytes an event counts against credit: they are small and alike."""
+_SEQ_PER_MS: Final = 1024
+"""A daemon that starts twice within a second still numbers on; fits 2**53 for centuries."""
 log = structlog.get_logger()
 
 Deliver = Callable[[Event | Gap], None]
@@ -45,7 +45,7 @@ class EventLog:
         """`status` is what a reader gets who missed events."""
         self._status = status
         self._ring: deque[Event] = deque(maxlen=RING)
-        self._last = int(time.time()) * _SEQ_PER_S
+        self._last = int(time.time() * 1000) * _SEQ_PER_MS
         self._first = self._last + 1
         self._subscribers: list[Subscriber] = []
         self.on_event: Callable[[Event], None] = lambda _event: None
@@ -68,7 +68,12 @@ class EventLog:
         return event
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Begins delivery; what is asked for and gone arrives as a gap first."""
+        """Begins delivery; what is asked for and gone arrives as a gap first.
+
+        So does a number that was never given: whoever names it followed another daemon.
+        """
+        if subscriber.next_seq > self._last + 1:
+            subscriber.next_seq = 0
         self._subscribers.append(subscriber)
         self._pump(subscriber)
 
@@ -83,12 +88,14 @@ class EventLog:
         self._pump(subscriber)
 
     def _pump(self, subscriber: Subscriber) -> None:
+        if subscriber.credit_bytes <= 0:
+            return  # also no gap: one is enough, when there is credit again
         if subscriber.next_seq < self._first:
-            since = subscriber.next_seq - 1
+            since = max(0, subscriber.next_seq - 1)
             subscriber.next_seq = self._first
             subscriber.deliver(Gap(since=since, next_seq=self._first, status=self._status()))
         start = subscriber.next_seq - self._first
-        for event in list(islice(self._ring, max(0, start), None)):
+        for event in list(islice(self._ring, start, None)):
             if subscriber.credit_bytes <= 0:
                 return
             subscriber.next_seq = event.seq + 1

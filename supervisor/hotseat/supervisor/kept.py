@@ -9,7 +9,10 @@ from hotseat.supervisor.core.streams import Emission
 
 
 class KeptReply(Struct, frozen=True, kw_only=True):
-    """How a request ended. `text_ends`: packed, characters of text after each completion token."""
+    """How a request ended. `text_ends`: packed, characters of text after each completion token.
+
+    Text that came with several tokens counts behind the last of them, as in a running stream.
+    """
 
     done: Done | None = None
     error: ErrorBody | None = None
@@ -27,15 +30,15 @@ class KeptReply(Struct, frozen=True, kw_only=True):
         if self.done is None:
             return None
         ends = unpack_tokens(self.text_ends)
-        start = ends[offset - 1] if 0 < offset <= len(ends) else 0
+        if offset > len(ends):
+            return None
+        start = ends[offset - 1] if offset else 0
         tokens = self.done.tokens[offset:]
         text = self.done.text[start:]
         if not tokens and not text:
             return None
         parts = (ChunkPart(type="text", text=text),) if text else ()
-        return Chunk(
-            seq=0, offset_tokens=min(offset, len(self.done.tokens)), tokens=tokens, parts=parts
-        )
+        return Chunk(seq=0, offset_tokens=offset, tokens=tokens, parts=parts)
 
 
 def keep_done(done: Done, emissions: list[Emission]) -> KeptReply:
@@ -43,8 +46,10 @@ def keep_done(done: Done, emissions: list[Emission]) -> KeptReply:
     ends: list[int] = []
     length = 0
     for emission in emissions:
+        if emission.tokens:
+            ends.extend([length] * (len(emission.tokens) - 1))
+            ends.append(length + len(emission.text))
         length += len(emission.text)
-        ends.extend([length] * len(emission.tokens))
     return KeptReply(done=done, text_ends=pack_tokens(ends))
 
 

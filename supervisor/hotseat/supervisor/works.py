@@ -121,7 +121,11 @@ class Work:
     ) -> Emission:
         """Counts output that just came from the worker."""
         emission = Emission(
-            offset=self.completion_tokens, tokens=tokens, text=text, logprobs=logprobs
+            offset=self.completion_tokens,
+            text_offset=self.text_length,
+            tokens=tokens,
+            text=text,
+            logprobs=logprobs,
         )
         self.note(emission)
         return emission

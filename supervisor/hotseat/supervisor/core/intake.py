@@ -79,12 +79,14 @@ def check_generate(request: Generate) -> None:
         raise HotseatError(
             "invalid_request",
             f"exactly one of messages, prompt, tokens or append is needed; given: {given}",
+            field=inputs[-1] if inputs else "messages",
             given=inputs,
         )
     if inputs == ["append"] and request.session is None:
-        raise HotseatError("invalid_request", "append needs a session; name one")
+        raise HotseatError("invalid_request", "append needs a session; name one", field="session")
     if len(getattr(request, inputs[0])) == 0:
-        raise HotseatError("invalid_request", f"{inputs[0]} is empty; give at least one token")
+        text = f"{inputs[0]} is empty; give at least one token"
+        raise HotseatError("invalid_request", text, field=inputs[0])
     if request.session is not None and not is_session_name(request.session):
         raise HotseatError(
             "invalid_request",
@@ -108,6 +110,7 @@ def _check_parts(field: str, messages: tuple[Message, ...]) -> None:
                     "unsupported_content",
                     f"{field}[{index}].content[{number}]: parts of type {part.type!r} cannot be "
                     "taken; send text",
+                    field=field,
                     message=index,
                     part=number,
                     type=part.type,
@@ -122,20 +125,22 @@ def plan_turn(request: Generate, record: ModelRecord, stored: Stored | None) -> 
             raise HotseatError(
                 "session_conflict",
                 f"session is at turn {turn}, not {request.expect_turn}; read it and decide",
+                field="expect_turn",
                 turn=turn,
             )
     if request.tokens is not None:
         return _plan_tokens(request.tokens, request, stored)
-    text = request.prompt if request.prompt is not None else request.append
-    if isinstance(text, str):
-        return _plan_text(text, stored)
+    if request.prompt is not None:
+        return _plan_prompt(request.prompt, request, stored)
+    if isinstance(request.append, str):
+        return _plan_text(request.append, stored, is_anew=request.rerender)
     messages = request.messages if request.messages is not None else request.append
     assert isinstance(messages, tuple)  # noqa: S101 - check_generate saw exactly one input
     if record.template.mode == "raw":
         raise HotseatError(
             "unsupported_feature",
             f"{record.name} has no chat template; send prompt or tokens, and append text",
-            field="messages",
+            field="messages" if request.append is None else "append",
         )
     if request.append is None:
         return _plan_whole(messages, request, record, stored)
@@ -150,10 +155,19 @@ def _plan_tokens(tokens: tuple[int, ...], request: Generate, stored: Stored | No
         return Intake(
             input=TokensInput(tokens=packed), base=History(raw=True), added=added
         )  # fmt: skip
+    if not stored.history.raw:
+        raise HotseatError(
+            "session_diverged",
+            "the session holds a chat, which token ids cannot continue; append messages, or set "
+            "rerender to start over",
+            field="tokens",
+            turn=stored.turn,
+        )
     if not packed.startswith(stored.context) or len(packed) == len(stored.context):
         raise HotseatError(
             "session_diverged",
             "tokens do not continue what the session holds; set rerender to start over",
+            field="tokens",
             turn=stored.turn,
         )
     return Intake(
@@ -165,8 +179,25 @@ def _plan_tokens(tokens: tuple[int, ...], request: Generate, stored: Stored | No
     )
 
 
-def _plan_text(text: str, stored: Stored | None) -> Intake:
-    """Raw text: a new sequence, or the continuation of a raw session."""
+def _plan_prompt(text: str, request: Generate, stored: Stored | None) -> Intake:
+    """A whole text; in a session it has to begin with what the session holds."""
+    if stored is None or request.rerender:
+        added = (Message(role="user", content=text),)
+        return Intake(input=TextInput(text=text), base=History(raw=True), added=added)
+    held = _held_text(stored)
+    if held is None or not text.startswith(held) or text == held:
+        raise HotseatError(
+            "session_diverged",
+            "prompt does not begin with what the session holds; append only the new text, or set "
+            "rerender to start over",
+            field="prompt",
+            turn=stored.turn,
+        )
+    return _plan_text(text[len(held) :], stored, is_anew=False)
+
+
+def _plan_text(text: str, stored: Stored | None, *, is_anew: bool) -> Intake:
+    """Raw text after what a session holds, or the first of a new one."""
     added = (Message(role="user", content=text),)
     if stored is None:
         return Intake(input=TextInput(text=text), base=History(raw=True), added=added)
@@ -174,18 +205,35 @@ def _plan_text(text: str, stored: Stored | None) -> Intake:
         raise HotseatError(
             "session_diverged",
             "the session holds a chat; append messages instead of text",
+            field="append",
             turn=stored.turn,
         )
-    if not stored.same_tokenizer:
-        whole = "".join(_text_of(message) for message in stored.history.messages) + text
-        return Intake(input=TextInput(text=whole), base=stored.history, added=added)
-    return Intake(
-        input=TextInput(text=text),
-        context=stored.context,
-        hint=stored.hint,
-        base=stored.history,
-        added=added,
-    )
+    if stored.same_tokenizer and not is_anew:
+        return Intake(
+            input=TextInput(text=text),
+            context=stored.context,
+            hint=stored.hint,
+            base=stored.history,
+            added=added,
+        )
+    held = _held_text(stored)
+    if held is None:
+        raise HotseatError(
+            "session_diverged",
+            "the session was given token ids, which cannot be read as text again; send prompt or "
+            "tokens with rerender to start over",
+            field="append",
+            turn=stored.turn,
+        )
+    return Intake(input=TextInput(text=held + text), base=stored.history, added=added)
+
+
+def _held_text(stored: Stored) -> str | None:
+    """All text of a raw session; None if it is a chat or was given token ids."""
+    messages = stored.history.messages
+    if not stored.history.raw or any(entry.content is None for entry in messages):
+        return None
+    return "".join(_text_of(entry) for entry in messages)
 
 
 def _plan_whole(
@@ -208,6 +256,7 @@ def _plan_whole(
             "session_diverged",
             "messages do not begin with what the session holds; append only the new ones, or set "
             "rerender to replace its history",
+            field="messages",
             turn=stored.turn,
             messages=len(held),
         )
@@ -222,9 +271,13 @@ def _plan_append(
         return Intake(input=WholeInput(messages=messages), base=History(), added=messages)
     if stored.history.raw:
         raise HotseatError(
-            "session_diverged", "the session holds raw text; append text", turn=stored.turn
+            "session_diverged",
+            "the session holds raw text; append text",
+            field="append",
+            turn=stored.turn,
         )
-    added = messages if request.rerender else _without_system(messages, stored)
+    field = "messages" if request.append is None else "append"
+    added = messages if request.rerender else _without_system(messages, stored, field)
     if record.template.mode == "exact" and stored.same_tokenizer and not request.rerender:
         return Intake(
             input=AppendInput(messages=added),
@@ -243,7 +296,9 @@ def _plan_append(
     )
 
 
-def _without_system(messages: tuple[Message, ...], stored: Stored) -> tuple[Message, ...]:
+def _without_system(
+    messages: tuple[Message, ...], stored: Stored, field: str
+) -> tuple[Message, ...]:
     """System text is fixed when a session is created: repeating it is fine, changing it is not."""
     held = [_text_of(entry) for entry in stored.history.messages if entry.role in _SYSTEM_ROLES]
     kept = []
@@ -254,10 +309,12 @@ def _without_system(messages: tuple[Message, ...], stored: Stored) -> tuple[Mess
             raise HotseatError(
                 "session_diverged",
                 "system text is fixed when a session is created; set rerender to change it",
+                field=field,
                 turn=stored.turn,
             )
     if not kept:
-        raise HotseatError("invalid_request", "append holds nothing but the known system text")
+        text = f"{field} holds nothing but the known system text; add a message"
+        raise HotseatError("invalid_request", text, field=field)
     return tuple(kept)
 
 

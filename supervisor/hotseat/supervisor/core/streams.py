@@ -4,32 +4,53 @@ Unsent output is merged into fewer, larger chunks; it is never dropped.
 """
 
 from collections import deque
+from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from hotseat.protocol.credit import LOGPROB_COST, TOKEN_COST
 from hotseat.protocol.limits import SLOW_CONSUMER_BYTES
 from hotseat.protocol.replies import Chunk, ChunkPart, TokenLogprob
 
-MAX_CHUNK_TOKENS = 4096
-"""A chunk stays far below the frame limit however much was merged."""
-TOKEN_COST = 6
-"""Bytes a token id is counted with: MessagePack needs at most five, plus a little."""
-LOGPROB_COST = 40
+MAX_CHUNK_ITEMS: Final = 8192
+"""A chunk stays far below the limits of a message (bytes, items) however much was merged."""
+LOGPROB_ITEMS: Final = 7
+TOP_ITEMS: Final = 3
 
 
 class Emission(Struct, frozen=True, kw_only=True):
-    """What one step of the engine put out. `offset` counts completion tokens before it."""
+    """What one step of the engine put out.
+
+    `offset` counts completion tokens before it, `text_offset` characters.
+    """
 
     offset: int
+    text_offset: int
     tokens: tuple[int, ...]
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def cost_bytes(self) -> int:
-        """What it weighs against credit."""
+        """What it weighs against credit: merged emissions cost what their chunk does."""
         listed = sum(1 + len(entry.top) for entry in self.logprobs)
         return len(self.text.encode()) + TOKEN_COST * len(self.tokens) + LOGPROB_COST * listed
+
+    @property
+    def items(self) -> int:
+        """MessagePack items it puts into a chunk."""
+        tops = sum(len(entry.top) for entry in self.logprobs)
+        return len(self.tokens) + LOGPROB_ITEMS * len(self.logprobs) + TOP_ITEMS * tops
+
+    def after(self, offset: int) -> "Emission":
+        """The part behind completion token `offset`; text belongs to the last of its tokens."""
+        have = offset - self.offset
+        if have <= 0:
+            return self
+        return replace(
+            self, offset=offset, tokens=self.tokens[have:], logprobs=self.logprobs[have:]
+        )
 
 
 class OutStream:
@@ -40,6 +61,7 @@ class OutStream:
         self.credit_bytes = credit_bytes
         self.offset = offset
         self._pushed = offset
+        self._pushed_text = -1
         self._seq = 0
         self._unsent: deque[Emission] = deque()
         self._unsent_bytes = 0
@@ -53,14 +75,15 @@ class OutStream:
     def push(self, emission: Emission) -> None:
         """Adds output; what the reader has already is left out."""
         end = emission.offset + len(emission.tokens)
-        if end <= self._pushed and emission.tokens:
+        text_end = emission.text_offset + len(emission.text)
+        # Text without tokens right behind the reader's last token may be new to it.
+        is_known = bool(emission.tokens) or text_end <= self._pushed_text
+        if end < self._pushed or (end == self._pushed and is_known):
             return
-        self._pushed = max(self._pushed, end)
-        if emission.tokens and not self._unsent:
-            # Starts inside an emission: the reader gets it whole and drops what it has.
-            self.offset = min(self.offset, emission.offset)
-        self._unsent.append(emission)
-        self._unsent_bytes += emission.cost_bytes
+        rest = emission.after(self._pushed)
+        self._pushed, self._pushed_text = end, text_end
+        self._unsent.append(rest)
+        self._unsent_bytes += rest.cost_bytes
 
     def grant(self, credit_bytes: int) -> None:
         """The reader takes this many bytes more."""
@@ -82,11 +105,11 @@ class OutStream:
                 self.starved_since = now
             return None
         taken: list[Emission] = []
-        tokens = 0
-        while self._unsent and tokens < MAX_CHUNK_TOKENS and self.credit_bytes > 0:
+        items = 0
+        while self._unsent and items < MAX_CHUNK_ITEMS and self.credit_bytes > 0:
             emission = self._unsent.popleft()
             taken.append(emission)
-            tokens += len(emission.tokens)
+            items += emission.items
             self.credit_bytes -= emission.cost_bytes
             self._unsent_bytes -= emission.cost_bytes
         return self._merge(taken)

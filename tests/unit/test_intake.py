@@ -1,0 +1,228 @@
+"""What a request means for its session: every input x session x rerender x template mode."""
+
+import itertools
+
+import pytest
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.link import AppendInput, TextInput, TokensInput, WholeInput
+from hotseat.protocol.messages import Generate, Message, Part, ToolCall
+from hotseat.protocol.model import TemplateProbe
+from hotseat.protocol.tokens import pack_tokens
+from hotseat.supervisor.core.intake import (
+    History,
+    Stored,
+    check_generate,
+    decode_history,
+    encode_history,
+    history_after,
+    plan_turn,
+)
+from records import model_record
+
+SYSTEM = Message(role="system", content="be short")
+ASKED = Message(role="user", content="hi")
+SAID = Message(role="assistant", content="hello")
+NEXT = Message(role="user", content="more")
+HELD_IDS = (5, 6, 7)
+CONTEXT = pack_tokens(HELD_IDS)
+CHAT = Stored(
+    turn=1, context=CONTEXT, hint=b"h", history=History(messages=(SYSTEM, ASKED, SAID))
+)  # fmt: skip
+RAW = Stored(
+    turn=1,
+    context=CONTEXT,
+    hint=b"h",
+    history=History(raw=True, messages=(ASKED, SAID)),
+)
+SESSIONS = {"none": None, "chat": CHAT, "raw": RAW}
+GIVEN = {
+    "messages": {"messages": (SYSTEM, ASKED, SAID, NEXT)},
+    "prompt": {"prompt": "hihello more"},
+    "tokens": {"tokens": (*HELD_IDS, 8, 9)},
+    "append messages": {"append": (NEXT,)},
+    "append text": {"append": " more"},
+}
+REST = pack_tokens((8, 9))
+WHOLE_IDS = pack_tokens((*HELD_IDS, 8, 9))
+CONVERSATION = (SYSTEM, ASKED, SAID, NEXT)
+
+WHOLE = WholeInput(messages=CONVERSATION)
+ONLY_NEXT = WholeInput(messages=(NEXT,))
+APPENDED = AppendInput(messages=(NEXT,))
+REFUSED = "session_diverged"
+NO_TEMPLATE = "unsupported_feature"
+# (input, session, rerender) -> (expected for exact, render, raw): input and context, or a code
+SAME_FOR_ALL = {
+    ("prompt", "none", False): (TextInput(text="hihello more"), b""),
+    ("prompt", "none", True): (TextInput(text="hihello more"), b""),
+    ("prompt", "raw", False): (TextInput(text=" more"), CONTEXT),
+    ("prompt", "raw", True): (TextInput(text="hihello more"), b""),
+    ("prompt", "chat", False): REFUSED,
+    ("prompt", "chat", True): (TextInput(text="hihello more"), b""),
+    ("tokens", "none", False): (TokensInput(tokens=WHOLE_IDS), b""),
+    ("tokens", "none", True): (TokensInput(tokens=WHOLE_IDS), b""),
+    ("tokens", "raw", False): (TokensInput(tokens=REST), CONTEXT),
+    ("tokens", "raw", True): (TokensInput(tokens=WHOLE_IDS), b""),
+    ("tokens", "chat", False): REFUSED,
+    ("tokens", "chat", True): (TokensInput(tokens=WHOLE_IDS), b""),
+    ("append text", "none", False): (TextInput(text=" more"), b""),
+    ("append text", "none", True): (TextInput(text=" more"), b""),
+    ("append text", "raw", False): (TextInput(text=" more"), CONTEXT),
+    ("append text", "raw", True): (TextInput(text="hihello more"), b""),
+    ("append text", "chat", False): REFUSED,
+    ("append text", "chat", True): REFUSED,
+}
+BY_TEMPLATE = {
+    ("messages", "none", False): ((WHOLE, b""), (WHOLE, b"")),
+    ("messages", "none", True): ((WHOLE, b""), (WHOLE, b"")),
+    ("messages", "raw", False): (REFUSED, REFUSED),
+    ("messages", "raw", True): ((WHOLE, CONTEXT), (WHOLE, CONTEXT)),
+    ("messages", "chat", False): ((APPENDED, CONTEXT), (WHOLE, CONTEXT)),
+    ("messages", "chat", True): ((WHOLE, CONTEXT), (WHOLE, CONTEXT)),
+    ("append messages", "none", False): ((ONLY_NEXT, b""), (ONLY_NEXT, b"")),
+    ("append messages", "none", True): ((ONLY_NEXT, b""), (ONLY_NEXT, b"")),
+    ("append messages", "raw", False): (REFUSED, REFUSED),
+    ("append messages", "raw", True): (REFUSED, REFUSED),
+    ("append messages", "chat", False): ((APPENDED, CONTEXT), (WHOLE, CONTEXT)),
+    ("append messages", "chat", True): ((WHOLE, CONTEXT), (WHOLE, CONTEXT)),
+}
+COMBINATIONS = list(
+    itertools.product(GIVEN, SESSIONS, (False, True), ("exact", "render", "raw"), (None, 0, 1))
+)
+
+
+def expected_of(given, session, rerender, mode):
+    key = (given, session, rerender)
+    if key in SAME_FOR_ALL:
+        return SAME_FOR_ALL[key]
+    return NO_TEMPLATE if mode == "raw" else BY_TEMPLATE[key][mode == "render"]
+
+
+def planned(given, session, mode="exact", **fields):
+    request = Generate(model="m", session="s", **given, **fields)
+    check_generate(request)
+    return plan_turn(request, model_record(template=TemplateProbe(mode=mode)), session)
+
+
+@pytest.mark.parametrize(("given", "session", "rerender", "mode", "turn"), COMBINATIONS)
+def test_every_combination_has_one_answer_and_refusals_name_the_field(
+    given, session, rerender, mode, turn
+):
+    stored = SESSIONS[session]
+    wanted = expected_of(given, session, rerender, mode)
+    field = given.split()[0]
+    if turn is not None and turn != (stored.turn if stored else 0):
+        wanted, field = "session_conflict", "expect_turn"
+    if isinstance(wanted, str):
+        with pytest.raises(HotseatError) as caught:
+            planned(GIVEN[given], stored, mode, rerender=rerender, expect_turn=turn)
+        assert caught.value.code == wanted
+        assert caught.value.facts["field"] == field
+        return
+    intake = planned(GIVEN[given], stored, mode, rerender=rerender, expect_turn=turn)
+    assert (intake.input, intake.context) == wanted
+    assert intake.hint == (b"h" if intake.context else b"")
+
+
+def test_text_history_after_a_turn_is_what_prompt_has_to_begin_with():
+    intake = planned({"prompt": "once"}, None)
+    held = Stored(turn=1, context=CONTEXT, hint=b"", history=history_after(intake, " upon"))
+    following = planned({"prompt": "once upon a"}, held)
+    assert following.input == TextInput(text=" a")
+    with pytest.raises(HotseatError, match="does not begin"):
+        planned({"prompt": "twice upon a"}, held)
+
+
+@pytest.mark.parametrize("mode", ["exact", "render"])
+def test_chat_of_another_tokenizer_is_rendered_from_its_messages(mode):
+    import msgspec
+
+    changed = msgspec.structs.replace(CHAT, same_tokenizer=False)
+    intake = planned({"append": (NEXT,)}, changed, mode)
+    assert (intake.input, intake.context, intake.hint) == (WHOLE, b"", b"")
+
+
+def test_raw_text_of_another_tokenizer_is_read_again_as_text():
+    import msgspec
+
+    changed = msgspec.structs.replace(RAW, same_tokenizer=False)
+    intake = planned({"append": " more"}, changed)
+    assert (intake.input, intake.context) == (TextInput(text="hihello more"), b"")
+
+
+def test_token_ids_of_another_tokenizer_are_not_dropped_in_silence():
+    history = History(raw=True, messages=(Message(role="user", content=None), SAID))
+    ids = Stored(turn=1, context=CONTEXT, hint=b"", history=history, same_tokenizer=False)
+    with pytest.raises(HotseatError) as caught:
+        planned({"append": " more"}, ids)
+    assert caught.value.code == "session_diverged"
+
+
+def test_known_system_text_in_append_is_not_repeated():
+    intake = planned({"append": (SYSTEM, NEXT)}, CHAT)
+    assert intake.input == APPENDED
+    assert intake.added == (NEXT,)
+
+
+@pytest.mark.parametrize("given", ["messages", "append"])
+def test_changed_system_text_is_diverged_unless_rerender(given):
+    other = Message(role="system", content="be long")
+    messages = (*CHAT.history.messages, other, NEXT) if given == "messages" else (other, NEXT)
+    with pytest.raises(HotseatError) as caught:
+        planned({given: messages}, CHAT)
+    assert caught.value.code == "session_diverged"
+    assert caught.value.facts["field"] == given
+    rendered = planned({given: messages}, CHAT, rerender=True)
+    assert other in rendered.input.messages
+
+
+BAD = {
+    "nothing": ({}, "invalid_request", "messages"),
+    "two inputs": ({"prompt": "x", "tokens": (1,)}, "invalid_request", "tokens"),
+    "empty prompt": ({"prompt": ""}, "invalid_request", "prompt"),
+    "empty tokens": ({"tokens": ()}, "invalid_request", "tokens"),
+    "empty messages": ({"messages": ()}, "invalid_request", "messages"),
+    "empty append": ({"append": (), "session": "s"}, "invalid_request", "append"),
+    "append alone": ({"append": "x"}, "invalid_request", "session"),
+    "path in session": ({"prompt": "x", "session": "../x"}, "invalid_request", "session"),
+    "empty session": ({"prompt": "x", "session": ""}, "invalid_request", "session"),
+    "long session": ({"prompt": "x", "session": "s" * 129}, "invalid_request", "session"),
+    "image": (
+        {"messages": (ASKED, Message(role="user", content=(Part(type="image_url"),)))},
+        "unsupported_content",
+        "messages",
+    ),
+    "tools": ({"prompt": "x", "tools": ()}, "unsupported_feature", "tools"),
+    "tool_choice": ({"prompt": "x", "tool_choice": "auto"}, "unsupported_feature", "tool_choice"),
+    "format": ({"prompt": "x", "response_format": {}}, "unsupported_feature", "response_format"),
+    "template": ({"prompt": "x", "template_args": {}}, "unsupported_feature", "template_args"),
+    "priority": ({"prompt": "x", "priority": 0}, "unsupported_feature", "priority"),
+    "deadline": ({"prompt": "x", "deadline_s": 1.0}, "unsupported_feature", "deadline_s"),
+    "hold": ({"prompt": "x", "hold_s": 1.0}, "unsupported_feature", "hold_s"),
+    "yield": ({"prompt": "x", "yield_": False}, "unsupported_feature", "yield"),
+    "next": ({"prompt": "x", "next_model": "b"}, "unsupported_feature", "next_model"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_no_session_could_make_right_is_refused_naming_the_field(name):
+    fields, code, field = BAD[name]
+    with pytest.raises(HotseatError) as caught:
+        check_generate(Generate(model="m", **fields))
+    assert caught.value.code == code
+    assert caught.value.facts["field"] == field
+
+
+def test_history_survives_the_catalogue_unchanged():
+    history = History(
+        raw=False,
+        messages=(
+            SYSTEM,
+            Message(role="user", content=(Part(type="text", text="a"),)),
+            Message(role="assistant", tool_calls=(ToolCall(name="f"),), reasoning="why"),
+            Message(role="tool", content="4", tool_call_id="1"),
+        ),
+    )
+    assert decode_history(encode_history(history)) == history
+    assert decode_history(b"") == History()
