@@ -112,6 +112,24 @@ def test_reads_and_swap_return_typed_views(client):
     assert client.attach is not None
 
 
+def test_interrupted_wait_loses_nothing(client, daemon):
+    daemon.pause_after = 1
+    stream = client.generate("smol", prompt="x")
+    tokens = list(next(stream).tokens)
+    with pytest.raises(TimeoutError):
+        stream._pull.next(0.05)
+    daemon.resume()
+    tokens += [token for chunk in stream for token in chunk.tokens]
+    assert tokens == list(range(len(WORDS)))
+
+
+def test_waiting_for_events_ends_in_time(client, daemon):
+    with client.events() as events:
+        assert events.next(timeout_s=0.05) is None
+        daemon.publish(Event(seq=1, at=0.0, name="swap.finished", facts={}))
+        assert events.next(timeout_s=10).seq == 1
+
+
 def test_events_end_at_the_daemon_when_they_are_left(client, daemon):
     with client.events() as events:
         daemon.wait_for(Events)

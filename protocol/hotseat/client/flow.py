@@ -170,13 +170,9 @@ class AsyncEvents:
         self._flow = flow
         self._cancel = cancel
 
-    async def next(self, timeout_s: float | None = None) -> Event | Gap | None:
-        """Next event; None when the subscription ended, or nothing came in time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._flow.next()
-        except TimeoutError:
-            return None
+    async def next(self) -> Event | Gap | None:
+        """Next event; None when the subscription ended."""
+        return await self._flow.next()
 
     def __aiter__(self) -> Self:
         return self

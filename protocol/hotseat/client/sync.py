@@ -8,9 +8,10 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Final, Generic, Self, TypeVar, Unpack
 
 from hotseat.client.aio import CALL_S, RECONNECT_S, AsyncClient, SwapMode
 from hotseat.client.errors import DaemonUnreachable
@@ -47,15 +48,19 @@ class _LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine there and waits for it; an interrupt of the waiting cancels it."""
-        if self._loop.is_closed():
-            work.close()
-            raise DaemonUnreachable("client was closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self.begin(work)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Starts a coroutine there."""
+        if self._loop.is_closed():
+            work.close()
+            raise DaemonUnreachable("client was closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, function: Callable[[], T]) -> T:
         """Runs a plain function there."""
@@ -91,6 +96,26 @@ class _LoopThread:
         await asyncio.gather(*others, return_exceptions=True)
 
 
+class _Pull(Generic[T]):
+    """Takes items one by one; an interrupted wait goes on later, so that no item is lost."""
+
+    def __init__(self, loop: _LoopThread, take: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._loop = loop
+        self._take = take
+        self._pending: Future[T] | None = None
+
+    def next(self, timeout_s: float | None = None) -> T:
+        """The next item; TimeoutError when it did not come in time."""
+        if self._pending is None:
+            self._pending = self._loop.begin(self._take())
+        pending = self._pending
+        done, _ = wait([pending], timeout_s)
+        if not done:
+            raise TimeoutError
+        self._pending = None
+        return pending.result()
+
+
 class Stream:
     """One generation: iterate it for chunks, ask it for its result, leave it to cancel."""
 
@@ -99,6 +124,7 @@ class Stream:
     ) -> None:
         self._loop = loop
         self._stream = stream
+        self._pull = _Pull(loop, stream.next_event)
         self._on_progress = on_progress
 
     @property
@@ -118,7 +144,7 @@ class Stream:
 
     def next_event(self) -> Accepted | Progress | Chunk | None:
         """Next item of any kind; None at the end. Progress goes to the callback, in this thread."""
-        event = self._loop.run(self._stream.next_event())
+        event = self._pull.next()
         if isinstance(event, Progress) and self._on_progress is not None:
             self._on_progress(event)
         return event
@@ -172,13 +198,17 @@ class EventStream:
     def __init__(self, loop: _LoopThread, events: AsyncEvents) -> None:
         self._loop = loop
         self._events = events
+        self._pull = _Pull(loop, events.next)
 
     def __iter__(self) -> Self:
         return self
 
     def next(self, timeout_s: float | None = None) -> Event | Gap | None:
         """Next event; None when the subscription ended, or nothing came in time."""
-        return self._loop.run(self._events.next(timeout_s))
+        try:
+            return self._pull.next(timeout_s)
+        except TimeoutError:
+            return None
 
     def __next__(self) -> Event | Gap:
         event = self.next()

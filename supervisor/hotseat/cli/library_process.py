@@ -38,8 +38,7 @@ class _Failure(msgspec.Struct, frozen=True):
 class _Line(msgspec.Struct, frozen=True):
     progress: _Step | None = None
     error: _Failure | None = None
-    record: msgspec.Raw | None = None
-    samples: msgspec.Raw | None = None
+    record: ModelRecord | None = None
 
 
 def import_model(
@@ -57,7 +56,7 @@ def import_model(
     last = run_library(arguments, on_progress)
     if last.record is None:
         raise HotseatError("internal", "the library ended without a record")
-    return msgspec.json.decode(last.record, type=ModelRecord)
+    return last.record
 
 
 def run_library(arguments: Sequence[str], on_progress: OnProgress) -> _Line:

@@ -34,9 +34,16 @@ def console(*, stderr: bool = False) -> "Console":
     """A rich console that honours NO_COLOR and does not wrap in pipes."""
     from rich.console import Console
 
+    class PlainConsole(Console):
+        """Leaves a reader that went away to `main`, like every other output here."""
+
+        def on_broken_pipe(self) -> None:
+            """Rich would exit with 1."""
+            raise BrokenPipeError
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
+    return PlainConsole(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -73,8 +73,8 @@ def stream_turn(
             _follow(stream, show, None if is_quiet else line)
         except KeyboardInterrupt:
             was_interrupted = True
-            line.hide()
             stream.cancel()
+            _follow(stream, show, None if is_quiet else line)
         return stream.result(), was_interrupted
 
 
