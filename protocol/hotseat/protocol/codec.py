@@ -4,6 +4,7 @@ A message is `[version, kind, request id, body]`; the body is a MessagePack map.
 Raises `HotseatError` (bad_frame, unknown_kind, invalid_request, version_mismatch) and nothing else.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
@@ -87,7 +88,7 @@ def unpack_plain(data: bytes) -> Any:
 
 
 def _check_plain(plain: Any) -> None:
-    """Depth, total items, string keys and integer range, without recursion."""
+    """Depth, total items, string keys, range of numbers; without recursion."""
     stack = [(plain, 1)]
     items = 0
     while stack:
@@ -106,6 +107,9 @@ def _check_plain(plain: Any) -> None:
             stack.extend((inner, depth + 1) for inner in value)
         elif isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
             raise HotseatError("bad_frame", "integer outside ±(2^53-1)")
+        elif isinstance(value, float) and not math.isfinite(value):
+            # Passes every comparison with a limit, and JSON has no way to write it.
+            raise HotseatError("bad_frame", f"{value} is no number of JSON")
 
 
 def _with_path(text: str) -> str:

@@ -67,7 +67,7 @@ class Hello(Struct, frozen=True, kw_only=True):
 
     protocol: Natural
     client: ClientInfo = ClientInfo()
-    token: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")] | None = None
+    token: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] | None = None
 
 
 class Ping(Struct, frozen=True):

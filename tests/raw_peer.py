@@ -1,0 +1,105 @@
+"""A client that may send anything: bare frames to a daemon, typed messages back."""
+
+import os
+
+import msgpack
+import zmq
+
+from hotseat.protocol.codec import decode_daemon, encode_client, open_envelope
+from hotseat.protocol.messages import ClientInfo, Hello, Ping
+from hotseat.protocol.replies import Chunk, Done, ErrorBody, Progress, SwapReport, Welcome
+
+ANSWER_S = 10.0
+ENDS = (Done, ErrorBody, SwapReport)
+
+
+class RawPeer:
+    """One DEALER. Sends no pings unless told to: a daemon that sees none thinks we vanished."""
+
+    def __init__(self, address, *, hello=True, token=None):
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.connect(address)
+        self.token = token
+        if hello:
+            self.greet(token)
+
+    def greet(self, token=None):
+        info = ClientInfo(name="raw", pid=os.getpid())
+        self.say(Hello(protocol=1, client=info, token=token), "hello")
+        welcome = self.answer("hello")
+        assert isinstance(welcome, Welcome), welcome
+        self.token = welcome.token
+        return welcome
+
+    def send(self, *frames):
+        self._socket.send_multipart(frames)
+
+    def say(self, message, request_id="r"):
+        self.send(*encode_client(message, request_id))
+
+    def pack(self, kind, body, request_id="r"):
+        """A body that no struct would make."""
+        self.send(b"1", kind.encode(), request_id.encode(), msgpack.packb(body))
+
+    def ping(self):
+        self.say(Ping(), "ping")
+
+    def receive(self, timeout_s=ANSWER_S):
+        """The next message as (request id, message); None when nothing comes."""
+        if not self._socket.poll(timeout_s * 1000):
+            return None
+        envelope = open_envelope(self._socket.recv_multipart())
+        return envelope.request_id, decode_daemon(envelope)
+
+    def answer(self, request_id, timeout_s=ANSWER_S):
+        """The next message for that request, progress notes apart."""
+        while True:
+            got = self.receive(timeout_s)
+            assert got is not None, f"nothing came for {request_id} within {timeout_s} s"
+            if got[0] == request_id and not isinstance(got[1], Progress):
+                return got[1]
+
+    def until_end(self, request_id):
+        """Everything for that request up to its end, progress notes apart."""
+        messages = [self.answer(request_id)]
+        while not isinstance(messages[-1], ENDS):
+            messages.append(self.answer(request_id))
+        return messages
+
+    def silence(self, timeout_s):
+        """True when nothing but progress notes comes for so long."""
+        got = self.receive(timeout_s)
+        while got is not None:
+            if not isinstance(got[1], Progress):
+                return False
+            got = self.receive(timeout_s)
+        return True
+
+    def close(self):
+        self._socket.close()
+        self._context.term()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def tokens_of(messages):
+    """Completion tokens of a stream; a token that comes twice is an error."""
+    tokens = []
+    for message in messages:
+        if isinstance(message, Chunk):
+            assert message.offset_tokens == len(tokens), "gap or repetition"
+            tokens += message.tokens
+    return tokens
+
+
+def text_of(messages):
+    return "".join(
+        part.text for message in messages if isinstance(message, Chunk) for part in message.parts
+    )
