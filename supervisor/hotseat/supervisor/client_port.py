@@ -127,6 +127,10 @@ class ClientPort:
         except HotseatError as error:
             log.info("request.refused", code=error.code, reason=error.message)
             self._send(routing, request_id, error_body(error))
+        except Exception as error:  # task root
+            log.exception("message.defect")
+            text = f"defect in hotseat ({type(error).__name__}); see the log"
+            self._send(routing, request_id, error_body(HotseatError("internal", text)))
 
     def _dispatch(self, routing: bytes, envelope: Envelope, message: ClientMessage) -> None:
         now = time.monotonic()

@@ -55,6 +55,7 @@ from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry, as_dic
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.upkeep import Upkeep
 from hotseat.supervisor.work_desk import WorkDesk
+from hotseat.supervisor.work_ends import WorkEnds
 from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.works import Works, WorkState
 
@@ -119,16 +120,24 @@ class Daemon:
         self.runner = SeatRunner(
             self._context, home, settings.deadlines, self.planner, lock, self.seat_events
         )
-        self.runs = WorkRuns(
+        self.ends = WorkEnds(
             works=self.works,
             catalogue=self._catalogue,
             sessions=self.sessions,
             keeper=self.keeper,
             outbox=self.outbox,
             events=self.events,
+            ended=self.seat_events.work_ended,
+        )
+        self.runs = WorkRuns(
+            works=self.works,
+            ends=self.ends,
+            sessions=self.sessions,
+            keeper=self.keeper,
+            outbox=self.outbox,
+            events=self.events,
             send=self.runner.send,
             record=lambda: self.runner.record,
-            ended=self.seat_events.work_ended,
         )
         self.dispatcher = Dispatcher(
             works=self.works,
@@ -152,6 +161,7 @@ class Daemon:
         self.upkeep = Upkeep(
             works=self.works,
             runs=self.runs,
+            ends=self.ends,
             outbox=self.outbox,
             desk=self.desk,
             runner=self.runner,

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import GIB
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.core.plan import plan_model
@@ -68,7 +69,23 @@ class Planner:
                 kv_budget_bytes=plan.kv_budget_bytes,
                 remedy=plan.remedy,
             )
+        self._check_now(record, plan, own_footprint_bytes)
         return record
+
+    def _check_now(self, record: ModelRecord, plan: PlanView, own_footprint_bytes: int) -> None:
+        """What the reclaim gate will ask for has to be there: nothing is drained in vain."""
+        need = plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
+        free = self.probe.machine().available_bytes + own_footprint_bytes
+        if free < need:
+            raise HotseatError(
+                "memory_pressure",
+                f"{record.name} needs {need / GIB:.1f} GiB with the reserve, and "
+                f"{free / GIB:.1f} GiB are available; close other programs or lower reserve_bytes",
+                model=record.name,
+                needed_bytes=need,
+                available_bytes=free,
+                reserve_bytes=plan.reserve_bytes,
+            )
 
     def bytes_to_seat(self, model: str) -> int:
         """Memory that has to be available before this model is loaded, reserve included."""

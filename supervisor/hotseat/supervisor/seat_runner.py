@@ -5,6 +5,7 @@ what concerns them goes out through `SeatHost`.
 """
 
 import asyncio
+import shutil
 import signal
 import time
 from collections import deque
@@ -236,6 +237,7 @@ class SeatRunner:
         self.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag
         kv_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        disk = shutil.disk_usage(kv_dir)
         self.send(
             Load(
                 record=record,
@@ -243,6 +245,7 @@ class SeatRunner:
                 kv_budget_bytes=plan.kv_budget_bytes,
                 cache_limit_bytes=max(plan.prefill_peak_bytes, 64 * 1024 * 1024),
                 memory_limit_bytes=plan.limit_bytes,
+                disk_floor_bytes=self._planner.settings.kv.free_floor_for(disk.total),
             )
         )
 

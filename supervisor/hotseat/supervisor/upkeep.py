@@ -18,6 +18,7 @@ from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.work_desk import WorkDesk
+from hotseat.supervisor.work_ends import WorkEnds
 from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.works import Work, Works
 
@@ -37,6 +38,7 @@ class Upkeep:
         *,
         works: Works,
         runs: WorkRuns,
+        ends: WorkEnds,
         outbox: Outbox,
         desk: WorkDesk,
         runner: SeatRunner,
@@ -49,6 +51,7 @@ class Upkeep:
     ) -> None:
         self._works = works
         self._runs = runs
+        self._ends = ends
         self._outbox = outbox
         self._desk = desk
         self._runner = runner
@@ -103,11 +106,11 @@ class Upkeep:
 
     def _checkpoint_idle(self, now: float) -> None:
         """Tails of quiet sessions go to disk after a while, without a swap."""
-        since = self._runs.last_end_at
+        since = self._ends.last_end_at
         if not since or now - since < self._settings.kv.idle_checkpoint_s:
             return
         if self._runner.admits and self._works.running == 0:
-            self._runs.last_end_at = 0.0
+            self._ends.last_end_at = 0.0
             self._runner.send(Checkpoint(swap=0))
 
     async def measure(self) -> None:
@@ -117,7 +120,7 @@ class Upkeep:
             footprint = await asyncio.to_thread(self._planner.probe.footprint, pid)
             if pid == self._runner.worker_pid:
                 self._telemetry.worker_footprint_bytes = footprint
-        changed = (self._keeper.bytes_written, self._runs.last_end_at)
+        changed = (self._keeper.bytes_written, self._ends.last_end_at)
         if changed == self._counted:
             return
         self._counted = changed

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import ModelName, RequestKey, SessionName
+from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import (
     BlockWritten,
     Broken,
@@ -30,17 +30,14 @@ from hotseat.protocol.link import (
     WriteFailed,
 )
 from hotseat.protocol.model import ModelRecord
-from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
-from hotseat.supervisor.catalogue.rows import TurnCommit
-from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import error_body
-from hotseat.supervisor.core.intake import encode_history, history_after, plan_turn
+from hotseat.supervisor.core.intake import plan_turn
 from hotseat.supervisor.core.seat_types import Fault
 from hotseat.supervisor.event_log import EventLog
-from hotseat.supervisor.kept import KeptReply, encode_kept, keep_done
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.sessions import Sessions, as_stored, clock_of, tokenizer_digest
+from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
+from hotseat.supervisor.work_ends import WorkEnds
 from hotseat.supervisor.works import Work, Works, WorkState
 
 MAX_ATTEMPTS: Final = 2
@@ -55,27 +52,24 @@ class WorkRuns:
         self,
         *,
         works: Works,
-        catalogue: Catalogue,
+        ends: WorkEnds,
         sessions: Sessions,
         keeper: KvKeeper,
         outbox: Outbox,
         events: EventLog,
         send: Callable[[ToWorker], bool],
         record: Callable[[], ModelRecord | None],
-        ended: Callable[[], None],
     ) -> None:
-        """`record` is what the seated worker has loaded; `ended` follows every end."""
+        """`record` is what the seated worker has loaded."""
         self._works = works
-        self._catalogue = catalogue
+        self._ends = ends
         self._sessions = sessions
         self._keeper = keeper
         self._outbox = outbox
         self._events = events
         self._send = send
         self._record = record
-        self._ended = ended
         self._tasks: set[asyncio.Task[None]] = set()
-        self.last_end_at = 0.0
 
     # --- beginnings -----------------------------------------------------------------------------
 
@@ -104,7 +98,7 @@ class WorkRuns:
         if work.state is not WorkState.STARTING:
             return  # the worker died meanwhile: it waits again
         if work.cancel_asked:
-            await self._end_cancelled(work)
+            await self._ends.cancelled(work)
             return
         work.sent_at = time.monotonic()
         work.state = WorkState.RUNNING
@@ -135,7 +129,7 @@ class WorkRuns:
         work.cancel_asked = True
         if work.state is WorkState.WAITING:
             work.state = WorkState.STARTING
-            self._spawn(work, self._end_cancelled(work))
+            self._spawn(work, self._ends.cancelled(work))
         elif work.state is WorkState.RUNNING:
             self._send(CancelWork(request=work.key))
         return True
@@ -164,7 +158,18 @@ class WorkRuns:
             case _:
                 work = self._works.get(getattr(message, "request", RequestKey("")))
                 if work is not None and work.state is WorkState.RUNNING:
-                    self._work_said(work, message, record)
+                    self._hear(work, message, record)
+
+    def _hear(self, work: Work, message: FromWorker, record: ModelRecord) -> None:
+        """A defect in handling one report ends its request, not the link."""
+        try:
+            self._work_said(work, message, record)
+        except Exception as error:  # task root
+            log.exception("request.defect", request=work.request_id)
+            self._send(CancelWork(request=work.key))
+            work.state = WorkState.STARTING
+            text = f"defect in hotseat ({type(error).__name__}); see the log"
+            self._spawn(work, self._ends.fail(work, HotseatError("internal", text)))
 
     def _work_said(self, work: Work, message: FromWorker, record: ModelRecord) -> None:
         match message:
@@ -179,11 +184,11 @@ class WorkRuns:
                 self._outbox.progress(work, self._outbox.note_for(work, time.monotonic()))
             case Finished():
                 work.finished = message
-                self._spawn(work, self._finish(work, message))
+                self._spawn(work, self._ends.finish(work, message))
             case Refused() | Broken():
                 work.state = WorkState.STARTING
                 error = HotseatError(message.code, message.message, **message.facts)
-                self._spawn(work, self.fail(work, error))
+                self._spawn(work, self._ends.fail(work, error))
             case _:
                 pass
 
@@ -213,7 +218,7 @@ class WorkRuns:
             error = HotseatError(
                 "worker_lost", "the worker died and its output could not be repeated exactly"
             )
-            self._spawn(work, self.fail(work, error))
+            self._spawn(work, self._ends.fail(work, error))
             return
         self._outbox.emit(work, emission)
 
@@ -229,149 +234,13 @@ class WorkRuns:
                 code = "poison_request" if len(running) == 1 else "worker_lost"
                 work.state = WorkState.STARTING
                 text = f"{fault.message}; the request was tried {work.attempts} times"
-                self._spawn(work, self.fail(work, HotseatError(code, text)))
-
-    # --- ends -----------------------------------------------------------------------------------
-
-    async def _finish(self, work: Work, finished: Finished) -> None:
-        """Commit first, then the answer."""
-        rest = finished.text[work.text_length :]
-        if rest:
-            self._outbox.emit(work, work.add_emission((), rest))
-        done = self._done(work, finished)
-        reply = encode_kept(keep_done(done, work.emissions))
-        keeps_turn = finished.completion_tokens > 0 or finished.finish_reason != "cancelled"
-        if work.request.session is not None and keeps_turn:
-            await self._commit(work, finished, reply)
-        elif work.request.persist:
-            await self._catalogue.finish(work.key, "done", reply, time.time())
-        self._end(work, done)
-
-    async def _commit(self, work: Work, finished: Finished, reply: bytes) -> None:
-        record, intake, session = work.record, work.intake, work.request.session
-        assert record is not None  # noqa: S101 - it ran
-        assert intake is not None  # noqa: S101
-        assert session is not None  # noqa: S101 - checked by the caller
-        history = history_after(intake, finished.text)
-        obsolete = await self._sessions.commit(
-            TurnCommit(
-                model=ModelName(record.name),
-                session=SessionName(session),
-                tag=record.tag,
-                tokenizer_digest=tokenizer_digest(record),
-                turn=work.turn,
-                tokens=finished.context,
-                messages=encode_history(history),
-                message_count=len(history.messages),
-                hint=finished.hint,
-                closed=finished.closed,
-                clock=work.clock,
-                persist=work.request.persist,
-                at=time.time(),
-                key=work.key,
-                reply=reply,
-            )
-        )
-        await self._keeper.unlink(list(obsolete))
-
-    def _done(self, work: Work, finished: Finished) -> Done:
-        started = work.started
-        usage = Usage(
-            prompt_tokens=started.prompt_tokens if started else 0,
-            restored_tokens=started.restored_tokens if started else 0,
-            computed_tokens=started.computed_tokens if started else 0,
-            completion_tokens=work.completion_tokens,
-        )
-        rendered = started.rendered if started else False
-        in_session = work.request.session is not None
-        note = ""
-        if not work.request.persist:
-            note = "nothing was written to disk: a swap costs this context a prefill"
-        return Done(
-            model=work.model,
-            text=finished.text,
-            tokens=tuple(token for entry in work.emissions for token in entry.tokens),
-            finish_reason=finished.finish_reason,
-            usage=usage,
-            timing=self._timing(work),
-            limit=finished.limit,
-            session=work.request.session,
-            turn=work.turn if in_session else None,
-            context="rendered" if rendered else "appended",
-            seed=work.seed,
-            note=note,
-        )
-
-    def _timing(self, work: Work) -> Timing:
-        now = time.monotonic()
-        first = work.first_token_at
-        waited_s = max(0.0, work.sent_at - work.accepted_at) if work.sent_at else 0.0
-        return Timing(
-            queue_s=round(max(0.0, waited_s - work.swap_s), 6),
-            swap_s=round(min(work.swap_s, waited_s), 6),
-            restore_s=round(work.started.restore_s, 6) if work.started else 0.0,
-            ttft_s=round(first - work.accepted_at, 6) if first else 0.0,
-            decode_s=round(now - first, 6) if first else 0.0,
-            total_s=round(now - work.accepted_at, 6),
-        )
-
-    async def _end_cancelled(self, work: Work) -> None:
-        """Cancelled before the worker had it: an empty, regular end."""
-        done = Done(
-            model=work.model,
-            text="",
-            tokens=(),
-            finish_reason="cancelled",
-            usage=Usage(),
-            timing=self._timing(work),
-            session=work.request.session,
-            turn=None,
-            seed=work.seed,
-        )
-        if work.request.persist:
-            reply = encode_kept(keep_done(done, []))
-            await self._catalogue.finish(work.key, "done", reply, time.time())
-        self._end(work, done)
-
-    async def fail(self, work: Work, error: HotseatError) -> None:
-        """An accepted work ends with an error; its session stays at the turn before."""
-        if work.state is WorkState.ENDED:
-            return
-        body = error_body(error)
-        if work.request.persist:
-            reply = encode_kept(KeptReply(error=body))
-            await self._catalogue.finish(work.key, "error", reply, time.time())
-        self._end(work, body)
+                self._spawn(work, self._ends.fail(work, HotseatError(code, text)))
 
     def fail_soon(self, work: Work, error: HotseatError) -> None:
         """`fail` from code that cannot wait; a waiting work does not start any more."""
         if work.state is WorkState.WAITING:
             work.state = WorkState.STARTING
-            self._spawn(work, self.fail(work, error))
-
-    def _end(self, work: Work, end: Done | ErrorBody) -> None:
-        if work.state is WorkState.ENDED:
-            return
-        self._works.mark_ended(work)
-        self._keeper.release(work.key)
-        self.last_end_at = time.monotonic()
-        facts: dict[str, Any] = {"request": work.request_id, "model": work.model}
-        if isinstance(end, Done):
-            facts |= {
-                "finish_reason": end.finish_reason,
-                "session": end.session,
-                "turn": end.turn,
-                "restored_tokens": end.usage.restored_tokens,
-                "computed_tokens": end.usage.computed_tokens,
-                "completion_tokens": end.usage.completion_tokens,
-                "ttft_s": end.timing.ttft_s,
-                "total_s": end.timing.total_s,
-            }
-            self._events.publish("request.finished", **facts)
-        else:
-            self._events.publish("request.failed", code=end.code, reason=end.message, **facts)
-        self._outbox.end(work, end)
-        self._ended()
+            self._spawn(work, self._ends.fail(work, error))
 
     def _spawn(self, work: Work, job: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work, job))
@@ -391,7 +260,7 @@ class WorkRuns:
 
     async def _fail_hard(self, work: Work, error: HotseatError) -> None:
         try:
-            await self.fail(work, error)
+            await self._ends.fail(work, error)
         except HotseatError as second:
             log.warning("request.end_not_stored", request=work.request_id, reason=second.message)
-            self._end(work, error_body(error))
+            self._ends.end(work, error_body(error))

@@ -1,0 +1,262 @@
+"""`hotseat demo`: two real models, one seat, three agents, in a home of its own."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+
+from hotseat.cli.demo_report import DemoScreen, Stopwatch, legend, swap_table, turn_table
+from hotseat.cli.demo_script import AGENTS, CHAT, Agent, Story
+from hotseat.client import Client
+from hotseat.protocol.discovery import ENDPOINT_FILE, parse_endpoint
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.replies import Event, Progress, SwapReport
+
+START_POLLS: Final = 600
+POLL_S: Final = 0.05
+STOP_S: Final = 60.0
+COPY: Final = f"{CHAT}-copy"
+"""Stands in for the second model when Gemma is left out: same weights, a seat of its own."""
+
+
+def run_demo(*, with_gemma: bool, cache: Path, keep: bool = False, as_json: bool = False) -> int:
+    """Fetches, imports, talks, swaps, restarts; 0 when every promise held, 1 otherwise."""
+    console = Console(stderr=as_json)
+    base = Path(tempfile.mkdtemp(prefix="hsdemo"))
+    demo = Demo(base, cache, console, with_gemma=with_gemma)
+    try:
+        demo.prepare()
+        demo.play()
+    finally:
+        demo.close()
+        if keep:
+            console.print(f"home kept at {base}")
+        else:
+            shutil.rmtree(base, ignore_errors=True)
+    return demo.report(as_json=as_json)
+
+
+class Demo:
+    """One run: its own home, a daemon process, the story, the tables."""
+
+    def __init__(self, base: Path, cache: Path, console: Console, *, with_gemma: bool) -> None:
+        self._home = base / "home"
+        self._base = base
+        self._cache = cache
+        self._console = console
+        self._screen = DemoScreen(console)
+        self._with_gemma = with_gemma
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._client: Client | None = None
+        self._stack = contextlib.ExitStack()
+        self._watch = Stopwatch()
+        agents = AGENTS if with_gemma else tuple(map(_on_the_copy, AGENTS))
+        self.story = Story(agents)
+
+    # --- models ---------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Gets the sample models and imports them into the demo's home."""
+        flags = [] if self._with_gemma else ["--without-gemma"]
+        fetched = self._library("fetch", "--cache", str(self._cache), *flags)
+        samples = fetched["samples"]
+        for sample in samples:
+            self._screen.say(f"model {sample['name']}: licence {sample['licence']}")
+        sources = [(s["name"], s["gguf_path"], s["licence"]) for s in samples]
+        if not self._with_gemma:
+            # A second registration of the same weights still needs the seat of its own.
+            sources.append((COPY, sources[0][1], sources[0][2]))
+        for name, path, licence in sources:
+            self._library(
+                "import", path, "--home", str(self._home), "--name", name, "--licence", licence
+            )
+        self._screen.say(f"models ready after {self._watch}")
+
+    def _library(self, *arguments: str) -> dict[str, Any]:
+        """Runs the library process and follows its JSON lines; the last one is the result."""
+        command = [sys.executable, "-m", "hotseat.library", *arguments]
+        last: dict[str, Any] = {}
+        with (
+            self._screen.live(f"{arguments[0]} …"),
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+        ):
+            assert process.stdout is not None  # noqa: S101 - asked for
+            for line in process.stdout:
+                last = json.loads(line)
+                note = last.get("progress")
+                if note:
+                    self._screen.phase(
+                        Progress(phase=f"{arguments[0]}: {note['phase']}", percent=note["percent"])
+                    )
+        if "error" in last:
+            raise HotseatError(last["error"]["code"], last["error"]["message"])
+        if process.returncode:
+            raise HotseatError("internal", f"the library process ended with {process.returncode}")
+        return last
+
+    # --- daemon ---------------------------------------------------------------------------------
+
+    def _start(self) -> Client:
+        """A real daemon in the demo's home, and a client of it."""
+        environment = os.environ | {
+            "HOTSEAT_HOME": str(self._home),
+            "HOTSEAT_SEAT_LOCK": str(self._base / "seat.lock"),
+        }
+        log = self._stack.enter_context((self._base / "daemon.stderr").open("ab"))
+        self._daemon = subprocess.Popen(
+            [sys.executable, "-m", "hotseat.supervisor"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+        address = self._await_endpoint(self._daemon.pid)
+        self._client = Client(endpoint=address, name="demo")
+        return self._client
+
+    def _await_endpoint(self, pid: int) -> str:
+        path = self._home / "run" / ENDPOINT_FILE
+        for _ in range(START_POLLS):
+            with contextlib.suppress(FileNotFoundError):
+                endpoint = parse_endpoint(path.read_bytes())
+                if endpoint.pid == pid:
+                    return endpoint.requests
+            time.sleep(POLL_S)
+        raise HotseatError("daemon_unreachable", "the demo's daemon did not start")
+
+    def _stop(self) -> None:
+        """Ends the daemon in order; its contexts are on disk then."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._daemon is not None:
+            self._daemon.send_signal(signal.SIGTERM)
+            self._daemon.wait(STOP_S)
+            self._daemon = None
+
+    def close(self) -> None:
+        """Leaves nothing running."""
+        try:
+            self._stop()
+        except subprocess.TimeoutExpired:
+            if self._daemon is not None:
+                self._daemon.kill()
+                self._daemon.wait()
+        self._stack.close()
+
+    # --- the story ------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        """A → B → A → B → A, then the daemon restarts and the agents go on."""
+        client = self._start()
+        chat = [agent for agent in self.story.agents if agent.model == CHAT]
+        other = [agent for agent in self.story.agents if agent.model != CHAT]
+        with self._recording(client):
+            for agents in (chat, other, chat, other, chat):
+                for agent in agents:
+                    self._turn(client, agent)
+            self._measure_cold(client, chat[0])
+        self._screen.say("daemon stopped and started again")
+        self._stop()
+        client = self._start()
+        with self._recording(client):
+            for agent in chat:
+                self._turn(client, agent, after_restart=True)
+            for agent in other:
+                self._turn(client, agent, after_restart=True)
+                self._measure_cold(client, agent)
+
+    def _measure_cold(self, client: Client, agent: Agent) -> None:
+        with self._screen.live(f"cold prefill of {agent.model}, for comparison"):
+            cold = self.story.measure_cold(client, agent)
+        self._screen.say(
+            f"for comparison: {cold.model} computes {cold.tokens} tokens from nothing in "
+            f"{cold.ttft_s:.1f} s"
+        )
+
+    def _turn(self, client: Client, agent: Agent, *, after_restart: bool = False) -> None:
+        def on_event(event: Progress | str) -> None:
+            if isinstance(event, str):
+                self._screen.say(f"[bold]{agent.name}[/] ({agent.model}): {event}")
+            else:
+                self._screen.phase(event)
+
+        with self._screen.live(f"{agent.name} …"):
+            turn = self.story.turn(client, agent, on_event, after_restart=after_restart)
+        text = " ".join(turn.done.text.split())
+        usage = turn.done.usage
+        self._screen.say(f"   → {text}")
+        self._screen.say(
+            f"     [dim]{usage.restored_tokens} tokens restored, {usage.computed_tokens} computed"
+            f"[/]"
+        )
+
+    @contextlib.contextmanager
+    def _recording(self, client: Client) -> Iterator[None]:
+        """Collects the reports of swaps that happen inside, from the daemon's events."""
+        with client.events(topics=("swap.finished",)) as events:
+            before = len(self.story.swaps)
+            yield
+            wanted = self._swaps_expected()
+            while len(self.story.swaps) - before < wanted:
+                item = next(events)
+                if isinstance(item, Event):
+                    self.story.swaps.append(_report(item))
+
+    def _swaps_expected(self) -> int:
+        """One swap for each time the model of the story changed."""
+        turns = self.story.turns
+        models = [turn.model for turn in turns if turn.after_restart == turns[-1].after_restart]
+        return sum(
+            1 for place, model in enumerate(models) if place == 0 or model != models[place - 1]
+        )
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def report(self, *, as_json: bool) -> int:
+        """Prints the tables and what did not hold; the exit code."""
+        broken = self.story.broken_promises()
+        if as_json:
+            sys.stdout.write(_as_json(self.story, broken) + "\n")
+        else:
+            self._console.print(swap_table(self.story))
+            self._console.print(turn_table(self.story))
+            self._console.print(legend(self.story), style="dim")
+        for line in broken:
+            self._console.print(f"[red]promise broken:[/] {line}")
+        if not broken:
+            self._console.print(
+                f"[green]every promise held[/]: {len(self.story.turns)} turns, "
+                f"{len(self.story.swaps)} swaps, {self._watch}"
+            )
+        return 1 if broken else 0
+
+
+def _on_the_copy(agent: Agent) -> Agent:
+    """The same story without a second real model."""
+    return agent if agent.model == CHAT else msgspec.structs.replace(agent, model=COPY)
+
+
+def _report(event: Event) -> SwapReport:
+    return msgspec.convert(event.facts, SwapReport)
+
+
+def _as_json(story: Story, broken: list[str]) -> str:
+    """One object: swaps, turns, cold prefills and what did not hold."""
+    plain = {
+        "swaps": [msgspec.to_builtins(swap) for swap in story.swaps],
+        "turns": [msgspec.to_builtins(turn) for turn in story.turns],
+        "cold": [msgspec.to_builtins(cold) for cold in story.cold],
+        "broken": broken,
+    }
+    return json.dumps(plain)

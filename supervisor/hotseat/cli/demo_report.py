@@ -1,0 +1,161 @@
+"""What the demonstration shows: a live line while it runs, tables at the end. Measures nothing."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from hotseat.cli.demo_script import Story, TurnResult
+from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.replies import Progress
+
+
+class DemoScreen:
+    """A status line that follows the seat; on a pipe, one line per phase instead."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("") if console.is_terminal else None
+        self._last = ""
+
+    @contextlib.contextmanager
+    def live(self, text: str) -> Iterator[None]:
+        """Shows `text` as being under way."""
+        if self._status is None:
+            self._console.print(f"  … {text}", highlight=False)
+            yield
+            return
+        self._status.update(text)
+        self._status.start()
+        try:
+            yield
+        finally:
+            self._status.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, highlight=False)
+
+    def phase(self, note: Progress) -> None:
+        """What happens now: phase, percent, prompt tokens."""
+        text = note.phase
+        if note.model:
+            text += f" {note.model}"
+        if note.percent is not None:
+            text += f"  {note.percent:.0f} %"
+            if note.bytes_total:
+                text += f" of {note.bytes_total / MIB:.0f} MiB"
+        if note.prompt_tokens and note.phase == "prefill":
+            text += f"  {note.prompt_tokens_done or 0}/{note.prompt_tokens} tokens"
+        if self._status is not None:
+            self._status.update(text)
+        elif note.phase != self._last:
+            self._console.print(f"    {note.phase} {note.model or ''}", highlight=False)
+        self._last = note.phase
+
+
+def short_names(story: Story) -> dict[str, str]:
+    """One letter per model, so that the tables fit a narrow terminal."""
+    models = dict.fromkeys(agent.model for agent in story.agents)
+    return dict(zip(models, "ABCDEFGH", strict=False))
+
+
+def swap_table(story: Story) -> Table:
+    """Per swap: cause, phases, seconds, bytes, memory before and after."""
+    names = short_names(story)
+    table = _table("Swaps (seconds; memory available before and after)")
+    for heading in ("swap", "cause"):
+        table.add_column(heading)
+    for heading in ("drain", "save", "stop", "free", "load", "warm", "total", "saved", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for swap in story.swaps:
+        phases, memory = swap.phases, swap.memory
+        seconds = (
+            phases.drain_s, phases.checkpoint_s, phases.stop_s, phases.reclaim_s, phases.load_s,
+            phases.warm_s, swap.total_s,
+        )  # fmt: skip
+        before, after = memory.available_before / GIB, memory.available_after / GIB
+        table.add_row(
+            f"{names.get(swap.from_ or '', '-')} → {names.get(swap.to, swap.to)}",
+            swap.cause.client.partition("[")[0],
+            *(f"{value:.2f}" for value in seconds),
+            f"{swap.sessions_checkpointed}: {swap.bytes_written / MIB:.1f} MiB",
+            f"{before:.1f} → {after:.1f} GiB",
+        )
+    return table
+
+
+def turn_table(story: Story) -> Table:
+    """Per turn: restored and computed tokens, time to first token, beside a cold prefill."""
+    names = short_names(story)
+    table = _table("Turns (tokens; seconds to the first token once seated; cold: from nothing)")
+    table.add_column("agent", no_wrap=True)
+    for heading in (
+        "model", "turn", "prompt", "restored", "computed", "swap", "first", "cold",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    for turn in story.turns:
+        usage = turn.done.usage
+        table.add_row(
+            turn.agent + (" *" if turn.after_restart else ""),
+            names[turn.model],
+            str(turn.number),
+            str(usage.prompt_tokens),
+            str(usage.restored_tokens),
+            str(usage.computed_tokens),
+            f"{turn.done.timing.swap_s:.2f}",
+            f"{first_token_s(turn):.2f}",
+            _cold(story, turn),
+        )
+    return table
+
+
+def legend(story: Story) -> str:
+    """What the letters and marks stand for."""
+    letters = ", ".join(f"{letter} = {model}" for model, letter in short_names(story).items())
+    measured = ", ".join(
+        f"{cold.model}: {cold.tokens} tokens in {cold.ttft_s:.1f} s" for cold in story.cold
+    )
+    return (
+        f"{letters}; * after the daemon was stopped and started again\n"
+        f"cold: scaled from one measured prefill per model ({measured})"
+    )
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+
+
+def _cold(story: Story, turn: TurnResult) -> str:
+    """The measured cold prefill of the model, scaled to this turn's prompt."""
+    for cold in story.cold:
+        if cold.model == turn.model:
+            scaled_s = cold.ttft_s * turn.done.usage.prompt_tokens / cold.tokens
+            return f"{scaled_s:.1f}"
+    return "-"
+
+
+def first_token_s(turn: TurnResult) -> float:
+    """Time to the first token once the model was seated and it was this turn's."""
+    timing = turn.done.timing
+    return max(0.0, timing.ttft_s - timing.swap_s - timing.queue_s)
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __str__(self) -> str:
+        return f"{time.monotonic() - self._start:.0f} s"

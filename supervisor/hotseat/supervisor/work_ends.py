@@ -1,0 +1,182 @@
+"""How requests end: reply and turn in one commit, then the answer. Runs nothing.
+
+A work ends exactly once, whatever brings it there.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ModelName, SessionName
+from hotseat.protocol.link import Finished
+from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
+from hotseat.supervisor.catalogue.rows import TurnCommit
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.client_port import error_body
+from hotseat.supervisor.core.intake import encode_history, history_after
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.kept import KeptReply, encode_kept, keep_done
+from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.sessions import Sessions, tokenizer_digest
+from hotseat.supervisor.works import Work, Works, WorkState
+
+
+class WorkEnds:
+    """Brings works to their end. `ended` is called after each."""
+
+    def __init__(
+        self,
+        *,
+        works: Works,
+        catalogue: Catalogue,
+        sessions: Sessions,
+        keeper: KvKeeper,
+        outbox: Outbox,
+        events: EventLog,
+        ended: Callable[[], None],
+    ) -> None:
+        self._works = works
+        self._catalogue = catalogue
+        self._sessions = sessions
+        self._keeper = keeper
+        self._outbox = outbox
+        self._events = events
+        self._ended = ended
+        self.last_end_at = 0.0
+
+    async def finish(self, work: Work, finished: Finished) -> None:
+        """Commit first, then the answer."""
+        rest = finished.text[work.text_length :]
+        if rest:
+            self._outbox.emit(work, work.add_emission((), rest))
+        done = self._done(work, finished)
+        reply = encode_kept(keep_done(done, work.emissions))
+        keeps_turn = finished.completion_tokens > 0 or finished.finish_reason != "cancelled"
+        if work.request.session is not None and keeps_turn:
+            await self._commit(work, finished, reply)
+        elif work.request.persist:
+            await self._catalogue.finish(work.key, "done", reply, time.time())
+        self.end(work, done)
+
+    async def _commit(self, work: Work, finished: Finished, reply: bytes) -> None:
+        record, intake, session = work.record, work.intake, work.request.session
+        assert record is not None  # noqa: S101 - it ran
+        assert intake is not None  # noqa: S101
+        assert session is not None  # noqa: S101 - checked by the caller
+        history = history_after(intake, finished.text)
+        obsolete = await self._sessions.commit(
+            TurnCommit(
+                model=ModelName(record.name),
+                session=SessionName(session),
+                tag=record.tag,
+                tokenizer_digest=tokenizer_digest(record),
+                turn=work.turn,
+                tokens=finished.context,
+                messages=encode_history(history),
+                message_count=len(history.messages),
+                hint=finished.hint,
+                closed=finished.closed,
+                clock=work.clock,
+                persist=work.request.persist,
+                at=time.time(),
+                key=work.key,
+                reply=reply,
+            )
+        )
+        await self._keeper.unlink(list(obsolete))
+
+    def _done(self, work: Work, finished: Finished) -> Done:
+        started = work.started
+        usage = Usage(
+            prompt_tokens=started.prompt_tokens if started else 0,
+            restored_tokens=started.restored_tokens if started else 0,
+            computed_tokens=started.computed_tokens if started else 0,
+            completion_tokens=work.completion_tokens,
+        )
+        rendered = started.rendered if started else False
+        in_session = work.request.session is not None
+        note = ""
+        if not work.request.persist:
+            note = "nothing was written to disk: a swap costs this context a prefill"
+        return Done(
+            model=work.model,
+            text=finished.text,
+            tokens=tuple(token for entry in work.emissions for token in entry.tokens),
+            finish_reason=finished.finish_reason,
+            usage=usage,
+            timing=self._timing(work),
+            limit=finished.limit,
+            session=work.request.session,
+            turn=work.turn if in_session else None,
+            context="rendered" if rendered else "appended",
+            seed=work.seed,
+            note=note,
+        )
+
+    def _timing(self, work: Work) -> Timing:
+        now = time.monotonic()
+        first = work.first_token_at
+        waited_s = max(0.0, work.sent_at - work.accepted_at) if work.sent_at else 0.0
+        return Timing(
+            queue_s=round(max(0.0, waited_s - work.swap_s), 6),
+            swap_s=round(min(work.swap_s, waited_s), 6),
+            restore_s=round(work.started.restore_s, 6) if work.started else 0.0,
+            ttft_s=round(first - work.accepted_at, 6) if first else 0.0,
+            decode_s=round(now - first, 6) if first else 0.0,
+            total_s=round(now - work.accepted_at, 6),
+        )
+
+    async def cancelled(self, work: Work) -> None:
+        """Cancelled before the worker had it: an empty, regular end."""
+        done = Done(
+            model=work.model,
+            text="",
+            tokens=(),
+            finish_reason="cancelled",
+            usage=Usage(),
+            timing=self._timing(work),
+            session=work.request.session,
+            turn=None,
+            seed=work.seed,
+        )
+        if work.request.persist:
+            reply = encode_kept(keep_done(done, []))
+            await self._catalogue.finish(work.key, "done", reply, time.time())
+        self.end(work, done)
+
+    async def fail(self, work: Work, error: HotseatError) -> None:
+        """An accepted work ends with an error; its session stays at the turn before."""
+        if work.state is WorkState.ENDED:
+            return
+        body = error_body(error)
+        if work.request.persist:
+            reply = encode_kept(KeptReply(error=body))
+            await self._catalogue.finish(work.key, "error", reply, time.time())
+        self.end(work, body)
+
+    def end(self, work: Work, end: Done | ErrorBody) -> None:
+        """Tells readers and the log; a second end changes nothing."""
+        if work.state is WorkState.ENDED:
+            return
+        self._works.mark_ended(work)
+        self._keeper.release(work.key)
+        self.last_end_at = time.monotonic()
+        facts: dict[str, Any] = {"request": work.request_id, "model": work.model}
+        if isinstance(end, Done):
+            facts |= {
+                "finish_reason": end.finish_reason,
+                "session": end.session,
+                "turn": end.turn,
+                "restored_tokens": end.usage.restored_tokens,
+                "computed_tokens": end.usage.computed_tokens,
+                "completion_tokens": end.usage.completion_tokens,
+                "ttft_s": end.timing.ttft_s,
+                "total_s": end.timing.total_s,
+            }
+            self._events.publish("request.finished", **facts)
+        else:
+            self._events.publish("request.failed", code=end.code, reason=end.message, **facts)
+        self._outbox.end(work, end)
+        self._ended()
