@@ -119,6 +119,26 @@ def test_interrupt_of_run_json_prints_the_cancelled_result(daemon):
     assert json.loads(out)["finish_reason"] == "cancelled"
 
 
+def test_cancel_from_another_terminal_ends_a_run(daemon):
+    daemon.pause_after = 2
+    process = start(daemon.home, "run", "smol", "x", "--json")
+    daemon.wait_for(Generate)
+    request_id = next(rid for rid, m in daemon.received if isinstance(m, Generate))
+    code, out, _ = call(daemon.home, "cancel", request_id, "--json")
+    assert (code, json.loads(out)["cancelled"]) == (0, True)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert json.loads(out)["finish_reason"] == "cancelled"
+    assert (daemon.home / "run" / "cli.token").stat().st_mode & 0o777 == 0o600
+
+
+def test_reading_leaves_no_file_behind(daemon):
+    before = sorted((daemon.home / "run").iterdir())
+    call(daemon.home, "status")
+    call(daemon.home, "sessions")
+    assert sorted((daemon.home / "run").iterdir()) == before
+
+
 def test_reader_that_goes_away_ends_the_program_quietly(daemon):
     process = start(daemon.home, "models")
     process.stdout.close()

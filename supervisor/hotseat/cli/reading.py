@@ -15,11 +15,16 @@ T = TypeVar("T")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-def connected() -> "Client":
-    """A client that names itself as the command line; raises when no daemon answers."""
+def connected(*, shares_identity: bool = False) -> "Client":
+    """A client that names itself as the command line; raises when no daemon answers.
+
+    Commands that work share one identity; commands that read leave no file behind.
+    """
+    from hotseat.cli.identity import shared_token
+    from hotseat.client.endpoint import find_home
     from hotseat.client.sync import Client
 
-    return Client(name="hotseat-cli")
+    return Client(name="hotseat-cli", token=shared_token(find_home()) if shares_identity else None)
 
 
 def read_or_absent(

@@ -31,7 +31,7 @@ def run(model: str, prompt: str | None, *, as_json: bool, as_lines: bool, **give
     options = RunOptions.of(model, given)
     if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
         prompt = sys.stdin.read()
-    with connected() as client:
+    with connected(shares_identity=True) as client:
         if prompt is None and not (as_json or as_lines):
             return run_chat(client, options)
         return run_turn(client, options, prompt or "", as_json=as_json, as_lines=as_lines)

@@ -70,7 +70,7 @@ def swap(model: str, mode: SwapMode, *, as_json: bool) -> None:
     from hotseat.cli.live import PhaseLine
     from hotseat.cli.seat_view import render_swap
 
-    with connected() as client, PhaseLine() as line:
+    with connected(shares_identity=True) as client, PhaseLine() as line:
         report = client.swap(model, mode, on_progress=line.show)
     if as_json:
         print_json(report)
@@ -82,8 +82,11 @@ def swap(model: str, mode: SwapMode, *, as_json: bool) -> None:
 @click.argument("request_id", metavar="ID")
 @JSON
 def cancel(request_id: str, *, as_json: bool) -> None:
-    """End request ID; what it computed is kept."""
-    with connected() as client:
+    """End request ID of a `run` or `swap`; what it computed is kept.
+
+    Requests of other programs are ended by those programs.
+    """
+    with connected(shares_identity=True) as client:
         is_cancelled = client.cancel(request_id)
     result: dict[str, Any] = {"cancelled": is_cancelled, "request_id": request_id}
     if as_json:
