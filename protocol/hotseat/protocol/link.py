@@ -61,6 +61,20 @@ class TokensInput(Struct, frozen=True, tag="tokens", kw_only=True):
 Input = WholeInput | AppendInput | TextInput | TokensInput
 
 
+class Resume(Struct, frozen=True, kw_only=True):
+    """Go on with a request that was suspended, or whose worker died, as if nothing had happened.
+
+    `prompt`: packed ids as rendered the first time (nothing is rendered again). `emitted`: packed
+    completion ids the client has or will get from us; they are not emitted again, and their
+    positions, text, stop matching, penalties and limits count as if they had just been. The last
+    of them has no KV yet. `held_as`: session name under which the KV was kept at suspension.
+    """
+
+    prompt: bytes
+    emitted: bytes
+    held_as: str | None = None
+
+
 class Start(Struct, frozen=True, tag="start", kw_only=True):
     """Run a request. Answered by Refused, or Started ... Emitted* ... Finished.
 
@@ -82,6 +96,39 @@ class Start(Struct, frozen=True, tag="start", kw_only=True):
     max_tokens: int | None = None
     logprobs: int = 0
     persist: bool = True
+    resume: Resume | None = None
+    """With it, `context`, `hint` and `input` are those of the first Start."""
+
+
+class Suspend(Struct, frozen=True, tag="suspend", kw_only=True):
+    """Leave the batch at the next token boundary and keep the KV live under `hold_as`.
+
+    The sampled but unreported token is checked for end and limits and emitted first; a request
+    that ends by it answers Finished, any other Suspended. A later Checkpoint makes it durable.
+    """
+
+    request: RequestKey
+    hold_as: str
+
+
+class Prepare(Struct, frozen=True, tag="prepare", kw_only=True):
+    """Load the tokenizer of a model that will be seated soon; with `warm_pages`, read its weight
+    files into the page cache as long as at least `free_floor_bytes` of memory stay available.
+    """
+
+    record: ModelRecord
+    warm_pages: bool = False
+    free_floor_bytes: int = 0
+
+
+class Unload(Struct, frozen=True, tag="unload", kw_only=True):
+    """Give the model and all KV up and stay alive; answered by Unloaded."""
+
+
+class Reseat(Struct, frozen=True, tag="reseat", kw_only=True):
+    """After Unloaded: from the next frame on this process is the worker of `epoch`."""
+
+    epoch: Epoch
 
 
 class CancelWork(Struct, frozen=True, tag="cancel", kw_only=True):
@@ -126,7 +173,20 @@ class Stop(Struct, frozen=True, tag="stop"):
     """Finish writing and exit 0."""
 
 
-ToWorker = Load | Warm | Start | CancelWork | Known | Drop | Checkpoint | Stop
+ToWorker = (
+    Load
+    | Warm
+    | Start
+    | Suspend
+    | Prepare
+    | Unload
+    | Reseat
+    | CancelWork
+    | Known
+    | Drop
+    | Checkpoint
+    | Stop
+)
 
 # --- worker to supervisor ---------------------------------------------------------------------
 
@@ -206,6 +266,41 @@ class Started(Struct, frozen=True, tag="started", kw_only=True):
     rendered: bool = False
     """True: the whole history was rendered; False: only new text was appended."""
     miss: str = ""
+    prompt: bytes = b""
+    """Packed ids of the rendered prompt, for a later Resume."""
+
+
+class Suspended(Struct, frozen=True, tag="suspended", kw_only=True):
+    """The request left the batch. `context`: packed ids whose KV is live under `hold_as`.
+
+    Sent after all full blocks were written and reported; everything emitted was sent before.
+    """
+
+    request: RequestKey
+    hold_as: str
+    context: bytes
+    hint: bytes
+    completion_tokens: int
+
+
+class Prepared(Struct, frozen=True, tag="prepared", kw_only=True):
+    """The tokenizer is in memory; `warmed_bytes` of weights were read ahead."""
+
+    model: str
+    warmed_bytes: int = 0
+
+
+class Unloaded(Struct, frozen=True, tag="unloaded", kw_only=True):
+    """Nothing of the model is referenced. Bytes by the allocator and by the OS, before and after.
+
+    `leaked`: names of objects that a weak reference still found alive.
+    """
+
+    active_before: int
+    active_after: int
+    footprint_before: int
+    footprint_after: int
+    leaked: tuple[str, ...] = ()
 
 
 class Prefilled(Struct, frozen=True, tag="prefilled", kw_only=True):
@@ -329,6 +424,9 @@ FromWorker = (
     | Lookup
     | Refused
     | Started
+    | Suspended
+    | Prepared
+    | Unloaded
     | Prefilled
     | Emitted
     | Finished
