@@ -22,6 +22,7 @@ class RawPeer:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.connect(address)
+        self.address = address
         self.token = token
         if hello:
             self.greet(token)

@@ -138,6 +138,8 @@ class Daemon:
             events=self.events,
             send=self.runner.send,
             record=lambda: self.runner.record,
+            serving=lambda: self.runner.serving_epoch,
+            waits_again=self.seat_events.work_ended,
         )
         self.dispatcher = Dispatcher(
             works=self.works,
@@ -216,13 +218,16 @@ class Daemon:
         self.spawn(self._stop())
 
     async def _stop(self) -> None:
-        error = HotseatError("shutting_down", "the daemon is stopping; ask again when it is back")
-        for work in self.works.in_state(WorkState.WAITING):
-            self.runs.fail_soon(work, error)
+        error = _stopping()
+        self._fail_waiting()
         cause = Cause(client="hotseat", request_id="shutdown", model_asked="")
         plan = SwapPlan(swap=self.swaps.next_number(), target=None, cause=cause, exits=True)
         self.runner.feed(t.ExitAsked(plan))
         await self.swaps.end_all(error)
+
+    def _fail_waiting(self) -> None:
+        for work in self.works.in_state(WorkState.WAITING):
+            self.runs.fail_soon(work, _stopping())
 
     async def close(self) -> None:
         """Ends what still lives; nothing is answered after this."""
@@ -257,6 +262,8 @@ class Daemon:
         """A message that takes longer; its error goes to whoever sent it."""
         try:
             result = await self._handle(peer, request_id, message)
+            if self._stopping:
+                self._fail_waiting()  # it was being accepted when the stop began
             if result is not None:
                 self._reply(peer, request_id, result)
         except HotseatError as error:
@@ -298,7 +305,7 @@ class Daemon:
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping:
-            raise HotseatError("shutting_down", "the daemon is stopping; ask again when it is back")
+            raise _stopping()
 
     def _cancel(self, peer: Peer, message: Cancel) -> bool:
         """A request, a swap that can still be taken back, or an event subscription."""
@@ -377,3 +384,7 @@ class Daemon:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task.failed", error=repr(task.exception()))
+
+
+def _stopping() -> HotseatError:
+    return HotseatError("shutting_down", "the daemon is stopping; ask again when it is back")

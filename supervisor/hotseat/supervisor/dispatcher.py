@@ -64,6 +64,9 @@ class Dispatcher:
         self._handle = None
         if not self.is_open:
             return
+        for work in self._works.in_state(WorkState.WAITING):
+            if work.cancel_asked:  # while it was being accepted
+                self._runs.cancel(work)
         now = time.monotonic()
         state = self._runner.state
         seat = SeatView(

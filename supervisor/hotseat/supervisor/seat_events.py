@@ -154,9 +154,11 @@ class SeatEvents:
             sessions_checkpointed=figures.sessions,
             bytes_written=figures.bytes_written,
         )
-        cost = self.dispatcher.swap_cost_s
+        # Draining is work that would have been done anyway: only the rest is lost to a swap.
+        lost_s = report.total_s - report.phases.drain_s
+        cost_s = self.dispatcher.swap_cost_s
         self.dispatcher.swap_cost_s = (
-            report.total_s if not cost else cost + _COST_WEIGHT * (report.total_s - cost)
+            lost_s if not cost_s else cost_s + _COST_WEIGHT * (lost_s - cost_s)
         )
         for work in self._works.in_state(WorkState.WAITING):
             if work.model == done.plan.target:

@@ -20,11 +20,13 @@ from hotseat.protocol.link import (
     Beat,
     Checkpoint,
     Checkpointed,
+    Emitted,
     Failed,
     FromWorker,
     Load,
     Loaded,
     LoadProgress,
+    Prefilled,
     Stop,
     Stopped,
     ToWorker,
@@ -80,7 +82,6 @@ class SeatRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._figures = SwapFigures()
         self._wired_before_load: int | None = None
-        self._step = -1
 
     @property
     def worker_pid(self) -> int | None:
@@ -91,6 +92,12 @@ class SeatRunner:
     def admits(self) -> bool:
         """True when requests for the seated model may start."""
         return self.state.phase is Phase.READY
+
+    @property
+    def serving_epoch(self) -> int | None:
+        """Epoch of the worker that takes requests, those it is draining included."""
+        serves = self.state.phase in {Phase.READY, Phase.DRAINING}
+        return self.state.epoch if serves else None
 
     def send(self, message: ToWorker) -> bool:
         """To the seated worker; False when there is none or it does not read."""
@@ -286,12 +293,12 @@ class SeatRunner:
                 self._spawn(self._end_checkpoint(message))
             case Beat():
                 self.beat = message
-                if message.step != self._step:
-                    self._step = message.step
-                    self.feed(t.WorkAdvanced(epoch=epoch))
             case Stopped():
                 pass
             case _:
+                if self.state.deaths and isinstance(message, Emitted | Prefilled):
+                    # A token or a chunk is progress; beats also count what loading does.
+                    self.feed(t.WorkAdvanced(epoch=epoch))
                 self._host.worker_said(message)
 
     def _greet(self, epoch: Epoch, hello: WorkerHello) -> None:

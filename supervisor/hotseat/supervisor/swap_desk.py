@@ -23,6 +23,7 @@ from hotseat.protocol.replies import (
     SwapPhases,
     SwapReport,
 )
+from hotseat.supervisor.catalogue.accepts import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort, Peer, error_body
@@ -35,9 +36,12 @@ KEPT_RESULTS: Final = 256
 class AskedSwap:
     """A swap with everybody who waits for its end."""
 
-    def __init__(self, number: int, key: RequestKey, model: str, cause: Cause) -> None:
+    def __init__(
+        self, number: int, key: RequestKey, message: Swap, model: str, cause: Cause
+    ) -> None:
         self.number = number
         self.key = key
+        self.message = message
         self.model = model
         self.cause = cause
         self.listeners: list[tuple[Peer, RequestId]] = []
@@ -90,7 +94,7 @@ class SwapDesk:
         key = request_key(peer.token, request_id)
         known = self._swaps.get(key)
         if known is not None:
-            self._join(known, peer, request_id)
+            self._join(known, peer, request_id, message)
             return
         if message.mode == "in-process":
             raise HotseatError(
@@ -99,33 +103,46 @@ class SwapDesk:
                 field="mode",
             )
         stored = await self._catalogue.request(key)
+        if stored is not None and stored.body_digest != body_digest(pack_body(message)):
+            raise _conflict(request_id)
         if stored is not None and stored.state != "accepted":
             self._port().send(peer, request_id, _stored_end(stored))
             return
         model = self._check(message.model)
         known = self._swaps.get(key)  # a copy of the request may have arrived meanwhile
         if known is not None:
-            self._join(known, peer, request_id)
+            self._join(known, peer, request_id, message)
             return
         cause = Cause(client=peer.name, request_id=request_id, model_asked=message.model)
-        swap = self._swaps[key] = AskedSwap(self.next_number(), key, model, cause)
+        swap = self._swaps[key] = AskedSwap(self.next_number(), key, message, model, cause)
         swap.listeners.append((peer, request_id))
-        await self._catalogue.accept(
-            AcceptRecord(
-                key=key,
-                token=peer.token,
-                request_id=request_id,
-                kind="swap",
-                body=pack_body(message),
-                model=ModelName(model),
-                created_at=time.time(),
-            )
-        )
+        try:
+            await self._accept(swap, peer, request_id)
+        except HotseatError:
+            del self._swaps[key]
+            raise
         swap.accepted = True
         self._tell(swap, Progress(phase="queued", model=model, position=len(self.wanted) - 1))
         self._kick()
 
-    def _join(self, swap: AskedSwap, peer: Peer, request_id: RequestId) -> None:
+    async def _accept(self, swap: AskedSwap, peer: Peer, request_id: RequestId) -> None:
+        accepted = await self._catalogue.accept(
+            AcceptRecord(
+                key=swap.key,
+                token=peer.token,
+                request_id=request_id,
+                kind="swap",
+                body=pack_body(swap.message),
+                model=ModelName(swap.model),
+                created_at=time.time(),
+            )
+        )
+        if not accepted.same_body:
+            raise _conflict(request_id)
+
+    def _join(self, swap: AskedSwap, peer: Peer, request_id: RequestId, message: Swap) -> None:
+        if swap.message != message:
+            raise _conflict(request_id)
         if swap.end is not None:
             self._port().send(peer, request_id, swap.end)
             return
@@ -165,6 +182,14 @@ class SwapDesk:
     def _tell(self, swap: AskedSwap, message: Progress | SwapReport | ErrorBody) -> None:
         for peer, request_id in tuple(swap.listeners):
             self._port().send(peer, request_id, message)
+
+
+def _conflict(request_id: str) -> HotseatError:
+    return HotseatError(
+        "request_conflict",
+        f"request id {request_id} was used for something else; choose a new id",
+        request_id=request_id,
+    )
 
 
 def _stored_end(row: RequestRow) -> SwapReport | ErrorBody:

@@ -77,6 +77,7 @@ class WorkDesk:
 
     async def _take_in(self, work: Work, peer: Peer, row: RequestRow | None) -> None:
         """Accept and queue; a work that cannot be accepted leaves no trace."""
+        stored = row
         try:
             stored = row or await self._stored(work)
             if stored is not None and stored.state != "accepted":
@@ -84,12 +85,13 @@ class WorkDesk:
                 return
             await self._accept(work, peer, stored)
         except HotseatError as error:
-            self._works.forget(work)
-            self._outbox.end(work, error_body(error))
-            log.info("request.refused", code=error.code, reason=error.message)
+            await self._refuse(work, stored, error)
             return
-        if work.cancel_asked:
-            log.info("request.cancelled_early", request=work.request_id)
+        except Exception:
+            # A defect: whoever asked is told by the caller, and the session is free again.
+            self._works.forget(work)
+            self._outbox.forget_work(work)
+            raise
         accepted = Accepted(
             position=self._position(work), seed=work.seed, replayed=stored is not None
         )
@@ -102,6 +104,18 @@ class WorkDesk:
         )
         self._outbox.accepted(work, accepted)
         self._kick()
+
+    async def _refuse(self, work: Work, row: RequestRow | None, error: HotseatError) -> None:
+        """A claimed request was accepted before the restart: its refusal is its one end."""
+        log.info("request.refused", code=error.code, reason=error.message)
+        body = error_body(error)
+        try:
+            if row is not None:
+                reply = encode_kept(KeptReply(error=body))
+                await self._catalogue.finish(row.key, "error", reply, time.time())
+        finally:
+            self._works.forget(work)
+            self._outbox.end(work, body)
 
     async def _stored(self, work: Work) -> RequestRow | None:
         """What the catalogue knows of this id; raises if it was used for something else."""
@@ -117,7 +131,7 @@ class WorkDesk:
     async def _accept(self, work: Work, peer: Peer, row: RequestRow | None) -> None:
         request = work.request
         waiting = len(self._works.in_state(WorkState.WAITING))
-        if waiting >= self._limits.max_waiting:
+        if row is None and waiting >= self._limits.max_waiting:
             raise HotseatError(
                 "queue_full",
                 f"{waiting} requests wait already (max_waiting {self._limits.max_waiting})",
@@ -125,7 +139,7 @@ class WorkDesk:
                 waiting=waiting,
             )
         work.record = self._check(request)
-        await self._check_session(work)
+        await self._check_session(work, may_wait=request.queue or row is not None)
         work.seed = _seed(request, row)
         work.created_at = time.time()
         if row is None and request.persist:
@@ -135,14 +149,14 @@ class WorkDesk:
         work.accepted_at = time.monotonic()
         work.state = WorkState.WAITING
 
-    async def _check_session(self, work: Work) -> None:
+    async def _check_session(self, work: Work, *, may_wait: bool) -> None:
         """Early answers: a busy session, a wrong turn, input that cannot follow what it holds."""
         assert work.record is not None  # noqa: S101 - set by the only caller
         stored = None
         if work.session_key is not None and work.request.session is not None:
             holder = self._works.holder(work.session_key, work)
             if holder is not None:
-                if work.request.queue:
+                if may_wait:
                     return
                 raise HotseatError(
                     "session_busy",

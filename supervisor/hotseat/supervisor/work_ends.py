@@ -53,10 +53,9 @@ class WorkEnds:
             self._outbox.emit(work, work.add_emission((), rest))
         done = self._done(work, finished)
         reply = encode_kept(keep_done(done, work.emissions))
-        keeps_turn = finished.completion_tokens > 0 or finished.finish_reason != "cancelled"
-        if work.request.session is not None and keeps_turn:
+        if done.turn is not None:
             await self._commit(work, finished, reply)
-        elif work.request.persist:
+        if work.request.persist and (done.turn is None or not work.persist):
             await self._catalogue.finish(work.key, "done", reply, time.time())
         self.end(work, done)
 
@@ -79,7 +78,7 @@ class WorkEnds:
                 hint=finished.hint,
                 closed=finished.closed,
                 clock=work.clock,
-                persist=work.request.persist,
+                persist=work.persist,
                 at=time.time(),
                 key=work.key,
                 reply=reply,
@@ -96,9 +95,10 @@ class WorkEnds:
             completion_tokens=work.completion_tokens,
         )
         rendered = started.rendered if started else False
-        in_session = work.request.session is not None
+        keeps_turn = finished.completion_tokens > 0 or finished.finish_reason != "cancelled"
+        in_session = work.request.session is not None and keeps_turn
         note = ""
-        if not work.request.persist:
+        if not work.persist:
             note = "nothing was written to disk: a swap costs this context a prefill"
         return Done(
             model=work.model,
@@ -129,20 +129,24 @@ class WorkEnds:
         )
 
     async def cancelled(self, work: Work) -> None:
-        """Cancelled before the worker had it: an empty, regular end."""
+        """Cancelled while no worker had it: a regular end, with what was shown before.
+
+        Its turn is not kept: what the worker knew of it is gone, or never was.
+        """
+        tokens = tuple(token for entry in work.shown for token in entry.tokens)
         done = Done(
             model=work.model,
-            text="",
-            tokens=(),
+            text="".join(entry.text for entry in work.shown),
+            tokens=tokens,
             finish_reason="cancelled",
-            usage=Usage(),
+            usage=Usage(completion_tokens=len(tokens)),
             timing=self._timing(work),
             session=work.request.session,
             turn=None,
             seed=work.seed,
         )
         if work.request.persist:
-            reply = encode_kept(keep_done(done, []))
+            reply = encode_kept(keep_done(done, work.shown))
             await self._catalogue.finish(work.key, "done", reply, time.time())
         self.end(work, done)
 

@@ -59,8 +59,13 @@ class WorkRuns:
         events: EventLog,
         send: Callable[[ToWorker], bool],
         record: Callable[[], ModelRecord | None],
+        serving: Callable[[], int | None],
+        waits_again: Callable[[], None],
     ) -> None:
-        """`record` is what the seated worker has loaded."""
+        """`record` is what the seated worker has loaded, `serving` the epoch that takes work.
+
+        `waits_again` is called when a work could not be handed over.
+        """
         self._works = works
         self._ends = ends
         self._sessions = sessions
@@ -69,6 +74,8 @@ class WorkRuns:
         self._events = events
         self._send = send
         self._record = record
+        self._serving = serving
+        self._waits_again = waits_again
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- beginnings -----------------------------------------------------------------------------
@@ -79,12 +86,12 @@ class WorkRuns:
         if work is not None and work.state is WorkState.WAITING:
             work.state = WorkState.STARTING
             work.phase = "starting"
-            self._spawn(work, self._start(work))
+            self._spawn(work, self._start(work, self._serving()))
 
-    async def _start(self, work: Work) -> None:
+    async def _start(self, work: Work, epoch: int | None) -> None:
         record = self._record()
-        if record is None or record.name != work.model:
-            work.state = WorkState.WAITING
+        if epoch is None or record is None or record.name != work.model:
+            self._put_back(work)
             return
         request = work.request
         work.record = record
@@ -95,10 +102,15 @@ class WorkRuns:
         work.intake = plan_turn(request, record, stored)
         work.turn = (stored.turn if stored else 0) + 1
         work.clock = clock_of(row)
-        if work.state is not WorkState.STARTING:
-            return  # the worker died meanwhile: it waits again
+        session = request.session
+        work.persist = request.persist and not (
+            session is not None and self._sessions.is_volatile(record.name, session)
+        )
         if work.cancel_asked:
             await self._ends.cancelled(work)
+            return
+        if self._serving() != epoch:
+            self._put_back(work)  # the worker died meanwhile: the next one has no model yet
             return
         work.sent_at = time.monotonic()
         work.state = WorkState.RUNNING
@@ -106,7 +118,7 @@ class WorkRuns:
         sent = self._send(
             Start(
                 request=work.key,
-                session=request.session,
+                session=session,
                 context=work.intake.context,
                 hint=work.intake.hint,
                 input=work.intake.input,
@@ -116,11 +128,15 @@ class WorkRuns:
                 stop=request.stop,
                 max_tokens=request.max_tokens,
                 logprobs=request.logprobs,
-                persist=request.persist,
+                persist=work.persist,
             )
         )
         if not sent:
-            work.begin_again()
+            work.state = WorkState.WAITING
+
+    def _put_back(self, work: Work) -> None:
+        work.state = WorkState.WAITING
+        self._waits_again()
 
     def cancel(self, work: Work) -> bool:
         """Ends a work at the next token boundary; False when it has ended already."""
@@ -229,6 +245,10 @@ class WorkRuns:
         for work in running:
             if work.finished is not None:
                 continue  # only the commit is left, and that needs no worker
+            if work.cancel_asked:
+                work.state = WorkState.STARTING
+                self._spawn(work, self._ends.cancelled(work))
+                continue
             work.begin_again()
             if work.attempts > MAX_ATTEMPTS:
                 code = "poison_request" if len(running) == 1 else "worker_lost"

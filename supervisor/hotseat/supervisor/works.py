@@ -59,6 +59,8 @@ class Work:
         self.seed = 0
         self.created_at = 0.0
         self.accepted_at = 0.0
+        self.persist = request.persist
+        """False also for a turn of a session that is kept off the disk."""
         self.readers: list[Reader] = []
         self.emissions: list[Emission] = []
         self.completion_tokens = 0
@@ -97,16 +99,24 @@ class Work:
         return Cause(client=self.client, request_id=self.request_id, model_asked=self.request.model)
 
     def begin_again(self) -> None:
-        """Back to waiting after the worker died: what was emitted will be computed once more."""
-        if len(self.emissions) > len(self.replaying):
-            self.replaying = self.emissions
-        self.attempts += 1
+        """Back to waiting after the worker died: what was emitted will be computed once more.
+
+        Attempts count from the one that got furthest: only deaths without progress add up.
+        """
+        has_advanced = len(self.emissions) > len(self.replaying)
+        self.attempts = 1 if has_advanced else self.attempts + 1
+        self.replaying = self.shown
         self.emissions = []
         self.completion_tokens = 0
         self.text_length = 0
         self.started = None
         self.state = WorkState.WAITING
         self.phase = "queued"
+
+    @property
+    def shown(self) -> list[Emission]:
+        """All that readers may have seen, attempts that died included."""
+        return self.emissions if len(self.emissions) > len(self.replaying) else self.replaying
 
     def diverged(self) -> bool:
         """True when the repeated output is not what was emitted before."""
@@ -184,10 +194,14 @@ class Works:
         return len(self.in_state(WorkState.STARTING, WorkState.RUNNING))
 
     def holder(self, session: tuple[str, str], other_than: Work) -> Work | None:
-        """The earliest other work of a session that has not ended."""
+        """The earliest other work of a session that has not ended.
+
+        Of works that are being accepted only earlier ones count: the first asker wins.
+        """
         alive = self.in_state(*(state for state in WorkState if state is not WorkState.ENDED))
         for work in alive:
-            if work is not other_than and work.session_key == session:
+            is_later = work.state is WorkState.ACCEPTING and work.order > other_than.order
+            if work is not other_than and not is_later and work.session_key == session:
                 return work
         return None
 
