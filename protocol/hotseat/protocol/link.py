@@ -112,8 +112,10 @@ class Suspend(Struct, frozen=True, tag="suspend", kw_only=True):
 
 
 class Prepare(Struct, frozen=True, tag="prepare", kw_only=True):
-    """Load the tokenizer of a model that will be seated soon; with `warm_pages`, read its weight
-    files into the page cache as long as at least `free_floor_bytes` of memory stay available.
+    """Load the tokenizer of a model that will be seated soon.
+
+    With `warm_pages`, also read its weight files into the page cache as long as at least
+    `free_floor_bytes` of memory stay available.
     """
 
     record: ModelRecord
