@@ -1,0 +1,172 @@
+"""Readers of requests on real sockets: credit, notes while nothing happens, readers that stop."""
+
+import asyncio
+import time
+
+import pytest
+import zmq
+
+from hotseat.protocol.limits import MIB
+from hotseat.protocol.messages import Generate
+from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing, Usage
+from hotseat.supervisor.client_port import ClientPort
+from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.works import Works, WorkState
+from raw_peer import RawPeer, tokens_of
+
+PATIENCE_S = 0.2
+DONE = Done(
+    model="a", text="", tokens=(), finish_reason="stop", usage=Usage(), timing=Timing()
+)  # fmt: skip
+
+
+class Desk:
+    """A port with an outbox behind it; the first message of a peer makes it a reader."""
+
+    def __init__(self, path):
+        self.works = Works()
+        self.abandoned = []
+        self.context = zmq.Context()
+        self.outbox = Outbox(self.works, lambda: self.port, PATIENCE_S, self.abandoned.append)
+        self.port = ClientPort(
+            self.context,
+            path / "s",
+            instance="i",
+            version="0",
+            on_message=self.on_message,
+            on_gone=self.outbox.forget,
+        )
+        self.work = self.works.create("k", "r", "c", Generate(model="a", prompt="x"))
+        self.work.state = WorkState.RUNNING
+        self.work.accepted_at = time.monotonic()
+
+    def on_message(self, peer, request_id, message):
+        if isinstance(message, Generate):
+            self.outbox.attach(self.work, peer, request_id, 0, message.credit_bytes)
+            self.outbox.accepted(self.work, Accepted(position=0))
+        else:
+            self.outbox.grant(peer, request_id, message.grant_bytes)
+
+    def emit(self, text, count=1):
+        tokens = tuple(range(self.work.completion_tokens, self.work.completion_tokens + count))
+        self.outbox.emit(self.work, self.work.add_emission(tokens, text))
+
+    def close(self):
+        self.port.close(0)
+        self.context.term()
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    made = Desk(tmp_path)
+    yield made
+    made.close()
+
+
+async def reader(desk, credit_bytes, request_id="r"):
+    def connect():
+        peer = RawPeer(desk.port.address)
+        peer.say(Generate(model="a", prompt="x", credit_bytes=credit_bytes), request_id)
+        assert isinstance(peer.answer(request_id), Accepted)
+        return peer
+
+    return await asyncio.to_thread(connect)
+
+
+async def tick_until(desk, condition, timeout_s=5.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        desk.outbox.tick(time.monotonic())
+        await asyncio.sleep(0.01)
+
+
+async def test_reader_without_credit_gets_slow_consumer_and_others_get_everything(desk):
+    slow, good = await reader(desk, 1), await reader(desk, 10 * MIB)
+    for _ in range(20):
+        desk.emit("x" * (MIB // 10))
+    await tick_until(desk, lambda: len(desk.work.readers) == 1)
+    assert desk.abandoned == [], "somebody still reads"
+    desk.outbox.end(desk.work, DONE)
+    messages = await asyncio.to_thread(good.until_end, "r")
+    assert tokens_of(messages) == list(range(20))
+    assert messages[-1] == DONE
+    first, error = await asyncio.to_thread(slow.until_end, "r")
+    assert len(first.tokens) == 1, "one chunk may overdraw"
+    assert error.code == "slow_consumer"
+    slow.close()
+    good.close()
+
+
+async def test_last_reader_that_does_not_read_leaves_its_work_abandoned(desk):
+    slow = await reader(desk, 1)
+    for _ in range(20):
+        desk.emit("x" * (MIB // 10))
+    await tick_until(desk, lambda: desk.abandoned == [desk.work])
+    slow.close()
+
+
+async def test_reader_with_little_waiting_may_take_its_time(desk):
+    slow = await reader(desk, 1)
+    for _ in range(20):
+        desk.emit("x" * 1_000)
+    began = time.monotonic()
+    await tick_until(desk, lambda: time.monotonic() - began > 2 * PATIENCE_S)
+    assert len(desk.work.readers) == 1
+    slow.close()
+
+
+async def test_quiet_stream_says_something_every_half_second(desk):
+    peer = await reader(desk, 1_000)
+    began = time.monotonic()
+    notes = []
+
+    def listen():
+        while len(notes) < 2:
+            notes.append(peer.receive()[1])
+
+    listening = asyncio.create_task(asyncio.to_thread(listen))
+    await tick_until(desk, listening.done)
+    assert all(isinstance(note, Progress) for note in notes)
+    assert 0.9 < time.monotonic() - began < 2.0
+    peer.close()
+
+
+async def test_end_waits_behind_output_that_has_no_credit_yet(desk):
+    peer = await reader(desk, 1)
+    for _ in range(3):
+        desk.emit("abc")
+    desk.outbox.end(desk.work, DONE)
+    assert isinstance(await asyncio.to_thread(peer.answer, "r"), object)
+    assert await asyncio.to_thread(peer.silence, 0.1)
+    (held,) = desk.work.readers
+    desk.outbox.grant(held.peer, "r", 1_000)
+    rest = await asyncio.to_thread(peer.until_end, "r")
+    assert rest[-1] == DONE
+    assert rest[0].offset_tokens == 1
+    peer.close()
+
+
+async def test_reader_that_went_away_is_dropped_at_the_next_word(desk):
+    peer = await reader(desk, 1_000)
+    peer.close()
+
+    def speak():
+        desk.emit("x")
+        return desk.abandoned == [desk.work]
+
+    await tick_until(desk, speak)
+    assert desk.port.peers == 0
+
+
+async def test_error_ends_a_stream_that_was_never_accepted(desk):
+    peer = await asyncio.to_thread(RawPeer, desk.port.address)
+    desk.port._on_message = lambda who, request_id, _: desk.outbox.attach(
+        desk.work, who, request_id, 0, None
+    )
+    peer.say(Generate(model="a", prompt="x"), "r")
+    await tick_until(desk, lambda: desk.work.readers)
+    error = ErrorBody(code="disk_full", message="full")
+    desk.outbox.end(desk.work, error)
+    assert await asyncio.to_thread(peer.answer, "r") == error
+    peer.close()
