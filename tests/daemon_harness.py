@@ -45,16 +45,21 @@ def put_record(home, record, folder="models"):
 class LiveDaemon:
     """Started, stopped, killed and started again in one home."""
 
-    def __init__(self, home=None, *, stub=None, settings="", seat_lock=None):
-        """`stub`: faults of stub workers; None means real workers."""
+    def __init__(self, home=None, *, stub=None, settings="", seat_lock=None, standby=False):
+        """`stub`: faults of stub workers; None means real workers.
+
+        `standby` is off unless a test is about it, so that a worker in the process table is one
+        that has weights or is about to.
+        """
         # Short, since unix socket paths are.
         self.base = Path(tempfile.mkdtemp(prefix="hs"))
         self.home = home or self.base / "h"
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.seat_lock = seat_lock or self.base / "seat.lock"
         self.stub = stub
-        if settings:
-            (self.home / "config.toml").write_text(settings)
+        if "[seat]" not in settings:
+            settings += f'\n[seat]\nstandby = "{"on" if standby else "off"}"\n'
+        (self.home / "config.toml").write_text(settings)
         self.process = None
         self.clients = []
 

@@ -41,17 +41,17 @@ def never_swapped(kind, dtype, seed=7):
         return [ask(client, "a", text) for text in TURNS]
 
 
-def kill_worker(daemon):
-    (worker,) = daemon.workers()
-    worker.send_signal(signal.SIGKILL)
-    wait_for(lambda: not psutil.pid_exists(worker.pid), what="worker gone")
+def kill_worker(daemon, client):
+    pid = client.status().worker.pid
+    psutil.Process(pid).send_signal(signal.SIGKILL)
+    wait_for(lambda: not psutil.pid_exists(pid), what="worker gone")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
 def test_context_survives_swap_restart_and_kills_with_identical_tokens(kind, dtype):
     expected = never_swapped(kind, dtype)
-    daemon = LiveDaemon()
+    daemon = LiveDaemon(standby=True)
     register_tiny(daemon.home, "a", kind, dtype=dtype, seed=7)
     register_tiny(daemon.home, "b", "llama", seed=8)
     with daemon:
@@ -68,7 +68,7 @@ def test_context_survives_swap_restart_and_kills_with_identical_tokens(kind, dty
         client = daemon.client()
         turns.append(ask(client, "a", TURNS[2]))
 
-        kill_worker(daemon)
+        kill_worker(daemon, client)
         turns.append(ask(client, "a", TURNS[3]))
 
         daemon.kill()

@@ -68,11 +68,13 @@ class Resume(Struct, frozen=True, kw_only=True):
     completion ids the client has or will get from us; they are not emitted again, and their
     positions, text, stop matching, penalties and limits count as if they had just been. The last
     of them has no KV yet. `held_as`: session name under which the KV was kept at suspension.
+    `restored_tokens`: that of the first Started, since the shapes of its prefill began there.
     """
 
     prompt: bytes
     emitted: bytes
     held_as: str | None = None
+    restored_tokens: int = 0
 
 
 class Start(Struct, frozen=True, tag="start", kw_only=True):
@@ -254,8 +256,9 @@ class Refused(Struct, frozen=True, tag="refused", kw_only=True):
 class Started(Struct, frozen=True, tag="started", kw_only=True):
     """Prompt rendered and context restored; prefill begins.
 
-    `restored_tokens` + `computed_tokens` = `prompt_tokens`. `miss` says why less was restored than
-    the supervisor could expect (damaged file, ...), empty otherwise.
+    `restored_tokens` + `computed_tokens` = `prompt_tokens`; after a resume the ids emitted before
+    count in all three. `miss` says why less was restored than the supervisor could expect
+    (damaged file, ...), empty otherwise.
     """
 
     request: RequestKey

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from hotseat.protocol.model import TemplateProbe
 
@@ -20,9 +20,11 @@ class WorkerView(Struct, frozen=True, kw_only=True):
 
 
 class StandbyView(Struct, frozen=True, kw_only=True):
-    """The standby worker, if there is one."""
+    """The standby worker, if there is one. `ready`: its libraries are loaded."""
 
     pid: int | None = None
+    ready: bool = False
+    footprint_bytes: int | None = None
 
 
 class QueueView(Struct, frozen=True, kw_only=True):
@@ -60,7 +62,7 @@ class MemoryView(Struct, frozen=True, kw_only=True):
 class SwapView(Struct, frozen=True, kw_only=True):
     """A swap under way."""
 
-    from_: str | None = None
+    from_: str | None = field(default=None, name="from")
     to: str | None = None
     phase: str = ""
     elapsed_s: float = 0.0

@@ -8,14 +8,14 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from msgspec import Struct, structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, KIB, MIB
-from hotseat.supervisor.core.settings import ModelSettings, SeatSettings, Settings
+from hotseat.supervisor.core.settings import ModelSettings, Settings
 
 SEAT_LOCK_VARIABLE: Final = "HOTSEAT_SEAT_LOCK"
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)")
@@ -43,7 +43,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         settings = _Reader(path, text).read()
     lock_path = environ.get(SEAT_LOCK_VARIABLE)
     if lock_path:
-        return structs.replace(settings, seat=SeatSettings(lock_path=lock_path))
+        return structs.replace(settings, seat=structs.replace(settings.seat, lock_path=lock_path))
     return settings
 
 
@@ -125,6 +125,11 @@ class _Reader:
 
     def _value(self, where: tuple[str, ...], value: object, hint: Any) -> object:
         name = where[-1]
+        if get_origin(hint) is Literal:
+            choices = [str(choice) for choice in get_args(hint)]
+            if value not in choices:
+                raise self._fault(where, value, "is no choice", f"write one of {choices}")
+            return value
         if name.endswith("_bytes"):
             size = parse_size(value)
             if size is None:

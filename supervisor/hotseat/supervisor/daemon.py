@@ -201,6 +201,7 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         self.events.publish("daemon.started", pid=os.getpid(), version=self.identity.version)
         await self.upkeep.measure()
+        self.runner.standby.start_soon(delay_s=0.0)
         self.spawn(self.upkeep.run())
         return self._port.address
 

@@ -9,7 +9,13 @@ import zmq
 
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import FromWorker, ToWorker, decode_from_worker, encode_link
+from hotseat.protocol.link import (
+    FromWorker,
+    ToWorker,
+    WorkerHello,
+    decode_from_worker,
+    encode_link,
+)
 from hotseat.supervisor.sockets import Frames, LoopSocket, bind_socket
 
 LINK_FRAME_BYTES: Final = 64 * MIB
@@ -24,11 +30,13 @@ class LinkPort:
         context: "zmq.Context[Any]",
         path: Path,
         epoch: Epoch,
-        on_message: Callable[[Epoch, FromWorker], None],
+        on_message: "Callable[[LinkPort, Epoch, FromWorker], None]",
     ) -> None:
         self.epoch = epoch
         self.address = f"ipc://{path}"
         self._path = path
+        self.hello: WorkerHello | None = None
+        """The worker's first message, kept for whoever comes to look later."""
         self._on_message = on_message
         path.unlink(missing_ok=True)
         socket = bind_socket(context, zmq.DEALER, self.address, max_frame_bytes=LINK_FRAME_BYTES)
@@ -54,5 +62,7 @@ class LinkPort:
         except ValueError as error:
             log.error("link.frame_refused", epoch=self.epoch, error=str(error))  # noqa: TRY400
             return
+        if isinstance(message, WorkerHello):
+            self.hello = message
         if epoch == self.epoch:
-            self._on_message(epoch, message)
+            self._on_message(self, epoch, message)

@@ -28,6 +28,8 @@ class Planner:
         self.probe = probe
         self.settings = settings
         self.working_set_bytes: int | None = None
+        self.standby_bytes = 0
+        """Footprint of the standby worker as last measured."""
         self.overheads: dict[str, int] = {}
         """Measured runtime overhead by tag, bytes."""
 
@@ -41,6 +43,7 @@ class Planner:
             self.probe.machine(),
             self.settings,
             own_footprint_bytes=own_footprint_bytes,
+            standby_bytes=self.standby_bytes,
             overhead_bytes=measured,
             overhead_measured=measured is not None,
             working_set_bytes=self.working_set_bytes,

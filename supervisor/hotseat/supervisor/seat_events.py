@@ -71,6 +71,7 @@ class SeatEvents:
         )
         self._progress(Progress(phase=state.phase.value, model=self._target(state)))
         if state.phase in SETTLED:
+            self.runner.standby.start_soon()
             self.dispatcher.kick()
 
     def load_advanced(self, model: str, bytes_done: int, bytes_total: int) -> None:

@@ -38,13 +38,21 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.deaths import describe_exit
 from hotseat.supervisor.core.seat import next_state
-from hotseat.supervisor.core.seat_types import Deadlines, Fault, Phase, SeatEvent, SeatState
+from hotseat.supervisor.core.seat_types import (
+    SETTLED,
+    Deadlines,
+    Fault,
+    Phase,
+    SeatEvent,
+    SeatState,
+)
 from hotseat.supervisor.link_port import LinkPort
 from hotseat.supervisor.locks import SeatLock
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_host import SeatHost, SwapFigures
-from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_worker
+from hotseat.supervisor.standby import Seatable, Standby
+from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess
 
 MEMORY_POLL_S: Final = 0.02
 WIRED_SLACK: Final = 1.05
@@ -68,12 +76,20 @@ class SeatRunner:
         self.record: ModelRecord | None = None
         self.kv_budget_bytes: int | None = None
         self.working_set_bytes: int | None = None
-        self._context = context
         self._home = home
         self._deadlines = deadlines
         self._planner = planner
         self._lock = lock
         self._host = host
+        self.standby = Standby(
+            context,
+            home,
+            inherit=lock.fileno,
+            next_epoch=self._next_epoch,
+            route=self._receive,
+            exited=self._reaped,
+            enabled=planner.settings.seat.standby == "on",
+        )
         self._link: LinkPort | None = None
         self._process: WorkerProcess | None = None
         self._events: deque[SeatEvent] = deque()
@@ -98,6 +114,9 @@ class SeatRunner:
         """Epoch of the worker that takes requests, those it is draining included."""
         serves = self.state.phase in {Phase.READY, Phase.DRAINING}
         return self.state.epoch if serves else None
+
+    def _next_epoch(self) -> Epoch | None:
+        return Epoch(self.state.epoch + 1) if self.state.phase in SETTLED else None
 
     def send(self, message: ToWorker) -> bool:
         """To the seated worker; False when there is none or it does not read."""
@@ -191,22 +210,31 @@ class SeatRunner:
         try:
             record = self._planner.registry.get(model)
             self._lock.acquire(model, record.weights_bytes)
-            path = self._home.socket_path(f"link-{epoch}")
-            link = LinkPort(self._context, path, epoch, self._receive)
-            try:
-                process = await spawn_worker(
-                    link.address, epoch, self._reaped, (self._lock.fileno(),)
-                )
-            except OSError as error:
-                link.close()
-                raise HotseatError("internal", f"no worker could be started: {error}") from error
+            worker = await self.standby.take(epoch)
+            from_standby = worker is not None
+            if worker is None:
+                worker = await self._start_fresh(epoch)
         except HotseatError as error:
             self.feed(t.StartRefused(epoch=epoch, fault=fault_of(error)))
             return
-        self._link, self._process, self.beat = link, process, None
-        log.info("worker.started", epoch=epoch, pid=process.pid, model=model)
+        self._link, self._process, self.beat = worker.link, worker.process, None
+        log.info(
+            "worker.started",
+            epoch=epoch,
+            pid=worker.process.pid,
+            model=model,
+            from_standby=from_standby,
+        )
         if self.state.epoch != epoch or self.state.phase is not Phase.STARTING:
-            process.signal(signal.SIGKILL)  # the table gave up while the process was starting
+            worker.process.signal(signal.SIGKILL)  # the table gave up while it was starting
+        elif worker.hello is not None:
+            self._greet(epoch, worker.hello)
+
+    async def _start_fresh(self, epoch: Epoch) -> Seatable:
+        try:
+            return await self.standby.start_worker(epoch)
+        except OSError as error:
+            raise HotseatError("internal", f"no worker could be started: {error}") from error
 
     async def _await_memory(self, epoch: int, _target: str | None) -> None:
         """Polls until the next model's memory is there; the table's deadline ends the wait."""
@@ -265,16 +293,18 @@ class SeatRunner:
 
     def _reaped(self, ended: WorkerExit) -> None:
         fault = describe_exit(ended.returncode, ended.sent, ended.stderr, epoch=ended.epoch)
-        if self._process is not None and self._process.epoch == ended.epoch:
+        if self._process is not None and self._process.pid == ended.pid:
             self._process = None
-        if self._link is not None and self._link.epoch == ended.epoch:
-            self._link.close()
-            self._link = None
+            if self._link is not None:
+                self._link.close()
+                self._link = None
         self._host.worker_exited(ended, fault)
         self.feed(t.WorkerDied(epoch=ended.epoch, fault=fault))
 
-    def _receive(self, epoch: Epoch, message: FromWorker) -> None:  # noqa: C901 - one case a kind
-        if epoch != self.state.epoch:
+    def _receive(  # noqa: C901 - one case a kind
+        self, link: LinkPort, epoch: Epoch, message: FromWorker
+    ) -> None:
+        if link is not self._link or epoch != self.state.epoch:
             return
         match message:
             case WorkerHello():
@@ -341,6 +371,7 @@ class SeatRunner:
         if self._process is not None:
             self._process.signal(signal.SIGKILL)
             await self._process.wait()
+        await self.standby.close()
         for task in tuple(self._tasks):
             task.cancel()
         self._lock.release()

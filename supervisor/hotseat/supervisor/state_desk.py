@@ -98,7 +98,7 @@ class StateDesk:
             model=state.model,
             epoch=state.epoch,
             worker=self._worker(),
-            standby=StandbyView(),
+            standby=self._standby(),
             queue=QueueView(
                 running=self._works.running,
                 waiting=len(self._works.in_state(WorkState.WAITING)),
@@ -121,6 +121,16 @@ class StateDesk:
     def status_dict(self) -> dict[str, Any]:
         """The JSON-safe form."""
         return as_dict(self.status())
+
+    def _standby(self) -> StandbyView:
+        standby = self._runner().standby
+        if standby.pid is None:
+            return StandbyView()
+        return StandbyView(
+            pid=standby.pid,
+            ready=standby.is_greeted,
+            footprint_bytes=self._planner.standby_bytes or None,
+        )
 
     def _worker(self) -> WorkerView:
         runner = self._runner()

@@ -5,7 +5,7 @@ that is the dispatcher's.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any, Final, Literal
 
@@ -47,6 +47,8 @@ class AskedSwap:
         self.listeners: list[tuple[Peer, RequestId]] = []
         self.accepted = False
         self.end: SwapReport | ErrorBody | None = None
+        self.is_told = False
+        """True when the end is durable and listeners have it."""
 
 
 class SwapDesk:
@@ -143,7 +145,7 @@ class SwapDesk:
     def _join(self, swap: AskedSwap, peer: Peer, request_id: RequestId, message: Swap) -> None:
         if swap.message != message:
             raise _conflict(request_id)
-        if swap.end is not None:
+        if swap.end is not None and swap.is_told:
             self._port().send(peer, request_id, swap.end)
             return
         swap.listeners.append((peer, request_id))
@@ -155,15 +157,27 @@ class SwapDesk:
             if swap.end is None and swap.accepted:
                 self._tell(swap, report)
 
-    async def end(self, swap: AskedSwap, result: SwapReport | HotseatError) -> None:
-        """Stores the answer and sends it; a second end changes nothing."""
-        if swap.end is not None:
+    def end(self, swap: AskedSwap, result: SwapReport | HotseatError) -> Coroutine[Any, Any, None]:
+        """Ends a swap at once; what is returned stores the answer and sends it.
+
+        A second end changes nothing. Nobody may see an ended swap as wanted: it would begin again.
+        """
+        is_first = swap.end is None
+        if is_first:
+            swap.end = error_body(result) if isinstance(result, HotseatError) else result
+        return self._tell_end(swap, is_first=is_first)
+
+    async def _tell_end(self, swap: AskedSwap, *, is_first: bool) -> None:
+        if not is_first or swap.end is None:
             return
-        swap.end = error_body(result) if isinstance(result, HotseatError) else result
-        kind: Literal["done", "error"] = "error" if isinstance(result, HotseatError) else "done"
-        await self._catalogue.finish(swap.key, kind, msgspec.msgpack.encode(swap.end), time.time())
-        self._tell(swap, swap.end)
-        swap.listeners.clear()
+        kind: Literal["done", "error"] = "error" if isinstance(swap.end, ErrorBody) else "done"
+        try:
+            reply = msgspec.msgpack.encode(swap.end)
+            await self._catalogue.finish(swap.key, kind, reply, time.time())
+        finally:
+            self._tell(swap, swap.end)
+            swap.is_told = True
+            swap.listeners.clear()
         for key in list(self._swaps)[:-KEPT_RESULTS]:
             if self._swaps[key].end is not None:
                 del self._swaps[key]

@@ -120,6 +120,12 @@ class Upkeep:
             footprint = await asyncio.to_thread(self._planner.probe.footprint, pid)
             if pid == self._runner.worker_pid:
                 self._telemetry.worker_footprint_bytes = footprint
+        standby = self._runner.standby.pid
+        if standby is not None:
+            footprint = await asyncio.to_thread(self._planner.probe.footprint, standby)
+            self._planner.standby_bytes = footprint or 0
+        else:
+            self._planner.standby_bytes = 0
         changed = (self._keeper.bytes_written, self._ends.last_end_at)
         if changed == self._counted:
             return

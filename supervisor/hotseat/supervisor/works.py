@@ -15,7 +15,7 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done, ErrorBody, TokenLogprob
 from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
-from hotseat.supervisor.core.scheduler import Waiting
+from hotseat.supervisor.core.waiting import Waiting
 from hotseat.supervisor.core.streams import Emission, OutStream
 
 FINISHED_KEPT: Final = 256

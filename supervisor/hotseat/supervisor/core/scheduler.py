@@ -1,30 +1,51 @@
 """Which request may start and which model gets the seat next. Pure; time is an argument.
 
-Policy (design.md section 8): models take the seat in the order of their first waiting request. The
-seated model keeps it for `q = max(min_seat_s, weight x swap cost)` while it has work; a model
-without work gives way at once. Swaps that were asked for go first and wait for nobody.
+Policy (design.md section 8): models get the seat first come, first served. The seated model keeps
+it for `q = max(min_seat_s, weight x swap cost)` while it has work; a model without work gives way
+at once, unless an agent is expected back within a moment. Swaps that were asked for go first and
+wait for nobody.
+
+What follows, with `grace` bounding the drain and asked-for swaps apart: a model that has joined
+the queue is seated within the sum over the other models of (q + grace + swap), and of a seating
+that had work for q at most 1/(1 + weight) is lost to the swap.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Struct
 
+from hotseat.supervisor.core.model_queue import ModelQueue, queue_models
+from hotseat.supervisor.core.waiting import (
+    Waiting,
+    earliest,
+    in_start_order,
+    next_deadline,
+    of_model,
+    overdue_keys,
+)
+
+DrainPolicy = Literal["finish", "suspend", "cancel"]
+
 
 class SchedulerSettings(Struct, frozen=True, kw_only=True):
-    """`weight`: residency in swap costs, so that at most 1/(1+weight) of the time goes to swaps."""
+    """`[scheduling]`.
+
+    `weight`: residency in swap costs, so that at most 1/(1+weight) of the time goes to swaps.
+    """
 
     min_seat_s: float = 2.0
     weight: float = 4.0
-
-
-class Waiting(Struct, frozen=True, kw_only=True):
-    """A request that could start if its model were seated. `order` is its place of arrival."""
-
-    key: str
-    model: str
-    order: int
-    never_swaps: bool = False
-    """True: it waits for its model but does not make a swap happen (`swap: wait`)."""
+    grace_s: float = 5.0
+    """How long running work may go on once somebody else's turn has come."""
+    drain: DrainPolicy = "suspend"
+    """What happens to it then. The bound on waiting does not hold under `finish`."""
+    tool_linger_s: float = 10.0
+    """Longest wait for an agent that runs a tool and is expected back."""
+    ageing_s: float = 30.0
+    """Waiting that outweighs one step of priority."""
+    max_running: int = 16
+    """Requests on the worker at a time; the others wait where priorities still count."""
 
 
 class WantedSwap(Struct, frozen=True, kw_only=True):
@@ -42,16 +63,33 @@ class SeatView(Struct, frozen=True, kw_only=True):
     seated_at: float = 0.0
     running: int = 0
     swap_cost_s: float = 0.0
+    """Measured: what a swap costs beside the drain."""
+    linger_until: float = 0.0
+    """An agent of the seated model is expected back before that."""
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """Start `admit`; then, if set, give the seat to `swap_to`; look again at `wake_at`."""
+    """Refuse `expire`, start `admit`; then, if set, give the seat to `swap_to`; wake at `wake_at`.
+
+    `queue` has to be passed to the next decision.
+    """
 
     admit: tuple[str, ...] = ()
     swap_to: str | None = None
     asked: int | None = None
     """The asked-for swap that `swap_to` answers; None: it is for waiting requests."""
+    drain: DrainPolicy = "suspend"
+    grace_s: float = 0.0
+    """With `swap_to`: what to do with running work, and after how long."""
+    expire: tuple[str, ...] = ()
+    """Requests whose deadline passed while they waited."""
     wake_at: float | None = None
+    queue: ModelQueue = ModelQueue()
+
+
+def residency_s(settings: SchedulerSettings, swap_cost_s: float) -> float:
+    """How long a model with work keeps the seat although others wait: `q`."""
+    return max(settings.min_seat_s, settings.weight * swap_cost_s)
 
 
 def decide(
@@ -60,31 +98,56 @@ def decide(
     seat: SeatView,
     now: float,
     settings: SchedulerSettings,
+    queue: ModelQueue = ModelQueue(),  # noqa: B008 - frozen
 ) -> Decision:
-    """The decision for this moment. `waiting` in order of arrival within each model."""
+    """The decision for this moment; `queue` is what the decision before it returned."""
+    expire = overdue_keys(waiting, now)
+    alive = [entry for entry in waiting if entry.deadline is None or entry.deadline > now]
+    deadline = next_deadline(alive, now)
     if not seat.settled:
-        return Decision()
-    mine = tuple(entry.key for entry in waiting if entry.model == seat.model)
+        return Decision(expire=expire, wake_at=deadline, queue=queue)
+    queue = queue_models(queue, alive, seat.model, now)
+    swap_to, number = queue.head, None
+    keeps_until = 0.0
     if asked:
-        first = asked[0]
-        return Decision(swap_to=first.model, asked=first.swap)
-    head = _head_model(waiting, seat.model)
-    if head is None:
-        return Decision(admit=mine)
-    keeps_until = seat.seated_at + max(settings.min_seat_s, settings.weight * seat.swap_cost_s)
-    has_work = bool(mine) or seat.running > 0
-    if seat.model is not None and has_work and now < keeps_until:
-        return Decision(admit=mine, wake_at=keeps_until)
-    return Decision(swap_to=head)
+        swap_to, number = asked[0].model, asked[0].swap
+    elif swap_to is not None:
+        keeps_until = _keeps_until(alive, seat, settings)
+    if swap_to is None or now < keeps_until:
+        return Decision(
+            admit=_startable(alive, seat, settings),
+            expire=expire,
+            wake_at=earliest(deadline, keeps_until if swap_to is not None else None),
+            queue=queue,
+        )
+    return Decision(
+        swap_to=swap_to,
+        asked=number,
+        drain=settings.drain,
+        grace_s=settings.grace_s if seat.running else 0.0,
+        expire=expire,
+        wake_at=deadline,
+        queue=queue,
+    )
 
 
-def _head_model(waiting: Sequence[Waiting], seated: str | None) -> str | None:
-    """The model whose first request has waited longest, the seated one apart."""
-    others = [entry for entry in waiting if entry.model != seated and not entry.never_swaps]
-    return min(others, key=lambda entry: entry.order).model if others else None
+def _keeps_until(alive: Sequence[Waiting], seat: SeatView, settings: SchedulerSettings) -> float:
+    """Until when the seated model keeps the seat although another waits; 0 is not at all."""
+    if seat.model is None:
+        return 0.0
+    over_at = seat.seated_at + residency_s(settings, seat.swap_cost_s)
+    if seat.running or any(entry.model == seat.model for entry in alive):
+        return over_at
+    # Waiting for an agent is residency too: it never prolongs what the others have to wait.
+    return min(over_at, seat.linger_until)
 
 
-def queue_position(waiting: Sequence[Waiting], key: str) -> int:
-    """How many requests start before `key`, all models counted, in order of arrival."""
-    order = next((entry.order for entry in waiting if entry.key == key), None)
-    return 0 if order is None else sum(1 for entry in waiting if entry.order < order)
+def _startable(
+    alive: Sequence[Waiting], seat: SeatView, settings: SchedulerSettings
+) -> tuple[str, ...]:
+    """Requests of the seated model that fit beside those that run."""
+    if seat.model is None:
+        return ()
+    room = max(0, settings.max_running - seat.running)
+    mine = in_start_order(of_model(alive, seat.model), settings.ageing_s)
+    return tuple(entry.key for entry in mine[:room])

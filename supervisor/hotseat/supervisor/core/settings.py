@@ -4,7 +4,7 @@ The end of a field's name is its unit and decides how `config` reads it: `_bytes
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -67,9 +67,11 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
 
 
 class SeatSettings(Struct, frozen=True, kw_only=True):
-    """`[seat]`: where the lock of this machine's one seat lies."""
+    """`[seat]`: where the lock of this machine's one seat lies, and what is kept ready for it."""
 
     lock_path: str | None = None
+    standby: Literal["on", "off"] = "on"
+    """"off" saves about 100 MB and makes every swap start an interpreter first."""
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,161 @@
+"""How many requests come before one and how long it will probably wait. Pure.
+
+Estimates for people and clients, from measured costs; nothing is decided by them.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from hotseat.supervisor.core.model_queue import ModelQueue, queue_models
+from hotseat.supervisor.core.scheduler import SchedulerSettings, SeatView, residency_s
+from hotseat.supervisor.core.waiting import Waiting, in_start_order, of_model
+
+NEWEST_SHARE: Final = 0.3
+"""Of the newest turn in the running estimate of what turns take."""
+MAX_MODELS: Final = 64
+
+
+class Costs(Struct, frozen=True, kw_only=True):
+    """Measured: seconds a swap costs, and seconds a turn spends on the worker, by model."""
+
+    swap_s: float | None = None
+    turn_s: tuple[tuple[str, float], ...] = ()
+
+    def turn_of(self, model: str) -> float | None:
+        """None when no turn of this model was seen yet."""
+        return dict(self.turn_s).get(model)
+
+    def with_turn(self, model: str, seconds: float) -> "Costs":
+        """The costs after one more turn."""
+        before = self.turn_of(model)
+        mean_s = seconds if before is None else before + NEWEST_SHARE * (seconds - before)
+        others = tuple(pair for pair in self.turn_s if pair[0] != model)
+        return Costs(swap_s=self.swap_s, turn_s=(*others, (model, mean_s))[-MAX_MODELS:])
+
+
+class Outlook(Struct, frozen=True, kw_only=True):
+    """What estimates are made from: the seat, the queue of models, and costs."""
+
+    seat: SeatView
+    queue: ModelQueue = ModelQueue()
+    costs: Costs = Costs()
+    settings: SchedulerSettings = SchedulerSettings()
+    target: str | None = None
+    """The model being seated while the seat is not settled."""
+    swap_began: float = 0.0
+
+
+class Forecast(Struct, frozen=True, kw_only=True):
+    """`position` requests start before it; `wait_s` is None when a cost is not known yet."""
+
+    position: int
+    wait_s: float | None
+
+
+class _Stay(Struct, frozen=True, kw_only=True):
+    """One model's next time on the seat: when it begins and how long it lasts, from now on."""
+
+    model: str
+    begins_s: float | None
+    lasts_s: float
+
+
+def forecasts(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> dict[str, Forecast]:
+    """The forecast for every waiting request."""
+    settings = outlook.settings
+    stays = _stays(outlook, waiting, now)
+    told: dict[str, Forecast] = {}
+    for stay in stays:
+        mine = in_start_order(of_model(waiting, stay.model), settings.ageing_s)
+        away_s = _away_s(outlook, stays, stay)
+        for place, entry in enumerate(mine):
+            wait_s = _wait_s(outlook, stay, place, away_s)
+            told[entry.key] = Forecast(position=len(told), wait_s=wait_s)
+    return told
+
+
+def expected_wait_s(
+    outlook: Outlook, waiting: Sequence[Waiting], key: str, now: float
+) -> float | None:
+    """Seconds until that request starts: its place, the swaps to come, measured costs."""
+    forecast = forecasts(outlook, waiting, now).get(key)
+    return None if forecast is None else forecast.wait_s
+
+
+def first_start_s(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> float | None:
+    """Seconds until the first of the waiting requests starts: a place gets free then."""
+    waits = (entry.wait_s for entry in forecasts(outlook, waiting, now).values())
+    return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _stays(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> list[_Stay]:
+    """Who has the seat when, in order; models that only wait come last and at no known time."""
+    seat, costs = outlook.seat, outlook.costs
+    holder = seat.model if seat.settled else outlook.target
+    queue = queue_models(outlook.queue, waiting, holder, now)
+    stays = []
+    begins_s: float | None = 0.0
+    if holder is not None:
+        if not seat.settled:
+            begins_s = None if costs.swap_s is None else max(
+                0.0, costs.swap_s - (now - outlook.swap_began)
+            )  # fmt: skip
+        lasts_s = _lasts_s(outlook, waiting, holder, now)
+        stays.append(_Stay(model=holder, begins_s=begins_s, lasts_s=lasts_s))
+        begins_s = None if begins_s is None else begins_s + lasts_s
+    for model in queue.models:
+        begins_s = None if begins_s is None or costs.swap_s is None else begins_s + costs.swap_s
+        lasts_s = _lasts_s(outlook, waiting, model, now)
+        stays.append(_Stay(model=model, begins_s=begins_s, lasts_s=lasts_s))
+        begins_s = None if begins_s is None else begins_s + lasts_s
+    known = {stay.model for stay in stays}
+    rest = dict.fromkeys(entry.model for entry in waiting if entry.model not in known)
+    return [*stays, *(_Stay(model=model, begins_s=None, lasts_s=0.0) for model in rest)]
+
+
+def _lasts_s(outlook: Outlook, waiting: Sequence[Waiting], model: str, now: float) -> float:
+    """How long the model holds the seat: until its work is done, at most q and the grace time."""
+    seat, settings = outlook.seat, outlook.settings
+    is_seated = seat.settled and seat.model == model
+    over_s = residency_s(settings, outlook.costs.swap_s or 0.0)
+    if is_seated:
+        over_s = max(0.0, over_s - (now - seat.seated_at))
+    running = seat.running if is_seated else 0
+    count = running + len(of_model(waiting, model))
+    if count == 0:
+        return min(over_s, max(0.0, seat.linger_until - now)) if is_seated else 0.0
+    turn_s = outlook.costs.turn_of(model)
+    longest_s = over_s + settings.grace_s
+    if turn_s is None:
+        return longest_s
+    return min(longest_s, math.ceil(count / settings.max_running) * turn_s)
+
+
+def _away_s(outlook: Outlook, stays: Sequence[_Stay], own: _Stay) -> float | None:
+    """How long the model is away when it has to give the seat up with work left."""
+    others = [stay for stay in stays if stay.model != own.model and stay.lasts_s > 0.0]
+    if not others:
+        return 0.0
+    swap_s = outlook.costs.swap_s
+    if swap_s is None:
+        return None
+    return sum(stay.lasts_s for stay in others) + (len(others) + 1) * swap_s
+
+
+def _wait_s(outlook: Outlook, stay: _Stay, place: int, away_s: float | None) -> float | None:
+    """Until the model is seated, until there is room, and for the times it is away meanwhile."""
+    seat, settings = outlook.seat, outlook.settings
+    if stay.begins_s is None:
+        return None
+    running = seat.running if seat.settled and seat.model == stay.model else 0
+    rounds = (place + running) // settings.max_running
+    if rounds == 0:
+        return stay.begins_s
+    turn_s = outlook.costs.turn_of(stay.model)
+    if turn_s is None or away_s is None:
+        return None
+    times_away = int(rounds * turn_s // max(stay.lasts_s, turn_s))
+    return stay.begins_s + rounds * turn_s + times_away * away_s

@@ -1,0 +1,197 @@
+"""The standby: a worker process without weights, started ahead so that a swap loads weights only.
+
+Owns that process until it is promoted. Decides nothing about swaps.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+import zmq
+
+from hotseat.protocol.ids import Epoch
+from hotseat.protocol.link import FromWorker, Prepare, Prepared, Reseat, WorkerHello
+from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.link_port import LinkPort
+from hotseat.supervisor.paths import Home
+from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_worker
+
+START_DELAY_S: Final = 0.5
+"""After a model is seated: its first tokens are worth more than the next swap."""
+MAX_EARLY_DEATHS: Final = 3
+BACK_OFF_S: Final = 5.0
+log = structlog.get_logger()
+
+
+class Seatable:
+    """A started worker that can be seated: process, link, and its hello once it came."""
+
+    def __init__(self, epoch: Epoch, link: LinkPort, process: WorkerProcess) -> None:
+        self.epoch = epoch
+        self.link = link
+        self.process = process
+        self.prepared: dict[str, int] = {}
+
+    @property
+    def hello(self) -> WorkerHello | None:
+        """Its hello, if it came and shows the secret."""
+        hello = self.link.hello
+        return hello if hello is not None and hello.token == self.process.secret else None
+
+    @property
+    def is_greeted(self) -> bool:
+        """True when its libraries are loaded."""
+        return self.hello is not None
+
+    def reseat(self, epoch: Epoch) -> None:
+        """Makes it the worker of another epoch than it was started for."""
+        if epoch == self.epoch:
+            return
+        self.link.send(Reseat(epoch=epoch))
+        self.epoch = epoch
+        self.link.epoch = epoch
+        self.process.epoch = epoch
+
+
+class Standby:
+    """Keeps one worker ready. `route` gets the messages of workers that were promoted.
+
+    `next_epoch` is the epoch it will most likely be seated under, None while a swap is under way.
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[Any]",
+        home: Home,
+        *,
+        inherit: Callable[[], int],
+        next_epoch: Callable[[], Epoch | None],
+        route: Callable[[LinkPort, Epoch, FromWorker], None],
+        exited: Callable[[WorkerExit], None],
+        enabled: bool,
+    ) -> None:
+        self._context = context
+        self._home = home
+        self._inherit = inherit
+        self._next_epoch = next_epoch
+        self._route = route
+        self._exited = exited
+        self.enabled = enabled
+        self._ready: Seatable | None = None
+        self._numbers = 0
+        self._deaths = 0
+        self._starting: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.on_ready: Callable[[], None] = lambda: None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if there is one."""
+        return self._ready.process.pid if self._ready is not None else None
+
+    @property
+    def is_greeted(self) -> bool:
+        """True when a swap can start from it at once."""
+        return self._ready is not None and self._ready.is_greeted
+
+    async def start_worker(self, epoch: Epoch) -> Seatable:
+        """A worker process of its own for `epoch`. Raises OSError."""
+        self._numbers += 1
+        path = self._home.socket_path(f"link-{self._numbers}")
+        link = LinkPort(self._context, path, epoch, self._receive)
+        try:
+            process = await spawn_worker(link.address, epoch, self._reaped, (self._inherit(),))
+        except BaseException:
+            link.close()
+            raise
+        return Seatable(epoch, link, process)
+
+    async def take(self, epoch: Epoch) -> Seatable | None:
+        """The standby as the worker of `epoch`, or None if there is none to take."""
+        if self._starting is not None:
+            await asyncio.gather(self._starting, return_exceptions=True)
+        taken, self._ready = self._ready, None
+        if taken is None:
+            return None
+        taken.reseat(epoch)
+        return taken
+
+    def start_soon(self, delay_s: float = START_DELAY_S) -> None:
+        """Starts the next standby after a moment, unless there is one."""
+        if not self.enabled or self._ready is not None or self._timer is not None:
+            return
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._start)
+
+    def prepare(self, record: ModelRecord, *, warm_pages: bool, free_floor_bytes: int) -> None:
+        """Tells the standby what may be next."""
+        ready = self._ready
+        if ready is None or not ready.is_greeted:
+            return
+        if record.name in ready.prepared and not warm_pages:
+            return
+        ready.prepared[record.name] = 0
+        ready.link.send(
+            Prepare(record=record, warm_pages=warm_pages, free_floor_bytes=free_floor_bytes)
+        )
+
+    async def close(self) -> None:
+        """Ends the standby; there is nothing in it to lose."""
+        self.enabled = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._starting is not None:
+            await asyncio.gather(self._starting, return_exceptions=True)
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.process.signal(signal.SIGKILL)
+            await ready.process.wait()
+            ready.link.close()
+
+    def _start(self) -> None:
+        self._timer = None
+        epoch = self._next_epoch()
+        if epoch is None:
+            return  # asked for again when the swap is over
+        if self.enabled and self._ready is None and self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start_now(epoch))
+
+    async def _start_now(self, epoch: Epoch) -> None:
+        try:
+            started = await self.start_worker(epoch)
+        except OSError as error:
+            log.warning("standby.not_started", error=str(error))
+            return
+        finally:
+            self._starting = None
+        self._ready = started
+        log.info("standby.started", pid=started.process.pid)
+
+    def _receive(self, link: LinkPort, epoch: Epoch, message: FromWorker) -> None:
+        ready = self._ready
+        if ready is None or link is not ready.link:
+            self._route(link, epoch, message)
+            return
+        match message:
+            case WorkerHello():
+                if ready.is_greeted:
+                    self._deaths = 0
+                    self.on_ready()
+            case Prepared():
+                ready.prepared[message.model] = message.warmed_bytes
+                log.info("standby.prepared", model=message.model, warmed_bytes=message.warmed_bytes)
+            case _:
+                pass  # beats
+
+    def _reaped(self, ended: WorkerExit) -> None:
+        ready = self._ready
+        if ready is None or ready.process.pid != ended.pid:
+            self._exited(ended)
+            return
+        ready.link.close()
+        self._ready = None
+        self._deaths += 1
+        log.warning("standby.exited", pid=ended.pid, returncode=ended.returncode)
+        if self._deaths <= MAX_EARLY_DEATHS:
+            self.start_soon(BACK_OFF_S * self._deaths)
