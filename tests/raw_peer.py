@@ -24,6 +24,7 @@ class RawPeer:
         self._socket.connect(address)
         self.address = address
         self.token = token
+        self._aside = []
         if hello:
             self.greet(token)
 
@@ -56,12 +57,19 @@ class RawPeer:
         return envelope.request_id, decode_daemon(envelope)
 
     def answer(self, request_id, timeout_s=ANSWER_S):
-        """The next message for that request, progress notes apart."""
+        """The next message for that request, progress notes apart; others wait for their turn."""
+        for place, (name, message) in enumerate(self._aside):
+            if name == request_id:
+                del self._aside[place]
+                return message
         while True:
             got = self.receive(timeout_s)
             assert got is not None, f"nothing came for {request_id} within {timeout_s} s"
-            if got[0] == request_id and not isinstance(got[1], Progress):
+            if isinstance(got[1], Progress):
+                continue
+            if got[0] == request_id:
                 return got[1]
+            self._aside.append(got)
 
     def until_end(self, request_id):
         """Everything for that request up to its end, progress notes apart."""

@@ -1,0 +1,275 @@
+"""Swaps with healthy workers: one order, true answers, never two workers. One daemon for all."""
+
+import itertools
+import time
+import uuid
+
+import pytest
+
+from daemon_harness import put_record, wait_for
+from hotseat.protocol.limits import GIB
+from hotseat.protocol.messages import Generate, Status, Swap
+from hotseat.protocol.replies import Done, ErrorBody, SwapReport
+from raw_peer import RawPeer, tokens_of
+from stub_home import error_of, expected, serves, stub_daemon, stub_record
+from watching import STATUS_LIMIT_S, Background, StatusPace, WorkerCount
+
+PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    models = {"slow": {"slow_token_s": 0.01, "reply_tokens": 100_000}}
+    with stub_daemon(["a", "b", "c", "slow"], load_s=0.05, models=models) as running:
+        put_record(running.home, stub_record("huge", weights_bytes=1 << 50))
+        put_record(running.home, stub_record("odd", unfit_reason="recurrent layers"))
+        yield running
+        assert "Traceback" not in running.stderr()
+
+
+@pytest.fixture
+def client(daemon):
+    with daemon.client() as made:
+        made.swap("a")
+        yield made
+
+
+def new_id():
+    return uuid.uuid4().hex[:12]
+
+
+def test_two_swaps_at_once_from_two_clients_get_one_order_and_true_answers(daemon, client):
+    with daemon.client(name="first") as one, daemon.client(name="second") as two:
+        with WorkerCount(daemon):
+            asked = [Background(one.swap, "b"), Background(two.swap, "c")]
+            reports = [swap.result(PATIENCE_S) for swap in asked]
+        reports.sort(key=lambda report: report.from_ != "a")
+        first, last = reports
+        assert (first.from_, last.from_) == ("a", first.to)
+        assert {first.to, last.to} == {"b", "c"}
+        assert client.status().model == last.to
+        for report in reports:
+            who = "first" if report.to == "b" else "second"
+            assert report.cause.client.startswith(who)
+            assert report.cause.model_asked == report.to
+            assert report.mode == "process"
+
+
+def test_swap_to_the_seated_model_is_no_swap(client):
+    epoch = client.status().epoch
+    report = client.swap("a")
+    assert (report.mode, report.from_, report.to, report.total_s) == ("none", "a", "a", 0.0)
+    assert client.status().epoch == epoch
+
+
+def test_swap_report_tells_phases_memory_and_checkpoints(client):
+    session = new_id()
+    client.generate("a", prompt="x", session=session).result()
+    notes = []
+    report = client.swap("b", on_progress=lambda note: notes.append(note.phase))
+    phases = report.phases
+    parts = (phases.drain_s, phases.checkpoint_s, phases.stop_s, phases.reclaim_s,
+             phases.load_s, phases.warm_s)  # fmt: skip
+    assert sum(parts) == pytest.approx(report.total_s, abs=1e-6)
+    assert phases.load_s >= 0.05
+    assert report.memory.available_before > 0 and report.memory.available_after > 0
+    assert report.sessions_checkpointed >= 1
+    assert report.bytes_written > 0
+    order = ["queued", "draining", "checkpointing", "stopping", "reclaiming", "starting",
+             "loading", "warming"]  # fmt: skip
+    assert [phase for phase, _ in itertools.groupby(notes) if phase in order] == order
+
+
+def test_session_goes_on_from_disk_after_a_swap_there_and_back(client):
+    session = new_id()
+    first = client.generate("a", prompt="x" * 700, session=session).result()
+    client.swap("b")
+    client.swap("a")
+    more = client.generate("a", append="y", session=session).result()
+    held = first.usage.prompt_tokens + len(first.tokens)
+    assert more.turn == 2
+    assert more.usage.restored_tokens >= held - 1
+    assert more.usage.computed_tokens <= 3
+
+
+def test_same_swap_id_from_two_connections_is_one_swap(daemon, client):
+    address = daemon.endpoint().requests
+    with RawPeer(address) as one, RawPeer(address, token=one.token) as two:
+        epoch, swap = client.status().epoch, new_id()
+        for peer in (one, two):
+            peer.say(Swap(model="b"), swap)
+        reports = [peer.until_end(swap)[-1] for peer in (one, two)]
+        assert reports[0] == reports[1]
+        assert isinstance(reports[0], SwapReport)
+        assert client.status().epoch == epoch + 1
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "facts"),
+    [
+        ("nobody", "unknown_model", {"model": "nobody"}),
+        ("huge", "model_unfit", {"model": "huge", "weights_bytes": 1 << 50}),
+        ("odd", "model_unavailable", {"model": "odd", "architecture": "llama"}),
+    ],
+)
+def test_target_that_cannot_be_seated_is_refused_with_numbers_and_the_old_one_serves(
+    client, model, code, facts
+):
+    epoch = client.status().epoch
+    for call in (lambda: client.swap(model), client.generate(model, prompt="x").result):
+        error = error_of(call)
+        assert error.code == code
+        assert facts.items() <= error.facts.items()
+    assert serves(client, "a")
+    assert client.status().epoch == epoch, "something was drained in vain"
+    if model == "huge":
+        assert error.facts["limit_bytes"] < 1 << 50
+        assert error.facts["limit_bytes"] > GIB // 1024
+
+
+def test_drain_waits_for_running_streams_which_complete_unaltered(daemon, client):
+    client.swap("slow")
+    streams = [
+        client.generate("slow", prompt=f"tale {n}", max_tokens=30 + n) for n in range(3)
+    ]  # fmt: skip
+    for stream in streams:
+        next(stream)
+    swap = Background(client.swap, "a")
+    wait_for(lambda: client.status().phase == "draining", what="draining")
+    for n, stream in enumerate(streams):
+        done = stream.result()
+        assert done.tokens == expected("slow", f"tale {n}", 30 + n)
+        assert done.finish_reason == "length"
+        assert stream.offset_tokens == 30 + n
+    assert swap.result(PATIENCE_S).phases.drain_s > 0.1
+
+
+def test_requests_that_arrive_during_a_swap_wait_for_the_right_model(daemon, client):
+    client.swap("slow")
+    running = client.generate("slow", prompt="x", max_tokens=30)
+    next(running)
+    swap = Background(client.swap, "b")
+    wait_for(lambda: client.status().phase == "draining", what="draining")
+    late = [(model, client.generate(model, prompt="late", max_tokens=7))
+            for model in ("a", "b", "slow", "c")]  # fmt: skip
+    assert running.result().tokens == expected("slow", "x", 30)
+    assert swap.result(PATIENCE_S).to == "b"
+    for model, stream in late:
+        assert stream.result().tokens == expected(model, "late", 7)
+
+
+def test_swap_cancelled_while_draining_leaves_everything_as_it_was(client):
+    client.swap("slow")
+    epoch, swap_id = client.status().epoch, new_id()
+    running = client.generate("slow", prompt="x", max_tokens=60)
+    next(running)
+    swap = Background(client.swap, "b", request_id=swap_id)
+    wait_for(lambda: client.status().phase == "draining", what="draining")
+    assert client.cancel(swap_id) is True
+    assert swap.error().code == "interrupted"
+    assert client.status().phase == "ready"
+    second = client.generate("slow", prompt="y", max_tokens=3).result()
+    assert second.tokens == expected("slow", "y", 3), "the draining flag outlived its swap"
+    assert running.result().tokens == expected("slow", "x", 60)
+    assert client.status().epoch == epoch
+    assert client.cancel(swap_id) is False
+
+
+def test_swap_cancelled_before_it_begins_never_begins(client):
+    client.swap("slow")
+    running = client.generate("slow", prompt="x", max_tokens=60)
+    next(running)
+    first = Background(client.swap, "b")
+    wait_for(lambda: client.status().phase == "draining", what="draining")
+    second_id = new_id()
+    second = Background(client.swap, "c", request_id=second_id)
+    wait_for(lambda: _cancel(client, second_id), what="second swap known")
+    assert second.error().code == "interrupted"
+    assert first.result(PATIENCE_S).to == "b"
+    running.result()
+    assert client.status().model == "b"
+
+
+def _cancel(client, request_id):
+    try:
+        return client.cancel(request_id)
+    except Exception:  # noqa: BLE001 - not known yet
+        return False
+
+
+def test_swaps_and_requests_race_and_every_request_ends_once_as_it_should(daemon, client):
+    """Four clients, three models, asked-for swaps in between; raw peers see every message."""
+    until = time.monotonic() + 4
+
+    def ask(number):
+        ends = []
+        with RawPeer(daemon.endpoint().requests) as peer:
+            for turn in itertools.takewhile(lambda _: time.monotonic() < until, itertools.count()):
+                model = "abc"[(number + turn) % 3]
+                request, prompt = f"r{turn}", f"{number}:{turn}"
+                peer.say(Generate(model=model, prompt=prompt, max_tokens=6), request)
+                if turn % 4 == number:
+                    peer.say(Swap(model="abc"[turn % 3]), f"s{turn}")
+                messages = peer.until_end(request)
+                assert tokens_of(messages) == list(expected(model, prompt, 6))
+                ends.append(messages[-1])
+                peer.ping()
+                if turn % 4 == number:
+                    answer = peer.answer(f"s{turn}")
+                    assert isinstance(answer, SwapReport)
+                    assert answer.to == "abc"[turn % 3]
+        return ends
+
+    with WorkerCount(daemon):
+        asking = [Background(ask, number) for number in range(4)]
+        ends = [end for one in asking for end in one.result(60)]
+    assert all(isinstance(end, Done) for end in ends)
+    assert len(ends) > 8, "nothing raced"
+    assert client.status().queue.waiting == client.status().queue.running == 0
+
+
+def test_every_request_of_the_race_has_exactly_one_end(daemon, client):
+    with RawPeer(daemon.endpoint().requests) as peer:
+        for number in range(30):
+            peer.say(Generate(model="abc"[number % 3], prompt="x", max_tokens=3), f"r{number}")
+        ends = dict.fromkeys((f"r{number}" for number in range(30)), 0)
+        while not all(ends.values()):
+            name, message = peer.receive()
+            if isinstance(message, Done | ErrorBody):
+                assert isinstance(message, Done)
+                ends[name] += 1
+                peer.ping()
+        for request in ends:  # what comes now would be a second end
+            peer.say(Status(), f"after-{request}")
+            while (got := peer.receive())[0] != f"after-{request}":
+                assert not isinstance(got[1], Done | ErrorBody)
+
+
+def test_status_answers_within_50_ms_at_any_moment_of_a_swap(daemon, client):
+    with StatusPace(daemon) as pace:
+        for model in ("b", "c", "a", "slow"):
+            client.swap(model)
+        stream = client.generate("slow", prompt="x" * 2_000, session=new_id(), max_tokens=20)
+        stream.result()
+        client.swap("a")
+    assert max(pace.seconds) < STATUS_LIMIT_S
+    assert {"starting", "loading", "ready"} <= pace.phases
+    assert len(pace.seconds) > 100
+
+
+def test_residency_follows_what_a_swap_costs_not_how_long_it_drained(daemon, client):
+    """A drain of 1.5 s must not make the next model keep the seat four times as long."""
+    client.swap("slow")
+    running = client.generate("slow", prompt="x", max_tokens=150)
+    next(running)
+    client.swap("a")
+    running.result()
+    client.swap("slow")
+    busy = client.generate("slow", prompt="x", max_tokens=100_000)
+    next(busy)
+    began = time.monotonic()
+    other = client.generate("a", prompt="y", max_tokens=3)
+    wait_for(lambda: client.status().phase == "draining", 20, "the other model's turn")
+    assert time.monotonic() - began < 4.0
+    busy.cancel()
+    other.result()
