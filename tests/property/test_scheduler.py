@@ -1,137 +1,146 @@
-"""Who starts and who gets the seat: design.md section 8 as far as this version goes."""
+"""Who starts and who gets the seat: the two bounds of the policy, and the order within a model."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.scheduler import (
+from hotseat.supervisor.core.scheduler import SchedulerSettings, residency_s
+from hotseat.supervisor.core.waiting import counted_arrival, overtaken_for_s
+from seat_clock import EPSILON, SeatClock, Step
+
+MODELS = ("a", "b", "c", "d")
+SLACK_S = 1e-6
+
+STEPS = st.builds(
+    Step,
+    model=st.sampled_from(MODELS),
+    gap_s=st.sampled_from([0.0, 0.0, 0.5, 3.0, 20.0]),
+    length_s=st.floats(0.1, 60.0),
+    priority=st.integers(-10, 10),
+    runs_tool=st.booleans(),
+)
+AGENTS = st.lists(st.lists(STEPS, min_size=1, max_size=8), min_size=1, max_size=8)
+COSTS = st.lists(st.floats(0.1, 15.0), min_size=1, max_size=5)
+SETTINGS = st.builds(
     SchedulerSettings,
-    SeatView,
-    Waiting,
-    WantedSwap,
-    decide,
-    queue_position,
+    min_seat_s=st.floats(0.1, 10.0),
+    weight=st.floats(0.5, 8.0),
+    grace_s=st.floats(0.1, 10.0),
+    tool_linger_s=st.floats(0.1, 30.0),
+    ageing_s=st.floats(1.0, 60.0),
+    max_running=st.integers(1, 4),
 )
 
-MODELS = ("a", "b", "c")
-SETTINGS = SchedulerSettings(min_seat_s=2.0, weight=4.0)
-REQUESTS = st.lists(st.tuples(st.sampled_from(MODELS), st.booleans()), max_size=8)
-SWAPS = st.lists(st.sampled_from(MODELS), max_size=3)
-SEATED = st.one_of(st.none(), st.sampled_from(MODELS))
-SECONDS = st.floats(0.0, 30.0)
+
+def greedy(count=12, length_s=30.0):
+    """An agent that always has the next turn ready, all on one model."""
+    return [Step(model="a", gap_s=0.0, length_s=length_s) for _ in range(count)]
 
 
-def waiting_of(requests):
-    return [
-        Waiting(key=f"r{order}", model=model, order=order, never_swaps=never)
-        for order, (model, never) in enumerate(requests)
-    ]
+def longest_s(settings_, costs, models=MODELS):
+    """The bound: what all the other models together may take."""
+    swap_s = max(costs)
+    return (len(models) - 1) * (residency_s(settings_, swap_s) + settings_.grace_s + swap_s)
 
 
-def wanted_of(models):
-    return [WantedSwap(swap=number, model=model) for number, model in enumerate(models, start=1)]
+@given(agents=AGENTS, costs=COSTS, policy=SETTINGS, greedy_too=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_model_with_work_is_seated_within_the_bound(agents, costs, policy, greedy_too):
+    agents = [*agents, greedy()] if greedy_too else agents
+    clock = SeatClock(agents, costs, policy).run()
+    for stretch in clock.unseated:
+        waited_s = stretch.until - stretch.since
+        assert waited_s <= longest_s(policy, costs) + SLACK_S, stretch
+    assert not clock.joined, "a model with work was never seated"
 
 
-@given(requests=REQUESTS, swaps=SWAPS, model=SEATED, running=st.integers(0, 3), now=SECONDS)
-def test_nothing_starts_and_nothing_swaps_while_the_seat_is_not_settled(
-    requests, swaps, model, running, now
+def test_bound_is_nearly_reached_so_that_it_says_something():
+    policy = SchedulerSettings(min_seat_s=1.0, weight=4.0, grace_s=5.0)
+    agents = [[Step(model=model, gap_s=0.0, length_s=200.0) for _ in range(3)] for model in MODELS]
+    clock = SeatClock(agents, [3.0], policy).run()
+    worst_s = max(stretch.until - stretch.since for stretch in clock.unseated)
+    assert worst_s >= 0.99 * longest_s(policy, [3.0])
+
+
+@given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
+@settings(max_examples=100, deadline=None)
+def test_seatings_with_work_for_their_residency_lose_at_most_their_share_to_swaps(
+    agents, costs, policy
 ):
-    seat = SeatView(model=model, settled=False, running=running)
-    decision = decide(waiting_of(requests), wanted_of(swaps), seat, now, SETTINGS)
-    assert decision == type(decision)()
+    clock = SeatClock([*agents, greedy()], costs, policy).run()
+    full = []
+    for seating in clock.seatings:
+        if seating.left_at is None:
+            continue
+        held_s = seating.left_at - seating.at
+        if seating.worked and held_s >= residency_s(policy, seating.swap_s) - SLACK_S:
+            full.append((seating.swap_s, held_s))
+        elif seating.worked:
+            raise AssertionError(f"{seating} had work and lost the seat before its time")
+    lost_s = sum(swap_s for swap_s, _ in full)
+    if full:
+        share = lost_s / (lost_s + sum(held_s for _, held_s in full))
+        assert share <= 1.0 / (1.0 + policy.weight) + SLACK_S
 
 
-@given(requests=REQUESTS, swaps=SWAPS, model=SEATED, running=st.integers(0, 3), now=SECONDS,
-       cost=SECONDS)  # fmt: skip
-def test_asked_swaps_go_first_in_the_order_they_were_asked_for(
-    requests, swaps, model, running, now, cost
+@given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
+@settings(max_examples=100, deadline=None)
+def test_within_a_model_order_is_by_priority_with_ageing_and_nobody_starves(agents, costs, policy):
+    clock = SeatClock(agents, costs, policy).run()
+    for _, job, left in clock.starts:
+        mine = counted_arrival(job.entry, policy.ageing_s)
+        for other in left:
+            theirs = counted_arrival(other, policy.ageing_s)
+            assert (mine, job.entry.order) <= (theirs, other.order) or mine < theirs
+            lead_s = job.entry.since - other.since
+            assert lead_s <= overtaken_for_s(other.priority, policy.ageing_s) + SLACK_S
+    steps = sum(len(agent) for agent in agents)
+    assert len(clock.ended) == steps, "somebody was never served"
+
+
+@given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
+@settings(max_examples=60, deadline=None)
+def test_nothing_is_admitted_for_an_unseated_model_or_while_the_seat_changes_hands(
+    agents, costs, policy
 ):
-    seat = SeatView(model=model, settled=True, running=running, swap_cost_s=cost)
-    decision = decide(waiting_of(requests), wanted_of(swaps), seat, now, SETTINGS)
-    if swaps:
-        assert (decision.swap_to, decision.asked) == (swaps[0], 1)
-    else:
-        assert decision.asked is None
-
-
-@given(requests=REQUESTS, model=SEATED, running=st.integers(0, 3), now=SECONDS, cost=SECONDS)
-def test_seated_model_with_work_keeps_the_seat_for_its_residency_and_no_longer(
-    requests, model, running, now, cost
-):
-    waiting = waiting_of(requests)
-    seat = SeatView(model=model, settled=True, running=running, swap_cost_s=cost)
-    decision = decide(waiting, [], seat, now, SETTINGS)
-    mine = tuple(entry.key for entry in waiting if entry.model == model)
-    others = [entry for entry in waiting if entry.model != model and not entry.never_swaps]
-    has_work = model is not None and bool(mine or running)
-    residency_s = max(SETTINGS.min_seat_s, SETTINGS.weight * cost)
-    if not others:
-        assert decision.admit == mine, "nobody else waits: the seated model's requests start"
-        assert decision.swap_to is None
-    elif has_work and now < residency_s:
-        assert decision.admit == mine
-        assert decision.swap_to is None
-        assert decision.wake_at == residency_s, "nobody would look again when it is over"
-    else:
-        assert decision.swap_to == min(others, key=lambda entry: entry.order).model
-        assert decision.admit == ()
-
-
-@given(model=SEATED, running=st.integers(0, 2), now=SECONDS)
-def test_requests_that_only_wait_never_make_a_swap_happen(model, running, now):
-    waiting = waiting_of([(name, True) for name in MODELS])
-    seat = SeatView(model=model, settled=True, running=running)
-    assert decide(waiting, [], seat, now, SETTINGS).swap_to is None
-
-
-@given(
-    requests=st.lists(st.sampled_from(MODELS), min_size=1, max_size=12),
-    work_s=st.floats(0.1, 20.0),
-    cost_s=st.floats(0.1, 5.0),
-    greedy=st.sampled_from(MODELS),
-)
-def test_every_waiting_model_is_chosen_although_another_always_has_new_work(
-    requests, work_s, cost_s, greedy
-):
-    """A fake clock; `greedy` gets a new request whenever one of its requests starts."""
-    waiting = waiting_of([(model, False) for model in requests])
-    first = {entry.key for entry in waiting}
-    now, orders = 0.0, len(waiting)
-    seat = SeatView(model=None, settled=True, swap_cost_s=cost_s)
-    running_until = 0.0
-    turn_s = max(SETTINGS.min_seat_s, SETTINGS.weight * cost_s) + cost_s + work_s
-    for _ in range(10_000):
-        if not first:
-            break
-        is_busy = running_until > now
-        view = SeatView(
-            model=seat.model,
-            settled=True,
-            seated_at=seat.seated_at,
-            running=int(is_busy),
-            swap_cost_s=cost_s,
-        )
-        decision = decide(waiting, [], view, now, SETTINGS)
+    clock = SeatClock(agents, costs, policy).run()
+    model_of = {f"{a}.{n}": s.model for a, agent in enumerate(agents) for n, s in enumerate(agent)}
+    for seat, decision in clock.decisions:
+        if not seat.settled:
+            assert decision.admit == ()
+            assert decision.swap_to is None
         for key in decision.admit:
-            entry = next(one for one in waiting if one.key == key)
-            waiting.remove(entry)
-            first.discard(key)
-            running_until = now + work_s
-            if entry.model == greedy:
-                waiting.append(Waiting(key=f"g{orders}", model=greedy, order=orders))
-                orders += 1
-        if decision.swap_to is not None:
-            now = max(now, running_until) + cost_s
-            seat = SeatView(model=decision.swap_to, settled=True, seated_at=now)
-        else:
-            ahead = [at for at in (running_until, decision.wake_at) if at is not None and at > now]
-            now = min(ahead, default=now + work_s)
-    assert not first, f"{first} never started"
-    assert now <= 2 * len(MODELS) * turn_s * len(requests)
+            assert model_of[key] == seat.model
+        assert len(decision.admit) + seat.running <= max(policy.max_running, seat.running)
+        assert decision.swap_to is None or decision.swap_to != seat.model
+        queued = [entry.model for entry in decision.queue.entries]
+        assert len(queued) == len(set(queued)) <= len(MODELS), "the state grows"
+        if seat.settled:
+            assert seat.model not in queued
 
 
-@given(requests=REQUESTS)
-def test_queue_position_counts_everybody_who_came_before(requests):
-    waiting = waiting_of(requests)
-    for place, entry in enumerate(waiting):
-        assert queue_position(waiting, entry.key) == place
-    assert queue_position(waiting, "unknown") == 0
+DEADLINES = st.builds(
+    Step,
+    model=st.sampled_from(MODELS),
+    gap_s=st.floats(0.0, 5.0),
+    length_s=st.floats(0.1, 20.0),
+    deadline_s=st.floats(0.1, 40.0),
+)
+
+
+@given(agents=st.lists(st.lists(DEADLINES, min_size=1, max_size=5), min_size=1, max_size=6),
+       costs=COSTS, policy=SETTINGS)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_request_past_its_deadline_is_told_at_that_moment_and_never_started(agents, costs, policy):
+    clock = SeatClock(agents, costs, policy).run()
+    started = {job.entry.key for _, job, _ in clock.starts}
+    for at, job in clock.expired:
+        late_s = at - job.entry.deadline
+        assert late_s >= -EPSILON
+        # One that has begun runs out of time where it runs, or when it is suspended.
+        assert late_s <= 10 * EPSILON or job.entry.key in started
+    seen = set()
+    for at, job, _ in clock.starts:
+        if job.entry.key not in seen:  # a suspended request has begun already
+            assert at < job.entry.deadline
+        seen.add(job.entry.key)
+    assert len(clock.ended) + len(clock.expired) == sum(len(agent) for agent in agents)

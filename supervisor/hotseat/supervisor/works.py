@@ -15,8 +15,8 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done, ErrorBody, TokenLogprob
 from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
-from hotseat.supervisor.core.waiting import Waiting
 from hotseat.supervisor.core.streams import Emission, OutStream
+from hotseat.supervisor.core.waiting import Waiting
 
 FINISHED_KEPT: Final = 256
 """Ended works kept for readers that still drain, oldest dropped first."""

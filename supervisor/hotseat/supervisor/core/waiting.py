@@ -25,7 +25,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
     """When it arrived."""
     priority: int = 0
     deadline: float | None = None
-    """It is of no use to anybody when it has not started by then."""
+    """Its end is of no use to anybody after that."""
 
 
 def counted_arrival(entry: Waiting, ageing_s: float) -> float:
