@@ -24,25 +24,34 @@ from hotseat.protocol.link import (
     Known,
     Load,
     LoadProgress,
+    Prepare,
     Refused,
+    Reseat,
     Start,
     Stop,
     Stopped,
+    Suspend,
     ToWorker,
+    Unload,
+    Unloaded,
     Warm,
 )
 from hotseat.worker.budget import KvBudget
 from hotseat.worker.entry import Entry
+from hotseat.worker.footprint import footprint_bytes, give_back
 from hotseat.worker.keeping import Keeper
+from hotseat.worker.preparing import Preparer
 from hotseat.worker.reader import Restorer
 from hotseat.worker.running import Runner
 from hotseat.worker.seating import (
     LoadFailedError,
     Seated,
     limit_wired,
+    load_kit,
     load_model,
     warm_model,
 )
+from hotseat.worker.unloading import Watched, names_alive, watch_model
 
 
 class _Seat:
@@ -60,6 +69,11 @@ class _Seat:
         self.keeper = Keeper(seated, epoch, send)
         self.runner = Runner(seated, budget, self.keeper, send)
         self.entry = Entry(seated, budget, self.keeper, self.runner, restorer, send)
+
+    def requests(self) -> list[RequestKey]:
+        """Everything that waits or runs."""
+        turns = [*self.entry.turns(), *self.runner.turns()]
+        return list(dict.fromkeys(turn.start.request for turn in turns))
 
     def close(self) -> None:
         self.keeper.close()
@@ -81,6 +95,7 @@ class Engine:
         self._send = send
         self._epoch = epoch
         self._restorer = restorer or Restorer()
+        self._preparer = Preparer(send, load_kit)
         self._seat: _Seat | None = None
         self._phase = "empty"
         self._steps = 0
@@ -90,21 +105,20 @@ class Engine:
     def handle(self, message: ToWorker) -> None:
         """Takes a message; what it causes is sent now or by later steps."""
         match message:
+            case Start() | CancelWork() | Suspend() | Known() | Drop():
+                self._handle_work(message)
             case Load():
                 self._load(message)
             case Warm():
                 self._warm()
-            case Start():
-                self._start(message)
-            case CancelWork(request=request):
-                self._cancel(request)
-            case Known():
-                if self._seat is not None:
-                    self._seat.entry.known(message)
-            case Drop(session=name):
-                self._drop(name)
+            case Prepare():
+                self._preparer.prepare(message)
             case Checkpoint(swap=swap):
                 self._checkpoint(swap)
+            case Unload():
+                self._unload()
+            case Reseat(epoch=epoch):
+                self._epoch = epoch
             case Stop():
                 self._stop()
             case _:
@@ -146,7 +160,27 @@ class Engine:
             self._seat.close()
             self._seat = None
         self._restorer.close()
+        self._preparer.close()
         mx.clear_cache()
+
+    def _handle_work(self, message: Start | CancelWork | Suspend | Known | Drop) -> None:
+        seat = self._seat
+        match message:
+            case Start():
+                self._start(message)
+            case Known():
+                if seat is not None:
+                    seat.entry.known(message)
+            case Drop(session=name):
+                self._drop(name)
+            case CancelWork(request=request):
+                if seat is not None and not seat.entry.cancel(request):
+                    seat.runner.cancel(request)
+            case Suspend(request=request, hold_as=name):
+                if seat is not None and not seat.entry.suspend(request, name):
+                    seat.runner.suspend(request, name)
+            case _:
+                assert_never(message)
 
     def _load(self, message: Load) -> None:
         if self._seat is not None:
@@ -161,7 +195,7 @@ class Engine:
             self._send(LoadProgress(bytes_done=done, bytes_total=total))
 
         try:
-            seated, loaded = load_model(message, report)
+            seated, loaded = load_model(message, report, self._preparer.take)
         except LoadFailedError as error:
             self._fail("load", error)
             return
@@ -213,13 +247,30 @@ class Engine:
             self._break(message.request, str(error) or type(error).__name__)
 
     def _break(self, request: RequestKey, reason: str) -> None:
-        text = f"the request could not be prepared: {reason}"
+        text = f"the request could not go on: {reason}"
         self._send(Broken(request=request, code="internal", message=text))
 
-    def _cancel(self, request: RequestKey) -> None:
-        seat = self._seat
-        if seat is not None and not seat.entry.cancel(request):
-            seat.runner.cancel(request)
+    def _unload(self) -> None:
+        active_before = int(mx.get_active_memory())
+        footprint_before = footprint_bytes()
+        watched: Watched = []
+        if self._seat is not None:
+            watched = watch_model(self._seat.seated.model)
+            for request in self._seat.requests():
+                self._break(request, "the model was unloaded")
+            self._seat.close()
+            self._seat = None
+        self._phase = "empty"
+        give_back()
+        self._send(
+            Unloaded(
+                active_before=active_before,
+                active_after=int(mx.get_active_memory()),
+                footprint_before=footprint_before,
+                footprint_after=footprint_bytes(),
+                leaked=names_alive(watched),
+            )
+        )
 
     def _drop(self, name: str) -> None:
         seat = self._seat

@@ -12,6 +12,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import (
+    Emitted,
     Finished,
     Known,
     Lookup,
@@ -19,6 +20,7 @@ from hotseat.protocol.link import (
     Refused,
     Start,
     Started,
+    Suspended,
 )
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.budget import RESERVE_TOKENS, KvBudget
@@ -31,9 +33,9 @@ from hotseat.worker.reader import Restorer, RestoreResult
 from hotseat.worker.restoring import RestorePlan, plan_restore, rebuild_sequence
 from hotseat.worker.running import Runner
 from hotseat.worker.seating import Seated
-from hotseat.worker.steps import StepLog, plan_segments
+from hotseat.worker.steps import StepLog, plan_completion, plan_segments
 from hotseat.worker.trace import Trace
-from hotseat.worker.turns import Turn, check_length, render_prompt
+from hotseat.worker.turns import Turn, check_length, emitted_before, render_prompt
 
 
 class _Entering:
@@ -44,6 +46,8 @@ class _Entering:
         self.lane = lane
         self.caches: list[Any] | None = None
         self.plan: RestorePlan | None = None
+        self.live_name: str | None = None
+        """Under which name the live KV lay that it took."""
         self.live_tokens = 0
         self.miss = ""
         self.began_at = time.monotonic()
@@ -75,12 +79,17 @@ class Entry:
     def __len__(self) -> int:
         return len(self._waiting) + (self._entering is not None)
 
+    def turns(self) -> list[Turn]:
+        """All requests that are not in a batch yet."""
+        return [*self._waiting, *([self._entering.turn] if self._entering else [])]
+
     def offer(self, start: Start) -> None:
         """Queues a request, or answers Refused."""
         try:
             prompt = render_prompt(self._seated.renderer, start)
             check_length(
-                prompt,
+                # The last id of a resumed request is the one that needs the room for an answer.
+                prompt + emitted_before(start)[:-1],
                 context_tokens=self._record.context_tokens,
                 fit_tokens=self._fit_tokens,
                 vocab_size=self._record.vocab_size,
@@ -109,7 +118,7 @@ class Entry:
             self._entering = None
             self._restorer.cancel(request)
             entering.lane.take(entering.turn)
-            self._put_back(entering)
+            self._keep_entering(entering, entering.turn.session)
             self._finish_unstarted(entering.turn)
             return True
         for turn in self._waiting:
@@ -119,10 +128,34 @@ class Entry:
                 return True
         return False
 
+    def suspend(self, request: RequestKey, hold_as: str) -> bool:
+        """Takes a request out that is not in a batch yet; False if it is not here."""
+        entering = self._entering
+        if entering is not None and entering.turn.start.request == request:
+            turn = entering.turn
+            self._entering = None
+            self._restorer.cancel(request)
+            entering.lane.take(turn)
+            # KV that is the session's alone goes back to it: that holds all the prompt can use.
+            is_sessions = turn.session is not None and entering.live_name == turn.session
+            name = turn.session if is_sessions and turn.session else hold_as
+            context = turn.trace.tokens if turn.trace and name == hold_as else []
+            self._keep_entering(entering, name)
+            self._answer_suspended(turn, hold_as, context)
+            return True
+        for turn in self._waiting:
+            if turn.start.request == request:
+                self._waiting.remove(turn)
+                held = self._keeper.live.take(turn.held_as)
+                if held is not None:
+                    self._keeper.keep(hold_as, held.caches, held.trace, persist=held.persist)
+                self._answer_suspended(turn, hold_as, held.trace.tokens if held else [])
+                return True
+        return False
+
     def forget_session(self, name: str) -> None:
         """The session was dropped: its requests keep nothing at their end."""
-        entering = [self._entering.turn] if self._entering else []
-        for turn in [*self._waiting, *entering]:
+        for turn in self.turns():
             if turn.session == name:
                 turn.session = None
 
@@ -144,9 +177,9 @@ class Entry:
         """Sends a Lookup unless memory holds all that could be restored; True if one is out."""
         if turn.known is not None:
             return False
-        live = self._keeper.live.find(turn.session)
+        live = self._find_live(turn)
         if live is not None:
-            usable = live.usable_prefix(turn.prompt)
+            usable = live.usable_prefix(turn.ids)
             if usable == live.trace.position or usable >= len(turn.chain) * BLOCK_TOKENS:
                 return False
         if turn.stage == "new":
@@ -158,7 +191,8 @@ class Entry:
         """Gives the first waiting request its place, if there is room."""
         if self._ask(turn):
             return False
-        wanted = len(turn.prompt) + min(turn.max_tokens, RESERVE_TOKENS)
+        left = max(0, turn.max_tokens - turn.completion_tokens)
+        wanted = len(turn.ids) + min(left, RESERVE_TOKENS)
         turn.reserved_tokens = min(wanted, self._fit_tokens)
         lane = self._find_lane(turn)
         if lane is None:
@@ -167,8 +201,18 @@ class Entry:
         lane.turns.append(turn)
         entering = _Entering(turn, lane)
         self._entering = entering
-        self._begin_restore(entering, self._keeper.live.take(turn.session))
+        live = self._find_live(turn)
+        entering.live_name = live.name if live is not None else None
+        self._keeper.live.take(entering.live_name)
+        self._keeper.live.take(turn.held_as)
+        self._begin_restore(entering, live)
         return True
+
+    def _find_live(self, turn: Turn) -> LiveSession | None:
+        """KV kept at suspension, else the session's: whichever serves more of what is needed."""
+        live = self._keeper.live
+        found = [one for name in (turn.held_as, turn.session) if (one := live.find(name))]
+        return max(found, key=lambda one: one.usable_prefix(turn.ids), default=None)
 
     def _find_lane(self, turn: Turn) -> Lane | None:
         chosen: list[int] = []
@@ -182,7 +226,8 @@ class Entry:
                     return True
             return False
 
-        if self._keeper.make_room(fits, spare=turn.session):
+        live = self._find_live(turn)
+        if self._keeper.make_room(fits, spare=live.name if live is not None else None):
             return self._runner.lanes[chosen[0]]
         return None
 
@@ -191,8 +236,8 @@ class Entry:
         record = self._record
         plan = RestorePlan([], None, 0)
         if turn.known is not None:
-            plan = plan_restore(record, turn.prompt, turn.chain, turn.known)
-        usable = live.usable_prefix(turn.prompt) if live is not None else 0
+            plan = plan_restore(record, turn.ids, turn.chain, turn.known)
+        usable = live.usable_prefix(turn.ids) if live is not None else 0
         if live is not None and usable and usable >= plan.position:
             live.trim(usable)
             entering.live_tokens = usable
@@ -221,7 +266,7 @@ class Entry:
         hint = turn.hint if turn.hint and turn.hint.boundary <= turn.agree else None
         entering.miss = result.miss
         try:
-            restored = rebuild_sequence(self._record, turn.prompt, entering.plan, result, hint)
+            restored = rebuild_sequence(self._record, turn.ids, entering.plan, result, hint)
         except Exception as error:  # noqa: BLE001 - what cannot be restored is computed
             restored = None
             entering.miss = f"restore failed: {error}"
@@ -240,36 +285,55 @@ class Entry:
         position = trace.position
         if turn.start.persist and position:
             self._keeper.capture_blocks(trace, RowView(caches, 0, position))
-        turn.segments = plan_segments(position, len(turn.prompt), turn.hint, turn.agree)
+        prompt = len(turn.prompt)
+        turn.segments = [
+            *plan_segments(position, prompt, turn.hint, turn.agree, turn.fed_first),
+            *plan_completion(position, prompt, len(turn.ids)),
+        ]
         self._send(
             Started(
                 request=turn.start.request,
-                prompt_tokens=len(turn.prompt),
+                prompt_tokens=len(turn.ids),
                 restored_tokens=position,
-                computed_tokens=len(turn.prompt) - position,
+                computed_tokens=len(turn.ids) - position,
                 live_tokens=entering.live_tokens,
                 restore_s=time.monotonic() - entering.began_at,
                 rendered=turn.is_rendered,
                 miss=entering.miss,
+                prompt=pack_tokens(turn.prompt),
             )
         )
         self._runner.insert(entering.lane, turn, caches)
 
-    def _put_back(self, entering: _Entering) -> None:
-        """A cancelled request gives the live KV it had taken back to its session."""
+    def _keep_entering(self, entering: _Entering, name: str | None) -> None:
+        """The KV that a request had taken or restored stays live under `name`."""
         turn = entering.turn
-        name, caches, trace = turn.session, entering.caches, turn.trace
+        caches, trace = entering.caches, turn.trace
         if name is not None and caches is not None and trace is not None and trace.position:
             self._keeper.keep(name, caches, trace, persist=turn.start.persist)
 
+    def _answer_suspended(self, turn: Turn, hold_as: str, context: list[int]) -> None:
+        self._keeper.after_written(
+            Suspended(
+                request=turn.start.request,
+                hold_as=hold_as,
+                context=pack_tokens(context),
+                hint=turn.start.hint,
+                completion_tokens=turn.completion_tokens,
+            )
+        )
+
     def _finish_unstarted(self, turn: Turn) -> None:
+        rest = turn.text.finish()
+        if rest:
+            self._send(Emitted(request=turn.start.request, tokens=(), text=rest))
         self._keeper.after_written(
             Finished(
                 request=turn.start.request,
                 finish_reason="cancelled",
-                text="",
-                completion_tokens=0,
-                context=pack_tokens(turn.prompt),
+                text=turn.text.text,
+                completion_tokens=turn.completion_tokens,
+                context=pack_tokens(turn.ids),
                 hint=turn.start.hint,
                 closed=False,
                 ttft_s=0.0,

@@ -37,7 +37,7 @@ class Fed(Struct, frozen=True):
 
 
 class Drawn(Struct, frozen=True):
-    """A token was drawn and fed. `logprobs` is `(vocab,)`."""
+    """A token was drawn. `logprobs` is `(vocab,)`."""
 
     turn: Turn
     token: int
@@ -80,13 +80,13 @@ class Lane:
         position = turn.fed_tokens
         segments = []
         for length in turn.segments:
-            segments.append(turn.prompt[position : position + length])
+            segments.append(turn.ids[position : position + length])
             position += length
         (uid,) = self._generator.insert_segments(
             [segments],
             max_tokens=[NO_LIMIT],
             caches=[caches],
-            all_tokens=[turn.prompt[: turn.fed_tokens]],
+            all_tokens=[turn.ids[: turn.fed_tokens]],
             samplers=[turn.sampler],
             logits_processors=[turn.processors],
         )
@@ -110,6 +110,14 @@ class Lane:
         if len(self._generator._generation_batch) > max(before, 1):
             self._settle()
         return result
+
+    def pending(self, turn: Turn) -> Drawn:
+        """The token that is drawn for a decoding row and not in KV yet; stays where it is."""
+        batch = self._generator._generation_batch
+        row = batch.uids.index(self._uids[id(turn)])
+        with mx.stream(self._generator.stream):
+            token = int(batch._next_tokens[row].item())
+        return Drawn(turn, token, batch._next_logprobs[row])
 
     def view(self, turn: Turn) -> RowView:
         """Where the row's KV stands now."""
@@ -160,8 +168,8 @@ class Lane:
     def _as_fed(self, response: Any) -> Fed:
         turn = self._rows[response.uid]
         done, total = response.progress
-        start = len(turn.prompt) - total
-        return Fed(turn, turn.prompt[turn.fed_tokens : start + done], response.end_of_prompt)
+        start = len(turn.ids) - total
+        return Fed(turn, turn.ids[turn.fed_tokens : start + done], response.end_of_prompt)
 
     def _recover(self, reason: str) -> LaneBrokenError:
         """Gives up the row in prefill; all rows if the decode step itself did not complete."""

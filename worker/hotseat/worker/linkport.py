@@ -1,7 +1,7 @@
 """The link thread: moves messages between this process and the supervisor, and beats.
 
-Must not know what messages mean, and must never wait for the compute thread: beats prove that
-the process lives even while a step takes minutes.
+Must not know what messages mean, but for the change of epoch, and must never wait for the compute
+thread: beats prove that the process lives even while a step takes minutes.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import zmq
 from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import Beat, FromWorker, ToWorker, decode_to_worker, encode_link
+from hotseat.protocol.link import Beat, FromWorker, Reseat, ToWorker, decode_to_worker, encode_link
 
 BEAT_S: Final = 0.2
 _MAX_FRAME_BYTES: Final = 64 * MIB
@@ -35,7 +35,7 @@ class LinkPort:
     """One DEALER to the supervisor's link endpoint, owned by one daemon thread.
 
     `send` may be called from any thread and never blocks; order is kept. Frames of another epoch
-    are dropped: they were meant for a worker that is gone.
+    are dropped: they were meant for a worker that is gone. Only Reseat changes the epoch.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LinkPort:
         self._beat_source = beat_source
         self._beat_s = beat_s
         self._on_beat = on_beat
-        self._outgoing: deque[FromWorker] = deque()
+        self._outgoing: deque[tuple[Epoch, FromWorker]] = deque()
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
@@ -68,7 +68,7 @@ class LinkPort:
 
     def send(self, message: FromWorker) -> None:
         """Queues a message; it is encoded on the link thread, so the caller pays an append."""
-        self._outgoing.append(message)
+        self._outgoing.append((self._epoch, message))
         self._signal()
 
     def wake(self) -> None:
@@ -146,7 +146,7 @@ class LinkPort:
     def _flush(self, dealer: "zmq.Socket[bytes]") -> bool:
         """Sends the queue; False if the socket takes no more for now."""
         while self._outgoing:
-            frames = encode_link(self._epoch, self._outgoing[0])
+            frames = encode_link(*self._outgoing[0])
             try:
                 dealer.send_multipart(frames, flags=zmq.NOBLOCK)
             except zmq.Again:
@@ -176,6 +176,9 @@ class LinkPort:
             except Exception as error:  # noqa: BLE001 - msgspec and int() raise several kinds
                 die(EX_PROTOCOL, f"frame on the link does not decode: {error}")
             if epoch == self._epoch:
+                if isinstance(message, Reseat):
+                    # Here and not on the compute thread: the next frame has the new epoch already.
+                    self._epoch = message.epoch
                 self.inbox.put(message)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Broken, Emitted, Finished, Prefilled
+from hotseat.protocol.link import Broken, Emitted, Finished, Prefilled, Suspended
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.budget import KvBudget
@@ -89,14 +89,30 @@ class Runner:
                 self._take_token(lane, token)
         return worked
 
-    def cancel(self, request: RequestKey) -> bool:
-        """Ends a request now: between two steps is a token boundary. False if it is not here."""
-        for lane in self.lanes:
-            for turn in lane.turns:
-                if turn.start.request == request and turn.stage in ("prefilling", "decoding"):
-                    self._finish(lane, turn, "cancelled")
-                    return True
-        return False
+    def cancel(self, request: RequestKey) -> None:
+        """Ends a request now: between two steps is a token boundary. Unknown ones are ignored."""
+        found = self._find(request)
+        if found is not None and found[1].ended_by is None:
+            self._finish(*found, "cancelled")
+
+    def suspend(self, request: RequestKey, hold_as: str) -> None:
+        """A request leaves its batch now, its KV stays live under `hold_as`.
+
+        The drawn token is reported first. If that ends the request it stays: its next step puts
+        the token into KV and finishes it as if nothing had been asked.
+        """
+        found = self._find(request)
+        if found is None or found[1].ended_by is not None:
+            return
+        lane, turn = found
+        if turn.stage == "decoding":
+            pending = lane.pending(turn)
+            if pending.token in turn.end_ids:
+                return
+            turn.ended_by = self._report(pending)
+            if turn.ended_by is not None:
+                return
+        self._leave(lane, turn, hold_as)
 
     def close(self) -> None:
         """Gives all KV of running requests back."""
@@ -112,28 +128,65 @@ class Runner:
             Prefilled(
                 request=turn.start.request,
                 tokens_done=turn.fed_tokens,
-                tokens_total=len(turn.prompt),
+                tokens_total=len(turn.ids),
             )
         )
+        if fed.is_last and turn.ended_by is not None:
+            self._end(lane, turn, turn.ended_by)
 
     def _take_token(self, lane: Lane, drawn: Drawn) -> None:
         turn = drawn.turn
-        token = drawn.token
-        self._note(lane, turn, [token])
-        text, reason = turn.accept(token)
-        if token in turn.end_ids:
-            self._finish(lane, turn, "stop", is_closed=True)
-            return
-        count = turn.start.logprobs
-        logprobs = (top_logprobs(token, drawn.logprobs, count),) if count else ()
-        self._send(
-            Emitted(request=turn.start.request, tokens=(token,), text=text, logprobs=logprobs)
-        )
+        self._note(lane, turn, [drawn.token])
+        reason = turn.ended_by or self._report(drawn)
         if reason is not None:
-            limit = turn.limit if reason == "length" else None
-            self._finish(lane, turn, reason, limit=limit)
+            self._end(lane, turn, reason, is_closed=drawn.token in turn.end_ids)
         elif turn.fed_tokens >= turn.reserved_tokens and not self._grow(turn):
             self._finish(lane, turn, "length", limit="kv_budget")
+
+    def _report(self, drawn: Drawn) -> FinishReason | None:
+        """Sends a token and its text; why the turn ends, if it does."""
+        turn, token = drawn.turn, drawn.token
+        text, reason = turn.accept(token)
+        if token not in turn.end_ids:
+            count = turn.start.logprobs
+            logprobs = (top_logprobs(token, drawn.logprobs, count),) if count else ()
+            self._send(
+                Emitted(request=turn.start.request, tokens=(token,), text=text, logprobs=logprobs)
+            )
+        return reason
+
+    def _end(
+        self, lane: Lane, turn: Turn, reason: FinishReason, *, is_closed: bool = False
+    ) -> None:
+        limit = turn.limit if reason == "length" else None
+        self._finish(lane, turn, reason, limit=limit, is_closed=is_closed)
+
+    def _find(self, request: RequestKey) -> tuple[Lane, Turn] | None:
+        for lane in self.lanes:
+            for turn in lane.turns:
+                if turn.start.request == request and turn.stage in ("prefilling", "decoding"):
+                    return lane, turn
+        return None
+
+    def _leave(self, lane: Lane, turn: Turn, hold_as: str) -> None:
+        trace = turn.trace
+        caches = lane.take(turn)
+        hint, context = turn.start.hint, []
+        if trace is not None:
+            self._keeper.unwatch(trace)
+            if caches:
+                hint = encode_hint(trace.log.hint(ring_starts(caches, trace.position)))
+                context = trace.tokens
+                self._keeper.keep(hold_as, caches, trace, persist=turn.start.persist)
+        self._keeper.after_written(
+            Suspended(
+                request=turn.start.request,
+                hold_as=hold_as,
+                context=pack_tokens(context),
+                hint=hint,
+                completion_tokens=turn.completion_tokens,
+            )
+        )
 
     def _note(self, lane: Lane, turn: Turn, tokens: Sequence[int]) -> None:
         trace = turn.trace
@@ -174,7 +227,7 @@ class Runner:
         hint = turn.start.hint
         # A prompt that was cut short stays the context as a whole: half a message would spoil
         # every later turn, and the ids without KV are simply computed again.
-        context = turn.prompt
+        context = turn.ids
         if trace is not None:
             self._keeper.unwatch(trace)
             if was_decoding:

@@ -20,6 +20,7 @@ from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link import Load, Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.caches import new_caches, unservable_entry
+from hotseat.worker.preparing import LoadKit, TokenizerKit
 from hotseat.worker.rendering import Renderer
 
 GROUP_BYTES: Final = 64 * MIB
@@ -48,7 +49,18 @@ class Seated(Struct, frozen=True):
     renderer: Renderer
 
 
-def load_model(load: Load, on_progress: OnProgress) -> tuple[Seated, Loaded]:
+def load_kit(record: ModelRecord) -> TokenizerKit:
+    """Tokenizer and renderer of a registered model. Raises LoadFailedError for changed files."""
+    verify_files(record)
+    tokenizer = mlx_lm.utils.load_tokenizer(
+        Path(record.path), eos_token_ids=list(record.eos_token_ids) or None
+    )
+    return TokenizerKit(tokenizer, Renderer(tokenizer, record.template))
+
+
+def load_model(
+    load: Load, on_progress: OnProgress, take_kit: LoadKit = load_kit
+) -> tuple[Seated, Loaded]:
     """Weights and tokenizer of `load.record` in memory. Raises LoadFailedError."""
     record = load.record
     started = time.monotonic()
@@ -64,12 +76,10 @@ def load_model(load: Load, on_progress: OnProgress) -> tuple[Seated, Loaded]:
         model, _config = mlx_lm.utils.load_model(Path(record.path), lazy=True)
         _check_caches(record, model)
         _evaluate_weights(model, on_progress)
-        tokenizer = mlx_lm.utils.load_tokenizer(
-            Path(record.path), eos_token_ids=list(record.eos_token_ids) or None
-        )
+        kit = take_kit(record)
     except Exception as error:
         raise _as_failure(record, error) from error
-    seated = Seated(record, load, model, tokenizer, Renderer(tokenizer, record.template))
+    seated = Seated(record, load, model, kit.tokenizer, kit.renderer)
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
 

@@ -141,14 +141,17 @@ def rings_at(hint: Hint | None, position: int) -> dict[int, int]:
     return {}
 
 
-def plan_segments(start: int, total: int, hint: Hint | None, agree: int) -> list[int]:
+def plan_segments(
+    start: int, total: int, hint: Hint | None, agree: int, fed_first: int = 0
+) -> list[int]:
     """Lengths in which tokens `start`..`total` are fed.
 
     Ends fall on block boundaries, on the ends of the steps in `hint` as far as the first `agree`
-    tokens are the ones it speaks of, and before the last token, which starts the generation.
+    tokens are the ones it speaks of, on `fed_first`, where the same prompt was fed from before,
+    and before the last token, which starts the generation.
     """
     last = total - 1
-    cuts = set(range(boundary_below(start) + BLOCK_TOKENS, last, BLOCK_TOKENS))
+    cuts = {fed_first, *range(boundary_below(start) + BLOCK_TOKENS, last, BLOCK_TOKENS)}
     if hint is not None:
         position = hint.boundary
         for size, count in hint.steps:
@@ -159,6 +162,11 @@ def plan_segments(start: int, total: int, hint: Hint | None, agree: int) -> list
     ends = sorted({cut for cut in cuts if start < cut < last} | {last, total})
     ends = [end for end in ends if end > start]
     return [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
+
+
+def plan_completion(start: int, prompt: int, total: int) -> list[int]:
+    """Lengths in which completion tokens from `start` on are fed again: one by one, as drawn."""
+    return [1] * (total - max(start, prompt))
 
 
 def common_prefix(left: list[int], right: list[int]) -> int:

@@ -26,18 +26,23 @@ Stage = Literal["new", "asked", "reading", "ready", "prefilling", "decoding"]
 
 
 class Turn:
-    """One request. `prompt` is everything it feeds, the session's context included."""
+    """One request. `prompt` is what was rendered, the session's context included.
+
+    `ids` have to be in KV before the next draw: the prompt and what was emitted before a resume.
+    """
 
     def __init__(self, start: Start, prompt: list[int], seated: Seated, fit_tokens: int) -> None:
         record = seated.record
+        emitted = emitted_before(start)
         self.start = start
         self.prompt = prompt
+        self.ids = prompt + emitted
         self.is_rendered = isinstance(start.input, WholeInput)
         self.context = unpack_tokens(start.context)
         self.hint: Hint | None = decode_hint(start.hint)
         self.agree = common_prefix(self.context, prompt)
         """How many leading tokens of the prompt the hint may speak of."""
-        self.chain: list[BlockId] = block_chain(record.tag, prompt[:-1])
+        self.chain: list[BlockId] = block_chain(record.tag, self.ids[:-1])
         room = min(record.context_tokens, fit_tokens) - len(prompt)
         wanted = room if start.max_tokens is None else min(start.max_tokens, room)
         self.max_tokens = wanted
@@ -45,7 +50,7 @@ class Turn:
         if start.max_tokens is None or start.max_tokens > room:
             self.limit = "context" if record.context_tokens <= fit_tokens else "kv_budget"
         self.end_ids = frozenset(record.eos_token_ids)
-        self.sampler: Sampler = make_sampler(start.sampling, start.seed)
+        self.sampler: Sampler = make_sampler(start.sampling, start.seed, len(emitted))
         self.processors: list[LogitsProcessor] = make_processors(start.sampling, record.vocab_size)
         self.text = TextOut(
             seated.tokenizer.detokenizer,
@@ -56,6 +61,7 @@ class Turn:
         self.known: Known | None = None
         self.session = start.session
         """None once the session was dropped: then nothing is kept at the end."""
+        self.held_as = start.resume.held_as if start.resume else None
         self.reserved_tokens = 0
         self.trace: Trace | None = None
         self.segments: list[int] = []
@@ -64,6 +70,9 @@ class Turn:
         self.received_at = time.monotonic()
         self.first_token_at: float | None = None
         self.restore_started_at: float | None = None
+        self.ended_by: FinishReason | None = None
+        """Why it ends, once that is known of a token that is reported and not in KV yet."""
+        self._replay(emitted)
 
     @property
     def fed_tokens(self) -> int:
@@ -87,9 +96,31 @@ class Turn:
             return text, "length"
         return text, None
 
+    @property
+    def fed_first(self) -> int:
+        """Where the prefill began the first time."""
+        resume = self.start.resume
+        return resume.restored_tokens if resume is not None else 0
+
+    def _replay(self, emitted: list[int]) -> None:
+        """Text, counts and limits as they were when the last of `emitted` had been reported."""
+        for token in emitted:
+            _text, self.ended_by = self.accept(token)
+        self.first_token_at = None
+
+
+def emitted_before(start: Start) -> list[int]:
+    """Completion ids of a resumed request that were reported before."""
+    return [] if start.resume is None else unpack_tokens(start.resume.emitted)
+
 
 def render_prompt(renderer: Renderer, start: Start) -> list[int]:
-    """Ids to have in KV before the first draw. Raises `HotseatError` for what cannot be."""
+    """Ids to have in KV before the first draw. Raises `HotseatError` for what cannot be.
+
+    A resumed request brings them: they are not rendered again.
+    """
+    if start.resume is not None:
+        return _not_empty(unpack_tokens(start.resume.prompt))
     context = unpack_tokens(start.context)
     match start.input:
         case WholeInput(messages=messages):
@@ -100,6 +131,10 @@ def render_prompt(renderer: Renderer, start: Start) -> list[int]:
             prompt = context + renderer.encode_text(text, first=not context)
         case TokensInput(tokens=tokens):
             prompt = context + unpack_tokens(tokens)
+    return _not_empty(prompt)
+
+
+def _not_empty(prompt: list[int]) -> list[int]:
     if not prompt:
         raise HotseatError("invalid_request", "the prompt is empty; send at least one token")
     return prompt

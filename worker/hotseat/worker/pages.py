@@ -1,0 +1,74 @@
+"""Reads files ahead into the system's page cache, within limits. Must not know models or seats.
+
+The page cache is not memory of this process, and the system takes it back when it needs it; the
+floor keeps the reading from pushing others' pages out.
+"""
+
+import fcntl
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from hotseat.protocol.limits import MIB
+
+PIECE_BYTES: Final = 8 * MIB
+"""Read between two looks at the floor and at `is_cancelled`, by each thread."""
+THREADS: Final = 2
+_F_RDADVISE: Final = 44
+_RADVISORY: Final = "qi4x"
+"""struct radvisory: off_t, int, padding."""
+
+
+def warm_files(paths: Iterable[Path], floor_bytes: int, is_cancelled: Callable[[], bool]) -> int:
+    """Bytes that were read ahead, until cancelled or the floor is reached. Never raises OSError.
+
+    `floor_bytes` of available memory are left, counting pages that were read as taken.
+    """
+    warmed = 0
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="pages") as pool:
+        for path in paths:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return warmed
+            try:
+                warmed += _warm_file(pool, fd, floor_bytes, is_cancelled)
+            except OSError:
+                return warmed
+            finally:
+                os.close(fd)
+    return warmed
+
+
+def _warm_file(
+    pool: ThreadPoolExecutor, fd: int, floor_bytes: int, is_cancelled: Callable[[], bool]
+) -> int:
+    def warm(piece: tuple[int, int]) -> int:
+        if is_cancelled() or available_bytes() - PIECE_BYTES < floor_bytes:
+            return 0
+        return _touch(fd, *piece)
+
+    return sum(pool.map(warm, _pieces(os.fstat(fd).st_size)))
+
+
+def _pieces(size: int) -> Iterator[tuple[int, int]]:
+    for offset in range(0, size, PIECE_BYTES):
+        yield offset, min(PIECE_BYTES, size - offset)
+
+
+def _touch(fd: int, offset: int, length: int) -> int:
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, _F_RDADVISE, struct.pack(_RADVISORY, offset, length))
+        return length
+    return len(os.pread(fd, length, offset))
+
+
+def available_bytes() -> int:
+    """Memory that can be had without swapping."""
+    return int(psutil.virtual_memory().available)

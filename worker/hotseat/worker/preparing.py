@@ -1,0 +1,173 @@
+"""What is made ready before a model is seated: its tokenizer, and its weight files' pages.
+
+Works on a thread of its own, with or without a seated model. Must not know mlx or the seat.
+"""
+
+import threading
+import traceback
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from hotseat.protocol.exits import EX_INTERNAL
+from hotseat.protocol.ids import Tag
+from hotseat.protocol.limits import MIB
+from hotseat.protocol.link import FromWorker, Prepare, Prepared
+from hotseat.protocol.model import ModelRecord
+from hotseat.worker.linkport import die
+from hotseat.worker.pages import warm_files
+from hotseat.worker.rendering import Renderer
+
+KEPT_LIMIT_BYTES: Final = 384 * MIB
+"""Of tokenizers, by estimate; the one prepared last is kept whatever it takes."""
+BYTES_PER_FILE_BYTE: Final = 12
+"""A tokenizer in memory over its tokenizer.json (measured: SmolLM2 and Gemma 3)."""
+
+
+class TokenizerKit(Struct, frozen=True):
+    """An mlx_lm tokenizer and the renderer built on it."""
+
+    tokenizer: Any
+    renderer: Renderer
+
+
+LoadKit = Callable[[ModelRecord], TokenizerKit]
+
+
+class Preparer:
+    """Prepares one model after another; all methods are called on the engine's thread."""
+
+    def __init__(
+        self,
+        send: Callable[[FromWorker], None],
+        load_kit: LoadKit,
+        limit_bytes: int = KEPT_LIMIT_BYTES,
+    ) -> None:
+        self._send = send
+        self._load_kit = load_kit
+        self._limit_bytes = limit_bytes
+        self._changed = threading.Condition()
+        self._jobs: deque[Prepare] = deque()
+        self._kits: OrderedDict[Tag, tuple[TokenizerKit, int]] = OrderedDict()
+        self._loading: Tag | None = None
+        self._warming_stopped = threading.Event()
+        self._is_closed = False
+        self._thread: threading.Thread | None = None
+
+    def prepare(self, message: Prepare) -> None:
+        """Begins; Prepared follows. Page warming for an earlier one ends."""
+        with self._changed:
+            self._warming_stopped.set()
+            self._jobs.append(message)
+            self._changed.notify_all()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="preparer", daemon=True)
+            self._thread.start()
+
+    def take(self, record: ModelRecord) -> TokenizerKit:
+        """The kit of `record`, loaded now unless it was prepared. Page warming ends.
+
+        Raises whatever loading a tokenizer raises.
+        """
+        with self._changed:
+            self._warming_stopped.set()
+            self._jobs = deque(_without_warming(job) for job in self._jobs)
+            self._changed.wait_for(lambda: self._loading != record.tag)
+            held = self._kits.get(record.tag)
+            is_asked = any(job.record.tag == record.tag for job in self._jobs)
+        if held is not None:
+            return held[0]
+        kit = self._load_kit(record)
+        if is_asked:
+            self._store(record, kit)
+        return kit
+
+    def names_kept(self) -> tuple[Tag, ...]:
+        """Tags of the kits in memory, the oldest first."""
+        with self._changed:
+            return tuple(self._kits)
+
+    def close(self) -> None:
+        """Ends the thread as soon as its tokenizer is loaded."""
+        with self._changed:
+            self._is_closed = True
+            self._warming_stopped.set()
+            self._jobs.clear()
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        self._kits.clear()
+
+    def _run(self) -> None:
+        try:
+            while (job := self._next()) is not None:
+                self._do(job)
+        except Exception:  # noqa: BLE001 - task root: the supervisor would wait for ever
+            traceback.print_exc()
+            die(EX_INTERNAL, "preparer thread failed")
+
+    def _next(self) -> Prepare | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._is_closed)
+            if self._is_closed:
+                return None
+            job = self._jobs.popleft()
+            if not self._jobs:
+                self._warming_stopped.clear()
+            self._loading = job.record.tag
+            return job
+
+    def _do(self, job: Prepare) -> None:
+        try:
+            self._keep(job.record)
+        finally:
+            with self._changed:
+                self._loading = None
+                self._changed.notify_all()
+        warmed = 0
+        if job.warm_pages:
+            warmed = warm_files(
+                weight_files(job.record), job.free_floor_bytes, self._warming_stopped.is_set
+            )
+        self._send(Prepared(model=job.record.name, warmed_bytes=warmed))
+
+    def _keep(self, record: ModelRecord) -> None:
+        with self._changed:
+            if record.tag in self._kits:
+                self._kits.move_to_end(record.tag)
+                return
+        try:
+            kit = self._load_kit(record)
+        except Exception:  # noqa: BLE001 - the load will fail the same way, and say why
+            return
+        self._store(record, kit)
+
+    def _store(self, record: ModelRecord, kit: TokenizerKit) -> None:
+        with self._changed:
+            self._kits[record.tag] = (kit, kit_bytes(record))
+            while len(self._kits) > 1 and self._kept_bytes() > self._limit_bytes:
+                self._kits.popitem(last=False)
+
+    def _kept_bytes(self) -> int:
+        return sum(size for _, size in self._kits.values())
+
+
+def weight_files(record: ModelRecord) -> list[Path]:
+    """The files that hold weights, in the order they are loaded."""
+    names = sorted(entry.name for entry in record.files if entry.name.endswith(".safetensors"))
+    return [Path(record.path) / name for name in names]
+
+
+def kit_bytes(record: ModelRecord) -> int:
+    """About what the tokenizer takes in memory."""
+    names = ("tokenizer.json", "tokenizer.model")
+    return BYTES_PER_FILE_BYTE * sum(
+        entry.size_bytes for entry in record.files if entry.name in names
+    )
+
+
+def _without_warming(job: Prepare) -> Prepare:
+    return Prepare(record=job.record)

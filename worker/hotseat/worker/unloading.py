@@ -1,0 +1,28 @@
+"""Proof that a model is gone from this process: weak references to its parts.
+
+Must not know seats.
+"""
+
+import weakref
+from typing import Any, Final
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+WATCHED_ARRAYS: Final = 16
+"""The biggest ones: what matters if it stays."""
+
+Watched = list[tuple[str, "weakref.ref[Any]"]]
+
+
+def watch_model(model: Any) -> Watched:
+    """Weak references, by name, to every module of `model` and to its biggest arrays."""
+    modules = [(name or "model", weakref.ref(module)) for name, module in model.named_modules()]
+    arrays: list[tuple[str, mx.array]] = tree_flatten(model.parameters())
+    arrays.sort(key=lambda named: named[1].nbytes, reverse=True)
+    return modules + [(name, weakref.ref(array)) for name, array in arrays[:WATCHED_ARRAYS]]
+
+
+def names_alive(watched: Watched) -> tuple[str, ...]:
+    """Names of what is still referenced from somewhere; call it after a garbage collection."""
+    return tuple(name for name, reference in watched if reference() is not None)
