@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import mlx.core as mx
 import psutil
 
 from daemon_harness import wait_for
+from hotseat.protocol.limits import MIB
 from tiny_models import tiny_config, tiny_weights, write_tokenizer
 
 HOTSEAT = [sys.executable, "-m", "hotseat.cli.main"]
-WIDE = 65_536
-"""Intermediate size of a heavy model: 3 layers x 3 matrices x 64 x WIDE x 4 bytes = 144 MiB."""
+WIDE = 32_768
+"""Intermediate size of a heavy model: 3 layers x 3 matrices x 64 x WIDE x 4 bytes = 72 MiB."""
+HEAVY_BYTES = 120 * MIB
+"""Above a worker without weights (about 80 MiB), below one with them (about 155 MiB)."""
+SAMPLE_S = 0.005
 
 
 def kill_worker(daemon):
@@ -65,35 +68,31 @@ def register_heavy(home, name, seed=0):
 
 
 class ProcessTable:
-    """Samples the memory of all worker processes while the block runs.
+    """Samples the memory of the workers of all `daemons` while the block runs.
 
-    Workers are recognised by their command line, whoever started them: daemons of other homes
-    that run inside the block count too.
+    Only children of the daemons count: what a worker runs itself (mlx asks for the compiler's
+    version) shares its pages until it is another program.
     """
 
-    def __init__(self, daemons, heavy_bytes):
-        self._daemons = daemons
-        self._heavy_bytes = heavy_bytes
+    def __init__(self, *daemons):
+        self._pids = [daemon.process.pid for daemon in daemons]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.samples = 0
         self.seen_heavy = set()
         self.crowded = []
         """Samples in which more than one process held weights: pids and bytes."""
 
     def _run(self):
-        while not self._stop.is_set():
+        while not self._stop.wait(SAMPLE_S):
             heavy = [
                 (child.pid, size)
-                for daemon in self._daemons
-                for child in daemon.workers()
-                if (size := _resident(child)) >= self._heavy_bytes
+                for pid in self._pids
+                for child in _children(pid)
+                if (size := _resident(child)) >= HEAVY_BYTES
             ]
-            self.samples += 1
             self.seen_heavy.update(pid for pid, _ in heavy)
             if len(heavy) > 1:
                 self.crowded.append(heavy)
-            time.sleep(0.002)
 
     def __enter__(self):
         self._thread.start()
@@ -102,6 +101,13 @@ class ProcessTable:
     def __exit__(self, *_):
         self._stop.set()
         self._thread.join()
+
+
+def _children(pid):
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _resident(process):
