@@ -190,6 +190,23 @@ def test_learned_tool_time_bounds_the_next_wait():
     assert expects(state, ending(runs_tool=True, at=110.0)).until == 111.0
 
 
+def test_tool_known_to_take_longer_than_a_swap_is_not_waited_for_until_tools_get_quicker():
+    state = note_arrival(expects(SEATED, ending(runs_tool=True)), "x", "a", 130.0)
+    assert state.learned_s("a") == 30.0
+    at = 200.0
+    for _ in range(20):
+        state = note_end(state, ending(runs_tool=True, at=at), 6.0, POLICY)
+        state = note_arrival(state, "x", "a", at + 1.0)
+        at += 10.0
+    assert state.learned_s("a") < 2.0
+    assert expects(state, ending(runs_tool=True, at=at)).until > at
+
+
+def test_tool_time_is_learned_from_agents_that_come_back_to_a_lost_seat():
+    state = note_seat(expects(SEATED, ending(runs_tool=True)), "b")
+    assert note_arrival(state, "x", "a", 140.0).learned_s("a") == 40.0
+
+
 def test_yield_of_one_agent_leaves_another_expected():
     state = expects(SEATED, ending(who="y", runs_tool=True))
     state = expects(state, ending(runs_tool=True))

@@ -35,8 +35,8 @@ class SchedulerSettings(Struct, frozen=True, kw_only=True):
     """
 
     min_seat_s: float = 2.0
-    weight: float = 4.0
-    grace_s: float = 5.0
+    weight: float = 8.0
+    grace_s: float = 10.0
     """How long running work may go on once somebody else's turn has come."""
     drain: DrainPolicy = "suspend"
     """What happens to it then. The bound on waiting does not hold under `finish`."""
