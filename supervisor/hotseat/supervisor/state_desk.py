@@ -14,6 +14,7 @@ import msgspec
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
+from hotseat.protocol.link import Drop
 from hotseat.protocol.messages import Events, Plan, SessionDelete, Sessions
 from hotseat.protocol.replies import Event, Gap
 from hotseat.protocol.views import (
@@ -240,6 +241,8 @@ class StateDesk:
                 )
         if not await self._sessions.exists(message.model, message.session):
             raise _missing(message.model, message.session)
+        if self._runner().state.model == message.model:
+            self._runner().send(Drop(session=message.session))
         files = await self._sessions.delete(message.model, message.session, self._keeper().leased)
         await self._keeper().unlink(files)
         return sum(entry.size_bytes for entry in files)
