@@ -126,8 +126,7 @@ class FakeSupervisor:
         deadline = time.monotonic() + DEADLINE_S
         seen = len(self.messages) if request is None else 0
         while True:
-            worked = self.engine.step()
-            worked = self.pump() or worked
+            self.advance()
             for message in self.messages[seen:]:
                 seen += 1
                 if isinstance(message, kind) and (request is None or message.request == request):
@@ -136,8 +135,12 @@ class FakeSupervisor:
                     raise AssertionError(message)
             if time.monotonic() > deadline:
                 raise AssertionError(f"no {kind} within {DEADLINE_S} s: {self.messages[-5:]}")
-            if not worked:
-                self._take_one()
+
+    def advance(self) -> None:
+        """One step, and a short wait for other threads if it did nothing."""
+        worked = self.engine.step()
+        if not (self.pump() or worked):
+            self._take_one()
 
     def pump(self) -> bool:
         worked = False
