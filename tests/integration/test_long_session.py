@@ -1,0 +1,43 @@
+"""Admission by padded batch, through a real daemon: one long session never pays for the others."""
+
+from daemon_harness import LiveDaemon, wait_for
+from hotseat.protocol.limits import MIB
+from tiny_models import register_tiny
+
+LONG = 8192
+SHORT = 250
+SHORT_SESSIONS = 7
+REPLY_TOKENS = 40
+BUDGET = 20 * MIB
+"""Above the long row with its copies (15 MiB), below eight rows padded to it (50 MiB)."""
+
+
+def ids(count, salt):
+    return tuple(5 + (place * 7 + place // 3 + salt * 31) % 500 for place in range(count))
+
+
+def test_session_of_8192_tokens_with_seven_short_ones_stays_within_the_admitted_bytes():
+    daemon = LiveDaemon(
+        settings=f"[memory]\nreserve_bytes = 1\nkv_budget_bytes = {BUDGET}\n",
+    )
+    record = register_tiny(daemon.home, "a", "llama")
+    assert (1 + SHORT_SESSIONS) * LONG * record.kv_bytes_per_token > 2 * BUDGET
+    with daemon:
+        client = daemon.client()
+        client.swap("a")
+        # Figures come with beats: the first one after warming has what was active at load.
+        loaded = wait_for(lambda: client.status().worker.active_bytes, what="a beat")
+        plan = client.plan("a")
+        assert (client.status().memory.kv_budget_bytes, plan.kv_budget_bytes) == (BUDGET, BUDGET)
+        long = client.generate("a", session="long", tokens=ids(LONG, 0), max_tokens=REPLY_TOKENS)
+        shorts = [
+            client.generate("a", session=f"s{n}", tokens=ids(SHORT, n), max_tokens=REPLY_TOKENS)
+            for n in range(1, SHORT_SESSIONS + 1)
+        ]
+        results = [stream.result() for stream in (long, *shorts)]
+        # A beat that knows all sessions as idle came after the last step.
+        wait_for(lambda: client.status().worker.live_sessions == len(results), what="last beat")
+        peak = client.status().worker.peak_bytes - loaded
+    assert [r.usage.completion_tokens for r in results] == [REPLY_TOKENS] * len(results)
+    assert results[0].usage.prompt_tokens == LONG
+    assert [r.finish_reason for r in results] == ["length"] * len(results)
