@@ -41,3 +41,5 @@ def test_session_of_8192_tokens_with_seven_short_ones_stays_within_the_admitted_
     assert [r.usage.completion_tokens for r in results] == [REPLY_TOKENS] * len(results)
     assert results[0].usage.prompt_tokens == LONG
     assert [r.finish_reason for r in results] == ["length"] * len(results)
+    # A chunk's scores over 8,192 tokens are the plan's prefill peak, not KV.
+    assert peak <= BUDGET + plan.prefill_peak_bytes
