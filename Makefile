@@ -9,6 +9,7 @@ STAMP := $(VENV)/.installed
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): once, a minute or two"
 	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing $(VENV); \
 	else for p in python3 python3.13 python3.12 python3.11; do \
 	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then $$p -m venv $(VENV); break; fi; done; fi
