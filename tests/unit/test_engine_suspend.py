@@ -74,7 +74,7 @@ def test_killed_second_turn_is_fed_again_in_the_shapes_of_its_session(
 ):
     """The lost tail holds a prompt, an answer and the next prompt: three kinds of steps."""
 
-    def second_turn(points) -> tuple[list[int], bytes]:
+    def second_turn(points) -> tuple[list[int], bytes, bytes]:
         supervisor = supervisors()
         supervisor.turn(prompt_tokens(290), "s", max_tokens=12)
         run = Run(supervisor, prompt_tokens(40, 3), "s", sampling=sampling, max_tokens=20)
@@ -82,6 +82,7 @@ def test_killed_second_turn_is_fed_again_in_the_shapes_of_its_session(
             assert run.until_tokens(point)
             run.interrupt("killed")
             assert run.started().restored_tokens == 256
-        return (run.finish() and run.tokens), run.finish().context
+        finished = run.finish()
+        return run.tokens, finished.context, finished.hint
 
     assert second_turn([1, 9, 17]) == second_turn([])
