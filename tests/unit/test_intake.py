@@ -197,11 +197,6 @@ BAD = {
     "tool_choice": ({"prompt": "x", "tool_choice": "auto"}, "unsupported_feature", "tool_choice"),
     "format": ({"prompt": "x", "response_format": {}}, "unsupported_feature", "response_format"),
     "template": ({"prompt": "x", "template_args": {}}, "unsupported_feature", "template_args"),
-    "priority": ({"prompt": "x", "priority": 0}, "unsupported_feature", "priority"),
-    "deadline": ({"prompt": "x", "deadline_s": 1.0}, "unsupported_feature", "deadline_s"),
-    "hold": ({"prompt": "x", "hold_s": 1.0}, "unsupported_feature", "hold_s"),
-    "yield": ({"prompt": "x", "yield_": False}, "unsupported_feature", "yield"),
-    "next": ({"prompt": "x", "next_model": "b"}, "unsupported_feature", "next_model"),
 }
 
 
@@ -212,6 +207,11 @@ def test_what_no_session_could_make_right_is_refused_naming_the_field(name):
         check_generate(Generate(model="m", **fields))
     assert caught.value.code == code
     assert caught.value.facts["field"] == field
+
+
+def test_scheduling_hints_are_taken():
+    hints = {"priority": -3, "deadline_s": 1.0, "hold_s": 0.0, "yield_": True, "next_model": "b"}
+    check_generate(Generate(model="m", prompt="x", **hints))
 
 
 def test_history_survives_the_catalogue_unchanged():

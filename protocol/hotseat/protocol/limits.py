@@ -27,6 +27,8 @@ BLOCK_TOKENS: Final = 256
 MAX_SESSION_NAME: Final = 128
 MAX_STOP_STRINGS: Final = 16
 MAX_LOGPROBS: Final = 20
+MAX_PRIORITY: Final = 10
+"""Priorities reach from minus this to this; 0 is what a request has that names none."""
 
 PING_S: Final = 1.0
 MISSED_PINGS: Final = 3

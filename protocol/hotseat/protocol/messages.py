@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from hotseat.protocol.limits import MAX_LOGPROBS, MAX_STOP_STRINGS
+from hotseat.protocol.limits import MAX_LOGPROBS, MAX_PRIORITY, MAX_STOP_STRINGS
 
 Natural = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**53 - 1)]
@@ -99,16 +99,21 @@ class Generate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     on_vanish: Literal["cancel", "finish", "hold"] | None = None
     credit_bytes: Positive | None = None
     """First grant of the stream; without it the stream starts with 256 KiB."""
+    priority: Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
+    """Order among the requests of one model; a step outweighs half a minute of waiting."""
+    deadline_s: Annotated[float, Meta(gt=0.0)] | None = None
+    """Seconds from accept; then it ends with what it has, or `deadline_exceeded`."""
+    hold_s: Annotated[float, Meta(ge=0.0)] | None = None
+    """The next turn of this agent comes within that time: the seat may wait for it a moment."""
+    yield_: bool | None = msgspec.field(default=None, name="yield")
+    """This agent has no next turn for now: nobody waits for it."""
+    next_model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """What this agent asks next; it is prepared when nobody else asks for something else."""
     # Named by the contract, delivered later: present so that they are refused, never ignored.
     tools: tuple[Any, ...] | None = None
     tool_choice: Any | None = None
     response_format: Any | None = None
     template_args: dict[str, Any] | None = None
-    priority: int | None = None
-    deadline_s: float | None = None
-    hold_s: float | None = None
-    yield_: bool | None = msgspec.field(default=None, name="yield")
-    next_model: str | None = None
 
 
 class Attach(Struct, frozen=True, kw_only=True):
