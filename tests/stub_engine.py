@@ -28,14 +28,21 @@ from hotseat.protocol.link import (
     LoadProgress,
     Lookup,
     Prefilled,
+    Prepare,
+    Prepared,
     Quarantined,
     Refused,
+    Reseat,
     Start,
     Started,
     Stop,
     Stopped,
+    Suspend,
+    Suspended,
     TailRef,
     ToWorker,
+    Unload,
+    Unloaded,
     Warm,
     Warmed,
     WriteFailed,
@@ -76,6 +83,14 @@ class StubEngine:
                 self._start(message)
             case CancelWork():
                 self._cancel(message.request)
+            case Suspend():
+                self._suspend(message)
+            case Prepare():
+                self._send(Prepared(model=message.record.name))
+            case Unload():
+                self._unload()
+            case Reseat():
+                pass  # the process shell switches the epoch
             case Known():
                 self._restore(message)
             case Drop():
@@ -211,7 +226,10 @@ class StubEngine:
         if self._faults.refuse:
             self._refuse(start, self._faults.refuse, "refused (stub)")
             return
-        prompt, rendered = build_prompt(start)
+        if start.resume is not None:
+            prompt, rendered = unpack_tokens(start.resume.prompt), False
+        else:
+            prompt, rendered = build_prompt(start)
         if not prompt:
             self._refuse(start, "invalid_request", "the prompt is empty")
             return
@@ -230,6 +248,10 @@ class StubEngine:
             return
         turn = Turn(start, record.tag, prompt, rendered=rendered)
         self._turns[start.request] = turn
+        if start.resume is not None:
+            turn.go_on(unpack_tokens(start.resume.emitted))
+            self._live_resume(turn)
+            return
         live = self._live.get(start.session or "", [])
         shared = common_prefix(live, prompt[:-1])
         if shared and shared == len(live):
@@ -239,6 +261,51 @@ class StubEngine:
         # A tail may hang on the root, so an empty chain is asked for as well.
         self._send(Lookup(request=start.request, blocks=tuple(chain)))
 
+    def _live_resume(self, turn: Turn) -> None:
+        """From the held live entry, else from what is stored."""
+        assert self._record is not None and turn.start.resume is not None
+        live = self._live.pop(turn.start.resume.held_as or "", [])
+        shared = common_prefix(live, turn.ids[:-1])
+        if shared and shared == len(live):
+            self._begin(turn, restored=shared, live=shared)
+            return
+        chain = block_chain(self._record.tag, turn.ids[:-1])
+        self._send(Lookup(request=turn.start.request, blocks=tuple(chain)))
+
+    def _suspend(self, message: Suspend) -> None:
+        turn = self._turns.pop(message.request, None)
+        if turn is None:
+            return
+        context = turn.ids[:-1] if turn.state == "decode" else turn.ids[: turn.fed]
+        self._live[message.hold_as] = context
+        self._send(
+            Suspended(
+                request=message.request,
+                hold_as=message.hold_as,
+                context=pack_tokens(context),
+                hint=b"",
+                completion_tokens=turn.emitted,
+            )
+        )
+
+    def _unload(self) -> None:
+        record, self._record = self._record, None
+        self._turns.clear()
+        self._live.clear()
+        self._files = None
+        self._phase = "standby"
+        size = 0 if record is None else record.weights_bytes
+        lost = size if self._faults.unload_keeps_memory else 0
+        self._send(
+            Unloaded(
+                active_before=size,
+                active_after=lost,
+                footprint_before=size + MIB,
+                footprint_after=lost + MIB,
+                leaked=("Model",) if lost else (),
+            )
+        )
+
     def _refuse(self, start: Start, code: str, message: str) -> None:
         self._send(Refused(request=start.request, code=code, message=message))
 
@@ -247,7 +314,7 @@ class StubEngine:
         if turn is None or turn.state != "lookup" or self._record is None or self._files is None:
             return
         self._trigger.reach("lookup")
-        chain = block_chain(self._record.tag, turn.prompt[:-1])[: known.count]
+        chain = block_chain(self._record.tag, turn.ids[:-1])[: known.count]
         restored, miss = 0, ""
         for block in chain:
             if not self._files.has_block(block):
@@ -262,13 +329,13 @@ class StubEngine:
 
     def _best_tail(self, turn: Turn, tails: tuple[TailRef, ...], restored: int) -> TailRef | None:
         assert self._record is not None and self._files is not None
-        chain = [root_id(self._record.tag), *block_chain(self._record.tag, turn.prompt)]
+        chain = [root_id(self._record.tag), *block_chain(self._record.tag, turn.ids)]
         parent = chain[restored // BLOCK_TOKENS]
         fitting = [
             tail
             for tail in tails
             if tail.parent == parent
-            and turn.prompt[restored:-1][: len(tail.tokens) // 4] == unpack_tokens(tail.tokens)
+            and turn.ids[restored:-1][: len(tail.tokens) // 4] == unpack_tokens(tail.tokens)
         ]
         for tail in sorted(fitting, key=lambda tail: len(tail.tokens), reverse=True):
             if self._files.has_tail(tail):
@@ -287,6 +354,7 @@ class StubEngine:
                 computed_tokens=len(turn.prompt) - restored,
                 live_tokens=live,
                 rendered=turn.rendered,
+                prompt=pack_tokens(turn.prompt),
                 miss=miss,
             )
         )
@@ -294,14 +362,12 @@ class StubEngine:
     def _prefill_chunk(self, turn: Turn) -> None:
         time.sleep(self._faults.prefill_s)
         boundary = (turn.fed // BLOCK_TOKENS + 1) * BLOCK_TOKENS
-        turn.fed = min(boundary, len(turn.prompt))
+        turn.fed = min(boundary, len(turn.ids))
         self._write_blocks(turn, turn.fed)
         self._send(
-            Prefilled(
-                request=turn.start.request, tokens_done=turn.fed, tokens_total=len(turn.prompt)
-            )
+            Prefilled(request=turn.start.request, tokens_done=turn.fed, tokens_total=len(turn.ids))
         )
-        if turn.fed == len(turn.prompt):
+        if turn.fed == len(turn.ids):
             turn.state = "decode"
 
     def _emit(self, turn: Turn) -> None:

@@ -66,6 +66,7 @@ class Faults(Struct, frozen=True):
     freeze_at: Point = ""  # GIL held in a C call: not even beats
     ignore_sigterm: bool = False
     ignore_stop: bool = False
+    unload_keeps_memory: bool = False
     wrong_secret: bool = False
     lie_token_at: int = -1  # emits another id at this position (tests of the tests)
     # KV

@@ -5,7 +5,7 @@ from typing import Literal, assert_never
 
 from hotseat.protocol.link import AppendInput, Start, TextInput, TokensInput, WholeInput
 from hotseat.protocol.tokens import unpack_tokens
-from stub_text import TokenSource, append_messages, encode_text, render_messages
+from stub_text import TokenSource, append_messages, decode_token, encode_text, render_messages
 
 
 class Turn:
@@ -23,6 +23,14 @@ class Turn:
         self.text = ""
         self.began_at = time.monotonic()
         self.ttft_s = 0.0
+
+    def go_on(self, emitted: list[int]) -> None:
+        """As if these had just been emitted."""
+        for token in emitted:
+            self.source.feed(token)
+        self.ids += emitted
+        self.emitted = len(emitted)
+        self.text = "".join(decode_token(token) for token in emitted)
 
 
 def build_prompt(start: Start) -> tuple[list[int], bool]:

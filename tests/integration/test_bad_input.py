@@ -156,8 +156,6 @@ BODIES = {
     "never swaps": ("generate", OK | {"model": "b", "swap": "never"}, "not_seated", "never"),
     "swap is unknown": ("generate", OK | {"swap": "now"}, "invalid_request", "swap"),
     "swap to nobody": ("swap", {"model": "nobody"}, "unknown_model", "nobody"),
-    "swap in process": ("swap", {"model": "b", "mode": "in-process"}, "unsupported_feature",
-                        "in-process"),
     "attach to nothing": ("attach", {"request_id": "none"}, "request_unknown", "none"),
     "attach below 0": ("attach", {"request_id": "x", "offset_tokens": -1}, "invalid_request",
                        "offset_tokens"),

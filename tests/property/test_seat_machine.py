@@ -35,6 +35,7 @@ class SeatMachine(RuleBasedStateMachine):
         self.ended_swaps = set()
         self.admits = True
         self.exited = False
+        self.unloaded = False
         self.wants_exit = False
 
     def feed(self, event):
@@ -48,8 +49,14 @@ class SeatMachine(RuleBasedStateMachine):
             case t.Spawn(epoch, _):
                 assert not self.alive, "a worker was started while another lives"
                 self.alive.add(epoch)
-            case t.SendKill() | t.SendTerm() | t.AskStop():
+            case t.SendKill() | t.SendTerm() | t.AskStop() | t.SendUnload():
                 pass
+            case t.SendReseat(epoch, _):
+                assert len(self.alive) == 1, "nobody there to be reseated"
+                assert self.unloaded, "a worker was reseated that still holds a model"
+                self.alive = {epoch}
+            case t.SendLoad():
+                self.unloaded = False
             case t.StopAdmission():
                 self.admits = False
             case t.ResumeAdmission():
@@ -70,16 +77,25 @@ class SeatMachine(RuleBasedStateMachine):
         self.ended_swaps.add(swap)
         self.open_swaps.pop(swap, None)
 
-    def plan(self, target, *, exits=False):
+    def plan(self, target, *, exits=False, **options):
         self.swaps += 1
         if not exits:  # nobody waits for the answer to an exit
             self.open_swaps[self.swaps] = target
-        return SwapPlan(swap=self.swaps, target=target, cause=CAUSE, exits=exits)
+        return SwapPlan(swap=self.swaps, target=target, cause=CAUSE, exits=exits, **options)
 
     @precondition(lambda self: self.state.phase in SETTLED and not self.wants_exit)
-    @rule(model=st.sampled_from(MODELS))
-    def ask(self, model):
-        self.feed(t.Asked(self.plan(model)))
+    @rule(
+        model=st.sampled_from(MODELS),
+        drain=st.sampled_from(["finish", "suspend", "cancel"]),
+        mode=st.sampled_from(["process", "in-process"]),
+    )
+    def ask(self, model, drain, mode):
+        self.feed(t.Asked(self.plan(model, drain=drain, mode=mode)))
+
+    @precondition(lambda self: self.state.phase in SETTLED and not self.wants_exit)
+    @rule()
+    def release(self):
+        self.feed(t.Asked(self.plan(None)))
 
     @precondition(lambda self: self.state.phase not in SETTLED)
     @rule(model=st.sampled_from(MODELS))
@@ -109,6 +125,13 @@ class SeatMachine(RuleBasedStateMachine):
     def checkpointed(self, failed):
         fault = Fault(code="disk_full", message="full") if failed else None
         self.feed(t.CheckpointEnded(fault))
+
+    @precondition(lambda self: self.alive and self.state.phase is Phase.STOPPING)
+    @rule(came_back=st.booleans())
+    def unloads(self, came_back):
+        self.unloaded = True
+        fault = None if came_back else Fault(code="memory_stranded", message="kept")
+        self.feed(t.UnloadEnded(self.state.epoch, fault))
 
     @precondition(lambda self: self.alive)
     @rule()
@@ -147,7 +170,8 @@ class SeatMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.state.phase is Phase.RECLAIMING)
     @rule()
     def memory_back(self):
-        assert not self.alive, "memory was waited for while the worker lives"
+        in_place = self.state.plan.mode == "in-process"
+        assert in_place or not self.alive, "memory was waited for while the worker lives"
         self.feed(t.Reclaimed(self.state.epoch))
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 30.0, 700.0]))
@@ -183,6 +207,7 @@ class SeatMachine(RuleBasedStateMachine):
             assert self.state.model is not None
         if self.state.phase in SEATING:
             assert self.alive <= {self.state.epoch}
+        assert self.state.worker_lives == bool(self.alive)
 
     @invariant()
     def exit_means_nothing_is_left(self):
@@ -301,8 +326,45 @@ def test_worker_that_keeps_dying_without_progress_is_given_up():
     assert quarantined_until(state, "a", 2.0) is not None
 
 
-def test_drain_that_takes_too_long_is_taken_back():
+def test_requests_are_suspended_when_grace_is_over():
     plan = SwapPlan(swap=2, target="b", cause=CAUSE)
+    state, _ = run(seated(), t.Asked(plan))
+    state, effects = run(state, t.TimePassed(), now=2.0 + LIMITS.grace_s)
+    assert (state.phase, effects) == (Phase.DRAINING, [t.SuspendRunning()])
+
+
+def test_requests_are_cancelled_when_grace_is_over_and_the_policy_says_so():
+    plan = SwapPlan(swap=2, target="b", cause=CAUSE, drain="cancel")
+    state, _ = run(seated(), t.Asked(plan))
+    state, effects = run(state, t.TimePassed(), now=2.0 + LIMITS.grace_s)
+    assert effects == [t.CancelRunning()]
+
+
+def test_swap_in_place_keeps_the_process_under_a_new_epoch():
+    plan = SwapPlan(swap=2, target="b", cause=CAUSE, mode="in-process")
+    state, effects = run(
+        seated(), t.Asked(plan), t.Drained(), t.CheckpointEnded(), t.UnloadEnded(1),
+        t.Reclaimed(1), t.LoadEnded(2), t.WarmEnded(2),
+    )  # fmt: skip
+    assert (state.phase, state.model, state.epoch) == (Phase.READY, "b", 2)
+    assert t.SendReseat(2, "b") in effects
+    assert not any(isinstance(effect, t.Spawn | t.AskStop) for effect in effects)
+
+
+def test_swap_in_place_turns_into_a_process_swap_when_memory_does_not_come_back():
+    plan = SwapPlan(swap=2, target="b", cause=CAUSE, mode="in-process")
+    kept = Fault(code="memory_stranded", message="kept")
+    state, effects = run(
+        seated(), t.Asked(plan), t.Drained(), t.CheckpointEnded(), t.UnloadEnded(1, kept),
+        t.WorkerDied(1, kept), t.Reclaimed(1), t.Greeted(2), t.LoadEnded(2), t.WarmEnded(2),
+    )  # fmt: skip
+    assert (state.phase, state.model, state.epoch) == (Phase.READY, "b", 2)
+    done = next(effect for effect in effects if isinstance(effect, t.SwapDone))
+    assert done.plan.mode == "process"
+
+
+def test_drain_that_takes_too_long_is_taken_back():
+    plan = SwapPlan(swap=2, target="b", cause=CAUSE, drain="finish")
     state, _ = run(seated(), t.Asked(plan))
     state, effects = run(state, t.TimePassed(), now=2.0 + LIMITS.drain_s)
     assert state.phase is Phase.READY

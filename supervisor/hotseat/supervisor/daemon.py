@@ -41,6 +41,7 @@ from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.memory import system_probe
@@ -120,6 +121,7 @@ class Daemon:
         self.runner = SeatRunner(
             self._context, home, settings.deadlines, self.planner, lock, self.seat_events
         )
+        self.held = HeldRuns(self._catalogue)
         self.ends = WorkEnds(
             works=self.works,
             catalogue=self._catalogue,
@@ -132,6 +134,7 @@ class Daemon:
         self.runs = WorkRuns(
             works=self.works,
             ends=self.ends,
+            held=self.held,
             sessions=self.sessions,
             keeper=self.keeper,
             outbox=self.outbox,
@@ -141,6 +144,7 @@ class Daemon:
             serving=lambda: self.runner.serving_epoch,
             waits_again=self.seat_events.work_ended,
         )
+        self.ends.forget_held = self.runs.forget_held
         self.dispatcher = Dispatcher(
             works=self.works,
             runs=self.runs,
@@ -153,6 +157,7 @@ class Daemon:
             works=self.works,
             catalogue=self._catalogue,
             sessions=self.sessions,
+            held=self.held,
             outbox=self.outbox,
             events=self.events,
             limits=settings.limits,

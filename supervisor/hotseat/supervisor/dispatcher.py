@@ -3,19 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
-from hotseat.protocol.replies import Cause
+from hotseat.protocol.replies import Cause, Done
+from hotseat.supervisor.core.model_queue import ModelQueue
 from hotseat.supervisor.core.scheduler import Decision, SchedulerSettings, SeatView, decide
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import SETTLED, Asked, Phase, SwapPlan
+from hotseat.supervisor.core.waiting import earliest
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.seat_runner import SeatRunner
-from hotseat.supervisor.swap_desk import SwapDesk, no_swap
+from hotseat.supervisor.swap_desk import SwapDesk, SwapMode, no_swap
 from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.works import Work, Works, WorkState
 
@@ -34,6 +36,7 @@ class Dispatcher:
         runner: SeatRunner,
         events: EventLog,
         check: Callable[[str], ModelRecord],
+        settings: SchedulerSettings = SchedulerSettings(),  # noqa: B008 - frozen
     ) -> None:
         self._works = works
         self._runs = runs
@@ -41,7 +44,8 @@ class Dispatcher:
         self._runner = runner
         self._events = events
         self._check = check
-        self._settings = SchedulerSettings()
+        self._settings = settings
+        self._queue = ModelQueue()
         self._handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,10 +68,34 @@ class Dispatcher:
         self._handle = None
         if not self.is_open:
             return
+        try:
+            self._decide()
+        except Exception as error:  # task root
+            log.exception("dispatch.defect")
+            text = f"defect in hotseat ({type(error).__name__}); see the log"
+            for work in self._works.in_state(WorkState.WAITING):
+                self._runs.fail_soon(work, HotseatError("internal", text))
+
+    def _decide(self) -> None:
         for work in self._works.in_state(WorkState.WAITING):
             if work.cancel_asked:  # while it was being accepted
                 self._runs.cancel(work)
         now = time.monotonic()
+        self._learn(now)
+        self._end_overdue(now)
+        seat = self._see_seat()
+        waiting = self._works.startable()
+        decision = decide(waiting, self._swaps.wanted, seat, now, self._settings, self._queue)
+        self._queue = decision.queue
+        self._works.foresight.queue_is(decision.queue)
+        self._enact(decision)
+
+    @property
+    def up_next(self) -> str | None:
+        """The model that probably gets the seat next; None when nobody asks for another one."""
+        return self._works.foresight.up_next
+
+    def _see_seat(self) -> SeatView:
         state = self._runner.state
         seat = SeatView(
             model=state.model if state.phase is Phase.READY else None,
@@ -76,7 +104,29 @@ class Dispatcher:
             running=self._works.running,
             swap_cost_s=self.swap_cost_s,
         )
-        self._enact(decide(self._works.startable(), self._swaps.wanted, seat, now, self._settings))
+        target = state.plan.target if state.plan is not None else None
+        began = state.marks[0].at if state.marks else state.since
+        return self._works.foresight.seat_is(seat, target, began, self._settings)
+
+    def _learn(self, now: float) -> None:
+        for work in self._works.take_ended():
+            if isinstance(work.end, Done):
+                self._works.foresight.ended(work.client, work.request, work.end, now)
+
+    def _end_overdue(self, now: float) -> None:
+        """A request that has shown something ends with it; one that never ran is refused."""
+        for work in self._with_deadline():
+            if work.deadline is None or work.deadline > now:
+                continue
+            if work.state is WorkState.WAITING and not work.emissions:
+                text = f"not started within deadline_s {work.request.deadline_s}; allow more time"
+                self._runs.fail_soon(work, HotseatError("deadline_exceeded", text))
+            else:
+                self._runs.cancel(work)
+
+    def _with_deadline(self) -> list[Work]:
+        alive = self._works.in_state(WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING)
+        return [work for work in alive if work.deadline is not None and not work.cancel_asked]
 
     def _enact(self, decision: Decision) -> None:
         for key in decision.admit:
@@ -84,8 +134,11 @@ class Dispatcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if decision.wake_at is not None:
-            delay_s = max(0.0, decision.wake_at - time.monotonic())
+        now = time.monotonic()
+        deadlines = (work.deadline for work in self._with_deadline())
+        wake_at = earliest(decision.wake_at, *(at for at in deadlines if at and at > now))
+        if wake_at is not None:
+            delay_s = max(0.0, wake_at - now)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.kick)
         if decision.swap_to is not None:
             self._begin_swap(decision.swap_to, decision.asked)
@@ -116,7 +169,22 @@ class Dispatcher:
             client=cause.client,
             request=cause.request_id,
         )
-        self._runner.feed(Asked(SwapPlan(swap=number, target=model, cause=cause)))
+        mode = self._mode(swap.message.mode if swap is not None else "auto")
+        self._runner.feed(
+            Asked(
+                SwapPlan(
+                    swap=number, target=model, cause=cause, mode=mode, drain=self._settings.drain
+                )
+            )
+        )
+
+    def _mode(self, asked: SwapMode) -> Literal["process", "in-process"]:
+        """`auto`: by process from a standby; in place only where that was seen to work."""
+        if asked != "auto":
+            return asked
+        if self._runner.standby.is_greeted or not self._runner.in_process_verified:
+            return "process"
+        return "in-process"
 
     def _refuse_quarantined(self, model: str) -> None:
         now = time.monotonic()

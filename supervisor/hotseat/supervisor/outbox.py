@@ -132,15 +132,14 @@ class Outbox:
 
     def note_for(self, work: Work, now: float) -> Progress:
         """What there is to say about a work that says nothing itself."""
-        position = None
+        forecast = None
         if work.state is WorkState.WAITING:
-            waiting = self._works.in_state(WorkState.WAITING)
-            position = sum(1 for other in waiting if other.order < work.order)
+            forecast = self._works.foresight.forecast(work.key, now)
         started = work.started
         return Progress(
             phase=work.phase,
             model=work.model,
-            position=position,
+            position=None if forecast is None else forecast.position,
             prompt_tokens_done=work.prompt_done if started else None,
             prompt_tokens=started.prompt_tokens if started else None,
             elapsed_s=round(now - work.accepted_at, 3),

@@ -112,6 +112,10 @@ class SeatEvents:
             self.runner.feed(t.Drained())
         self.dispatcher.kick()
 
+    def suspend_running(self) -> None:
+        """They go on when their model is back."""
+        self.runs.suspend_running()
+
     def cancel_running(self) -> None:
         """Partial turns are kept."""
         self.runs.cancel_running()
@@ -147,7 +151,7 @@ class SeatEvents:
         report = SwapReport(
             from_=done.came_from,
             to=done.plan.target,
-            mode="process",
+            mode=done.plan.mode,
             cause=done.plan.cause,
             phases=phase_seconds(done.marks),
             total_s=done.at - done.marks[0].at if done.marks else 0.0,

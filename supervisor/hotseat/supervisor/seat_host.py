@@ -25,6 +25,9 @@ class SeatHost(Protocol):
     def admission_resumed(self) -> None:
         """Requests may start, or another swap may begin."""
 
+    def suspend_running(self) -> None:
+        """Running requests leave at the next token and wait for their model."""
+
     def cancel_running(self) -> None:
         """End running requests at the next token."""
 

@@ -11,11 +11,13 @@ import time
 from collections import deque
 from typing import Any, Final
 
+import msgspec
 import structlog
 import zmq
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
+from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import (
     Beat,
     Checkpoint,
@@ -27,9 +29,12 @@ from hotseat.protocol.link import (
     Loaded,
     LoadProgress,
     Prefilled,
+    Reseat,
     Stop,
     Stopped,
     ToWorker,
+    Unload,
+    Unloaded,
     Warm,
     Warmed,
     WorkerHello,
@@ -56,6 +61,10 @@ from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess
 
 MEMORY_POLL_S: Final = 0.02
 WIRED_SLACK: Final = 1.05
+RETURNED_SHARE: Final = 0.99
+"""Of the weights that has to be back, by the OS, before a model is loaded in place."""
+UNLOADED_BYTES: Final = 16 * MIB
+"""What the allocator may still count as active once nothing of a model is left."""
 log = structlog.get_logger()
 
 
@@ -98,6 +107,8 @@ class SeatRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._figures = SwapFigures()
         self._wired_before_load: int | None = None
+        self.in_process_verified = False
+        """True when the last unload in place gave the memory back on this machine."""
 
     @property
     def worker_pid(self) -> int | None:
@@ -159,6 +170,8 @@ class SeatRunner:
                 self._host.admission_stopped()
             case t.ResumeAdmission():
                 self._host.admission_resumed()
+            case t.SuspendRunning():
+                self._host.suspend_running()
             case t.CancelRunning():
                 self._host.cancel_running()
             case t.LoseRunning(fault):
@@ -168,6 +181,10 @@ class SeatRunner:
             case t.AskStop():
                 if not self.send(Stop()):
                     self._signal(signal.SIGTERM)
+            case t.SendUnload():
+                self.send(Unload())
+            case t.SendReseat(epoch, model):
+                self._reseat(Epoch(epoch), model)
             case t.SendTerm():
                 self._signal(signal.SIGTERM)
             case t.SendKill():
@@ -319,6 +336,8 @@ class SeatRunner:
             case Warmed(peak_bytes=peak):
                 self._planner.note_overhead(self.record, peak)
                 self.feed(t.WarmEnded(epoch=epoch))
+            case Unloaded():
+                self._end_unload(epoch, message)
             case Checkpointed():
                 self._spawn(self._end_checkpoint(message))
             case Beat():
@@ -338,6 +357,32 @@ class SeatRunner:
         self.working_set_bytes = hello.working_set_bytes
         self._planner.working_set_bytes = hello.working_set_bytes
         self.feed(t.Greeted(epoch=epoch))
+
+    def _end_unload(self, epoch: Epoch, message: Unloaded) -> None:
+        """Believed only when weak references, the allocator and the OS agree."""
+        record = self.record
+        freed = message.footprint_before - message.footprint_after
+        wanted = RETURNED_SHARE * (record.weights_bytes if record is not None else 0)
+        log.info("worker.unloaded", epoch=epoch, **msgspec.structs.asdict(message))
+        fault = None
+        if message.leaked or freed < wanted or message.active_after > UNLOADED_BYTES:
+            fault = Fault(
+                code="memory_stranded",
+                message=f"{freed} of {int(wanted)} bytes came back in place",
+                facts={"leaked": list(message.leaked)},
+            )
+        self.in_process_verified = fault is None
+        self.record = None
+        self.feed(t.UnloadEnded(epoch=epoch, fault=fault))
+
+    def _reseat(self, epoch: Epoch, model: str) -> None:
+        """The same process goes on under a new epoch; late frames of the old one are harmless."""
+        if self._link is None or self._process is None:
+            return
+        self._link.send(Reseat(epoch=epoch))
+        self._link.epoch = self._process.epoch = epoch
+        self.beat = None
+        log.info("worker.reseated", epoch=epoch, pid=self._process.pid, model=model)
 
     def _failed(self, epoch: Epoch, failed: Failed) -> None:
         fault = Fault(

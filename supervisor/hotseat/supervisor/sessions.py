@@ -70,7 +70,11 @@ class Sessions:
     ) -> list[SessionView]:
         """All sessions, newest use first. `live` and `running` are names on the seated model."""
         stored = await self._catalogue.session_summaries(ModelName(model) if model else None)
-        views = [_view(entry, live, seated, running) for entry in stored]
+        views = [
+            _view(entry, live, seated, running)
+            for entry in stored
+            if not entry.name.startswith(".")  # of suspended requests
+        ]
         views += [
             _volatile_view(row, live, seated)
             for key, row in self._volatile.items()

@@ -33,6 +33,9 @@ from hotseat.supervisor.core.seat_types import Mark, Phase
 KEPT_RESULTS: Final = 256
 
 
+SwapMode = Literal["auto", "process", "in-process"]
+
+
 class AskedSwap:
     """A swap with everybody who waits for its end."""
 
@@ -98,12 +101,6 @@ class SwapDesk:
         if known is not None:
             self._join(known, peer, request_id, message)
             return
-        if message.mode == "in-process":
-            raise HotseatError(
-                "unsupported_feature",
-                "mode in-process is not supported by this version; use auto or process",
-                field="mode",
-            )
         stored = await self._catalogue.request(key)
         if stored is not None and stored.body_digest != body_digest(pack_body(message)):
             raise _conflict(request_id)

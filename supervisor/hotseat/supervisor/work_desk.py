@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 import structlog
+from msgspec import structs
 
 from hotseat.protocol.codec import pack_body, unpack_body
 from hotseat.protocol.errors import HotseatError
@@ -22,6 +23,7 @@ from hotseat.supervisor.client_port import ClientPort, Peer, error_body
 from hotseat.supervisor.core.intake import check_generate, plan_turn
 from hotseat.supervisor.core.settings import LimitSettings
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.sessions import Sessions, as_stored
@@ -40,6 +42,7 @@ class WorkDesk:
         works: Works,
         catalogue: Catalogue,
         sessions: Sessions,
+        held: HeldRuns,
         outbox: Outbox,
         events: EventLog,
         limits: LimitSettings,
@@ -50,6 +53,7 @@ class WorkDesk:
         self._works = works
         self._catalogue = catalogue
         self._sessions = sessions
+        self._held = held
         self._outbox = outbox
         self._events = events
         self._limits = limits
@@ -92,9 +96,7 @@ class WorkDesk:
             self._works.forget(work)
             self._outbox.forget_work(work)
             raise
-        accepted = Accepted(
-            position=self._position(work), seed=work.seed, replayed=stored is not None
-        )
+        accepted = self._accepted(work, replayed=stored is not None)
         self._events.publish(
             "request.accepted",
             request=work.request_id,
@@ -135,10 +137,12 @@ class WorkDesk:
             raise HotseatError(
                 "queue_full",
                 f"{waiting} requests wait already (max_waiting {self._limits.max_waiting})",
-                retry_after_s=RETRY_S,
+                retry_after_s=self._room_in_s(),
                 waiting=waiting,
             )
         work.record = self._check(request)
+        if request.next_model is not None:
+            self._check(structs.replace(request, model=request.next_model, swap="auto"))
         await self._check_session(work, may_wait=request.queue or row is not None)
         work.seed = _seed(request, row)
         work.created_at = time.time()
@@ -146,8 +150,22 @@ class WorkDesk:
             accepted = await self._catalogue.accept(_accept_record(work, peer))
             if not accepted.same_body:
                 raise _conflict(work.request_id)
+        if row is not None:
+            await self._claim_held(work)
         work.accepted_at = time.monotonic()
         work.state = WorkState.WAITING
+        self._works.foresight.arrived(work.client, request, work.model, work.accepted_at)
+
+    async def _claim_held(self, work: Work) -> None:
+        """A request that the last daemon suspended goes on where it was."""
+        found = await self._held.find(work.model, work.key)
+        if found is None or work.record is None or found[0].tag != work.record.tag:
+            return
+        row, run = found
+        work.started, work.held_as, work.clock = run.started, row.name, row.clock
+        for emission in run.emissions:
+            work.note(emission)
+            self._outbox.emit(work, emission)
 
     async def _check_session(self, work: Work, *, may_wait: bool) -> None:
         """Early answers: a busy session, a wrong turn, input that cannot follow what it holds."""
@@ -169,9 +187,23 @@ class WorkDesk:
             stored = as_stored(row, work.record)
         plan_turn(work.request, work.record, stored)
 
-    def _position(self, work: Work) -> int:
-        ahead = self._works.in_state(WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING)
-        return sum(1 for other in ahead if other.order < work.order)
+    def _accepted(self, work: Work, *, replayed: bool) -> Accepted:
+        """With its place in the queue and the wait to expect, as long as it waits."""
+        forecast = None
+        if work.state is WorkState.WAITING:
+            forecast = self._works.foresight.forecast(work.key, time.monotonic())
+        wait_s = None if forecast is None else forecast.wait_s
+        return Accepted(
+            position=forecast.position if forecast is not None else 0,
+            expected_wait_s=None if wait_s is None else round(wait_s, 3),
+            seed=work.seed,
+            replayed=replayed,
+        )
+
+    def _room_in_s(self) -> float:
+        """When asking again makes sense: a waiting request starts and leaves its place."""
+        room_in_s = self._works.foresight.room_in_s(time.monotonic())
+        return RETRY_S if room_in_s is None else round(max(RETRY_S, room_in_s), 1)
 
     # --- joining --------------------------------------------------------------------------------
 
@@ -209,9 +241,7 @@ class WorkDesk:
     ) -> None:
         self._outbox.attach(work, peer, request_id, offset, credit)
         if work.state is not WorkState.ACCEPTING:
-            self._outbox.accepted(
-                work, Accepted(position=self._position(work), seed=work.seed, replayed=True)
-            )
+            self._outbox.accepted(work, self._accepted(work, replayed=True))
 
     def _replay(self, work: Work, row: RequestRow) -> None:
         """A re-sent id whose reply is kept: the same reply again, nothing runs."""
@@ -252,6 +282,7 @@ class WorkDesk:
         for row in rows:
             if self._works.get(row.key) is None:
                 await self._end_row(row, "the daemon restarted and nobody claimed the request")
+                await self._held.forget(row.model, row.key)
 
     async def _end_row(self, row: RequestRow, reason: str) -> None:
         error = HotseatError("interrupted", reason, durable_tokens=row.offset_tokens)

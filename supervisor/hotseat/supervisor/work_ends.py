@@ -11,6 +11,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName
 from hotseat.protocol.link import Finished
 from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
+from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import error_body
@@ -45,6 +46,8 @@ class WorkEnds:
         self._events = events
         self._ended = ended
         self.last_end_at = 0.0
+        self.forget_held: Callable[[Work], None] = lambda _work: None
+        """Called for a work that had been suspended: what was kept of it may go."""
 
     async def finish(self, work: Work, finished: Finished) -> None:
         """Commit first, then the answer."""
@@ -121,22 +124,25 @@ class WorkEnds:
         waited_s = max(0.0, work.sent_at - work.accepted_at) if work.sent_at else 0.0
         return Timing(
             queue_s=round(max(0.0, waited_s - work.swap_s), 6),
-            swap_s=round(min(work.swap_s, waited_s), 6),
+            swap_s=round(min(work.swap_s, waited_s) + work.paused_s, 6),
             restore_s=round(work.started.restore_s, 6) if work.started else 0.0,
             ttft_s=round(first - work.accepted_at, 6) if first else 0.0,
-            decode_s=round(now - first, 6) if first else 0.0,
+            decode_s=round(now - first - work.paused_s, 6) if first else 0.0,
             total_s=round(now - work.accepted_at, 6),
         )
 
     async def cancelled(self, work: Work) -> None:
         """Cancelled while no worker had it: a regular end, with what was shown before.
 
-        Its turn is not kept: what the worker knew of it is gone, or never was.
+        A suspended one keeps its partial turn; of any other the worker knows nothing any more.
         """
-        tokens = tuple(token for entry in work.shown for token in entry.tokens)
+        if work.held_as is not None and work.emissions:
+            await self.finish(work, _partial(work))
+            return
+        tokens = tuple(token for entry in work.emissions for token in entry.tokens)
         done = Done(
             model=work.model,
-            text="".join(entry.text for entry in work.shown),
+            text="".join(entry.text for entry in work.emissions),
             tokens=tokens,
             finish_reason="cancelled",
             usage=Usage(completion_tokens=len(tokens)),
@@ -146,7 +152,7 @@ class WorkEnds:
             seed=work.seed,
         )
         if work.request.persist:
-            reply = encode_kept(keep_done(done, work.shown))
+            reply = encode_kept(keep_done(done, work.emissions))
             await self._catalogue.finish(work.key, "done", reply, time.time())
         self.end(work, done)
 
@@ -166,6 +172,8 @@ class WorkEnds:
             return
         self._works.mark_ended(work)
         self._keeper.release(work.key)
+        if work.held_as is not None:
+            self.forget_held(work)
         self.last_end_at = time.monotonic()
         facts: dict[str, Any] = {"request": work.request_id, "model": work.model}
         if isinstance(end, Done):
@@ -184,3 +192,20 @@ class WorkEnds:
             self._events.publish("request.failed", code=end.code, reason=end.message, **facts)
         self._outbox.end(work, end)
         self._ended()
+
+
+def _partial(work: Work) -> Finished:
+    """The end of a suspended work, as the worker would have told it."""
+    emitted = [token for entry in work.emissions for token in entry.tokens]
+    prompt = work.started.prompt if work.started is not None else b""
+    return Finished(
+        request=work.key,
+        finish_reason="cancelled",
+        text="".join(entry.text for entry in work.emissions),
+        completion_tokens=len(emitted),
+        context=prompt + pack_tokens(emitted),
+        hint=b"",
+        closed=False,
+        ttft_s=0.0,
+        decode_s=0.0,
+    )

@@ -16,6 +16,7 @@ from hotseat.protocol.link import (
     BlockWritten,
     Broken,
     CancelWork,
+    Drop,
     Emitted,
     Finished,
     FromWorker,
@@ -25,6 +26,8 @@ from hotseat.protocol.link import (
     Refused,
     Start,
     Started,
+    Suspend,
+    Suspended,
     TailWritten,
     ToWorker,
     WriteFailed,
@@ -34,6 +37,7 @@ from hotseat.supervisor.client_port import error_body
 from hotseat.supervisor.core.intake import plan_turn
 from hotseat.supervisor.core.seat_types import Fault
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.held import HeldRuns, held_name, resume_of
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
@@ -53,6 +57,7 @@ class WorkRuns:
         *,
         works: Works,
         ends: WorkEnds,
+        held: HeldRuns,
         sessions: Sessions,
         keeper: KvKeeper,
         outbox: Outbox,
@@ -76,6 +81,7 @@ class WorkRuns:
         self._record = record
         self._serving = serving
         self._waits_again = waits_again
+        self._held = held
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- beginnings -----------------------------------------------------------------------------
@@ -112,7 +118,9 @@ class WorkRuns:
         if self._serving() != epoch:
             self._put_back(work)  # the worker died meanwhile: the next one has no model yet
             return
-        work.sent_at = time.monotonic()
+        now = time.monotonic()
+        work.sent_at = work.sent_at or now
+        work.resume(now)
         work.state = WorkState.RUNNING
         work.phase = "restoring"
         sent = self._send(
@@ -129,10 +137,11 @@ class WorkRuns:
                 max_tokens=request.max_tokens,
                 logprobs=request.logprobs,
                 persist=work.persist,
+                resume=resume_of(work),
             )
         )
         if not sent:
-            work.state = WorkState.WAITING
+            work.wait_again("queued", time.monotonic())
 
     def _put_back(self, work: Work) -> None:
         work.state = WorkState.WAITING
@@ -149,6 +158,38 @@ class WorkRuns:
         elif work.state is WorkState.RUNNING:
             self._send(CancelWork(request=work.key))
         return True
+
+    def suspend_running(self) -> None:
+        """Running works leave at the next token and go on when their model is back."""
+        for work in self._works.in_state(WorkState.RUNNING):
+            if work.finished is None:
+                self._send(Suspend(request=work.key, hold_as=held_name(work.key)))
+
+    async def _suspended(self, work: Work, message: Suspended) -> None:
+        """Durable first; only then does the drain see it as gone."""
+        await self._held.keep(work, message)
+        work.held_as = message.hold_as
+        if work.cancel_asked:
+            await self._ends.cancelled(work)
+            return
+        self._events.publish(
+            "request.suspended",
+            request=work.request_id,
+            model=work.model,
+            completion_tokens=message.completion_tokens,
+        )
+        work.wait_again("suspended", time.monotonic())
+        self._outbox.progress(work, self._outbox.note_for(work, time.monotonic()))
+        self._waits_again()
+
+    def forget_held(self, work: Work) -> None:
+        """The work ended: nothing of its suspension is needed any more."""
+        if work.held_as is not None:
+            self._send(Drop(session=work.held_as))
+            self._spawn(work, self._forget(work))
+
+    async def _forget(self, work: Work) -> None:
+        await self._keeper.unlink(await self._held.forget(work.model, work.key))
 
     def cancel_running(self) -> None:
         """Ends all running works; their partial turns are kept."""
@@ -192,12 +233,15 @@ class WorkRuns:
             case Emitted():
                 self._emitted(work, message)
             case Lookup():
-                self._keeper.lookup(message, record, work.request.session, self._send)
+                session = work.held_as or work.request.session
+                self._keeper.lookup(message, record, session, self._send)
             case Started():
                 self._started(work, message)
             case Prefilled(tokens_done=done):
                 work.prompt_done = done
                 self._outbox.progress(work, self._outbox.note_for(work, time.monotonic()))
+            case Suspended():
+                self._spawn(work, self._suspended(work, message))
             case Finished():
                 work.finished = message
                 self._spawn(work, self._ends.finish(work, message))
@@ -209,10 +253,11 @@ class WorkRuns:
                 pass
 
     def _started(self, work: Work, message: Started) -> None:
-        work.started = message
+        is_resumed = work.started is not None
+        work.started = work.started or message
         work.phase = "prefill"
         self._events.publish(
-            "request.started",
+            "request.resumed" if is_resumed else "request.started",
             request=work.request_id,
             model=work.model,
             session=work.request.session,
@@ -226,17 +271,9 @@ class WorkRuns:
     def _emitted(self, work: Work, message: Emitted) -> None:
         if work.first_token_at is None:
             work.first_token_at = time.monotonic()
-            work.phase = "decode"
-        emission = work.add_emission(message.tokens, message.text, message.logprobs)
-        if work.replaying and work.diverged():
-            self._send(CancelWork(request=work.key))
-            work.state = WorkState.STARTING
-            error = HotseatError(
-                "worker_lost", "the worker died and its output could not be repeated exactly"
-            )
-            self._spawn(work, self._ends.fail(work, error))
-            return
-        self._outbox.emit(work, emission)
+        work.phase = "decode"
+        work.attempts = 0
+        self._outbox.emit(work, work.add_emission(message.tokens, message.text, message.logprobs))
 
     def running_lost(self, fault: Fault) -> None:
         """The worker is gone: its works wait again, unless they were there too often."""
@@ -249,7 +286,8 @@ class WorkRuns:
                 work.state = WorkState.STARTING
                 self._spawn(work, self._ends.cancelled(work))
                 continue
-            work.begin_again()
+            work.attempts += 1
+            work.wait_again("queued", time.monotonic())
             if work.attempts > MAX_ATTEMPTS:
                 code = "poison_request" if len(running) == 1 else "worker_lost"
                 work.state = WorkState.STARTING

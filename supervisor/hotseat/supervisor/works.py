@@ -17,6 +17,7 @@ from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
 from hotseat.supervisor.core.streams import Emission, OutStream
 from hotseat.supervisor.core.waiting import Waiting
+from hotseat.supervisor.foresight import Foresight
 
 FINISHED_KEPT: Final = 256
 """Ended works kept for readers that still drain, oldest dropped first."""
@@ -75,8 +76,11 @@ class Work:
         self.swap_s = 0.0
         self.cancel_asked = False
         self.attempts = 0
-        self.replaying: list[Emission] = []
-        """Output of an attempt whose worker died: the next one has to repeat it."""
+        """Worker deaths in a row without a token in between."""
+        self.held_as: str | None = None
+        """Session name under which a suspended request keeps its KV."""
+        self.paused_at: float | None = None
+        self.paused_s = 0.0
         self.unread_since: float | None = None
         self.end: Done | ErrorBody | None = None
         self.phase = "queued"
@@ -94,37 +98,41 @@ class Work:
         return None if name is None else (self.model, name)
 
     @property
+    def deadline(self) -> float | None:
+        """When its end is of no use any more, on the clock of `accepted_at`."""
+        limit_s = self.request.deadline_s
+        return None if limit_s is None else self.accepted_at + limit_s
+
+    @property
+    def as_waiting(self) -> Waiting:
+        """As the scheduler sees it."""
+        return Waiting(
+            key=self.key,
+            model=self.model,
+            order=self.order,
+            never_swaps=self.request.swap != "auto",
+            since=self.accepted_at,
+            priority=self.request.priority or 0,
+            deadline=self.deadline,
+        )
+
+    @property
     def cause(self) -> Cause:
         """For swaps that this request makes happen."""
         return Cause(client=self.client, request_id=self.request_id, model_asked=self.request.model)
 
-    def begin_again(self) -> None:
-        """Back to waiting after the worker died: what was emitted will be computed once more.
-
-        Attempts count from the one that got furthest: only deaths without progress add up.
-        """
-        has_advanced = len(self.emissions) > len(self.replaying)
-        self.attempts = 1 if has_advanced else self.attempts + 1
-        self.replaying = self.shown
-        self.emissions = []
-        self.completion_tokens = 0
-        self.text_length = 0
-        self.started = None
+    def wait_again(self, phase: str, now: float) -> None:
+        """Out of the worker, suspended or lost with it: goes on where it was when seated again."""
         self.state = WorkState.WAITING
-        self.phase = "queued"
+        self.phase = phase
+        if self.paused_at is None:
+            self.paused_at = now
 
-    @property
-    def shown(self) -> list[Emission]:
-        """All that readers may have seen, attempts that died included."""
-        return self.emissions if len(self.emissions) > len(self.replaying) else self.replaying
-
-    def diverged(self) -> bool:
-        """True when the repeated output is not what was emitted before."""
-        index = len(self.emissions) - 1
-        return (
-            0 <= index < len(self.replaying)
-            and self.replaying[index].tokens != self.emissions[index].tokens
-        )
+    def resume(self, now: float) -> None:
+        """Back on a worker."""
+        if self.paused_at is not None:
+            self.paused_s += now - self.paused_at
+            self.paused_at = None
 
     def add_emission(
         self, tokens: tuple[int, ...], text: str, logprobs: tuple[TokenLogprob, ...] = ()
@@ -153,6 +161,10 @@ class Works:
     def __init__(self) -> None:
         self._works: dict[RequestKey, Work] = {}
         self._ended: deque[RequestKey] = deque()
+        self._just_ended: deque[Work] = deque(maxlen=FINISHED_KEPT)
+        self.foresight = Foresight(
+            lambda: [work.as_waiting for work in self.in_state(WorkState.WAITING)]
+        )
         self._orders = 0
 
     def __iter__(self) -> Iterator[Work]:
@@ -178,8 +190,15 @@ class Works:
         """The end was sent or is on its way to slow readers."""
         work.state = WorkState.ENDED
         self._ended.append(work.key)
+        self._just_ended.append(work)
         while len(self._ended) > FINISHED_KEPT:
             self._works.pop(self._ended.popleft(), None)
+
+    def take_ended(self) -> list[Work]:
+        """Works that ended since the last call."""
+        ended = list(self._just_ended)
+        self._just_ended.clear()
+        return ended
 
     def in_state(self, *states: WorkState) -> list[Work]:
         """Works in any of these states, in order of arrival."""
@@ -218,8 +237,5 @@ class Works:
                 if work.session_key in busy:
                     continue
                 busy.add(work.session_key)
-            never = work.request.swap != "auto"
-            waiting.append(
-                Waiting(key=work.key, model=work.model, order=work.order, never_swaps=never)
-            )
+            waiting.append(work.as_waiting)
         return waiting

@@ -21,11 +21,6 @@ _LATER: Final = (
     "tool_choice",
     "response_format",
     "template_args",
-    "priority",
-    "deadline_s",
-    "hold_s",
-    "yield_",
-    "next_model",
 )
 """Fields of the contract that this version cannot honour: refused, never ignored."""
 _SYSTEM_ROLES: Final = frozenset({"system", "developer"})
@@ -65,9 +60,8 @@ def check_generate(request: Generate) -> None:
     """Refuses what no session or model could make right."""
     for field in _LATER:
         if getattr(request, field) is not None:
-            name = "yield" if field == "yield_" else field
             raise HotseatError(
-                "unsupported_feature", f"{name} is not supported by this version", field=name
+                "unsupported_feature", f"{field} is not supported by this version", field=field
             )
     inputs = [
         name

@@ -9,29 +9,30 @@ from typing import Final, assert_never
 
 from msgspec.structs import replace
 
-from hotseat.protocol.replies import Cause
 from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.core.seat_moves import (
+    MISSES_TO_QUARANTINE,
+    Outcome,
+    await_memory,
+    enter,
+    kill,
+    missed,
+    restart,
+    strand,
+    undo,
+)
 from hotseat.supervisor.core.seat_types import (
     SEATING,
     SETTLED,
     Deadlines,
     Fault,
     Mark,
-    Misses,
     Phase,
     SeatEffect,
     SeatEvent,
     SeatState,
     SwapPlan,
 )
-
-Outcome = tuple[SeatState, tuple[SeatEffect, ...]]
-
-MISSES_TO_QUARANTINE: Final = 2
-QUARANTINE_S: Final = 60.0
-MAX_QUARANTINE_S: Final = 3600.0
-MAX_DEATHS: Final = 5
-RESTART: Final = Cause(client="hotseat", request_id="restart", model_asked="")
 
 
 def next_state(  # noqa: C901, PLR0911, PLR0912 - one case per event is what a table is
@@ -51,6 +52,8 @@ def next_state(  # noqa: C901, PLR0911, PLR0912 - one case per event is what a t
             return _drained(state, now, limits)
         case t.CheckpointEnded(fault):
             return _checkpointed(state, fault, now, limits)
+        case t.UnloadEnded(_, fault):
+            return _unloaded(state, fault, now, limits)
         case t.WorkerDied(_, fault):
             return _died(state, fault, now, limits)
         case t.StartRefused(_, fault):
@@ -83,12 +86,6 @@ def quarantined_until(state: SeatState, model: str, now: float) -> float | None:
     return None
 
 
-def _enter(state: SeatState, phase: Phase, now: float, lasts_s: float | None) -> SeatState:
-    marks = (*state.marks, Mark(phase, now)) if state.plan else ()
-    deadline = None if lasts_s is None else now + lasts_s
-    return replace(state, phase=phase, since=now, deadline=deadline, marks=marks)
-
-
 def _begin(state: SeatState, plan: SwapPlan, now: float, limits: Deadlines) -> Outcome:
     """A swap begins in a settled phase."""
     if plan.exits:
@@ -98,12 +95,14 @@ def _begin(state: SeatState, plan: SwapPlan, now: float, limits: Deadlines) -> O
         return state, (t.SwapFailed(plan, fault, None),)
     state = replace(state, plan=plan, came_from=state.model, marks=(), fault=None, deaths=0, rung=0)
     if state.phase is Phase.READY:
-        lasts_s = limits.drain_s
-        return _enter(state, Phase.DRAINING, now, lasts_s), (t.StopAdmission(),)
-    return _await_memory(replace(state, came_from=None), now, limits)
+        lasts_s = limits.drain_s if plan.drain == "finish" else limits.grace_s
+        return enter(state, Phase.DRAINING, now, lasts_s), (t.StopAdmission(),)
+    return await_memory(replace(state, came_from=None), now, limits)
 
 
-def _exit(state: SeatState, plan: SwapPlan, now: float, limits: Deadlines) -> Outcome:
+def _exit(  # noqa: PLR0911 - one answer per phase
+    state: SeatState, plan: SwapPlan, now: float, limits: Deadlines
+) -> Outcome:
     """The daemon has to end: what is under way is turned into giving the seat up."""
     failed: tuple[SeatEffect, ...] = ()
     if state.plan is not None:
@@ -119,15 +118,20 @@ def _exit(state: SeatState, plan: SwapPlan, now: float, limits: Deadlines) -> Ou
             return replace(state, plan=None, deadline=None), (*failed, *freed, t.Exit())
         case Phase.READY:
             state = replace(state, came_from=state.model, marks=(), rung=0)
-            state = _enter(state, Phase.DRAINING, now, limits.exit_drain_s)
+            state = enter(state, Phase.DRAINING, now, limits.exit_drain_s)
             return state, (*failed, t.StopAdmission())
         case Phase.DRAINING:
             deadline = min(state.deadline or now, now + limits.exit_drain_s)
             return replace(state, deadline=deadline), failed
         case Phase.STARTING | Phase.LOADING | Phase.WARMING:
-            state, effects = _kill(state, now, limits)
+            state, effects = kill(state, now, limits)
             return state, (*failed, *effects)
-        case Phase.CHECKPOINTING | Phase.STOPPING | Phase.RECLAIMING:
+        case Phase.RECLAIMING:
+            state, effects = kill(state, now, limits) if state.worker_lives else (state, ())
+            return state, (*failed, *effects)
+        case Phase.STOPPING:
+            return state, (*failed, t.AskStop())  # it may only have been told to let go
+        case Phase.CHECKPOINTING:
             return state, failed
         case _:
             assert_never(state.phase)
@@ -139,22 +143,14 @@ def _cancel(state: SeatState, swap: int, now: float) -> Outcome:
         return state, ()
     if state.phase not in {Phase.DRAINING, Phase.CHECKPOINTING}:
         return state, ()
-    return _undo(state, Fault(code="interrupted", message="the swap was cancelled"), now)
-
-
-def _undo(state: SeatState, fault: Fault, now: float) -> Outcome:
-    """Back to READY with the old worker: nothing was lost."""
-    plan = state.plan
-    ready = replace(_enter(state, Phase.READY, now, None), plan=None, marks=(), came_from=None)
-    failed = () if plan is None else (t.SwapFailed(plan, fault, state.model),)
-    return ready, (t.ResumeAdmission(), *failed)
+    return undo(state, Fault(code="interrupted", message="the swap was cancelled"), now)
 
 
 def _drained(state: SeatState, now: float, limits: Deadlines) -> Outcome:
     if state.phase is not Phase.DRAINING or state.plan is None:
         return state, ()
     effect = t.SendCheckpoint(state.plan.swap)
-    return _enter(state, Phase.CHECKPOINTING, now, limits.checkpoint_s), (effect,)
+    return enter(state, Phase.CHECKPOINTING, now, limits.checkpoint_s), (effect,)
 
 
 def _checkpointed(state: SeatState, fault: Fault | None, now: float, limits: Deadlines) -> Outcome:
@@ -162,15 +158,23 @@ def _checkpointed(state: SeatState, fault: Fault | None, now: float, limits: Dea
     if state.phase is not Phase.CHECKPOINTING or state.plan is None:
         return state, ()
     if fault is not None and not state.plan.exits:
-        return _undo(state, fault, now)
-    stopping = replace(_enter(state, Phase.STOPPING, now, limits.stop_s), rung=0)
+        return undo(state, fault, now)
+    stopping = replace(enter(state, Phase.STOPPING, now, limits.stop_s), rung=0)
+    if state.plan.mode == "in-process":
+        return stopping, (t.SendUnload(),)
     return stopping, (t.AskStop(),)
 
 
-def _kill(state: SeatState, now: float, limits: Deadlines) -> Outcome:
-    """A worker without contexts is ended at the last rung at once."""
-    killing = replace(_enter(state, Phase.STOPPING, now, limits.kill_s), rung=2)
-    return killing, (t.SendKill(),)
+def _unloaded(state: SeatState, fault: Fault | None, now: float, limits: Deadlines) -> Outcome:
+    """In place: go on in the same process if memory came back, else end it after all."""
+    plan = state.plan
+    if state.phase is not Phase.STOPPING or plan is None or plan.mode != "in-process":
+        return state, ()
+    if fault is None and plan.target is not None and not plan.exits and state.rung == 0:
+        return await_memory(state, now, limits)
+    plan = replace(plan, mode="process")
+    state = replace(state, plan=plan, rung=0, deadline=now + limits.stop_s)
+    return state, (t.AskStop(),)
 
 
 def _died(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
@@ -178,60 +182,37 @@ def _died(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outc
     state = replace(state, worker_lives=False)
     match state.phase:
         case Phase.STOPPING:
-            return _await_memory(state, now, limits)
+            return await_memory(state, now, limits)
         case Phase.DRAINING | Phase.CHECKPOINTING:
-            state, effects = _await_memory(state, now, limits)
+            state, effects = await_memory(state, now, limits)
             return state, (t.LoseRunning(fault), *effects)
         case Phase.READY:
-            return _restart(state, fault, now, limits)
+            return restart(state, fault, now, limits)
         case Phase.STARTING | Phase.LOADING | Phase.WARMING:
-            return _missed(state, fault, now, limits)
+            return missed(state, fault, now, limits)
         case Phase.MEMORY_STRANDED:
-            empty = replace(_enter(state, Phase.EMPTY, now, None), fault=None)
+            empty = replace(enter(state, Phase.EMPTY, now, None), fault=None)
             return empty, (t.ReleaseSeat(), t.ResumeAdmission())
         case Phase.EMPTY | Phase.RECLAIMING | Phase.FAILED:
-            return state, ()
+            return state, ()  # reclaiming goes on: the next worker is a new process then
         case _:
             assert_never(state.phase)
-
-
-def _restart(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
-    """The same model again, until it died too often without any progress."""
-    deaths = state.deaths + 1
-    lose = t.LoseRunning(fault)
-    state = replace(state, deaths=deaths, fault=fault, marks=(), came_from=None)
-    if deaths > MAX_DEATHS:
-        barred = Misses(
-            model=state.model or "", count=MISSES_TO_QUARANTINE, until=now + QUARANTINE_S
-        )
-        failed = replace(
-            _enter(state, Phase.FAILED, now, None), model=None, misses=(*state.misses, barred)
-        )
-        return failed, (lose, t.ReleaseSeat(), t.ResumeAdmission())
-    plan = SwapPlan(
-        swap=0, target=state.model, cause=replace(RESTART, model_asked=state.model or "")
-    )
-    state, effects = _await_memory(replace(state, plan=plan), now, limits)
-    return state, (lose, *effects)
-
-
-def _await_memory(state: SeatState, now: float, limits: Deadlines) -> Outcome:
-    plan = state.plan
-    target = plan.target if plan else None
-    state = replace(_enter(state, Phase.RECLAIMING, now, limits.reclaim_s), rung=0)
-    return state, (t.AwaitMemory(state.epoch, target),)
 
 
 def _reclaimed(state: SeatState, now: float, limits: Deadlines) -> Outcome:
     if state.phase is not Phase.RECLAIMING or state.plan is None:
         return state, ()
     plan = state.plan
+    if plan.target is not None and state.worker_lives:
+        state = replace(state, epoch=state.epoch + 1, model=plan.target)
+        state = enter(state, Phase.LOADING, now, limits.load_s)
+        return state, (t.SendReseat(state.epoch, plan.target), t.SendLoad(plan.target))
     if plan.target is not None:
         state = replace(state, epoch=state.epoch + 1, model=plan.target, worker_lives=True)
-        state = _enter(state, Phase.STARTING, now, limits.start_s)
+        state = enter(state, Phase.STARTING, now, limits.start_s)
         return state, (t.Spawn(state.epoch, plan.target),)
     empty = replace(
-        _enter(state, Phase.EMPTY, now, None), plan=None, model=None, came_from=None, marks=()
+        enter(state, Phase.EMPTY, now, None), plan=None, model=None, came_from=None, marks=()
     )
     done = t.SwapDone(plan, state.came_from, (*state.marks, Mark(Phase.EMPTY, now)), now)
     ends: tuple[SeatEffect, ...] = (t.Exit(),) if plan.exits else (t.ResumeAdmission(),)
@@ -241,27 +222,27 @@ def _reclaimed(state: SeatState, now: float, limits: Deadlines) -> Outcome:
 def _greeted(state: SeatState, now: float, limits: Deadlines) -> Outcome:
     if state.phase is not Phase.STARTING or state.model is None:
         return state, ()
-    return _enter(state, Phase.LOADING, now, limits.load_s), (t.SendLoad(state.model),)
+    return enter(state, Phase.LOADING, now, limits.load_s), (t.SendLoad(state.model),)
 
 
 def _loaded(state: SeatState, fault: Fault | None, now: float, limits: Deadlines) -> Outcome:
     if state.phase is not Phase.LOADING:
         return state, ()
     if fault is not None:
-        return _missed(state, fault, now, limits)
-    return _enter(state, Phase.WARMING, now, limits.warm_s), (t.SendWarm(),)
+        return missed(state, fault, now, limits)
+    return enter(state, Phase.WARMING, now, limits.warm_s), (t.SendWarm(),)
 
 
 def _warmed(state: SeatState, fault: Fault | None, now: float, limits: Deadlines) -> Outcome:
     if state.phase is not Phase.WARMING or state.plan is None:
         return state, ()
     if fault is not None:
-        return _missed(state, fault, now, limits)
+        return missed(state, fault, now, limits)
     plan = state.plan
     marks = (*state.marks, Mark(Phase.READY, now))
     misses = tuple(entry for entry in state.misses if entry.model != state.model)
     ready = replace(
-        _enter(state, Phase.READY, now, None),
+        enter(state, Phase.READY, now, None),
         plan=None, came_from=None, marks=(), misses=misses, seated_at=now, fault=None,
     )  # fmt: skip
     return ready, (t.SwapDone(plan, state.came_from, marks, now), t.ResumeAdmission())
@@ -273,43 +254,13 @@ def _refused(state: SeatState, fault: Fault, now: float) -> Outcome:
         return state, ()
     plan = state.plan
     empty = replace(
-        _enter(state, Phase.EMPTY, now, None),
+        enter(state, Phase.EMPTY, now, None),
         plan=None, model=None, came_from=None, marks=(), worker_lives=False,
     )  # fmt: skip
     failed = t.SwapFailed(plan, fault, None)
     if plan.exits:
         return empty, (failed, t.ReleaseSeat(), t.Exit())
     return empty, (failed, t.ReleaseSeat(), t.ResumeAdmission())
-
-
-def _missed(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
-    """The target could not be seated: note it, and go back to where we came from."""
-    plan, failed_model = state.plan, state.model
-    if plan is None or failed_model is None:
-        return state, ()
-    state = replace(state, misses=_count_miss(state.misses, failed_model, now), fault=fault)
-    effects: tuple[SeatEffect, ...] = ()
-    back_to = state.came_from if state.came_from != failed_model else None
-    if plan.exits:
-        back_to = None
-    else:
-        effects = (t.SwapFailed(plan, fault, back_to),)
-        restart = replace(RESTART, model_asked=back_to or "")
-        plan = SwapPlan(swap=0, target=back_to, cause=restart)
-    state = replace(state, plan=plan, came_from=None)
-    state, more = _kill(state, now, limits) if state.worker_lives else (state, ())
-    if state.phase is Phase.STOPPING:
-        return state, (*effects, *more)
-    state, more = _await_memory(state, now, limits)
-    return state, (*effects, *more)
-
-
-def _count_miss(misses: tuple[Misses, ...], model: str, now: float) -> tuple[Misses, ...]:
-    """One more failure of `model`; the quarantine doubles with each."""
-    count = 1 + next((entry.count for entry in misses if entry.model == model), 0)
-    lasts_s = min(QUARANTINE_S * 2 ** max(0, count - MISSES_TO_QUARANTINE), MAX_QUARANTINE_S)
-    rest = tuple(entry for entry in misses if entry.model != model)
-    return (*rest, Misses(model=model, count=count, until=now + lasts_s))
 
 
 def _time(state: SeatState, now: float, limits: Deadlines) -> Outcome:
@@ -319,14 +270,17 @@ def _time(state: SeatState, now: float, limits: Deadlines) -> Outcome:
 
 
 def _overdue_drain(state: SeatState, now: float, limits: Deadlines) -> Outcome:
-    if state.plan is not None and state.plan.exits:
-        if state.rung == 0:
-            return replace(state, rung=1, deadline=now + limits.term_s), (t.CancelRunning(),)
-        stopping = replace(_enter(state, Phase.STOPPING, now, limits.term_s), rung=1)
+    plan = state.plan
+    if plan is not None and state.rung == 0 and (plan.exits or plan.drain != "finish"):
+        waits_s = limits.term_s if plan.exits else limits.drain_s
+        effect = t.CancelRunning() if plan.drain == "cancel" else t.SuspendRunning()
+        return replace(state, rung=1, deadline=now + waits_s), (effect,)
+    if plan is not None and plan.exits:
+        stopping = replace(enter(state, Phase.STOPPING, now, limits.term_s), rung=1)
         return stopping, (t.SendTerm(),)
     waited_s = now - state.since
     text = f"requests still ran after {waited_s:.0f} s of draining; raise drain_s or cancel them"
-    return _undo(state, Fault(code="draining", message=text), now)
+    return undo(state, Fault(code="draining", message=text), now)
 
 
 def _overdue_checkpoint(state: SeatState, now: float, limits: Deadlines) -> Outcome:
@@ -340,31 +294,19 @@ def _overdue_stop(state: SeatState, now: float, limits: Deadlines) -> Outcome:
         return replace(state, rung=1, deadline=now + limits.term_s), (t.SendTerm(),)
     if state.rung == 1:
         return replace(state, rung=2, deadline=now + limits.kill_s), (t.SendKill(),)
-    return _strand(
-        state, "the worker did not end after SIGKILL; a restart of the Mac frees it", now
-    )
+    return strand(state, "the worker did not end after SIGKILL; a restart of the Mac frees it", now)
 
 
-def _overdue_reclaim(state: SeatState, now: float, _limits: Deadlines) -> Outcome:
+def _overdue_reclaim(state: SeatState, now: float, limits: Deadlines) -> Outcome:
+    if state.worker_lives and state.plan is not None:
+        # Let go in place, but the memory is not there: the process has to end after all.
+        state = replace(state, plan=replace(state.plan, mode="process"))
+        return kill(state, now, limits)
     text = (
         f"memory of the ended worker did not come back within {now - state.since:.0f} s; "
         "seat a smaller model, close other programs, or restart the Mac"
     )
-    return _strand(state, text, now)
-
-
-def _strand(state: SeatState, text: str, now: float) -> Outcome:
-    fault = Fault(code="memory_stranded", message=text)
-    plan = state.plan
-    stranded = replace(
-        _enter(state, Phase.MEMORY_STRANDED, now, None),
-        plan=None, model=None, marks=(), came_from=None, fault=fault,
-    )  # fmt: skip
-    effects: list[SeatEffect] = [] if plan is None else [t.SwapFailed(plan, fault, None)]
-    if not state.worker_lives:
-        effects.append(t.ReleaseSeat())
-    effects.append(t.Exit() if plan is not None and plan.exits else t.ResumeAdmission())
-    return stranded, tuple(effects)
+    return strand(state, text, now)
 
 
 def _overdue_seating(state: SeatState, now: float, limits: Deadlines) -> Outcome:
@@ -373,7 +315,7 @@ def _overdue_seating(state: SeatState, now: float, limits: Deadlines) -> Outcome
         f"worker not ready after {now - state.since:.0f} s (epoch {state.epoch}, {state.phase}); "
         f"raise {setting[state.phase]} or see the log"
     )
-    return _missed(state, Fault(code="model_unavailable", message=text), now, limits)
+    return missed(state, Fault(code="model_unavailable", message=text), now, limits)
 
 
 def _nothing(state: SeatState, _now: float, _limits: Deadlines) -> Outcome:

@@ -1,7 +1,7 @@
 """State, events and effects of the seat. Data only; the rules are in `seat`."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -35,6 +35,8 @@ class Deadlines(Struct, frozen=True, kw_only=True):
     start_s: float = 60.0
     load_s: float = 600.0
     warm_s: float = 120.0
+    grace_s: float = 10.0
+    """What running requests get to finish by themselves before they are suspended."""
     drain_s: float = 600.0
     exit_drain_s: float = 15.0
     checkpoint_s: float = 300.0
@@ -53,6 +55,10 @@ class Fault(Struct, frozen=True, kw_only=True):
     facts: dict[str, Any] = {}
 
 
+DrainPolicy = Literal["finish", "suspend", "cancel"]
+"""What happens to requests that still run when the grace time is over."""
+
+
 class SwapPlan(Struct, frozen=True, kw_only=True):
     """A validated wish for the seat. `target` None gives the seat up."""
 
@@ -61,6 +67,9 @@ class SwapPlan(Struct, frozen=True, kw_only=True):
     cause: Cause
     exits: bool = False
     """True: the daemon ends when the seat is empty."""
+    drain: DrainPolicy = "suspend"
+    mode: Literal["process", "in-process"] = "process"
+    """"in-process" turns into "process" by itself when memory does not come back."""
 
 
 class Mark(Struct, frozen=True):
@@ -95,7 +104,7 @@ class SeatState(Struct, frozen=True, kw_only=True):
     """The model that held the seat when the swap began: the way back."""
     marks: tuple[Mark, ...] = ()
     rung: int = 0
-    """Of the stop ladder: 0 asked, 1 SIGTERM, 2 SIGKILL."""
+    """Of the stop ladder: 0 asked, 1 SIGTERM, 2 SIGKILL. While draining: 1 once grace is over."""
     worker_lives: bool = False
     fault: Fault | None = None
     """Why the seat is FAILED, stranded or on its way back."""
@@ -132,6 +141,13 @@ class Drained(Struct, frozen=True, tag=True):
 class CheckpointEnded(Struct, frozen=True, tag=True):
     """All that could be written is committed; `fault` if something could not."""
 
+    fault: Fault | None = None
+
+
+class UnloadEnded(Struct, frozen=True, tag=True):
+    """The worker let go of its model in place; `fault` if its memory did not come back."""
+
+    epoch: int
     fault: Fault | None = None
 
 
@@ -197,6 +213,7 @@ SeatEvent = (
     | SwapCancelled
     | Drained
     | CheckpointEnded
+    | UnloadEnded
     | WorkerDied
     | StartRefused
     | Greeted
@@ -219,6 +236,10 @@ class ResumeAdmission(Struct, frozen=True, tag=True):
     """Requests may start again."""
 
 
+class SuspendRunning(Struct, frozen=True, tag=True):
+    """Running requests leave at the next token boundary and wait for their model."""
+
+
 class CancelRunning(Struct, frozen=True, tag=True):
     """End running requests at the next token boundary; partial turns are kept."""
 
@@ -237,6 +258,17 @@ class SendCheckpoint(Struct, frozen=True, tag=True):
 
 class AskStop(Struct, frozen=True, tag=True):
     """First rung: a message."""
+
+
+class SendUnload(Struct, frozen=True, tag=True):
+    """Have the worker let go of its model and stay alive (UnloadEnded)."""
+
+
+class SendReseat(Struct, frozen=True, tag=True):
+    """The worker that lives becomes the worker of `epoch`, for `model`."""
+
+    epoch: int
+    model: str
 
 
 class SendTerm(Struct, frozen=True, tag=True):
@@ -299,10 +331,13 @@ class Exit(Struct, frozen=True, tag=True):
 SeatEffect = (
     StopAdmission
     | ResumeAdmission
+    | SuspendRunning
     | CancelRunning
     | LoseRunning
     | SendCheckpoint
     | AskStop
+    | SendUnload
+    | SendReseat
     | SendTerm
     | SendKill
     | AwaitMemory

@@ -5,12 +5,10 @@ none of their business.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from msgspec import Struct
 
-MAX_PRIORITY: Final = 10
-"""Priorities reach from minus this to this; 0 is what a request has that names none."""
+from hotseat.protocol.limits import MAX_PRIORITY
 
 
 class Waiting(Struct, frozen=True, kw_only=True):

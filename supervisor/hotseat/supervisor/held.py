@@ -1,0 +1,89 @@
+"""Suspended requests on disk: a hidden session per request, so that blocks and tail are kept.
+
+The name begins with a dot, which no client may use; the session goes when the request ends.
+"""
+
+import hashlib
+import time
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from hotseat.protocol.ids import ModelName, RequestKey, SessionName
+from hotseat.protocol.link import Resume, Started, Suspended
+from hotseat.protocol.tokens import pack_tokens
+from hotseat.supervisor.catalogue.rows import KvFile, SessionRow, TurnCommit
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.core.streams import Emission
+from hotseat.supervisor.sessions import tokenizer_digest
+from hotseat.supervisor.works import Work
+
+HIDDEN: Final = "."
+
+
+class HeldRun(Struct, frozen=True, kw_only=True):
+    """What the daemon has to know to go on with a request that a worker suspended."""
+
+    started: Started
+    emissions: tuple[Emission, ...]
+
+
+def held_name(key: RequestKey) -> SessionName:
+    """Name of the hidden session of a request."""
+    digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+    return SessionName(f"{HIDDEN}run-{digest}")
+
+
+def is_hidden(name: str) -> bool:
+    """True for sessions that clients neither see nor name."""
+    return name.startswith(HIDDEN)
+
+
+def resume_of(work: Work) -> Resume | None:
+    """How the worker goes on with a request; None when it never began."""
+    if work.started is None or not work.started.prompt:
+        return None
+    emitted = pack_tokens(token for entry in work.emissions for token in entry.tokens)
+    return Resume(prompt=work.started.prompt, emitted=emitted, held_as=work.held_as)
+
+
+class HeldRuns:
+    """Keeps and forgets hidden sessions."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def keep(self, work: Work, message: Suspended) -> None:
+        """Makes a suspended request durable; its tail follows with the checkpoint."""
+        record, started = work.record, work.started
+        if record is None or started is None or not work.persist:
+            return
+        run = HeldRun(started=started, emissions=tuple(work.emissions))
+        await self._catalogue.commit_turn(
+            TurnCommit(
+                model=ModelName(record.name),
+                session=SessionName(message.hold_as),
+                tag=record.tag,
+                tokenizer_digest=tokenizer_digest(record),
+                tokens=message.context,
+                messages=msgspec.msgpack.encode(run),
+                message_count=0,
+                hint=message.hint,
+                closed=False,
+                clock=work.clock,
+                at=time.time(),
+            )
+        )
+
+    async def find(self, model: str, key: RequestKey) -> tuple[SessionRow, HeldRun] | None:
+        """The suspended state of a request that a daemon before this one left."""
+        row = await self._catalogue.session(ModelName(model), held_name(key))
+        if row is None:
+            return None
+        return row, msgspec.msgpack.decode(row.messages, type=HeldRun)
+
+    async def forget(self, model: str, key: RequestKey) -> list[KvFile]:
+        """Removes the hidden session; blocks stay as cache. The files to unlink."""
+        files = await self._catalogue.delete_session(ModelName(model), held_name(key), ())
+        return files or []
