@@ -3,8 +3,15 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.scheduler import SchedulerSettings, residency_s
-from hotseat.supervisor.core.waiting import counted_arrival, overtaken_for_s
+from hotseat.supervisor.core.model_queue import ModelQueue
+from hotseat.supervisor.core.scheduler import (
+    SchedulerSettings,
+    SeatView,
+    WantedSwap,
+    decide,
+    residency_s,
+)
+from hotseat.supervisor.core.waiting import Waiting, counted_arrival, overtaken_for_s
 from seat_clock import EPSILON, SeatClock, Step
 
 MODELS = ("a", "b", "c", "d")
@@ -144,3 +151,64 @@ def test_request_past_its_deadline_is_told_at_that_moment_and_never_started(agen
             assert at < job.entry.deadline
         seen.add(job.entry.key)
     assert len(clock.ended) + len(clock.expired) == sum(len(agent) for agent in agents)
+
+
+ENTRIES = st.lists(
+    st.tuples(
+        st.sampled_from(MODELS),
+        st.booleans(),
+        st.floats(0.0, 50.0),
+        st.integers(-10, 10),
+        st.one_of(st.none(), st.floats(0.0, 100.0)),
+    ),
+    max_size=12,
+)
+SEATS = st.builds(
+    SeatView,
+    model=st.one_of(st.none(), st.sampled_from(MODELS)),
+    settled=st.booleans(),
+    seated_at=st.floats(0.0, 60.0),
+    running=st.integers(0, 5),
+    swap_cost_s=st.floats(0.0, 20.0),
+    linger_until=st.floats(0.0, 100.0),
+)
+LOOKS = st.lists(
+    st.tuples(ENTRIES, st.lists(st.sampled_from(MODELS), max_size=2), SEATS), max_size=5
+)
+
+
+@given(looks=LOOKS, policy=SETTINGS)
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_seen_the_answer_is_lawful_and_the_state_stays_small(looks, policy):
+    """Also what no seat would do: models that appear, vanish and change places at random."""
+    queue, now = ModelQueue(), 60.0
+    for entries, asked, seat in looks:
+        now += 7.0
+        waiting = [
+            Waiting(key=f"r{n}", model=model, order=n, never_swaps=never, since=since,
+                    priority=priority, deadline=deadline)
+            for n, (model, never, since, priority, deadline) in enumerate(entries)
+        ]  # fmt: skip
+        wanted = [WantedSwap(swap=n, model=model) for n, model in enumerate(asked)]
+        decision = decide(waiting, wanted, seat, now, policy, queue)
+        by_key = {entry.key: entry for entry in waiting}
+        late = {e.key for e in waiting if e.deadline is not None and e.deadline <= now}
+        assert set(decision.expire) == late
+        assert not late & set(decision.admit)
+        assert all(by_key[key].model == seat.model for key in decision.admit)
+        assert len(set(decision.admit)) == len(decision.admit)
+        assert not (decision.admit and decision.swap_to), "started what would be suspended at once"
+        assert decision.wake_at is None or decision.wake_at > now
+        if not seat.settled:
+            assert (decision.admit, decision.swap_to, decision.queue) == ((), None, queue)
+        elif asked:
+            assert (decision.swap_to, decision.asked) == (asked[0], 0)
+        elif decision.swap_to is not None:
+            wants = [e for e in waiting if e.model == decision.swap_to and e.key not in late]
+            assert any(not entry.never_swaps for entry in wants)
+            assert decision.swap_to != seat.model
+        queue = decision.queue
+        names = [entry.model for entry in queue.entries]
+        assert len(names) == len(set(names))
+        assert not seat.settled or set(names) <= {entry.model for entry in waiting}
+        assert not seat.settled or seat.model not in names

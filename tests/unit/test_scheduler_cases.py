@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.core.estimates import Costs, Outlook, first_start_s, forecasts
 from hotseat.supervisor.core.lingering import Ending, Lingering, note_arrival, note_end, note_seat
 from hotseat.supervisor.core.model_queue import ModelQueue
@@ -295,3 +296,29 @@ def test_turns_are_learned_as_a_running_mean_of_bounded_size():
     costs = Costs().with_turn("a", 10.0).with_turn("a", 20.0)
     assert costs.turn_of("a") == pytest.approx(13.0)
     assert msgspec.msgpack.encode(costs)
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_settings_of_the_scheduler_are_read_and_grace_is_that_of_the_drain(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[scheduling]\nweight = 3\ndrain = "finish"\nmax_running = 2\n[deadlines]\ngrace_s = 4\n'
+    )
+    policy = load_settings(path, {}).scheduler
+    assert (policy.weight, policy.drain, policy.max_running, policy.grace_s) == (
+        3,
+        "finish",
+        2,
+        4.0,
+    )
+    untouched = SchedulerSettings()
+    assert (policy.min_seat_s, policy.tool_linger_s) == (
+        untouched.min_seat_s,
+        untouched.tool_linger_s,
+    )
+
+
+def test_settings_left_alone_are_those_of_the_scheduler(tmp_path):
+    assert load_settings(tmp_path / "none.toml", {}).scheduler == SchedulerSettings()

@@ -17,6 +17,8 @@ from hotseat.supervisor.core.model_queue import ModelQueue
 from hotseat.supervisor.core.scheduler import SchedulerSettings, SeatView
 from hotseat.supervisor.core.waiting import Waiting
 
+_NEW: Final = ""
+"""Key of a request that does not exist; real ones are never empty."""
 FRESH_S: Final = 0.1
 """Forecasts for all are computed together and serve this long: many readers ask at one tick."""
 
@@ -95,6 +97,13 @@ class Foresight:
             self._told = forecasts(self.outlook, self._waiting(), now)
             self._told_at = now
         return self._told.get(key)
+
+    def wait_of_new_s(self, model: str, now: float) -> float | None:
+        """Seconds until a request for `model` that came now would start; None when unknown."""
+        waiting = list(self._waiting())
+        order = 1 + max((entry.order for entry in waiting), default=0)
+        new = Waiting(key=_NEW, model=model, order=order, since=now)
+        return forecasts(self.outlook, [*waiting, new], now)[_NEW].wait_s
 
     def room_in_s(self, now: float) -> float | None:
         """Seconds until a place in a full queue gets free."""

@@ -11,11 +11,11 @@ that had work for q at most 1/(1 + weight) is lost to the swap.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from msgspec import Struct
 
 from hotseat.supervisor.core.model_queue import ModelQueue, queue_models
+from hotseat.supervisor.core.seat_types import DrainPolicy
 from hotseat.supervisor.core.waiting import (
     Waiting,
     earliest,
@@ -25,14 +25,9 @@ from hotseat.supervisor.core.waiting import (
     overdue_keys,
 )
 
-DrainPolicy = Literal["finish", "suspend", "cancel"]
-
 
 class SchedulerSettings(Struct, frozen=True, kw_only=True):
-    """`[scheduling]`.
-
-    `weight`: residency in swap costs, so that at most 1/(1+weight) of the time goes to swaps.
-    """
+    """`weight`: residency in swap costs, so that at most 1/(1+weight) of the time goes to swaps."""
 
     min_seat_s: float = 2.0
     weight: float = 8.0

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
-from hotseat.supervisor.core.seat_types import Deadlines
+from hotseat.supervisor.core.scheduler import SchedulerSettings
+from hotseat.supervisor.core.seat_types import Deadlines, DrainPolicy
 
 _RESERVE_SHARE: Final = 0.18
 _RESERVE_LOW_BYTES: Final = 1 * GIB
@@ -19,6 +20,7 @@ _DISK_CAP_BYTES: Final = 50 * GIB
 _DISK_SHARE_OF_FREE: Final = 0.20
 _FLOOR_BYTES: Final = 20 * GIB
 _FLOOR_SHARE_OF_DISK: Final = 0.10
+_SCHEDULER: Final = SchedulerSettings()
 
 
 class MemorySettings(Struct, frozen=True, kw_only=True):
@@ -72,6 +74,20 @@ class SeatSettings(Struct, frozen=True, kw_only=True):
     lock_path: str | None = None
     standby: Literal["on", "off"] = "on"
     """"off" saves about 100 MB and makes every swap start an interpreter first."""
+    keep_alive_s: float = 900.0
+    """A model that nobody asked for that long gives the seat up; its contexts are kept."""
+
+
+class SchedulingSettings(Struct, frozen=True, kw_only=True):
+    """`[scheduling]`: who gets the seat when. The grace time is `deadlines.grace_s`."""
+
+    min_seat_s: float = _SCHEDULER.min_seat_s
+    weight: int = int(_SCHEDULER.weight)
+    """A model with work keeps the seat for so many times what a swap costs."""
+    drain: DrainPolicy = _SCHEDULER.drain
+    tool_linger_s: float = _SCHEDULER.tool_linger_s
+    ageing_s: float = _SCHEDULER.ageing_s
+    max_running: int = _SCHEDULER.max_running
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):
@@ -92,7 +108,22 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     deadlines: Deadlines = Deadlines()
     seat: SeatSettings = SeatSettings()
+    scheduling: SchedulingSettings = SchedulingSettings()
     models: Mapping[ModelName, ModelSettings] = {}
+
+    @property
+    def scheduler(self) -> SchedulerSettings:
+        """What the scheduler needs to know."""
+        chosen = self.scheduling
+        return SchedulerSettings(
+            min_seat_s=chosen.min_seat_s,
+            weight=chosen.weight,
+            grace_s=self.deadlines.grace_s,
+            drain=chosen.drain,
+            tool_linger_s=chosen.tool_linger_s,
+            ageing_s=chosen.ageing_s,
+            max_running=chosen.max_running,
+        )
 
     def model(self, name: ModelName) -> ModelSettings:
         """Settings of a model, defaults if it has no section."""
