@@ -180,6 +180,33 @@ class Swap(Struct, frozen=True, kw_only=True):
     mode: Literal["auto", "process", "in-process"] = "auto"
 
 
+class Release(Struct, frozen=True, kw_only=True):
+    """Checkpoint every context, empty the seat, stay up.
+
+    With `for_s`, requests that would make a swap happen are refused with `seat_released` until
+    then; without it the next request seats its model again.
+    """
+
+    for_s: Annotated[float, Meta(gt=0.0, le=7 * 24 * 3600.0)] | None = None
+
+
+class Quote(Struct, frozen=True, kw_only=True):
+    """What would it cost to ask each of these models now? Changes nothing.
+
+    With `session`, for its next turn; with `messages`, for that conversation.
+    """
+
+    models: tuple[str, ...]
+    session: str | None = None
+    messages: tuple[Message, ...] | None = None
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """Who caused the last swaps, and what they cost."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 10
+
+
 class Shutdown(Struct, frozen=True):
     """End the daemon in order: drain, checkpoint, stop the worker."""
 
@@ -198,6 +225,9 @@ ClientMessage = (
     | Plan
     | Events
     | Swap
+    | Release
+    | Quote
+    | Why
     | Shutdown
 )
 
@@ -215,5 +245,8 @@ CLIENT_KINDS: dict[str, type[ClientMessage]] = {
     "plan": Plan,
     "events": Events,
     "swap": Swap,
+    "release": Release,
+    "quote": Quote,
+    "why": Why,
     "shutdown": Shutdown,
 }

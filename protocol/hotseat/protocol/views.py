@@ -161,3 +161,51 @@ class PlanView(Struct, frozen=True, kw_only=True):
     sessions: tuple[FitView, ...] = ()
     holders: tuple[tuple[str, int], ...] = ()
     """Largest foreign processes: (name, bytes)."""
+
+
+class QuoteView(Struct, frozen=True, kw_only=True):
+    """What asking a model now would cost, seconds, from measured costs; None: never measured.
+
+    `prompt_tokens` is exact for what a session holds and estimated (four characters a token) for
+    messages. `stored_tokens` of them need no prefill.
+    """
+
+    model: str
+    fits: bool
+    reason: str = ""
+    seated: bool = False
+    queue_s: float = 0.0
+    swap_s: float | None = None
+    restore_s: float | None = None
+    prefill_s: float | None = None
+    prompt_tokens: int = 0
+    stored_tokens: int = 0
+
+
+class ReleaseView(Struct, frozen=True, kw_only=True):
+    """What giving the seat up did. `released` is the model that held it, None if nobody did."""
+
+    released: str | None
+    sessions_checkpointed: int = 0
+    bytes_written: int = 0
+    total_s: float = 0.0
+    available_before: int = 0
+    available_after: int = 0
+    until: float | None = None
+    """Unix time before which requests do not seat a model again."""
+
+
+class WhyView(Struct, frozen=True, kw_only=True):
+    """One swap with who caused it and what it cost. `outcome`: finished or failed."""
+
+    at: float
+    outcome: str
+    origin: str | None
+    target: str | None
+    client: str
+    request_id: str
+    model_asked: str
+    total_s: float | None = None
+    bytes_written: int | None = None
+    sessions_checkpointed: int | None = None
+    reason: str = ""

@@ -16,24 +16,11 @@ import structlog
 import zmq
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import RequestId, request_key
 from hotseat.protocol.messages import (
-    Attach,
-    Cancel,
-    ClientMessage,
-    Credit,
-    Events,
     Generate,
-    Models,
-    Plan,
-    SessionDelete,
-    Sessions,
-    Shutdown,
-    Status,
-    Swap,
 )
 from hotseat.protocol.model import ModelRecord
-from hotseat.protocol.replies import Cause, Reply
+from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
@@ -41,6 +28,7 @@ from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.locks import DEFAULT_SEAT_LOCK, SeatLock
@@ -48,11 +36,12 @@ from hotseat.supervisor.memory import system_probe
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable
-from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry, as_dict
+from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.upkeep import Upkeep
 from hotseat.supervisor.work_desk import WorkDesk
@@ -152,6 +141,7 @@ class Daemon:
             runner=self.runner,
             events=self.events,
             check=self._check,
+            settings=settings.scheduler,
         )
         self.desk = WorkDesk(
             works=self.works,
@@ -177,8 +167,39 @@ class Daemon:
             catalogue=self._catalogue,
             telemetry=self.telemetry,
             settings=settings,
+            dispatcher=self.dispatcher,
             port=self.port,
         )
+        self.quotes = QuoteDesk(
+            catalogue=self._catalogue,
+            sessions=self.sessions,
+            planner=self.planner,
+            runner=self.runner,
+            own_footprint=self.state.own_footprint,
+            queue_s=self.dispatcher.wait_for_seat_s,
+        )
+        self.front = Front(
+            Parts(
+                works=self.works,
+                runs=self.runs,
+                outbox=self.outbox,
+                state=self.state,
+                desk=self.desk,
+                swaps=self.swaps,
+                quotes=self.quotes,
+                runner=self.runner,
+                dispatcher=self.dispatcher,
+            ),
+            port=self.port,
+            spawn=self.spawn,
+            stop=self.stop,
+            is_stopping=lambda: self._stopping,
+            fail_waiting=self._fail_waiting,
+        )
+        self.seat_events.prepare = self._prepare
+        self.runner.standby.on_ready = self._prepare_likely
+        self.ends.on_done = self.quotes.ended
+        self.seat_events.on_swap = self.quotes.swapped
         self.seat_events.runner = self.runner
         self.seat_events.runs = self.runs
         self.seat_events.dispatcher = self.dispatcher
@@ -193,12 +214,13 @@ class Daemon:
     async def start(self) -> str:
         """Recovers what the last run left and opens the request socket; its address."""
         await self.desk.recover(time.monotonic())
+        await self.quotes.recall()
         self._port = ClientPort(
             self._context,
             self.home.socket_path("requests"),
             instance=self.identity.instance,
             version=self.identity.version,
-            on_message=self._route,
+            on_message=self.front.route,
             on_gone=self._gone,
         )
         loop = asyncio.get_running_loop()
@@ -224,7 +246,7 @@ class Daemon:
         self.spawn(self._stop())
 
     async def _stop(self) -> None:
-        error = _stopping()
+        error = shutting_down()
         self._fail_waiting()
         cause = Cause(client="hotseat", request_id="shutdown", model_asked="")
         plan = SwapPlan(swap=self.swaps.next_number(), target=None, cause=cause, exits=True)
@@ -233,7 +255,8 @@ class Daemon:
 
     def _fail_waiting(self) -> None:
         for work in self.works.in_state(WorkState.WAITING):
-            self.runs.fail_soon(work, _stopping())
+            if work.held_as is None:  # suspended ones go on under the next daemon
+                self.runs.fail_soon(work, shutting_down())
 
     async def close(self) -> None:
         """Ends what still lives; nothing is answered after this."""
@@ -247,98 +270,24 @@ class Daemon:
         await self._catalogue.close()
         self._context.term()
 
-    # --- messages -------------------------------------------------------------------------------
-
-    def _route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
-        match message:
-            case Credit():
-                if not self.outbox.grant(peer, request_id, message.grant_bytes):
-                    self.state.grant(peer, request_id, message.grant_bytes)
-            case Status():
-                self._reply(peer, request_id, self.state.status_dict())
-            case Events():
-                self.state.subscribe(peer, request_id, message)
-            case Shutdown():
-                self._reply(peer, request_id, {"stopping": True})
-                self.stop()
-            case _:
-                self.spawn(self._answer(peer, request_id, message))
-
-    async def _answer(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
-        """A message that takes longer; its error goes to whoever sent it."""
-        try:
-            result = await self._handle(peer, request_id, message)
-            if self._stopping:
-                self._fail_waiting()  # it was being accepted when the stop began
-            if result is not None:
-                self._reply(peer, request_id, result)
-        except HotseatError as error:
-            self.port().refuse(peer, request_id, error)
-        except Exception as error:  # task root
-            log.exception("message.defect", kind=type(message).__name__)
-            text = f"defect in hotseat ({type(error).__name__}); see the log"
-            self.port().refuse(peer, request_id, HotseatError("internal", text))
-
-    async def _handle(
-        self, peer: Peer, request_id: RequestId, message: ClientMessage
-    ) -> dict[str, Any] | None:
-        """The answer, or None when a stream answers."""
-        match message:
-            case Generate():
-                self._refuse_when_stopping()
-                await self.desk.generate(peer, request_id, message)
-            case Attach():
-                await self.desk.attach(peer, request_id, message)
-            case Swap():
-                self._refuse_when_stopping()
-                await self.swaps.ask(peer, request_id, message)
-            case Cancel():
-                return {"cancelled": self._cancel(peer, message)}
-            case Models():
-                return {"models": [as_dict(view) for view in self.state.models()]}
-            case Sessions():
-                return await self.state.sessions(message)
-            case SessionDelete():
-                return {"removed_bytes": await self.state.delete_session(message)}
-            case Plan():
-                return await self.state.plan(message)
-            case _:
-                raise HotseatError("unknown_kind", f"{type(message).__name__} is not for daemons")
-        return None
-
-    def _reply(self, peer: Peer, request_id: RequestId, result: dict[str, Any]) -> None:
-        self.port().send(peer, request_id, Reply(result=result))
-
-    def _refuse_when_stopping(self) -> None:
-        if self._stopping:
-            raise _stopping()
-
-    def _cancel(self, peer: Peer, message: Cancel) -> bool:
-        """A request, a swap that can still be taken back, or an event subscription."""
-        target = RequestId(message.request_id)
-        key = request_key(peer.token, target)
-        work = self.works.get(key)
-        if work is not None:
-            return self.runs.cancel(work)
-        if self.state.unsubscribe(peer, target):
-            return True
-        swap = self.swaps.get(key)
-        if swap is None:
-            raise HotseatError(
-                "request_unknown", f"no request {target} of this client is under way"
-            )
-        if swap.end is not None:
-            return False
-        plan = self.runner.state.plan
-        if plan is not None and plan.swap == swap.number:
-            self.runner.feed(t.SwapCancelled(swap=swap.number))
-            now_plan = self.runner.state.plan
-            return now_plan is None or now_plan.swap != swap.number
-        error = HotseatError("interrupted", "the swap was cancelled before it began")
-        self.spawn(self.swaps.end(swap, error))
-        return True
-
     # --- questions the parts ask ----------------------------------------------------------------
+
+    def _prepare(self, model: str, warms: bool) -> None:  # noqa: FBT001 - a callback
+        """The standby loads the tokenizer of what is next, and reads its weights ahead."""
+        try:
+            record = self.planner.registry.get(model)
+        except HotseatError:
+            return  # refused when its turn comes
+        total = self.planner.probe.machine().total_bytes
+        floor = self.settings.memory.reserve_for(total) + record.weights_bytes
+        self.runner.standby.prepare(record, warm_pages=warms, free_floor_bytes=floor)
+
+    def _prepare_likely(self) -> None:
+        """A fresh standby gets the tokenizers of what is next and of what was seated last."""
+        recent = [self.dispatcher.up_next, *reversed(self.seat_events.seated_before)]
+        for model in dict.fromkeys(name for name in recent if name):
+            if model != self.runner.state.model:
+                self._prepare(model, False)
 
     def _kick(self) -> None:
         self.dispatcher.kick()
@@ -359,6 +308,14 @@ class Daemon:
                 raise HotseatError("not_seated", "no model is seated; name one", seated=None)
             name = seated
         record = self.planner.registry.get(name) if name == seated else self._check(name)
+        held_s = self.dispatcher.releases.refuses(time.time())
+        if held_s is not None and record.name != seated and request.swap == "auto":
+            raise HotseatError(
+                "seat_released",
+                f"the seat was given up for {held_s:.0f} s more; `hotseat swap {record.name}` "
+                "takes it back",
+                retry_after_s=round(held_s, 1),
+            )
         if request.swap == "never" and record.name != seated:
             raise HotseatError(
                 "not_seated",
@@ -390,7 +347,3 @@ class Daemon:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task.failed", error=repr(task.exception()))
-
-
-def _stopping() -> HotseatError:
-    return HotseatError("shutting_down", "the daemon is stopping; ask again when it is back")

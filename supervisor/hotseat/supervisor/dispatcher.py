@@ -11,11 +11,18 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done
 from hotseat.supervisor.core.model_queue import ModelQueue
-from hotseat.supervisor.core.scheduler import Decision, SchedulerSettings, SeatView, decide
+from hotseat.supervisor.core.scheduler import (
+    Decision,
+    SchedulerSettings,
+    SeatView,
+    decide,
+    residency_s,
+)
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import SETTLED, Asked, Phase, SwapPlan
 from hotseat.supervisor.core.waiting import earliest
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.swap_desk import SwapDesk, SwapMode, no_swap
 from hotseat.supervisor.work_runs import WorkRuns
@@ -51,6 +58,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self.swap_cost_s = 0.0
         self.is_open = True
+        self.releases = ReleaseDesk()
 
     def kick(self) -> None:
         """Looks soon; many kicks before that are one look."""
@@ -80,6 +88,8 @@ class Dispatcher:
         for work in self._works.in_state(WorkState.WAITING):
             if work.cancel_asked:  # while it was being accepted
                 self._runs.cancel(work)
+        if self._release():
+            return
         now = time.monotonic()
         self._learn(now)
         self._end_overdue(now)
@@ -90,10 +100,36 @@ class Dispatcher:
         self._works.foresight.queue_is(decision.queue)
         self._enact(decision)
 
+    def _release(self) -> bool:
+        """Begins a release that was asked for; True when there is nothing else to decide."""
+        phase = self._runner.state.phase
+        if not self.releases.is_asked or phase not in SETTLED:
+            return False
+        if phase is not Phase.READY:
+            self.releases.nothing_seated()
+            return False
+        plan = self.releases.begin(self._swaps.next_number())
+        if plan is not None:
+            self._runner.feed(Asked(plan))
+        return True
+
     @property
     def up_next(self) -> str | None:
         """The model that probably gets the seat next; None when nobody asks for another one."""
         return self._works.foresight.up_next
+
+    def wait_for_seat_s(self, model: str) -> float:
+        """Roughly how long a new request for `model` waits before its swap begins."""
+        state, now = self._runner.state, time.monotonic()
+        others = {entry.model for entry in self._works.startable()} - {model, state.model}
+        share_s = residency_s(self._settings, self.swap_cost_s) + self.swap_cost_s
+        if state.model == model:
+            return 0.0
+        keeps_s = 0.0
+        if self._works.running:
+            until = state.seated_at + residency_s(self._settings, self.swap_cost_s)
+            keeps_s = max(0.0, until - now)
+        return keeps_s + len(others) * share_s
 
     def _see_seat(self) -> SeatView:
         state = self._runner.state
@@ -150,6 +186,10 @@ class Dispatcher:
         if swap is not None and state.phase is Phase.READY and state.model == model:
             self._spawn_end(self._swaps.end(swap, no_swap(model, swap.cause)))
             return
+        if swap is not None:
+            self.releases.end_hold()
+        elif self.releases.refuses(time.time()) is not None:
+            return  # those who wait said they would
         try:
             self._refuse_quarantined(model)
             self._check(model)

@@ -5,9 +5,11 @@ The other side of `SeatRunner`: it knows requests and clients, the runner does n
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import structlog
 
 from hotseat.protocol.errors import HotseatError
@@ -56,6 +58,10 @@ class SeatEvents:
         self._exit_daemon = exit_daemon
         self._tasks: set[asyncio.Task[None]] = set()
         self._swap_began = 0.0
+        self.seated_before: deque[str] = deque(maxlen=2)
+        """Models that held the seat most recently, the newest last."""
+        self.prepare: Callable[[str, bool], None] = lambda _model, _warms: None
+        self.on_swap: Callable[[SwapReport], None] = lambda _report: None
         self.runner: SeatRunner
         self.runs: WorkRuns
         self.dispatcher: Dispatcher
@@ -99,7 +105,10 @@ class SeatEvents:
                 self._outbox.progress(work, note)
 
     def admission_stopped(self) -> None:
-        """A drain begins; it may be over already."""
+        """A drain begins; it may be over already. Meanwhile the standby reads ahead."""
+        plan = self.runner.state.plan
+        if plan is not None and plan.target is not None:
+            self.prepare(plan.target, True)
         asyncio.get_running_loop().call_soon(self.work_ended)
 
     def admission_resumed(self) -> None:
@@ -147,7 +156,10 @@ class SeatEvents:
         self._telemetry.load_percent = None
         if done.plan.target is None:
             self._events.publish("seat.emptied", origin=done.came_from)
+            self.dispatcher.releases.done(done.plan.swap, done.came_from, figures)
             return
+        if done.came_from is not None:
+            self.seated_before.append(done.came_from)
         report = SwapReport(
             from_=done.came_from,
             to=done.plan.target,
@@ -168,6 +180,7 @@ class SeatEvents:
         for work in self._works.in_state(WorkState.WAITING):
             if work.model == done.plan.target:
                 work.swap_s += now - max(self._swap_began, work.accepted_at)
+        self.on_swap(report)
         self._events.publish("swap.finished", swap=done.plan.swap, **as_facts(report))
         asked = self._swaps.by_number(done.plan.swap)
         if asked is not None:
@@ -184,7 +197,9 @@ class SeatEvents:
             code=fault.code,
             reason=fault.message,
             back_to=failed.back_to,
+            cause=msgspec.to_builtins(plan.cause),
         )
+        self.dispatcher.releases.failed(plan.swap, fault)
         facts = dict(fault.facts) | {"target": plan.target, "back_to": failed.back_to}
         error = HotseatError(fault.code, fault.message, **facts)
         asked = self._swaps.by_number(plan.swap)

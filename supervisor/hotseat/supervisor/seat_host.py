@@ -73,3 +73,8 @@ class SwapFigures:
             wired_before=self.wired_before,
             wired_after=self.wired_after,
         )
+
+
+def fault_of(error: HotseatError) -> Fault:
+    """An error of the table as a fault of the seat."""
+    return Fault(code=error.code, message=error.message, facts=error.facts)

@@ -55,12 +55,11 @@ from hotseat.supervisor.link_port import LinkPort
 from hotseat.supervisor.locks import SeatLock
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
-from hotseat.supervisor.seat_host import SeatHost, SwapFigures
+from hotseat.supervisor.reclaim import ReclaimGate
+from hotseat.supervisor.seat_host import SeatHost, SwapFigures, fault_of
 from hotseat.supervisor.standby import Seatable, Standby
 from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess
 
-MEMORY_POLL_S: Final = 0.02
-WIRED_SLACK: Final = 1.05
 RETURNED_SHARE: Final = 0.99
 """Of the weights that has to be back, by the OS, before a model is loaded in place."""
 UNLOADED_BYTES: Final = 16 * MIB
@@ -106,9 +105,8 @@ class SeatRunner:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._figures = SwapFigures()
-        self._wired_before_load: int | None = None
-        self.in_process_verified = False
-        """True when the last unload in place gave the memory back on this machine."""
+        self._gate = ReclaimGate(planner)
+        self.in_process_verified = False  # by the last unload in place on this machine
 
     @property
     def worker_pid(self) -> int | None:
@@ -166,7 +164,7 @@ class SeatRunner:
     def _perform(self, effect: t.SeatEffect) -> None:  # noqa: C901, PLR0912 - one case per effect
         match effect:
             case t.StopAdmission():
-                self._figures = self._measure_before()
+                self._figures = self._gate.measure()
                 self._host.admission_stopped()
             case t.ResumeAdmission():
                 self._host.admission_resumed()
@@ -189,8 +187,8 @@ class SeatRunner:
                 self._signal(signal.SIGTERM)
             case t.SendKill():
                 self._signal(signal.SIGKILL)
-            case t.AwaitMemory(epoch, target):
-                self._spawn(self._await_memory(epoch, target))
+            case t.AwaitMemory(epoch):
+                self._spawn(self._await_memory(epoch))
             case t.Spawn(epoch, model):
                 self._spawn(self._start_worker(Epoch(epoch), model))
             case t.SendLoad(model):
@@ -214,13 +212,6 @@ class SeatRunner:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _measure_before(self) -> SwapFigures:
-        figures = SwapFigures()
-        machine = self._planner.probe.machine()
-        figures.available_before = machine.available_bytes
-        figures.wired_before = machine.wired_bytes
-        return figures
 
     async def _start_worker(self, epoch: Epoch, model: str) -> None:
         """Takes the machine's seat, binds the link, starts the process."""
@@ -253,30 +244,16 @@ class SeatRunner:
         except OSError as error:
             raise HotseatError("internal", f"no worker could be started: {error}") from error
 
-    async def _await_memory(self, epoch: int, _target: str | None) -> None:
-        """Polls until the next model's memory is there; the table's deadline ends the wait."""
-        need = 0
-        while self.state.phase is Phase.RECLAIMING and self.state.epoch == epoch:
-            machine = self._planner.probe.machine()
-            self._figures.available_before = (
-                self._figures.available_before or machine.available_bytes
-            )
-            target = self.state.plan.target if self.state.plan else None
-            need = self._planner.bytes_to_seat(target) if target else 0
-            if machine.available_bytes >= need and self._wired_is_back(machine.wired_bytes):
-                self._figures.available_after = machine.available_bytes
-                self._figures.wired_after = machine.wired_bytes
-                self._wired_before_load = machine.wired_bytes
-                self.feed(t.Reclaimed(epoch=epoch))
-                return
-            await asyncio.sleep(MEMORY_POLL_S)
-        log.warning("seat.memory_missing", need_bytes=need)
+    async def _await_memory(self, epoch: int) -> None:
+        """The table's deadline ends the wait."""
 
-    def _wired_is_back(self, wired: int | None) -> bool:
-        """On macOS a dead worker's wired pages must be free again; elsewhere nobody tells."""
-        if wired is None or self._wired_before_load is None:
-            return True
-        return wired <= self._wired_before_load * WIRED_SLACK
+        def target() -> tuple[bool, str | None]:
+            state = self.state
+            waits = state.phase is Phase.RECLAIMING and state.epoch == epoch
+            return waits, state.plan.target if state.plan else None
+
+        if await self._gate.wait(target, self._figures):
+            self.feed(t.Reclaimed(epoch=epoch))
 
     def _send_load(self, model: str) -> None:
         try:
@@ -421,8 +398,3 @@ class SeatRunner:
             task.cancel()
         self._lock.release()
         self._lock.close()
-
-
-def fault_of(error: HotseatError) -> Fault:
-    """An error of the table as a fault of the seat."""
-    return Fault(code=error.code, message=error.message, facts=error.facts)

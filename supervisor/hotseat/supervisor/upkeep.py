@@ -9,9 +9,11 @@ import structlog
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Checkpoint
+from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort
 from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.planner import Planner
@@ -47,6 +49,7 @@ class Upkeep:
         catalogue: Catalogue,
         telemetry: Telemetry,
         settings: Settings,
+        dispatcher: Dispatcher,
         port: Callable[[], ClientPort],
     ) -> None:
         self._works = works
@@ -61,6 +64,8 @@ class Upkeep:
         self._telemetry = telemetry
         self._settings = settings
         self._port = port
+        self._dispatcher = dispatcher
+        self._idle_since = time.monotonic()
         self._unread: dict[RequestKey, float] = {}
         self._counted: tuple[int, float] | None = None
 
@@ -91,8 +96,11 @@ class Upkeep:
             now = time.monotonic()
             self._port().drop_silent(now)
             self._outbox.tick(now)
+            if self._works.running:
+                self._idle_since = now
             self._end_held(now)
             self._checkpoint_idle(now)
+            self._release_idle(now)
             await self._desk.expire(now)
             if now - measured >= MEASURE_S:
                 measured = now
@@ -112,6 +120,17 @@ class Upkeep:
         if self._runner.admits and self._works.running == 0:
             self._ends.last_end_at = 0.0
             self._runner.send(Checkpoint(swap=0))
+
+    def _release_idle(self, now: float) -> None:
+        """Memory that nobody used for long goes back to the machine."""
+        state = self._runner.state
+        if not self._runner.admits or self._works.running or self._dispatcher.releases.is_asked:
+            return
+        idle_since = max(self._idle_since, state.seated_at)
+        if now - idle_since >= self._settings.seat.keep_alive_s:
+            cause = Cause(client="hotseat", request_id="keep_alive", model_asked="")
+            self._dispatcher.releases.ask(cause, None)
+            self._dispatcher.kick()
 
     async def measure(self) -> None:
         """Refreshes the numbers that are too dear for every question."""

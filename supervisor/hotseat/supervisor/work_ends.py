@@ -48,6 +48,8 @@ class WorkEnds:
         self.last_end_at = 0.0
         self.forget_held: Callable[[Work], None] = lambda _work: None
         """Called for a work that had been suspended: what was kept of it may go."""
+        self.on_done: Callable[[Done], None] = lambda _done: None
+        """Called for every work that did not fail."""
 
     async def finish(self, work: Work, finished: Finished) -> None:
         """Commit first, then the answer."""
@@ -187,6 +189,7 @@ class WorkEnds:
                 "ttft_s": end.timing.ttft_s,
                 "total_s": end.timing.total_s,
             }
+            self.on_done(end)
             self._events.publish("request.finished", **facts)
         else:
             self._events.publish("request.failed", code=end.code, reason=end.message, **facts)

@@ -1,0 +1,89 @@
+"""Measured costs of models: what a swap, a token and a restored byte take. Pure.
+
+Running estimates: the newest measurement counts half, so a machine that got slower is believed
+after two or three of them.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hotseat.protocol.replies import Timing, Usage
+
+_NEWEST: Final = 0.5
+_LEAST_S: Final = 1e-4
+_CHARACTERS_PER_TOKEN: Final = 4
+
+
+class ModelCosts(Struct, frozen=True, kw_only=True):
+    """Of one model. Rates are per second; None was never measured."""
+
+    swap_s: float | None = None
+    prefill_tokens_per_s: float | None = None
+    restore_tokens_per_s: float | None = None
+    decode_tokens_per_s: float | None = None
+
+
+class Costs(Struct, frozen=True, kw_only=True):
+    """Of all models, by name."""
+
+    models: Mapping[str, ModelCosts] = {}
+
+    def of(self, model: str) -> ModelCosts:
+        """What is known of a model."""
+        return self.models.get(model, ModelCosts())
+
+    def with_swap(self, model: str, total_s: float) -> "Costs":
+        """After a swap to `model`."""
+        costs = self.of(model)
+        return self._with(model, replace(costs, swap_s=_blend(costs.swap_s, total_s)))
+
+    def with_turn(self, model: str, usage: Usage, timing: Timing) -> "Costs":
+        """After a request that ran to its end."""
+        costs = self.of(model)
+        prefill_s = timing.ttft_s - timing.queue_s - timing.swap_s - timing.restore_s
+        if usage.computed_tokens and prefill_s > _LEAST_S:
+            rate = _blend(costs.prefill_tokens_per_s, usage.computed_tokens / prefill_s)
+            costs = replace(costs, prefill_tokens_per_s=rate)
+        if usage.restored_tokens and timing.restore_s > _LEAST_S:
+            rate = _blend(costs.restore_tokens_per_s, usage.restored_tokens / timing.restore_s)
+            costs = replace(costs, restore_tokens_per_s=rate)
+        if usage.completion_tokens > 1 and timing.decode_s > _LEAST_S:
+            rate = _blend(costs.decode_tokens_per_s, usage.completion_tokens / timing.decode_s)
+            costs = replace(costs, decode_tokens_per_s=rate)
+        return self._with(model, costs)
+
+    def _with(self, model: str, costs: ModelCosts) -> "Costs":
+        return Costs(models={**self.models, model: costs})
+
+
+def _blend(before: float | None, newest: float) -> float:
+    return newest if before is None else before + _NEWEST * (newest - before)
+
+
+def seconds_for(tokens: int, tokens_per_s: float | None) -> float | None:
+    """Time for that many tokens; None when the rate was never measured."""
+    if tokens <= 0:
+        return 0.0
+    return tokens / tokens_per_s if tokens_per_s else None
+
+
+def estimate_tokens(characters: int) -> int:
+    """Of text that no tokenizer has seen."""
+    return -(-characters // _CHARACTERS_PER_TOKEN)
+
+
+def encode_costs(costs: Costs) -> str:
+    """For the catalogue."""
+    return msgspec.json.encode(costs).decode()
+
+
+def decode_costs(text: str | None) -> Costs:
+    """From the catalogue; damaged ones are forgotten."""
+    try:
+        return msgspec.json.decode(text, type=Costs) if text else Costs()
+    except msgspec.DecodeError:
+        return Costs()

@@ -1,0 +1,190 @@
+"""What clients ask, brought to the part that answers. Knows kinds, no rules."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestId, request_key
+from hotseat.protocol.messages import (
+    Attach,
+    Cancel,
+    ClientMessage,
+    Credit,
+    Events,
+    Generate,
+    Models,
+    Plan,
+    Quote,
+    Release,
+    SessionDelete,
+    Sessions,
+    Shutdown,
+    Status,
+    Swap,
+    Why,
+)
+from hotseat.protocol.replies import Cause, Reply
+from hotseat.protocol.views import ReleaseView
+from hotseat.supervisor.client_port import ClientPort, Peer
+from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.quote_desk import QuoteDesk
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.state_desk import StateDesk, as_dict
+from hotseat.supervisor.swap_desk import SwapDesk
+from hotseat.supervisor.work_desk import WorkDesk
+from hotseat.supervisor.work_runs import WorkRuns
+from hotseat.supervisor.works import Works
+
+log = structlog.get_logger()
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """Who answers what."""
+
+    works: Works
+    runs: WorkRuns
+    outbox: Outbox
+    state: StateDesk
+    desk: WorkDesk
+    swaps: SwapDesk
+    quotes: QuoteDesk
+    runner: SeatRunner
+    dispatcher: Dispatcher
+
+
+class Front:
+    """Routes messages of the request socket."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        port: Callable[[], ClientPort],
+        spawn: Callable[[Coroutine[Any, Any, Any]], None],
+        stop: Callable[[], None],
+        is_stopping: Callable[[], bool],
+        fail_waiting: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._port = port
+        self._spawn = spawn
+        self._stop = stop
+        self._is_stopping = is_stopping
+        self._fail_waiting = fail_waiting
+
+    def route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
+        """Answers at once what can be answered at once; the rest gets a task."""
+        match message:
+            case Credit():
+                if not self._parts.outbox.grant(peer, request_id, message.grant_bytes):
+                    self._parts.state.grant(peer, request_id, message.grant_bytes)
+            case Status():
+                self._reply(peer, request_id, self._parts.state.status_dict())
+            case Events():
+                self._parts.state.subscribe(peer, request_id, message)
+            case Shutdown():
+                self._reply(peer, request_id, {"stopping": True})
+                self._stop()
+            case _:
+                self._spawn(self._answer(peer, request_id, message))
+
+    async def _answer(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
+        """A message that takes longer; its error goes to whoever sent it."""
+        try:
+            result = await self._handle(peer, request_id, message)
+            if self._is_stopping():
+                self._fail_waiting()  # it was being accepted when the stop began
+            if result is not None:
+                self._reply(peer, request_id, result)
+        except HotseatError as error:
+            self._port().refuse(peer, request_id, error)
+        except Exception as error:  # task root
+            log.exception("message.defect", kind=type(message).__name__)
+            text = f"defect in hotseat ({type(error).__name__}); see the log"
+            self._port().refuse(peer, request_id, HotseatError("internal", text))
+
+    async def _handle(  # noqa: C901, PLR0911 - one case a kind
+        self, peer: Peer, request_id: RequestId, message: ClientMessage
+    ) -> dict[str, Any] | None:
+        """The answer, or None when a stream answers."""
+        match message:
+            case Generate():
+                self._refuse_when_stopping()
+                await self._parts.desk.generate(peer, request_id, message)
+            case Attach():
+                await self._parts.desk.attach(peer, request_id, message)
+            case Swap():
+                self._refuse_when_stopping()
+                await self._parts.swaps.ask(peer, request_id, message)
+            case Cancel():
+                return {"cancelled": self._cancel(peer, message)}
+            case Models():
+                return {"models": [as_dict(view) for view in self._parts.state.models()]}
+            case Sessions():
+                return await self._parts.state.sessions(message)
+            case SessionDelete():
+                return {"removed_bytes": await self._parts.state.delete_session(message)}
+            case Plan():
+                return await self._parts.state.plan(message)
+            case Release():
+                return as_dict(await self._release(peer, request_id, message))
+            case Quote():
+                return {
+                    "quotes": [as_dict(view) for view in await self._parts.quotes.quote(message)]
+                }
+            case Why():
+                return {
+                    "swaps": [as_dict(view) for view in await self._parts.quotes.why(message.limit)]
+                }
+            case _:
+                raise HotseatError("unknown_kind", f"{type(message).__name__} is not for daemons")
+        return None
+
+    async def _release(self, peer: Peer, request_id: RequestId, message: Release) -> ReleaseView:
+        self._refuse_when_stopping()
+        cause = Cause(client=peer.name, request_id=request_id, model_asked="")
+        answer = self._parts.dispatcher.releases.ask(cause, message.for_s)
+        self._parts.dispatcher.kick()
+        return await answer
+
+    def _reply(self, peer: Peer, request_id: RequestId, result: dict[str, Any]) -> None:
+        self._port().send(peer, request_id, Reply(result=result))
+
+    def _refuse_when_stopping(self) -> None:
+        if self._is_stopping():
+            raise shutting_down()
+
+    def _cancel(self, peer: Peer, message: Cancel) -> bool:
+        """A request, a swap that can still be taken back, or an event subscription."""
+        target = RequestId(message.request_id)
+        key = request_key(peer.token, target)
+        work = self._parts.works.get(key)
+        if work is not None:
+            return self._parts.runs.cancel(work)
+        if self._parts.state.unsubscribe(peer, target):
+            return True
+        swap = self._parts.swaps.get(key)
+        if swap is None:
+            raise HotseatError(
+                "request_unknown", f"no request {target} of this client is under way"
+            )
+        if swap.end is not None:
+            return False
+        plan = self._parts.runner.state.plan
+        if plan is not None and plan.swap == swap.number:
+            self._parts.runner.feed(t.SwapCancelled(swap=swap.number))
+            now_plan = self._parts.runner.state.plan
+            return now_plan is None or now_plan.swap != swap.number
+        error = HotseatError("interrupted", "the swap was cancelled before it began")
+        self._spawn(self._parts.swaps.end(swap, error))
+        return True
+
+
+def shutting_down() -> HotseatError:
+    """What is answered while the daemon stops."""
+    return HotseatError("shutting_down", "the daemon is stopping; ask again when it is back")

@@ -1,0 +1,150 @@
+"""`quote` and `why`: a price before, a cause after. Reads only."""
+
+from collections.abc import Callable
+from typing import Final
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import Message, Quote
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.replies import Done, Event, SwapReport
+from hotseat.protocol.views import QuoteView, WhyView
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.core.costs import (
+    Costs,
+    decode_costs,
+    encode_costs,
+    estimate_tokens,
+    seconds_for,
+)
+from hotseat.supervisor.core.seat_types import Phase
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.sessions import Sessions
+
+COSTS_KEY: Final = "measured_costs"
+JOURNAL_BACK: Final = 4000
+KEEP_EVERY_S: Final = 30.0
+
+
+class QuoteDesk:
+    """Learns costs from what happened and prices what could. `queue_s(model)` is the wait ahead."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        sessions: Sessions,
+        planner: Planner,
+        runner: SeatRunner,
+        own_footprint: Callable[[], int],
+        queue_s: Callable[[str], float],
+    ) -> None:
+        self._catalogue = catalogue
+        self._sessions = sessions
+        self._planner = planner
+        self._runner = runner
+        self._own_footprint = own_footprint
+        self._queue_s = queue_s
+        self.costs = Costs()
+        self._kept_at = 0.0
+
+    async def recall(self) -> None:
+        """What earlier runs of the daemon measured."""
+        self.costs = decode_costs(await self._catalogue.meta_get(COSTS_KEY))
+
+    async def keep(self, now: float) -> None:
+        """Writes what was learnt, at most every half minute."""
+        if now - self._kept_at >= KEEP_EVERY_S:
+            self._kept_at = now
+            await self._catalogue.meta_set(COSTS_KEY, encode_costs(self.costs))
+
+    def swapped(self, report: SwapReport) -> None:
+        """A swap ended well."""
+        self.costs = self.costs.with_swap(report.to, report.total_s)
+
+    def ended(self, done: Done) -> None:
+        """A request ended well."""
+        if done.finish_reason != "cancelled":
+            self.costs = self.costs.with_turn(done.model, done.usage, done.timing)
+
+    async def quote(self, message: Quote) -> list[QuoteView]:
+        """One price per model, in the order asked for."""
+        if message.session is not None and message.messages is not None:
+            raise HotseatError("invalid_request", "give a session or messages, not both")
+        return [await self._price(name, message) for name in message.models]
+
+    async def _price(self, name: str, message: Quote) -> QuoteView:
+        try:
+            seated = self._is_seated(name)
+            record = (
+                self._planner.registry.get(name)
+                if seated
+                else self._planner.check(name, own_footprint_bytes=self._own_footprint())
+            )
+        except HotseatError as error:
+            return QuoteView(model=name, fits=False, reason=error.message)
+        tokens, stored = await self._tokens(record, message)
+        costs = self.costs.of(name)
+        return QuoteView(
+            model=name,
+            fits=True,
+            seated=seated,
+            queue_s=round(self._queue_s(name), 3),
+            swap_s=0.0 if seated else _rounded(costs.swap_s),
+            restore_s=_rounded(seconds_for(stored, costs.restore_tokens_per_s)),
+            prefill_s=_rounded(seconds_for(tokens - stored, costs.prefill_tokens_per_s)),
+            prompt_tokens=tokens,
+            stored_tokens=stored,
+        )
+
+    def _is_seated(self, name: str) -> bool:
+        state = self._runner.state
+        return state.phase is Phase.READY and state.model == name
+
+    async def _tokens(self, record: ModelRecord, message: Quote) -> tuple[int, int]:
+        """Prompt tokens, and how many of them are stored."""
+        if message.messages is not None:
+            characters = sum(_characters(entry) for entry in message.messages)
+            return estimate_tokens(characters), 0
+        if message.session is None:
+            return 0, 0
+        row = await self._sessions.load(record.name, message.session)
+        if row is None:
+            return 0, 0
+        held = len(row.tokens) // 4
+        return held, held if row.tag == record.tag else 0
+
+    async def why(self, limit: int) -> list[WhyView]:
+        """The last swaps, newest first."""
+        last = await self._catalogue.last_seq()
+        events = await self._catalogue.journal_since(max(0, last - JOURNAL_BACK), JOURNAL_BACK)
+        wanted = [event for event in events if event.name in {"swap.finished", "swap.failed"}]
+        return [_explained(event) for event in reversed(wanted[-limit:])]
+
+
+def _explained(event: Event) -> WhyView:
+    facts = event.facts
+    cause = facts.get("cause") or {}
+    return WhyView(
+        at=event.at,
+        outcome=event.name.partition(".")[2],
+        origin=facts.get("from") or facts.get("origin"),
+        target=facts.get("to") or facts.get("target"),
+        client=str(cause.get("client", "")),
+        request_id=str(cause.get("request_id", "")),
+        model_asked=str(cause.get("model_asked", "")),
+        total_s=facts.get("total_s"),
+        bytes_written=facts.get("bytes_written"),
+        sessions_checkpointed=facts.get("sessions_checkpointed"),
+        reason=str(facts.get("reason", "")),
+    )
+
+
+def _characters(message: Message) -> int:
+    if isinstance(message.content, str):
+        return len(message.content)
+    return sum(len(part.text or "") for part in message.content or ())
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,56 @@
+"""The reclaim gate: a process that is gone proves nothing, available memory does. Only measures."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.seat_host import SwapFigures
+
+POLL_S: Final = 0.02
+WIRED_SLACK: Final = 1.05
+"""macOS frees a dead process's wired pages late: back to the level before the load, plus 5 %."""
+log = structlog.get_logger()
+
+
+class ReclaimGate:
+    """Waits until the memory that the next model needs is there."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._wired_before_load: int | None = None
+
+    def measure(self) -> SwapFigures:
+        """Figures of a swap that begins now."""
+        figures = SwapFigures()
+        machine = self._planner.probe.machine()
+        figures.available_before = machine.available_bytes
+        figures.wired_before = machine.wired_bytes
+        return figures
+
+    async def wait(
+        self, target: Callable[[], tuple[bool, str | None]], figures: SwapFigures
+    ) -> bool:
+        """True when memory is there; False when `target()` says that nobody waits any more."""
+        while True:
+            is_waited_for, model = target()
+            if not is_waited_for:
+                log.warning("seat.memory_missing", model=model)
+                return False
+            machine = self._planner.probe.machine()
+            figures.available_before = figures.available_before or machine.available_bytes
+            need = self._planner.bytes_to_seat(model) if model else 0
+            if machine.available_bytes >= need and self._wired_is_back(machine.wired_bytes):
+                figures.available_after = machine.available_bytes
+                figures.wired_after = machine.wired_bytes
+                self._wired_before_load = machine.wired_bytes
+                return True
+            await asyncio.sleep(POLL_S)
+
+    def _wired_is_back(self, wired: int | None) -> bool:
+        """Elsewhere than on macOS nobody tells."""
+        if wired is None or self._wired_before_load is None:
+            return True
+        return wired <= self._wired_before_load * WIRED_SLACK

@@ -1,0 +1,98 @@
+"""Giving the seat up on purpose: `release`, and `keep_alive` when nothing was asked for long.
+
+Holds what is asked; the dispatcher begins it when the seat is settled.
+"""
+
+import asyncio
+import time
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.replies import Cause
+from hotseat.protocol.views import ReleaseView
+from hotseat.supervisor.core.seat_types import Fault, SwapPlan
+from hotseat.supervisor.seat_host import SwapFigures
+
+
+class ReleaseDesk:
+    """At most one release is under way; who asks meanwhile gets the same answer."""
+
+    def __init__(self) -> None:
+        self._asked: Cause | None = None
+        self._number: int | None = None
+        self._began_at = 0.0
+        self._waiters: list[asyncio.Future[ReleaseView]] = []
+        self.until: float | None = None
+        """Unix time before which nothing is seated by requests."""
+
+    @property
+    def is_asked(self) -> bool:
+        """True while a release waits to begin."""
+        return self._asked is not None
+
+    def refuses(self, now: float) -> float | None:
+        """Seconds for which requests are refused; None when they are not. `now` is Unix time."""
+        if self.until is None or now >= self.until:
+            self.until = None
+            return None
+        return self.until - now
+
+    def ask(self, cause: Cause, for_s: float | None) -> "asyncio.Future[ReleaseView]":
+        """The answer comes when the seat is empty."""
+        if for_s is not None:
+            self.until = time.time() + for_s
+        waiter: asyncio.Future[ReleaseView] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        if self._number is None:
+            self._asked = self._asked or cause
+        return waiter
+
+    def end_hold(self) -> None:
+        """Somebody asked for the seat by name: what was held back may go on."""
+        self.until = None
+
+    def begin(self, number: int) -> SwapPlan | None:
+        """The plan to feed to the seat, if one is asked for."""
+        cause, self._asked = self._asked, None
+        if cause is None:
+            return None
+        self._number, self._began_at = number, time.monotonic()
+        return SwapPlan(swap=number, target=None, cause=cause)
+
+    def nothing_seated(self) -> None:
+        """There was nothing to give up."""
+        self._asked = None
+        self._answer(ReleaseView(released=None, until=self.until))
+
+    def done(self, number: int, origin: str | None, figures: SwapFigures) -> None:
+        """The seat is empty."""
+        if number != self._number:
+            return
+        self._number = None
+        self._answer(
+            ReleaseView(
+                released=origin,
+                sessions_checkpointed=figures.sessions,
+                bytes_written=figures.bytes_written,
+                total_s=round(time.monotonic() - self._began_at, 3),
+                available_before=figures.available_before,
+                available_after=figures.available_after,
+                until=self.until,
+            )
+        )
+
+    def failed(self, number: int, fault: Fault) -> None:
+        """The seat could not be given up; the old model serves on."""
+        if number != self._number:
+            return
+        self._number, self.until = None, None
+        error = HotseatError(fault.code, fault.message, **fault.facts)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def _answer(self, view: ReleaseView) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(view)
