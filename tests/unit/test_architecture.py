@@ -7,6 +7,7 @@ until no new state appears. Written anew on purpose: `python tests/unit/test_arc
 
 import re
 import sys
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -78,6 +79,7 @@ def timeless(state):
     )  # fmt: skip
 
 
+@cache
 def transitions():
     """(phase before, phase after) -> names of the events that lead there."""
     found = {}

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ COMMAND = re.compile(r"(?:^\$ |`)hotseat ([a-z]+)\b(.*)$", re.MULTILINE)
 FLAG = re.compile(r"(?<=\s)--[a-z-]+")
 
 
+@cache
 def files():
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -161,6 +162,7 @@ def event_names():
     return textwrap.fill(", ".join(f"`{name}`" for name in sorted(found)), 100) + "\n"
 
 
+@cache
 def tables():
     """All tables of the page by name."""
     found = {
