@@ -1,0 +1,29 @@
+"""`python -m benchmarks [NAME [OPTION...]]`: one benchmark, or all of them; exit 1 if one misses.
+
+Knows the benchmarks by name only; each is a module with `main(arguments) -> exit code`.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+BENCHMARKS = ("simulator",)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs what was named; the worst exit code."""
+    if arguments and arguments[0] not in BENCHMARKS:
+        print(f"no benchmark {arguments[0]!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    names = arguments[:1] or BENCHMARKS
+    return max(run(name, arguments[1:]) for name in names)
+
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    """One benchmark in this process."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    return int(module.main(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
