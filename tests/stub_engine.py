@@ -73,7 +73,7 @@ class StubEngine:
 
     # --- contract -----------------------------------------------------------------------------
 
-    def handle(self, message: ToWorker) -> None:
+    def handle(self, message: ToWorker) -> None:  # noqa: PLR0912 - one case a kind
         match message:
             case Load():
                 self._load(message)
@@ -273,7 +273,9 @@ class StubEngine:
         self._send(Lookup(request=turn.start.request, blocks=tuple(chain)))
 
     def _suspend(self, message: Suspend) -> None:
-        turn = self._turns.pop(message.request, None)
+        turn = None
+        if not self._faults.ignore_suspend:
+            turn = self._turns.pop(message.request, None)
         if turn is None:
             return
         context = turn.ids[:-1] if turn.state == "decode" else turn.ids[: turn.fed]

@@ -27,7 +27,18 @@ from hotseat.protocol.messages import ClientInfo, ClientMessage, Hello, Ping
 from hotseat.protocol.replies import DaemonMessage, ErrorBody, Pong, Welcome
 from hotseat.supervisor.sockets import Frames, LoopSocket, bind_socket
 
-FEATURES: Final = ("generate", "attach", "swap", "events", "sessions", "plan", "logprobs")
+FEATURES: Final = (
+    "generate",
+    "attach",
+    "swap",
+    "release",
+    "quote",
+    "why",
+    "events",
+    "sessions",
+    "plan",
+    "logprobs",
+)
 NO_REQUEST: Final = RequestId("-")
 log = structlog.get_logger()
 

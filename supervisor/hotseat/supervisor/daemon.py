@@ -251,6 +251,7 @@ class Daemon:
         cause = Cause(client="hotseat", request_id="shutdown", model_asked="")
         plan = SwapPlan(swap=self.swaps.next_number(), target=None, cause=cause, exits=True)
         self.runner.feed(t.ExitAsked(plan))
+        self.dispatcher.releases.end_all(error)
         await self.swaps.end_all(error)
 
     def _fail_waiting(self) -> None:
@@ -331,7 +332,7 @@ class Daemon:
 
     def _journal(self, event: Any) -> None:
         """Lifecycle events outlive the daemon."""
-        if event.name.startswith(("swap.", "worker.", "daemon.")):
+        if event.name.startswith(("swap.", "seat.emptied", "worker.", "daemon.")):
             self.spawn(self._write_journal(event.name, event.facts, event.at))
 
     async def _write_journal(self, name: str, facts: dict[str, Any], at: float) -> None:

@@ -172,7 +172,10 @@ class Dispatcher:
             self._timer = None
         now = time.monotonic()
         deadlines = (work.deadline for work in self._with_deadline())
-        wake_at = earliest(decision.wake_at, *(at for at in deadlines if at and at > now))
+        held_s = self.releases.refuses(time.time())
+        held_until = None if held_s is None else now + held_s
+        ahead = (at for at in deadlines if at and at > now)
+        wake_at = earliest(decision.wake_at, held_until, *ahead)
         if wake_at is not None:
             delay_s = max(0.0, wake_at - now)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.kick)

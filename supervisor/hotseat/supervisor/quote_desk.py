@@ -1,6 +1,6 @@
 """`quote` and `why`: a price before, a cause after. Reads only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
@@ -118,22 +118,35 @@ class QuoteDesk:
         """The last swaps, newest first."""
         last = await self._catalogue.last_seq()
         events = await self._catalogue.journal_since(max(0, last - JOURNAL_BACK), JOURNAL_BACK)
-        wanted = [event for event in events if event.name in {"swap.finished", "swap.failed"}]
-        return [_explained(event) for event in reversed(wanted[-limit:])]
+        return explain_swaps(events)[-limit:][::-1]
 
 
-def _explained(event: Event) -> WhyView:
+def explain_swaps(events: Iterable[Event]) -> list[WhyView]:
+    """Swaps and releases that ended, oldest first; what failed is timed from its start."""
+    explained, started = [], {}
+    for event in events:
+        match event.name:
+            case "swap.started":
+                started[event.facts.get("swap")] = event
+            case "swap.finished" | "swap.failed" | "seat.emptied":
+                explained.append(_explained(event, started.pop(event.facts.get("swap"), None)))
+    return explained
+
+
+def _explained(event: Event, start: Event | None) -> WhyView:
     facts = event.facts
     cause = facts.get("cause") or {}
+    if event.name == "swap.failed" and start is not None:
+        facts = facts | {"origin": start.facts.get("origin"), "total_s": event.at - start.at}
     return WhyView(
         at=event.at,
-        outcome=event.name.partition(".")[2],
-        origin=facts.get("from") or facts.get("origin"),
+        outcome="failed" if event.name == "swap.failed" else "finished",
+        origin=facts.get("from") or facts.get("origin") or facts.get("back_to"),
         target=facts.get("to") or facts.get("target"),
         client=str(cause.get("client", "")),
         request_id=str(cause.get("request_id", "")),
         model_asked=str(cause.get("model_asked", "")),
-        total_s=facts.get("total_s"),
+        total_s=_rounded(facts.get("total_s")),
         bytes_written=facts.get("bytes_written"),
         sessions_checkpointed=facts.get("sessions_checkpointed"),
         reason=str(facts.get("reason", "")),

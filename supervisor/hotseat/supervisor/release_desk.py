@@ -41,6 +41,7 @@ class ReleaseDesk:
         if for_s is not None:
             self.until = time.time() + for_s
         waiter: asyncio.Future[ReleaseView] = asyncio.get_running_loop().create_future()
+        waiter.add_done_callback(_seen)
         self._waiters.append(waiter)
         if self._number is None:
             self._asked = self._asked or cause
@@ -85,7 +86,15 @@ class ReleaseDesk:
         if number != self._number:
             return
         self._number, self.until = None, None
-        error = HotseatError(fault.code, fault.message, **fault.facts)
+        self._fail(HotseatError(fault.code, fault.message, **fault.facts))
+
+    def end_all(self, error: HotseatError) -> None:
+        """The daemon stops: whoever waits for a release that has not begun is told so."""
+        self._asked = None
+        if self._number is None:
+            self._fail(error)
+
+    def _fail(self, error: HotseatError) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -96,3 +105,9 @@ class ReleaseDesk:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(view)
+
+
+def _seen(waiter: "asyncio.Future[ReleaseView]") -> None:
+    """Nobody may wait (`keep_alive`): the error then is in the events, not in asyncio's log."""
+    if not waiter.cancelled():
+        waiter.exception()

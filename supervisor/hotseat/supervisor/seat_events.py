@@ -98,10 +98,13 @@ class SeatEvents:
         return state.plan.target if state.plan is not None else state.model
 
     def _progress(self, note: Progress) -> None:
+        """To those whose model the seat is about to get; the others only wait."""
         self._swaps.progress(note)
         for work in self._works.in_state(WorkState.WAITING):
-            if note.model == work.model or note.phase in {"draining", "checkpointing"}:
-                work.phase = note.phase if note.phase != Phase.READY.value else "queued"
+            concerns = note.model == work.model
+            rests = not concerns or note.phase == Phase.READY.value
+            work.phase = work.resting_phase if rests else note.phase
+            if concerns:
                 self._outbox.progress(work, note)
 
     def admission_stopped(self) -> None:
@@ -155,8 +158,7 @@ class SeatEvents:
         now = time.monotonic()
         self._telemetry.load_percent = None
         if done.plan.target is None:
-            self._events.publish("seat.emptied", origin=done.came_from)
-            self.dispatcher.releases.done(done.plan.swap, done.came_from, figures)
+            self._seat_emptied(done, figures)
             return
         if done.came_from is not None:
             self.seated_before.append(done.came_from)
@@ -185,6 +187,17 @@ class SeatEvents:
         asked = self._swaps.by_number(done.plan.swap)
         if asked is not None:
             self._spawn(self._swaps.end(asked, report))
+
+    def _seat_emptied(self, done: t.SwapDone, figures: SwapFigures) -> None:
+        self._events.publish(
+            "seat.emptied",
+            origin=done.came_from,
+            cause=msgspec.to_builtins(done.plan.cause),
+            total_s=round(done.at - done.marks[0].at, 3) if done.marks else 0.0,
+            sessions_checkpointed=figures.sessions,
+            bytes_written=figures.bytes_written,
+        )
+        self.dispatcher.releases.done(done.plan.swap, done.came_from, figures)
 
     def swap_failed(self, failed: t.SwapFailed) -> None:
         """The truth to whoever asked, and to those who wait for that model."""

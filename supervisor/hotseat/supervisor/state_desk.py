@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -92,7 +92,7 @@ class StateDesk:
         runner, now = self._runner(), time.monotonic()
         state = runner.state
         is_ready = state.phase is Phase.READY
-        waiting = self._works.startable()
+        startable, waiting = self._works.startable(), self._works.in_state(WorkState.WAITING)
         return StatusView(
             running=True,
             phase=state.phase.value,
@@ -102,8 +102,9 @@ class StateDesk:
             standby=self._standby(),
             queue=QueueView(
                 running=self._works.running,
-                waiting=len(self._works.in_state(WorkState.WAITING)),
-                models=tuple(dict.fromkeys(e.model for e in waiting if e.model != state.model)),
+                waiting=len(waiting),
+                suspended=sum(work.is_suspended for work in waiting),
+                models=tuple(dict.fromkeys(e.model for e in startable if e.model != state.model)),
             ),
             memory=self._memory(),
             uptime_s=round(now - self._identity.started_at, 3),
@@ -311,12 +312,15 @@ def _missing(model: str, session: str) -> HotseatError:
 
 
 def _request_view(work: Work, place: int, now: float) -> RequestView:
+    state: Literal["waiting", "running", "suspended"] = "running"
+    if work.state is WorkState.WAITING:
+        state = "suspended" if work.is_suspended else "waiting"
     return RequestView(
         id=work.request_id,
         client=work.client,
         model=work.model,
         session=work.request.session,
-        state="waiting" if work.state is WorkState.WAITING else "running",
+        state=state,
         position=place,
         age_s=round(now - work.accepted_at, 3),
         completion_tokens=work.completion_tokens,

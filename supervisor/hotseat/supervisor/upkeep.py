@@ -128,6 +128,7 @@ class Upkeep:
             return
         idle_since = max(self._idle_since, state.seated_at)
         if now - idle_since >= self._settings.seat.keep_alive_s:
+            self._idle_since = now  # one that fails is tried again, but not at every tick
             cause = Cause(client="hotseat", request_id="keep_alive", model_asked="")
             self._dispatcher.releases.ask(cause, None)
             self._dispatcher.kick()

@@ -100,6 +100,12 @@ class WorkRuns:
             self._put_back(work)
             return
         request = work.request
+        if work.started is not None and work.record is not None and work.record.tag != record.tag:
+            raise HotseatError(
+                "worker_lost",
+                f"{record.name} was imported again meanwhile; output of the model before cannot "
+                "be repeated; ask again",
+            )
         work.record = record
         row = None if request.session is None else await self._sessions.load(
             record.name, request.session

@@ -121,6 +121,16 @@ class Work:
         """For swaps that this request makes happen."""
         return Cause(client=self.client, request_id=self.request_id, model_asked=self.request.model)
 
+    @property
+    def is_suspended(self) -> bool:
+        """True while it waits for its model to go on, with what it computed kept."""
+        return self.state is WorkState.WAITING and self.held_as is not None
+
+    @property
+    def resting_phase(self) -> str:
+        """What it does while the seat does nothing for it."""
+        return "suspended" if self.is_suspended else "queued"
+
     def wait_again(self, phase: str, now: float) -> None:
         """Out of the worker, suspended or lost with it: goes on where it was when seated again."""
         self.state = WorkState.WAITING
