@@ -1,4 +1,4 @@
-"""The seat table under random events: design.md section 12 as far as it concerns the seat."""
+"""The seat table under random events: what must always hold of the seat."""
 
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -18,7 +18,13 @@ from hotseat.client.completion import Completion
 from hotseat.client.connection import Connection
 from hotseat.client.exchange import Call, Subscription, SwapExchange
 from hotseat.client.flow import AsyncEvents, AsyncStream, Flow, ProgressCallback
-from hotseat.client.requests import GenerateOptions, build_generate, choose_request_id
+from hotseat.client.requests import (
+    GenerateOptions,
+    MessageLike,
+    as_message,
+    build_generate,
+    choose_request_id,
+)
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, is_client_token
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, TOKEN_BYTES, WELCOME_S
@@ -31,14 +37,25 @@ from hotseat.protocol.messages import (
     Generate,
     Models,
     Plan,
+    Quote,
+    Release,
     SessionDelete,
     Sessions,
     Shutdown,
     Status,
     Swap,
+    Why,
 )
 from hotseat.protocol.replies import Progress, Reply, SwapReport, Welcome
-from hotseat.protocol.views import ModelView, PlanView, SessionView, StatusView
+from hotseat.protocol.views import (
+    ModelView,
+    PlanView,
+    QuoteView,
+    ReleaseView,
+    SessionView,
+    StatusView,
+    WhyView,
+)
 
 T = TypeVar("T")
 SwapMode = Literal["auto", "process", "in-process"]
@@ -54,6 +71,14 @@ class _Models(msgspec.Struct, frozen=True):
 
 class _Sessions(msgspec.Struct, frozen=True):
     sessions: tuple[SessionView, ...]
+
+
+class _Quotes(msgspec.Struct, frozen=True):
+    quotes: tuple[QuoteView, ...]
+
+
+class _Swaps(msgspec.Struct, frozen=True):
+    swaps: tuple[WhyView, ...]
 
 
 class _Cancelled(msgspec.Struct, frozen=True):
@@ -191,6 +216,34 @@ class AsyncClient:
         return self._connection.start(
             SwapExchange(choose_request_id(request_id), swap, self._work_patience_s)
         )
+
+    async def release(self, for_s: float | None = None) -> ReleaseView:
+        """Has the seat given up; contexts are kept. Takes as long as running requests may.
+
+        With `for_s`, requests do not seat a model for so many seconds; `swap` does.
+        """
+        opening = Release(for_s=for_s)
+        call = Call(choose_request_id(None), opening, self._work_patience_s)
+        flow = self._connection.start(call)
+        try:
+            return _typed(await flow.result(), ReleaseView)
+        finally:
+            flow.abandon()
+
+    async def quote(
+        self,
+        models: Sequence[str],
+        session: str | None = None,
+        messages: Sequence[MessageLike] | None = None,
+    ) -> list[QuoteView]:
+        """What a request of each model would cost now, for a session or for messages."""
+        given = None if messages is None else tuple(as_message(entry) for entry in messages)
+        quote = Quote(models=tuple(models), session=session, messages=given)
+        return list(_typed(await self._call(quote), _Quotes).quotes)
+
+    async def why(self, limit: int = 10) -> list[WhyView]:
+        """The last swaps with who caused them, newest first."""
+        return list(_typed(await self._call(Why(limit=limit)), _Swaps).swaps)
 
     async def status(self) -> StatusView:
         """State of seat, worker, queue and memory."""

@@ -43,6 +43,11 @@ class GenerateOptions(TypedDict, total=False):
     logprobs: int
     swap: Literal["auto", "wait", "never"]
     on_vanish: Literal["cancel", "finish", "hold"]
+    priority: int
+    deadline_s: float
+    hold_s: float
+    yield_: bool
+    next_model: str
 
 
 def new_request_id() -> RequestId:
@@ -74,6 +79,8 @@ def build_generate(
     for name in _MESSAGE_LISTS:
         if name in given and not isinstance(given[name], str):
             given[name] = [_plain(message) for message in given[name]]
+    if "yield_" in given:
+        given["yield"] = given.pop("yield_")  # a word of Python; on the wire it is `yield`
     if "tokens" in given:
         given["tokens"] = list(given["tokens"])
     try:
@@ -82,6 +89,14 @@ def build_generate(
         )
     except msgspec.ValidationError as error:
         raise HotseatError("invalid_request", f"generate: {error}") from error
+
+
+def as_message(message: MessageLike) -> Message:
+    """A message as its type; raises `HotseatError` naming the field that is wrong."""
+    try:
+        return msgspec.convert(_plain(message), Message)
+    except msgspec.ValidationError as error:
+        raise HotseatError("invalid_request", f"message: {error}") from error
 
 
 def _plain(message: MessageLike) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Self, TypeVar, Unpack
 from hotseat.client.aio import CALL_S, RECONNECT_S, AsyncClient, SwapMode
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.flow import AsyncEvents, AsyncStream, ProgressCallback, text_of
-from hotseat.client.requests import GenerateOptions
+from hotseat.client.requests import GenerateOptions, MessageLike
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, WELCOME_S
 from hotseat.protocol.replies import (
     Accepted,
@@ -28,7 +28,15 @@ from hotseat.protocol.replies import (
     SwapReport,
     Welcome,
 )
-from hotseat.protocol.views import ModelView, PlanView, SessionView, StatusView
+from hotseat.protocol.views import (
+    ModelView,
+    PlanView,
+    QuoteView,
+    ReleaseView,
+    SessionView,
+    StatusView,
+    WhyView,
+)
 
 T = TypeVar("T")
 _FINISH_S: Final = 1.0
@@ -338,6 +346,23 @@ class Client:
             if on_progress is not None:
                 on_progress(progress)
         return self._loop.run(flow.result())
+
+    def release(self, for_s: float | None = None) -> ReleaseView:
+        """Has the seat given up; contexts are kept. With `for_s`, requests leave it empty."""
+        return self._loop.run(self._client.release(for_s))
+
+    def quote(
+        self,
+        models: Sequence[str],
+        session: str | None = None,
+        messages: Sequence[MessageLike] | None = None,
+    ) -> list[QuoteView]:
+        """What a request of each model would cost now, for a session or for messages."""
+        return self._loop.run(self._client.quote(models, session, messages))
+
+    def why(self, limit: int = 10) -> list[WhyView]:
+        """The last swaps with who caused them, newest first."""
+        return self._loop.run(self._client.why(limit))
 
     def status(self) -> StatusView:
         """State of seat, worker, queue and memory."""

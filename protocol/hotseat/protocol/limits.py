@@ -22,7 +22,7 @@ TOKEN_BYTES: Final = 16
 """A client token is 128 random bits, written as 32 hex digits."""
 
 BLOCK_TOKENS: Final = 256
-"""Unit of KV on disk and of prefill: design.md section 3."""
+"""Unit of KV on disk and of prefill."""
 
 MAX_SESSION_NAME: Final = 128
 MAX_STOP_STRINGS: Final = 16

@@ -32,17 +32,19 @@ class QueueView(Struct, frozen=True, kw_only=True):
 
     running: int = 0
     waiting: int = 0
+    """Suspended ones included."""
+    suspended: int = 0
     models: tuple[str, ...] = ()
 
 
 class RequestView(Struct, frozen=True, kw_only=True):
-    """One request for `hotseat queue`."""
+    """One request for `hotseat queue`. Suspended ones began and wait for their model."""
 
     id: str
     client: str
     model: str
     session: str | None
-    state: Literal["waiting", "running"]
+    state: Literal["waiting", "running", "suspended"]
     position: int
     age_s: float
     completion_tokens: int
@@ -196,7 +198,10 @@ class ReleaseView(Struct, frozen=True, kw_only=True):
 
 
 class WhyView(Struct, frozen=True, kw_only=True):
-    """One swap with who caused it and what it cost. `outcome`: finished or failed."""
+    """One swap with who caused it and what it cost. `outcome`: finished or failed.
+
+    `target` is None where the seat was given up.
+    """
 
     at: float
     outcome: str

@@ -41,16 +41,19 @@ def endpoint(*, as_json: bool, as_env: bool) -> None:
 @click.option("--timeout", "timeout_s", type=float, default=960.0, show_default=True)
 @JSON
 def stop(model: str | None, timeout_s: float, *, as_json: bool) -> None:
-    """End the daemon in order: it drains, checkpoints and stops the worker."""
-    from hotseat.cli.lifecycle import refuse_release, stop_daemon
+    """End the daemon in order: it drains, checkpoints and stops the worker.
+
+    With MODEL the daemon stays and only the seat of that model is given up.
+    """
+    from hotseat.cli.lifecycle import release_model, render_stopped, stop_daemon
+    from hotseat.cli.seat_view import render_release
 
     if model is not None:
-        refuse_release(model)
+        released = release_model(model)
+        print_json(released) if as_json else render_release(released)
+        return
     stopped = stop_daemon(timeout_s)
-    if as_json:
-        print_json(stopped)
-    else:
-        print(f"daemon {stopped.pid} stopped after {stopped.waited_s:.1f} s")
+    print_json(stopped) if as_json else render_stopped(stopped)
 
 
 @click.command()

@@ -11,10 +11,12 @@ import msgspec
 
 from hotseat.cli.output import note
 from hotseat.cli.reading import connected
+from hotseat.cli.seat_view import release_seat
 from hotseat.client.endpoint import HOW_TO_START, find_home, read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.views import ReleaseView
 
 _POLL_S: Final = 0.05
 _NOTE_AFTER_S: Final = 1.0
@@ -50,14 +52,24 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def refuse_release(model: str) -> None:
-    """Giving the seat up without ending the daemon comes with a later version."""
-    raise HotseatError(
-        "unsupported_feature",
-        f"giving up the seat of {model!r} without ending the daemon is not supported by this "
-        "version; `hotseat stop` ends the daemon, `hotseat swap` seats another model",
-        field="model",
-    )
+def release_model(model: str) -> ReleaseView:
+    """Gives the seat up if that model holds it or is about to."""
+    with connected(shares_identity=True) as client:
+        view = client.status()
+        holder = view.model if view.swap is None else view.swap.to
+        if holder != model:
+            raise HotseatError(
+                "not_seated",
+                f"{model} is not seated ({holder or 'nobody'} is); `hotseat stop` without a name "
+                "ends the daemon",
+                seated=holder,
+            )
+        return release_seat(client, None)
+
+
+def render_stopped(stopped: Stopped) -> None:
+    """One line."""
+    print(f"daemon {stopped.pid} stopped after {stopped.waited_s:.1f} s")
 
 
 def stop_daemon(timeout_s: float) -> Stopped:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 _QUIET_PHASES = frozenset({"decode", "ready"})
+_IN_WORDS = {"suspended": "suspended: waiting for the seat"}
 
 
 class PhaseLine:
@@ -20,6 +21,7 @@ class PhaseLine:
         self._status: Status | None = None
         self._phase = ""
         self._is_live = sys.stderr.isatty()
+        self._is_in_text = False
 
     def show(self, progress: Progress) -> None:
         """Shows the phase; on a pipe once per phase."""
@@ -37,7 +39,16 @@ class PhaseLine:
             self._status.stop()
             self._status = None
 
+    def make_way(self, text: str) -> None:
+        """Clears the line for output that is about to be written."""
+        self.hide()
+        if text:
+            self._is_in_text = sys.stdout.isatty() and not text.endswith("\n")
+
     def _show_live(self, text: str) -> None:
+        if self._is_in_text:
+            note("")  # clearing the live line later would take the text before it along
+            self._is_in_text = False
         if self._status is None:
             self._status = console(stderr=True).status(text)
             self._status.start()
@@ -57,7 +68,7 @@ class PhaseLine:
 
 def describe(progress: Progress) -> str:
     """One phase in words: name, model, how far, since when."""
-    parts = [progress.phase]
+    parts = [_IN_WORDS.get(progress.phase, progress.phase)]
     if progress.model:
         parts.append(progress.model)
     if progress.position is not None:

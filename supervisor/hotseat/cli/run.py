@@ -18,6 +18,8 @@ from hotseat.cli.turns import RunOptions
 @click.option("--stop", multiple=True, help="End before this text; may be repeated.")
 @click.option("--system", help="System message that opens the conversation.")
 @click.option("--raw", is_flag=True, help="Continue PROMPT as text, without a chat template.")
+@click.option("--priority", type=int, help="-10 to 10, among requests of the same model.")
+@click.option("--deadline", "deadline_s", type=float, help="End after so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--jsonl", "as_lines", is_flag=True, help="Print one JSON object per event.")
 def run(model: str, prompt: str | None, *, as_json: bool, as_lines: bool, **given: object) -> int:

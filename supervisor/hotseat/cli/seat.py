@@ -1,9 +1,10 @@
-"""Commands about the seat: status, ps, queue, swap, cancel."""
+"""Commands about the seat: status, ps, queue, swap, release, cancel."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from hotseat.cli.durations import Duration
 from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON, connected, read_or_absent
 
@@ -76,6 +77,24 @@ def swap(model: str, mode: SwapMode, *, as_json: bool) -> None:
         print_json(report)
     else:
         render_swap(report)
+
+
+@click.command()
+@click.option("--for", "for_s", type=Duration(), help="Keep it empty so long: 90s, 30m, 2h.")
+@JSON
+def release(for_s: float | None, *, as_json: bool) -> None:
+    """Give the seat up: contexts go to disk, the memory to other programs.
+
+    The next request takes the seat again, with --for only after that time; `hotseat swap` always.
+    """
+    from hotseat.cli.seat_view import release_seat, render_release
+
+    with connected(shares_identity=True) as client:
+        view = release_seat(client, for_s)
+    if as_json:
+        print_json(view)
+    else:
+        render_release(view)
 
 
 @click.command()

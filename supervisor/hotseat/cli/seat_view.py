@@ -1,13 +1,24 @@
 """How seat, worker, queue, memory and swaps look to a person."""
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hotseat.cli.output import count, duration, note, print_facts, print_table, size
 from hotseat.client.errors import DaemonUnreachable
-from hotseat.protocol.replies import SwapReport
-from hotseat.protocol.views import MemoryView, QueueView, StandbyView, StatusView, WorkerView
+from hotseat.protocol.replies import Progress, SwapReport
+from hotseat.protocol.views import (
+    MemoryView,
+    QueueView,
+    ReleaseView,
+    StandbyView,
+    StatusView,
+    WorkerView,
+)
+
+if TYPE_CHECKING:
+    from hotseat.client.sync import Client
 
 
 def absent_status(error: DaemonUnreachable) -> StatusView:
@@ -47,6 +58,7 @@ def render_status(view: StatusView) -> None:
             ("seat", _seat_line(view)),
             ("swap", _swap_line(view)),
             ("worker", _worker_line(view.worker)),
+            ("standby", _standby_line(view.standby)),
             ("queue", _queue_line(view.queue)),
             ("sessions", f"{view.sessions_live} live of {view.sessions_total}"),
             ("memory", _memory_line(view.memory)),
@@ -67,32 +79,41 @@ def ps_facts(view: StatusView) -> dict[str, Any]:
         "seated_for_s": view.seated_for_s,
         "worker": msgspec.to_builtins(view.worker),
         "standby": msgspec.to_builtins(view.standby),
+        "suspended": view.queue.suspended,
         "sessions_live": view.sessions_live,
         "sessions_total": view.sessions_total,
     }
 
 
 def render_ps(view: StatusView) -> None:
-    """One row: the seat."""
+    """A row for the seat, one for the standby if there is one."""
     if not view.running:
         note(view.last_error)
         return
-    worker = view.worker
+    worker, standby = view.worker, view.standby
+    rows: list[tuple[str, ...]] = [
+        (
+            view.model or "-",
+            view.phase,
+            str(view.epoch),
+            str(worker.pid or "-"),
+            size(worker.footprint_bytes) or "-",
+            size(worker.live_kv_bytes) or "-",
+            str(view.sessions_live),
+            str(view.queue.suspended),
+            duration(view.seated_for_s),
+        )
+    ]
+    if standby.pid is not None:
+        footprint = size(standby.footprint_bytes) or "-"
+        rows.append(
+            ("(standby)", _readiness(standby), "-", str(standby.pid), footprint, *["-"] * 4)
+        )
     print_table(
-        ("MODEL", "PHASE", "EPOCH ", "PID ", "FOOTPRINT ", "LIVE KV ", "SESSIONS ", "SEATED FOR "),
-        [
-            (
-                view.model or "-",
-                view.phase,
-                str(view.epoch),
-                str(worker.pid or "-"),
-                size(worker.footprint_bytes) or "-",
-                size(worker.live_kv_bytes) or "-",
-                str(view.sessions_live),
-                duration(view.seated_for_s),
-            )
-        ],
-    )
+        ("MODEL", "PHASE", "EPOCH ", "PID ", "FOOTPRINT ", "LIVE KV ", "SESSIONS ", "SUSPENDED ",
+         "SEATED FOR "),
+        rows,
+    )  # fmt: skip
 
 
 def render_queue(view: StatusView) -> None:
@@ -138,6 +159,30 @@ def render_swap(report: SwapReport) -> None:
     )
 
 
+def release_seat(client: "Client", for_s: float | None) -> ReleaseView:
+    """Gives the seat up, and says meanwhile that this takes its time."""
+    from hotseat.cli.live import PhaseLine
+
+    with PhaseLine() as line:
+        line.show(Progress(phase="releasing"))
+        return client.release(for_s)
+
+
+def render_release(view: ReleaseView) -> None:
+    """One summary line, and how long the seat stays empty."""
+    if view.released is None:
+        print("the seat was empty already")
+    else:
+        print(
+            f"{view.released} gave the seat up in {view.total_s:.1f} s; "
+            f"{view.sessions_checkpointed} sessions checkpointed, {size(view.bytes_written)} "
+            f"written; available {size(view.available_before)} -> {size(view.available_after)}"
+        )
+    if view.until is not None:
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(view.until))
+        print(f"requests leave it empty until {until}; `hotseat swap MODEL` takes it back")
+
+
 def _seat_line(view: StatusView) -> str:
     seated = f"{view.model} for {duration(view.seated_for_s)}" if view.model else "no model"
     return f"{view.phase}, {seated}, epoch {view.epoch}"
@@ -148,9 +193,8 @@ def _swap_line(view: StatusView) -> str:
         return ""
     percent = f" {view.swap.percent:.0f} %" if view.swap.percent is not None else ""
     origin = view.swap.from_ or "nothing"
-    return (
-        f"{origin} -> {view.swap.to}: {view.swap.phase}{percent}, {duration(view.swap.elapsed_s)}"
-    )
+    move = f"{origin} -> {view.swap.to or 'nothing'}"
+    return f"{move}: {view.swap.phase}{percent}, {duration(view.swap.elapsed_s)}"
 
 
 def _worker_line(worker: WorkerView) -> str:
@@ -164,9 +208,26 @@ def _worker_line(worker: WorkerView) -> str:
     return ", ".join(parts)
 
 
+def _standby_line(standby: StandbyView) -> str:
+    if standby.pid is None:
+        return "none"
+    return ", ".join(
+        part
+        for part in (f"pid {standby.pid}", _readiness(standby), size(standby.footprint_bytes))
+        if part
+    )
+
+
+def _readiness(standby: StandbyView) -> str:
+    return "ready" if standby.ready else "starting"
+
+
 def _queue_line(queue: QueueView) -> str:
     waiting = f"{queue.running} running, {queue.waiting} waiting"
-    return f"{waiting} (next: {', '.join(queue.models)})" if queue.models else waiting
+    details = [f"{queue.suspended} of them suspended"] if queue.suspended else []
+    if queue.models:
+        details.append(f"next: {', '.join(queue.models)}")
+    return f"{waiting} ({'; '.join(details)})" if details else waiting
 
 
 def _memory_line(memory: MemoryView) -> str:

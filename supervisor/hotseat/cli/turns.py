@@ -28,6 +28,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     system: str | None = None
     raw: bool = False
+    priority: int | None = None
+    deadline_s: float | None = None
 
     @classmethod
     def of(cls, model: str, given: dict[str, object]) -> Self:
@@ -83,11 +85,13 @@ def _follow(
     show: Callable[[Accepted | Progress | Chunk], None],
     line: "PhaseLine | None",
 ) -> None:
+    from hotseat.client.flow import text_of
+
     for event in stream.events():
         if line is not None and isinstance(event, Progress):
             line.show(event)
         elif line is not None and isinstance(event, Chunk):
-            line.hide()
+            line.make_way(text_of(event))
         show(event)
 
 
@@ -101,15 +105,7 @@ def is_raw_model(client: "Client", options: RunOptions) -> bool:
 
 def build_input(options: RunOptions, prompt: str, *, is_raw: bool) -> "GenerateOptions":
     """Keywords of `generate` for this turn."""
-    request: GenerateOptions = {}
-    if options.max_tokens is not None:
-        request["max_tokens"] = options.max_tokens
-    if options.temperature is not None:
-        request["temperature"] = options.temperature
-    if options.seed is not None:
-        request["seed"] = options.seed
-    if options.stop:
-        request["stop"] = options.stop
+    request = _asked(options)
     if is_raw and options.system is not None:
         raise HotseatError(
             "unsupported_feature",
@@ -127,6 +123,24 @@ def build_input(options: RunOptions, prompt: str, *, is_raw: bool) -> "GenerateO
         request["prompt"] = prompt
     else:
         request["messages"] = messages
+    return request
+
+
+def _asked(options: RunOptions) -> "GenerateOptions":
+    """What was asked for besides the input."""
+    request: GenerateOptions = {}
+    if options.max_tokens is not None:
+        request["max_tokens"] = options.max_tokens
+    if options.temperature is not None:
+        request["temperature"] = options.temperature
+    if options.seed is not None:
+        request["seed"] = options.seed
+    if options.priority is not None:
+        request["priority"] = options.priority
+    if options.deadline_s is not None:
+        request["deadline_s"] = options.deadline_s
+    if options.stop:
+        request["stop"] = options.stop
     return request
 
 

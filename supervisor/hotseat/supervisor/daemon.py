@@ -168,6 +168,9 @@ class Daemon:
             telemetry=self.telemetry,
             settings=settings,
             dispatcher=self.dispatcher,
+            swaps=self.swaps,
+            events=self.events,
+            kv_dir=home.kv_dir,
             port=self.port,
         )
         self.quotes = QuoteDesk(
@@ -215,6 +218,7 @@ class Daemon:
         """Recovers what the last run left and opens the request socket; its address."""
         await self.desk.recover(time.monotonic())
         await self.quotes.recall()
+        await self.upkeep.recall_overheads()
         self._port = ClientPort(
             self._context,
             self.home.socket_path("requests"),

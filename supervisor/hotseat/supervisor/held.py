@@ -75,6 +75,7 @@ class HeldRuns:
                 at=time.time(),
             )
         )
+        await self._catalogue.note_offset(work.key, work.completion_tokens)
 
     async def find(self, model: str, key: RequestKey) -> tuple[SessionRow, HeldRun] | None:
         """The suspended state of a request that a daemon before this one left."""

@@ -125,7 +125,7 @@ class Outbox:
             self._drop(work, reader.peer, reader.request_id)
             self._note_unread(work)
             return
-        if work.end is None and reader.is_accepted and now - reader.sent_at >= PROGRESS_S:
+        if work.end is None and reader.is_accepted and now - reader.sent_at >= PROGRESS_S / 2:
             self._send(work, reader, self.note_for(work, now))
         elif not reader.stream.is_empty:
             self.pump(work)

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.limits import GIB
+from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.core.plan import plan_model
@@ -17,6 +17,8 @@ from hotseat.supervisor.memory import MemoryProbe
 from hotseat.supervisor.registry import Registry
 
 HOLDERS: Final = 5
+OVERHEAD_STEP_BYTES: Final = 16 * MIB
+"""Smaller changes of a footprint are noise."""
 log = structlog.get_logger()
 
 
@@ -99,8 +101,10 @@ class Planner:
         plan = self.plan(record, own_footprint_bytes=0)
         return plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
 
-    def note_overhead(self, record: ModelRecord | None, peak_bytes: int) -> None:
-        """Remembers what running a model costs beside its weights."""
-        if record is None or peak_bytes <= record.weights_bytes:
-            return
-        self.overheads[record.tag] = peak_bytes - record.weights_bytes
+    def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> bool:
+        """Remembers the most that a worker held beside weights and KV; True if that is news."""
+        known = self.overheads.get(record.tag, 0)
+        if overhead_bytes <= known + OVERHEAD_STEP_BYTES:
+            return False
+        self.overheads[record.tag] = overhead_bytes
+        return True

@@ -1,5 +1,6 @@
 """`quote` and `why`: a price before, a cause after. Reads only."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -16,6 +17,7 @@ from hotseat.supervisor.core.costs import (
     estimate_tokens,
     seconds_for,
 )
+from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
@@ -74,6 +76,11 @@ class QuoteDesk:
         return [await self._price(name, message) for name in message.models]
 
     async def _price(self, name: str, message: Quote) -> QuoteView:
+        barred_until = quarantined_until(self._runner.state, name, time.monotonic())
+        if barred_until is not None:
+            waits_s = barred_until - time.monotonic()
+            text = f"{name} failed to load twice in a row; it is tried again in {waits_s:.0f} s"
+            return QuoteView(model=name, fits=False, reason=text)
         try:
             seated = self._is_seated(name)
             record = (
@@ -85,13 +92,14 @@ class QuoteDesk:
             return QuoteView(model=name, fits=False, reason=error.message)
         tokens, stored = await self._tokens(record, message)
         costs = self.costs.of(name)
+        on_disk = 0 if seated and self._is_live(message.session) else stored
         return QuoteView(
             model=name,
             fits=True,
             seated=seated,
             queue_s=round(self._queue_s(name), 3),
             swap_s=0.0 if seated else _rounded(costs.swap_s),
-            restore_s=_rounded(seconds_for(stored, costs.restore_tokens_per_s)),
+            restore_s=_rounded(seconds_for(on_disk, costs.restore_tokens_per_s)),
             prefill_s=_rounded(seconds_for(tokens - stored, costs.prefill_tokens_per_s)),
             prompt_tokens=tokens,
             stored_tokens=stored,
@@ -100,6 +108,11 @@ class QuoteDesk:
     def _is_seated(self, name: str) -> bool:
         state = self._runner.state
         return state.phase is Phase.READY and state.model == name
+
+    def _is_live(self, session: str | None) -> bool:
+        """True when the seated worker holds the context in memory."""
+        beat = self._runner.beat
+        return beat is not None and session in beat.live_sessions
 
     async def _tokens(self, record: ModelRecord, message: Quote) -> tuple[int, int]:
         """Prompt tokens, and how many of them are stored."""
@@ -123,13 +136,15 @@ class QuoteDesk:
 
 def explain_swaps(events: Iterable[Event]) -> list[WhyView]:
     """Swaps and releases that ended, oldest first; what failed is timed from its start."""
-    explained, started = [], {}
+    explained: list[WhyView] = []
+    started: dict[int, Event] = {}
     for event in events:
         match event.name:
             case "swap.started":
-                started[event.facts.get("swap")] = event
+                started[event.facts["swap"]] = event
             case "swap.finished" | "swap.failed" | "seat.emptied":
-                explained.append(_explained(event, started.pop(event.facts.get("swap"), None)))
+                start = started.pop(event.facts.get("swap", 0), None)
+                explained.append(_explained(event, start))
     return explained
 
 

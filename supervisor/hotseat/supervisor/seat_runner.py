@@ -87,7 +87,7 @@ class SeatRunner:
         self._home = home
         self._deadlines = deadlines
         self._planner = planner
-        self._lock = lock
+        self.lock = lock
         self._host = host
         self.standby = Standby(
             context,
@@ -202,7 +202,7 @@ class SeatRunner:
                 self._host.swap_failed(effect)
             case t.ReleaseSeat():
                 self.record = None
-                self._lock.release()
+                self.lock.release()
             case t.Exit():
                 self._host.exit()
 
@@ -217,7 +217,7 @@ class SeatRunner:
         """Takes the machine's seat, binds the link, starts the process."""
         try:
             record = self._planner.registry.get(model)
-            self._lock.acquire(model, record.weights_bytes)
+            self.lock.acquire(model, record.weights_bytes)
             worker = await self.standby.take(epoch)
             from_standby = worker is not None
             if worker is None:
@@ -310,8 +310,7 @@ class SeatRunner:
                 self.feed(t.LoadEnded(epoch=epoch))
             case Failed():
                 self._failed(epoch, message)
-            case Warmed(peak_bytes=peak):
-                self._planner.note_overhead(self.record, peak)
+            case Warmed():
                 self.feed(t.WarmEnded(epoch=epoch))
             case Unloaded():
                 self._end_unload(epoch, message)
@@ -396,5 +395,5 @@ class SeatRunner:
         await self.standby.close()
         for task in tuple(self._tasks):
             task.cancel()
-        self._lock.release()
-        self._lock.close()
+        self.lock.release()
+        self.lock.close()

@@ -1,6 +1,8 @@
 """A ZeroMQ socket on the event loop: one receive loop, sends that never wait. Knows no protocol."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -67,10 +69,12 @@ class LoopSocket:
 def bind_socket(
     context: "zmq.Context[Any]", kind: int, address: str, *, max_frame_bytes: int
 ) -> "zmq.Socket[bytes]":
-    """A bound socket with the limits of reliability.md; LINGER is given at close."""
+    """A bound socket; only processes of this user get in where the system can tell."""
     socket: zmq.Socket[bytes] = context.socket(kind)
     socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
     socket.setsockopt(zmq.LINGER, 0)
+    if hasattr(zmq, "IPC_FILTER_UID") and sys.platform == "linux":
+        socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.bind(address)

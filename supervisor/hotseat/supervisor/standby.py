@@ -143,11 +143,9 @@ class Standby:
             self._timer.cancel()
         if self._starting is not None:
             await asyncio.gather(self._starting, return_exceptions=True)
-        ready, self._ready = self._ready, None
-        if ready is not None:
-            ready.process.signal(signal.SIGKILL)
-            await ready.process.wait()
-            ready.link.close()
+        if self._ready is not None:
+            self._ready.process.signal(signal.SIGKILL)
+            await self._ready.process.wait()
 
     def _start(self) -> None:
         self._timer = None
@@ -191,6 +189,8 @@ class Standby:
             return
         ready.link.close()
         self._ready = None
+        if not self.enabled:
+            return
         self._deaths += 1
         log.warning("standby.exited", pid=ended.pid, returncode=ended.returncode)
         if self._deaths <= MAX_EARLY_DEATHS:

@@ -14,6 +14,7 @@ import msgspec
 from hotseat.protocol.codec import pack_body
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestId, RequestKey, request_key
+from hotseat.protocol.limits import PROGRESS_S
 from hotseat.protocol.messages import Swap
 from hotseat.protocol.replies import (
     Cause,
@@ -71,6 +72,8 @@ class SwapDesk:
         self._kick = kick
         self._swaps: dict[RequestKey, AskedSwap] = {}
         self._numbers = 0
+        self._note: Progress | None = None
+        self._said_at = 0.0
 
     @property
     def wanted(self) -> list[WantedSwap]:
@@ -148,8 +151,14 @@ class SwapDesk:
         swap.listeners.append((peer, request_id))
         self._port().send(peer, request_id, Progress(phase="queued", model=swap.model))
 
+    def tick(self, now: float) -> None:
+        """Repeats the last note when nothing was said for a while: the stream is alive."""
+        if now - self._said_at >= PROGRESS_S / 2 and self._note is not None:
+            self.progress(self._note)
+
     def progress(self, report: Progress) -> None:
         """Tells everybody who waits for a swap what the seat does."""
+        self._note, self._said_at = report, time.monotonic()
         for swap in self._swaps.values():
             if swap.end is None and swap.accepted:
                 self._tell(swap, report)

@@ -1,12 +1,15 @@
 """What the daemon does by the clock: vanished clients, quiet streams, idle contexts, numbers."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import structlog
 
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Checkpoint
 from hotseat.protocol.replies import Cause
@@ -14,11 +17,13 @@ from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
+from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.work_desk import WorkDesk
 from hotseat.supervisor.work_ends import WorkEnds
 from hotseat.supervisor.work_runs import WorkRuns
@@ -27,6 +32,8 @@ from hotseat.supervisor.works import Work, Works
 TICK_S: Final = 0.25
 MEASURE_S: Final = 1.0
 PRUNE_S: Final = 60.0
+LOW_WATER: Final = 0.9
+"""Of the disk budget: how far eviction goes once it began."""
 HOLD_S: Final = 60.0
 """How long a session's request without a reader goes on before it is cancelled."""
 log = structlog.get_logger()
@@ -50,6 +57,9 @@ class Upkeep:
         telemetry: Telemetry,
         settings: Settings,
         dispatcher: Dispatcher,
+        swaps: SwapDesk,
+        events: EventLog,
+        kv_dir: Path,
         port: Callable[[], ClientPort],
     ) -> None:
         self._works = works
@@ -65,8 +75,12 @@ class Upkeep:
         self._settings = settings
         self._port = port
         self._dispatcher = dispatcher
+        self._swaps = swaps
+        self._events = events
+        self._kv_dir = kv_dir
         self._idle_since = time.monotonic()
         self._unread: dict[RequestKey, float] = {}
+        self._measured_at = self._pruned_at = time.monotonic()
         self._counted: tuple[int, float] | None = None
 
     def abandoned(self, work: Work) -> None:
@@ -89,28 +103,55 @@ class Upkeep:
                 self._runs.cancel(work)
 
     async def run(self) -> None:
-        """Ticks until it is cancelled."""
-        measured = pruned = time.monotonic()
+        """Ticks until it is cancelled; one bad tick does not end the ticking."""
         while True:
             await asyncio.sleep(TICK_S)
-            now = time.monotonic()
-            self._port().drop_silent(now)
-            self._outbox.tick(now)
-            if self._works.running:
-                self._idle_since = now
-            self._end_held(now)
-            self._checkpoint_idle(now)
-            self._release_idle(now)
-            await self._desk.expire(now)
-            if now - measured >= MEASURE_S:
-                measured = now
-                await self.measure()
-            if now - pruned >= PRUNE_S:
-                pruned = now
-                limits = self._settings.limits
-                await self._catalogue.prune_replies(
-                    time.time(), limits.reply_keep_s, limits.reply_keep_bytes
-                )
+            try:
+                await self._tick(time.monotonic())
+            except HotseatError as error:
+                log.warning("upkeep.failed", code=error.code, reason=error.message)
+            except Exception:  # task root
+                log.exception("upkeep.defect")
+
+    async def _tick(self, now: float) -> None:
+        self._port().drop_silent(now)
+        self._outbox.tick(now)
+        self._swaps.tick(now)
+        if self._works.running:
+            self._idle_since = now
+        self._end_held(now)
+        self._checkpoint_idle(now)
+        self._release_idle(now)
+        await self._desk.expire(now)
+        if now - self._measured_at >= MEASURE_S:
+            self._measured_at = now
+            await self.measure()
+            await self._keep_disk_budget()
+        if now - self._pruned_at >= PRUNE_S:
+            self._pruned_at = now
+            limits = self._settings.limits
+            await self._catalogue.prune_replies(
+                time.time(), limits.reply_keep_s, limits.reply_keep_bytes
+            )
+            if self._runner.lock.is_held and not self._runner.lock.refresh():
+                log.error("seat.lock_replaced")
+
+    async def _keep_disk_budget(self) -> None:
+        """Blocks that no session uses go, least recently used first, when KV outgrows its share."""
+        used = self._telemetry.kv_disk_bytes
+        free = await asyncio.to_thread(lambda: shutil.disk_usage(self._kv_dir).free)
+        budget = self._settings.kv.disk_budget_for(free + used)
+        if used <= budget:
+            return
+        wanted = used - int(budget * LOW_WATER)
+        files = await self._catalogue.evict_unreferenced(None, wanted, self._keeper.leased)
+        if not files:
+            return
+        await self._keeper.unlink(files)
+        self._counted = None
+        self._events.publish(
+            "kv.evicted", files=len(files), size_bytes=sum(entry.size_bytes for entry in files)
+        )
 
     def _checkpoint_idle(self, now: float) -> None:
         """Tails of quiet sessions go to disk after a while, without a swap."""
@@ -133,6 +174,23 @@ class Upkeep:
             self._dispatcher.releases.ask(cause, None)
             self._dispatcher.kick()
 
+    async def _learn_overhead(self, footprint: int | None) -> None:
+        """What a worker holds beside weights and KV, remembered for the next plan."""
+        runner = self._runner
+        if footprint is None or runner.beat is None or runner.record is None or not runner.admits:
+            return
+        overhead = footprint - runner.beat.active_bytes
+        if self._planner.note_overhead(runner.record, overhead):
+            key = f"overhead:{runner.record.tag}"
+            await self._catalogue.meta_set(key, str(self._planner.overheads[runner.record.tag]))
+
+    async def recall_overheads(self) -> None:
+        """What earlier runs of the daemon measured."""
+        for record in self._planner.registry.records():
+            known = await self._catalogue.meta_get(f"overhead:{record.tag}")
+            if known is not None and known.isdigit():
+                self._planner.overheads[record.tag] = int(known)
+
     async def measure(self) -> None:
         """Refreshes the numbers that are too dear for every question."""
         pid = self._runner.worker_pid
@@ -140,6 +198,7 @@ class Upkeep:
             footprint = await asyncio.to_thread(self._planner.probe.footprint, pid)
             if pid == self._runner.worker_pid:
                 self._telemetry.worker_footprint_bytes = footprint
+                await self._learn_overhead(footprint)
         standby = self._runner.standby.pid
         if standby is not None:
             footprint = await asyncio.to_thread(self._planner.probe.footprint, standby)

@@ -1,6 +1,6 @@
 """Which request may start and which model gets the seat next. Pure; time is an argument.
 
-Policy (design.md section 8): models get the seat first come, first served. The seated model keeps
+Policy: models get the seat first come, first served. The seated model keeps
 it for `q = max(min_seat_s, weight x swap cost)` while it has work; a model without work gives way
 at once, unless an agent is expected back within a moment. Swaps that were asked for go first and
 wait for nobody.

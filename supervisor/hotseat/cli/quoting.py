@@ -1,0 +1,41 @@
+"""Commands about prices and causes: quote, why."""
+
+import click
+
+from hotseat.cli.output import print_json
+from hotseat.cli.reading import JSON, connected
+
+
+@click.command()
+@click.argument("model", nargs=-1)
+@click.option("--session", help="For the next turn of this session.")
+@JSON
+def quote(model: tuple[str, ...], session: str | None, *, as_json: bool) -> None:
+    """Show what asking MODELs would cost now, the cheapest first; all without MODEL.
+
+    Costs are those measured so far; "?" was never measured.
+    """
+    from hotseat.cli.quote_view import cheapest_first, quote_facts, render_quotes
+
+    with connected() as client:
+        names = model or tuple(view.name for view in client.models())
+        views = cheapest_first(client.quote(names, session))
+    if as_json:
+        print_json({"quotes": [quote_facts(view) for view in views]})
+    else:
+        render_quotes(views)
+
+
+@click.command()
+@click.option("-n", "limit", type=click.IntRange(1, 1000), default=10, show_default=True)
+@JSON
+def why(limit: int, *, as_json: bool) -> None:
+    """Show who made the last swaps happen and what they cost, the newest first."""
+    from hotseat.cli.quote_view import render_why
+
+    with connected() as client:
+        views = client.why(limit)
+    if as_json:
+        print_json({"swaps": views})
+    else:
+        render_why(views)
