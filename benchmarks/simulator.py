@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks import loads
-from benchmarks.loads import LOADS, MODELS_3, MODELS_5, SWAP_S, Load, agent_cycles
+from benchmarks.loads import (
+    LOADS,
+    MODELS_3,
+    MODELS_5,
+    SWAP_S,
+    Load,
+    agent_cycles,
+    forked_cycles,
+)
 from benchmarks.policies import Fifo, Hotseat, LoadedFirst
 from benchmarks.seat_model import (
     BATCH_EXPONENT,
@@ -117,7 +125,9 @@ def print_costs(seeds: Sequence[int]) -> None:
     swaps = ", ".join(f"{model} {cost:.0f}" for model, cost in SWAP_S.items())
     print(
         textwrap.dedent(f"""\
-        Costs, the same for every policy:
+        Costs, the same for every policy. Swaps of 3-15 s and turns of 5-60 s are the ranges
+        seen on real machines; the values in them, the batch exponent and the cost of bringing
+        a context back are assumptions. Nothing here is measured.
           swap, seconds to seat:  {swaps}; +-{SWAP_JITTER:.0%} drawn anew for each swap
           turn, seconds alone:    lognormal, median 12, cut to {loads.SHORTEST_S:.0f}-\
 {loads.LONGEST_S:.0f}
@@ -166,7 +176,15 @@ def print_sweep(seeds: Sequence[int]) -> None:
     for teams in TEAMS_SWEPT:
         _, rows = measure(partial(agent_cycles, teams=teams), MODELS_3, seeds)
         swaps, makespan = _gain(rows)
-        print(f"   {teams:<8}{f'{swaps:.1f}x':>8}{f'{makespan:.2f}x':>10}")
+        reached = swaps >= SWAPS_FEWER and makespan >= MAKESPAN_SHORTER
+        print(
+            f"   {teams:<8}{f'{swaps:.1f}x':>8}{f'{makespan:.2f}x':>10}"
+            f"  {'target reached' if reached else 'below target'}"
+        )
+    _, rows = measure(forked_cycles, MODELS_3, seeds)
+    swaps, makespan = _gain(rows)
+    print(f"   forked  {f'{swaps:.1f}x':>8}{f'{makespan:.2f}x':>10}  (for comparison)")
+    print("   The target is set for 16 teams; that size was chosen after seeing smaller ones miss.")
     print("   With few agents there is little to put together, and fifo does nearly as well.\n")
 
 
@@ -197,13 +215,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 target = _gain(rows)
     print_sweep(seeds)
     swaps, makespan = target
-    print(f"target, agent cycles over 3 models against fifo: {swaps:.1f}x fewer swaps (at least")
+    print(
+        f"target, agent cycles over 3 models (16 teams), fifo: {swaps:.1f}x fewer swaps (at least"
+    )
     print(
         f"{SWAPS_FEWER:.0f}x), {makespan:.2f}x shorter makespan (at least {MAKESPAN_SHORTER:.0f}x),"
     )
     if swaps < SWAPS_FEWER or makespan < MAKESPAN_SHORTER:
         missed.append("agent cycles over 3 models: the target against fifo")
-    print("all waits within the proven bound" if not missed else "MISSED: " + "; ".join(missed))
+    print(
+        "every stretch of waiting within the proven bound"
+        if not missed
+        else "MISSED: " + "; ".join(missed)
+    )
     return 1 if missed else 0
 
 
