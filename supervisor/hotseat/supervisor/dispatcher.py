@@ -16,7 +16,6 @@ from hotseat.supervisor.core.scheduler import (
     SchedulerSettings,
     SeatView,
     decide,
-    residency_s,
 )
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import SETTLED, Asked, Phase, SwapPlan
@@ -119,17 +118,10 @@ class Dispatcher:
         return self._works.foresight.up_next
 
     def wait_for_seat_s(self, model: str) -> float:
-        """Roughly how long a new request for `model` waits before its swap begins."""
-        state, now = self._runner.state, time.monotonic()
-        others = {entry.model for entry in self._works.startable()} - {model, state.model}
-        share_s = residency_s(self._settings, self.swap_cost_s) + self.swap_cost_s
-        if state.model == model:
+        """Roughly how long a new request for `model` would wait."""
+        if self._runner.state.model == model and not self._works.running:
             return 0.0
-        keeps_s = 0.0
-        if self._works.running:
-            until = state.seated_at + residency_s(self._settings, self.swap_cost_s)
-            keeps_s = max(0.0, until - now)
-        return keeps_s + len(others) * share_s
+        return self._works.foresight.wait_of_new_s(model, time.monotonic()) or 0.0
 
     def _see_seat(self) -> SeatView:
         state = self._runner.state
