@@ -16,6 +16,7 @@ from hotseat.protocol.link import (
     Beat,
     Emitted,
     FromWorker,
+    Reseat,
     Stop,
     Stopped,
     Warm,
@@ -49,12 +50,12 @@ class Peer:
         self._router.bind(endpoint)
         self._identity = b""
 
-    def receive(self, timeout_s: float = 10) -> FromWorker:
+    def receive(self, timeout_s: float = 10, expected: Epoch = EPOCH) -> FromWorker:
         if not self._router.poll(int(timeout_s * 1000)):
             raise TimeoutError
         self._identity, *frames = self._router.recv_multipart()
         epoch, message = decode_from_worker(frames)
-        assert epoch == EPOCH
+        assert epoch == expected
         return message
 
     def receive_work(self) -> FromWorker:
@@ -256,3 +257,18 @@ def test_failing_link_thread_ends_the_process(endpoint: str, peer: Peer) -> None
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == EX_INTERNAL
     assert "KeyError" in stderr
+
+
+def test_reseated_port_speaks_and_hears_the_new_epoch_from_the_next_frame_on(
+    peer: Peer, make_port: Callable[..., LinkPort]
+) -> None:
+    port = make_port()
+    connect(port, peer)
+    later = Epoch(EPOCH + 1)
+    peer.send(encode_link(EPOCH, Reseat(epoch=later)))
+    peer.send(encode_link(EPOCH, Stop()))
+    peer.send(encode_link(later, Warm()))
+    assert port.inbox.get(timeout=10) == Reseat(epoch=later)
+    assert port.inbox.get(timeout=10) == Warm()
+    port.send(emitted(1))
+    assert peer.receive(expected=later) == emitted(1)

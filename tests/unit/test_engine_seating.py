@@ -1,0 +1,248 @@
+"""Getting ready for a model, giving it up, and taking the next one in the same process."""
+
+import gc
+import threading
+from pathlib import Path
+
+import mlx.core as mx
+import msgspec
+import pytest
+
+from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from hotseat.protocol.ids import Epoch
+from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.link import (
+    BlockWritten,
+    Failed,
+    Load,
+    Loaded,
+    Prepare,
+    Prepared,
+    Reseat,
+    Unload,
+    Unloaded,
+    Warm,
+    Warmed,
+)
+from hotseat.worker.engine import Engine
+from hotseat.worker.pages import PIECE_BYTES, available_bytes, warm_files
+from hotseat.worker.preparing import Preparer
+from hotseat.worker.seating import load_kit
+from hotseat.worker.unloading import names_alive, watch_model
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def record(home):
+    return tiny_record(home, "llama")
+
+
+@pytest.fixture(scope="module")
+def other(home):
+    return tiny_record(home, "gemma3", "other", seed=5)
+
+
+@pytest.fixture
+def supervisor(record, tmp_path):
+    made = FakeSupervisor(record, tmp_path / "kv")
+    made.seat()
+    yield made
+    made.unseat()
+
+
+def load_of(supervisor, record) -> Load:
+    return Load(record=record, kv_dir=str(supervisor.kv_dir), **supervisor.load)
+
+
+class Kits:
+    """Counts loads; `gate` holds them up."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, record):
+        self.loaded.append(record.name)
+        assert self.gate.wait(20)
+        return load_kit(record)
+
+
+class Answers:
+    def __init__(self) -> None:
+        self.messages: list = []
+        self._came = threading.Condition()
+
+    def __call__(self, message) -> None:
+        with self._came:
+            self.messages.append(message)
+            self._came.notify_all()
+
+    def wait(self, count: int) -> list:
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.messages) >= count, 20)
+            return self.messages
+
+
+@pytest.fixture
+def preparers():
+    made = []
+
+    def make(**options):
+        kits, answers = Kits(), Answers()
+        made.append(Preparer(answers, kits, **options))
+        return made[-1], kits, answers
+
+    yield make
+    for preparer in made:
+        preparer.close()
+
+
+def test_prepared_tokenizer_is_not_loaded_again(record, preparers):
+    preparer, kits, answers = preparers()
+    preparer.prepare(Prepare(record=record))
+    assert answers.wait(1) == [Prepared(model=record.name)]
+    first = preparer.take(record)
+    assert preparer.take(record) is first
+    assert kits.loaded == [record.name]
+
+
+def test_load_waits_for_the_preparation_of_its_model_under_way(record, preparers):
+    preparer, kits, answers = preparers()
+    kits.gate.clear()
+    preparer.prepare(Prepare(record=record))
+    threading.Timer(0.05, kits.gate.set).start()
+    preparer.take(record)
+    assert kits.loaded == [record.name]
+    answers.wait(1)
+
+
+def test_kits_beyond_the_limit_go_oldest_first(record, other, preparers):
+    preparer, kits, answers = preparers(limit_bytes=1)
+    for one in (record, other):
+        preparer.prepare(Prepare(record=one))
+    answers.wait(2)
+    assert preparer.names_kept() == (other.tag,)
+    preparer.take(record)
+    assert kits.loaded == [record.name, other.name, record.name]
+
+
+def test_model_that_cannot_be_prepared_is_answered_and_fails_at_its_load(record, preparers):
+    preparer, _kits, answers = preparers()
+    lost = msgspec.structs.replace(record, path=record.path + "-gone")
+    preparer.prepare(Prepare(record=lost, warm_pages=True))
+    assert answers.wait(1) == [Prepared(model=record.name, warmed_bytes=0)]
+
+
+def test_weights_are_read_ahead_above_the_floor_only(record, preparers):
+    preparer, _kits, answers = preparers()
+    preparer.prepare(Prepare(record=record, warm_pages=True))
+    size = (Path(record.path) / "model.safetensors").stat().st_size
+    assert answers.wait(1)[0].warmed_bytes == size
+    floor = 2 * available_bytes()
+    preparer.prepare(Prepare(record=record, warm_pages=True, free_floor_bytes=floor))
+    assert answers.wait(2)[1].warmed_bytes == 0
+
+
+def test_cancelled_reading_ahead_stops_within_a_piece_of_each_thread(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(6 * PIECE_BYTES))
+    asked = []
+
+    def is_cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    assert warm_files([path], 0, is_cancelled) == 2 * PIECE_BYTES
+
+
+def test_engine_prepares_before_anything_is_loaded_and_loads_from_it(record, tmp_path):
+    answers = Answers()
+    engine = Engine(send=answers, epoch=Epoch(1))
+    engine.handle(Prepare(record=record, warm_pages=True))
+    assert isinstance(answers.wait(1)[0], Prepared)
+    kit = engine._preparer.take(record)
+    engine.handle(
+        Load(
+            record=record,
+            kv_dir=str(tmp_path),
+            kv_budget_bytes=GIB,
+            cache_limit_bytes=GIB,
+            memory_limit_bytes=4 * GIB,
+        )
+    )
+    assert engine._seat.seated.tokenizer is kit.tokenizer
+    engine.close()
+
+
+def test_unload_leaves_nothing_and_another_model_can_be_loaded_under_its_epoch(
+    supervisor, record, other, tmp_path
+):
+    engine = supervisor.engine
+    supervisor.turn(prompt_tokens(300), "s", max_tokens=20)
+    engine.handle(Unload())
+    unloaded = supervisor.until(Unloaded)
+    assert unloaded.leaked == ()
+    assert unloaded.active_before > unloaded.active_after
+    assert engine.beat().phase == "empty"
+    assert engine.beat().live_sessions == ()
+    engine.handle(Reseat(epoch=Epoch(7)))
+    supervisor.record, supervisor.kv_dir = other, tmp_path / "other"
+    engine.handle(load_of(supervisor, other))
+    supervisor.until(Loaded)
+    engine.handle(Warm())
+    supervisor.until(Warmed)
+    supervisor.contexts.clear()
+    again = supervisor.turn(prompt_tokens(300), "t", max_tokens=20)
+    supervisor.checkpoint()
+    assert len(again.tokens) == 20
+    assert supervisor.tails[-1].file.startswith("tails/7-")
+
+
+def test_unload_writes_what_was_put_first(supervisor):
+    run = supervisor.start(prompt_tokens(700), "s", max_tokens=300)
+    while not supervisor.outcome(run).tokens:
+        supervisor.advance()
+    supervisor.engine.handle(Unload())
+    supervisor.pump()
+    kinds = [type(m) for m in supervisor.messages if isinstance(m, BlockWritten | Unloaded)]
+    assert kinds == [BlockWritten, BlockWritten, Unloaded]
+
+
+def test_second_load_without_unload_is_refused(supervisor, other):
+    supervisor.engine.handle(load_of(supervisor, other))
+    assert supervisor.until(Failed).permanent
+
+
+def test_repeated_seatings_in_one_process_give_their_memory_back(supervisor, record):
+    gc.collect()
+    after = []
+    for _ in range(4):
+        supervisor.turn(prompt_tokens(300), max_tokens=10)
+        supervisor.engine.handle(Unload())
+        after.append(supervisor.until(Unloaded))
+        supervisor.engine.handle(load_of(supervisor, record))
+        supervisor.until(Loaded)
+    assert all(one.leaked == () for one in after)
+    assert len({one.active_after for one in after}) == 1
+    assert after[-1].footprint_after - after[0].footprint_after < 8 * MIB
+
+
+def test_module_or_array_that_somebody_keeps_is_named(supervisor):
+    model = supervisor.engine._seat.seated.model
+    kept = model.layers[1].mlp
+    array = model.model.embed_tokens.weight
+    watched = watch_model(model)
+    del model
+    supervisor.engine.handle(Unload())
+    leaked = supervisor.until(Unloaded).leaked
+    assert set(leaked) == set(names_alive(watched))
+    assert "model.layers.1.mlp" in leaked
+    assert "model.embed_tokens.weight" in leaked
+    assert "model.layers.0.mlp" not in leaked
+    assert kept is not None
+    assert isinstance(array, mx.array)
