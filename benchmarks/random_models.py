@@ -1,0 +1,97 @@
+"""Random models of a wanted size, made once in a cache folder. Must not know benchmarks.
+
+They are mixtures of experts with one active expert: the bytes of a big model at the price of a
+small one per token, as on a GPU, where reading the weights is what a swap costs.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from benchmarks.measure import MIB, console
+
+TESTS = Path(__file__).resolve().parent.parent / "tests"
+HIDDEN = 512
+EXPERT_HIDDEN = 1024
+EXPERT_BYTES = 3 * HIDDEN * EXPERT_HIDDEN * 4
+LAYERS = 8
+VOCAB = 512
+CONTEXT = 4096
+
+
+def random_model(cache: Path, size_mb: int, seed: int) -> Path:
+    """Folder of a model of about `size_mb` (10^6 bytes) of float32 weights; two seeds differ."""
+    folder = cache / f"random-{size_mb}mb-{seed}"
+    if (folder / "complete").exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    console.print(f"making {folder} (once)")
+    config = _config(size_mb)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    _write_weights(folder, config, seed)
+    tiny_models().write_tokenizer(folder, vocab=VOCAB, context=CONTEXT)
+    (folder / "complete").touch()
+    return folder
+
+
+def tiny_models():
+    """The module of the tests that makes tiny models."""
+    if str(TESTS) not in sys.path:
+        sys.path.insert(0, str(TESTS))
+    import tiny_models as found
+
+    return found
+
+
+def weights_bytes(folder: Path) -> int:
+    """Of all weight files."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _config(size_mb: int) -> dict[str, object]:
+    experts = max(2, round(size_mb * 1_000_000 / (LAYERS * EXPERT_BYTES)))
+    return {
+        "model_type": "qwen3_moe",
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "intermediate_size": EXPERT_HIDDEN,
+        "moe_intermediate_size": EXPERT_HIDDEN,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "num_experts": experts,
+        "num_experts_per_tok": 1,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "norm_topk_prob": True,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+def _write_weights(folder: Path, config: dict[str, object], seed: int) -> None:
+    """One file a gigabyte or less, so that making a model takes little memory."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import _get_classes
+
+    model_class, args_class = _get_classes(config)
+    model = model_class(args_class.from_dict(config))
+    mx.random.seed(seed)
+    parts: list[dict[str, mx.array]] = [{}]
+    for name, value in sorted(tree_flatten(model.parameters())):
+        if sum(array.nbytes for array in parts[-1].values()) > 900 * MIB:
+            parts.append({})
+        drawn = mx.random.normal(value.shape) * (0.02 if "norm" not in name else 0.1)
+        parts[-1][name] = drawn + 1.0 if "norm" in name else drawn
+    for number, part in enumerate(parts, start=1):
+        path = folder / f"model-{number:05}-of-{len(parts):05}.safetensors"
+        mx.save_safetensors(str(path), part, {"format": "mlx"})
+        part.clear()
