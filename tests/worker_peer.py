@@ -16,6 +16,7 @@ from hotseat.protocol.link import (
     Beat,
     FromWorker,
     Load,
+    Reseat,
     Start,
     TextInput,
     ToWorker,
@@ -46,6 +47,7 @@ class WorkerPeer:
         self.epoch = Epoch(epoch)
         self.secret = secrets.token_hex(16)
         self.seen: list[FromWorker] = []
+        self._left: set[Epoch] = set()
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.LINGER, 0)
@@ -85,17 +87,25 @@ class WorkerPeer:
     def send(self, message: ToWorker, *, epoch: int | None = None) -> None:
         self.send_frames(encode_link(Epoch(self.epoch if epoch is None else epoch), message))
 
+    def reseat(self, epoch: int) -> None:
+        """From here on the worker is the one of `epoch`; what it still says as another is late."""
+        self.send(Reseat(epoch=Epoch(epoch)))
+        self._left.add(self.epoch)
+        self.epoch = Epoch(epoch)
+
     def send_frames(self, frames: list[bytes]) -> None:
         assert self._identity is not None, "nothing was received yet"
         self._router.send_multipart([self._identity, *frames])
 
     def receive(self, timeout_s: float = 10.0) -> FromWorker:
-        """The next message, beats included."""
-        if not self._router.poll(int(timeout_s * 1000)):
-            raise TimeoutError(f"nothing from the worker in {timeout_s} s; seen: {self.kinds()}")
-        identity, *frames = self._router.recv_multipart()
-        self._identity = identity
-        epoch, message = decode_from_worker(frames)
+        """The next message of the epoch, beats included."""
+        epoch = None
+        while epoch is None or epoch in self._left:
+            if not self._router.poll(int(timeout_s * 1000)):
+                raise TimeoutError(f"nothing in {timeout_s} s; seen: {self.kinds()}")
+            identity, *frames = self._router.recv_multipart()
+            self._identity = identity
+            epoch, message = decode_from_worker(frames)
         assert epoch == self.epoch
         self.seen.append(message)
         return message

@@ -262,6 +262,7 @@ class Engine:
             self._seat = None
         self._phase = "empty"
         give_back()
+        mx.reset_peak_memory()
         self._send(
             Unloaded(
                 active_before=active_before,

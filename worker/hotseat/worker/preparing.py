@@ -26,6 +26,8 @@ KEPT_LIMIT_BYTES: Final = 384 * MIB
 BYTES_PER_FILE_BYTE: Final = 12
 """A tokenizer in memory over its tokenizer.json (measured: SmolLM2 and Gemma 3)."""
 
+_JOIN_S: Final = 0.5
+
 
 class TokenizerKit(Struct, frozen=True):
     """An mlx_lm tokenizer and the renderer built on it."""
@@ -91,14 +93,14 @@ class Preparer:
             return tuple(self._kits)
 
     def close(self) -> None:
-        """Ends the thread as soon as its tokenizer is loaded."""
+        """Ends the thread, which a tokenizer that it is loading may outlast: nobody waits for it."""
         with self._changed:
             self._is_closed = True
             self._warming_stopped.set()
             self._jobs.clear()
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_JOIN_S)
         self._kits.clear()
 
     def _run(self) -> None:
