@@ -93,7 +93,7 @@ class Preparer:
             return tuple(self._kits)
 
     def close(self) -> None:
-        """Ends the thread, which a tokenizer that it is loading may outlast: nobody waits for it."""
+        """Ends the thread; a tokenizer that it is loading is not waited for."""
         with self._changed:
             self._is_closed = True
             self._warming_stopped.set()
