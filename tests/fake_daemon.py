@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from fake_views import MODELS, PLAN, SESSION, WORDS, status_view, swap_report
+from fake_views import MODELS, WORDS, answer_read, swap_report
 from hotseat.protocol.codec import decode_client, encode_daemon, open_envelope
 from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.discovery import ENDPOINT_FILE, Endpoint
@@ -30,13 +30,8 @@ from hotseat.protocol.messages import (
     Events,
     Generate,
     Hello,
-    Models,
     Ping,
-    Plan,
-    SessionDelete,
-    Sessions,
     Shutdown,
-    Status,
     Swap,
 )
 from hotseat.protocol.replies import (
@@ -279,24 +274,8 @@ class FakeDaemon:
                 (self.home / "run" / ENDPOINT_FILE).unlink()
                 self._stopping = True
             case _:
-                self.send(peer, request_id, Reply(result=self._read(message)))
-
-    def _read(self, message: ClientMessage) -> dict:
-        match message:
-            case Status():
-                return msgspec.to_builtins(status_view(self.instance, self.pid))
-            case Models():
-                return {"models": msgspec.to_builtins(MODELS)}
-            case Sessions(session=None):
-                return {"sessions": msgspec.to_builtins((SESSION,))}
-            case Sessions():
-                return msgspec.to_builtins(SESSION)
-            case Plan():
-                return msgspec.to_builtins(PLAN)
-            case SessionDelete():
-                return {"removed_bytes": SESSION.bytes_on_disk}
-            case _:
-                raise AssertionError(message)
+                result = answer_read(message, self.instance, self.pid)
+                self.send(peer, request_id, Reply(result=result))
 
     # -- work
 

@@ -59,7 +59,7 @@ def test_status_for_people_names_seat_queue_and_memory(daemon, capsys):
     code, out, err = call(capsys, "status")
     assert (code, err) == (0, "")
     assert "ready, smol" in out
-    assert "1 running, 1 waiting (next: gemma)" in out
+    assert "1 running, 1 waiting (1 of them suspended; next: gemma)" in out
     assert "16.0 GiB of 24.0 GiB available" in out
 
 
@@ -83,7 +83,7 @@ def test_ps_and_queue_for_people_are_tables(daemon, capsys):
 def test_queue_json_has_counts_and_requests(daemon, capsys):
     code, queue = call_json(capsys, "queue")
     assert code == 0
-    assert queue["queue"] == {"running": 1, "waiting": 1, "models": ["gemma"]}
+    assert queue["queue"] == {"running": 1, "waiting": 1, "suspended": 1, "models": ["gemma"]}
     assert queue["requests"][0]["id"] == "abc"
 
 

@@ -158,12 +158,6 @@ def test_swap_json_is_the_report(daemon, capsys):
     }
 
 
-def test_stop_of_a_model_says_that_release_comes_later(daemon, capsys):
-    code, out, _ = call(capsys, "stop", "smol", "--json")
-    assert code == 2
-    assert json.loads(out)["error"]["code"] == "unsupported_feature"
-
-
 def lines_of(*lines):
     """A `read_line` for a chat: text, or an exception to raise."""
     left = list(lines)

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from fake_daemon import FakeDaemon
-from fake_views import WORDS, swap_report
-from hotseat.client import Client, DaemonUnreachable, RequestFailed
-from hotseat.protocol.messages import Cancel, Events
-from hotseat.protocol.replies import Accepted, Chunk, Event, Progress
+from fake_views import WORDS, answer_read, swap_report
+from hotseat.client import Client, DaemonUnreachable, HotseatError, RequestFailed
+from hotseat.protocol.messages import Cancel, Events, Quote, Release
+from hotseat.protocol.replies import Accepted, Chunk, Event, Progress, Reply
 
 TEXT = "".join(WORDS)
 
@@ -109,7 +109,32 @@ def test_reads_and_swap_return_typed_views(client):
     assert client.plan("smol").fits
     assert client.delete_session("smol", "agent") > 0
     assert client.swap("gemma") == swap_report("gemma")
-    assert client.attach is not None
+    assert client.release().released == "smol"
+    assert [view.model for view in client.quote(["smol", "gemma"])] == ["gemma", "smol"]
+    assert [view.client for view in client.why(limit=1)] == ["explorer[7]"]
+
+
+def test_quote_takes_messages_as_a_caller_writes_them(client, daemon):
+    client.quote(["smol"], messages=[{"role": "user", "content": "hi"}])
+    assert daemon.of(Quote)[0].messages[0].content == "hi"
+    with pytest.raises(HotseatError, match=r"message: .*role") as caught:
+        client.quote(["smol"], messages=[{"role": "nobody", "content": "hi"}])
+    assert caught.value.code == "invalid_request"
+
+
+def test_release_may_take_longer_than_a_read(daemon):
+    """A drain lasts as long as running requests may; no call timeout ends the wait."""
+
+    def answer_late(peer, request_id, message):
+        def answer():
+            daemon.send(peer, request_id, Reply(result=answer_read(message, "one", 1)))
+
+        threading.Timer(0.3, daemon.post, (answer,)).start()
+
+    daemon.handlers[Release] = answer_late
+    with Client(home=daemon.home, call_timeout_s=0.05) as client:
+        assert client.release(60.0).released == "smol"
+    assert daemon.of(Release)[0].for_s == 60.0
 
 
 def test_interrupted_wait_loses_nothing(client, daemon):

@@ -1,5 +1,6 @@
 """The client's pure parts: one stream, one subscription, one conversation with the daemon."""
 
+import msgspec
 import pytest
 
 from hotseat.client.completion import Completion
@@ -352,3 +353,14 @@ def test_wrong_option_is_named(options, place):
     with pytest.raises(HotseatError, match=place) as caught:
         build_generate("m", **options)
     assert caught.value.code == "invalid_request"
+
+
+def test_hints_reach_the_wire_under_their_names():
+    request = build_generate(
+        "m", prompt="x", priority=3, deadline_s=1.5, hold_s=0.0, yield_=True, next_model="n"
+    )
+    body = msgspec.to_builtins(request)
+    assert body["yield"] is True
+    assert (body["priority"], body["deadline_s"], body["hold_s"]) == (3, 1.5, 0.0)
+    assert body["next_model"] == "n"
+    assert "yield" not in msgspec.to_builtins(build_generate("m", prompt="x", yield_=None))

@@ -54,6 +54,15 @@ CLIENT = {
         on_vanish="hold",
         credit_bytes=65_536,
     ),
+    "generate_hints": m.Generate(
+        model="smol",
+        prompt="Once",
+        priority=2,
+        deadline_s=90.0,
+        hold_s=5.0,
+        yield_=False,
+        next_model="gemma",
+    ),
     "generate_append": m.Generate(
         model="smol",
         session="agent",
@@ -74,6 +83,12 @@ CLIENT = {
     "plan": m.Plan(model="smol"),
     "events": m.Events(since=41, topics=("swap", "request"), credit_bytes=4096),
     "swap": m.Swap(model="gemma", mode="process"),
+    "release": m.Release(for_s=1800.0),
+    "quote": m.Quote(models=("smol", "gemma"), session="agent"),
+    "quote_messages": m.Quote(
+        models=("smol",), messages=(m.Message(role="user", content="Grüße"),)
+    ),
+    "why": m.Why(limit=5),
     "shutdown": m.Shutdown(),
 }
 DAEMON = {

@@ -49,6 +49,9 @@ class PhaseLine:
         if self._is_in_text:
             note("")  # clearing the live line later would take the text before it along
             self._is_in_text = False
+        self._start_live(text)
+
+    def _start_live(self, text: str) -> None:
         if self._status is None:
             self._status = console(stderr=True).status(text)
             self._status.start()
