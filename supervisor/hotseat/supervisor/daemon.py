@@ -201,6 +201,7 @@ class Daemon:
         )
         self.seat_events.prepare = self._prepare
         self.runner.standby.on_ready = self._prepare_likely
+        self.upkeep.keep_costs = self.quotes.keep
         self.ends.on_done = self.quotes.ended
         self.seat_events.on_swap = self.quotes.swapped
         self.seat_events.runner = self.runner
@@ -267,7 +268,9 @@ class Daemon:
         """Ends what still lives; nothing is answered after this."""
         self.dispatcher.close()
         await self.runner.close()
+        await self.seat_events.settle()
         await self.keeper.flush()
+        await self.quotes.keep_now()
         for task in tuple(self._tasks):
             task.cancel()
         if self._port is not None:

@@ -47,18 +47,24 @@ class QuoteDesk:
         self._runner = runner
         self._own_footprint = own_footprint
         self._queue_s = queue_s
-        self.costs = Costs()
+        self.costs = self._kept = Costs()
         self._kept_at = 0.0
 
     async def recall(self) -> None:
         """What earlier runs of the daemon measured."""
-        self.costs = decode_costs(await self._catalogue.meta_get(COSTS_KEY))
+        self.costs = self._kept = decode_costs(await self._catalogue.meta_get(COSTS_KEY))
 
     async def keep(self, now: float) -> None:
         """Writes what was learnt, at most every half minute."""
         if now - self._kept_at >= KEEP_EVERY_S:
             self._kept_at = now
-            await self._catalogue.meta_set(COSTS_KEY, encode_costs(self.costs))
+            await self.keep_now()
+
+    async def keep_now(self) -> None:
+        """Writes what was learnt since it was last written."""
+        if self.costs is not self._kept:
+            self._kept = self.costs
+            await self._catalogue.meta_set(COSTS_KEY, encode_costs(self._kept))
 
     def swapped(self, report: SwapReport) -> None:
         """A swap ended well."""

@@ -225,6 +225,10 @@ class SeatEvents:
         """The seat is empty."""
         self._exit_daemon()
 
+    async def settle(self) -> None:
+        """Waits until everybody who asked for a swap has been told its end."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def _spawn(self, job: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(job))
         self._tasks.add(task)

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort
 from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.core.wear import worn_reason
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_keeper import KvKeeper
@@ -79,6 +80,7 @@ class Upkeep:
         self._events = events
         self._kv_dir = kv_dir
         self._idle_since = time.monotonic()
+        self.keep_costs: Callable[[float], Awaitable[None]] = _keep_nothing
         self._unread: dict[RequestKey, float] = {}
         self._measured_at = self._pruned_at = time.monotonic()
         self._counted: tuple[int, float] | None = None
@@ -127,6 +129,8 @@ class Upkeep:
             self._measured_at = now
             await self.measure()
             await self._keep_disk_budget()
+            self._recycle_worn()
+            await self.keep_costs(now)
         if now - self._pruned_at >= PRUNE_S:
             self._pruned_at = now
             limits = self._settings.limits
@@ -184,12 +188,25 @@ class Upkeep:
             key = f"overhead:{runner.record.tag}"
             await self._catalogue.meta_set(key, str(self._planner.overheads[runner.record.tag]))
 
+    def _note_wear(self, footprint: int | None) -> None:
+        beat = self._runner.beat
+        if footprint is None or beat is None or self._works.running or not self._runner.admits:
+            return
+        quiet = footprint - beat.live_kv_bytes - beat.cache_bytes
+        self._runs.wear = self._runs.wear.with_footprint(self._runner.state.epoch, quiet)
+
     async def recall_overheads(self) -> None:
         """What earlier runs of the daemon measured."""
         for record in self._planner.registry.records():
             known = await self._catalogue.meta_get(f"overhead:{record.tag}")
             if known is not None and known.isdigit():
                 self._planner.overheads[record.tag] = int(known)
+
+    def _recycle_worn(self) -> None:
+        """A swap of the model to itself when nobody would notice."""
+        reason = worn_reason(self._runs.wear)
+        if reason and self._runs.wear.epoch == self._runner.state.epoch:
+            self._dispatcher.recycle(reason)
 
     async def measure(self) -> None:
         """Refreshes the numbers that are too dear for every question."""
@@ -199,6 +216,7 @@ class Upkeep:
             if pid == self._runner.worker_pid:
                 self._telemetry.worker_footprint_bytes = footprint
                 await self._learn_overhead(footprint)
+                self._note_wear(footprint)
         standby = self._runner.standby.pid
         if standby is not None:
             footprint = await asyncio.to_thread(self._planner.probe.footprint, standby)
@@ -213,3 +231,7 @@ class Upkeep:
             total.size_bytes for total in await self._catalogue.totals()
         )
         self._telemetry.sessions_total = len(await self._catalogue.session_summaries())
+
+
+async def _keep_nothing(_now: float) -> None:
+    """Stands in until the daemon says who learns costs."""
