@@ -117,6 +117,17 @@ class Dispatcher:
         """The model that probably gets the seat next; None when nobody asks for another one."""
         return self._works.foresight.up_next
 
+    def recycle(self, reason: str) -> None:
+        """A fresh worker for the same model, if nothing runs or waits; contexts are kept."""
+        state = self._runner.state
+        busy = self._works.running or self._works.startable() or self._swaps.wanted
+        if state.phase is not Phase.READY or state.model is None or busy or not self.is_open:
+            return
+        cause = Cause(client="hotseat", request_id="recycle", model_asked=state.model)
+        number = self._swaps.next_number()
+        self._events.publish("worker.worn", model=state.model, reason=reason)
+        self._runner.feed(Asked(SwapPlan(swap=number, target=state.model, cause=cause)))
+
     def wait_for_seat_s(self, model: str) -> float:
         """Roughly how long a new request for `model` would wait."""
         if self._runner.state.model == model and not self._works.running:

@@ -36,6 +36,7 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.client_port import error_body
 from hotseat.supervisor.core.intake import plan_turn
 from hotseat.supervisor.core.seat_types import Fault
+from hotseat.supervisor.core.wear import Wear
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.held import HeldRuns, held_name, resume_of
 from hotseat.supervisor.kv_keeper import KvKeeper
@@ -82,6 +83,7 @@ class WorkRuns:
         self._serving = serving
         self._waits_again = waits_again
         self._held = held
+        self.wear = Wear()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- beginnings -----------------------------------------------------------------------------
@@ -260,6 +262,7 @@ class WorkRuns:
 
     def _started(self, work: Work, message: Started) -> None:
         is_resumed = work.started is not None
+        self._wears(message.computed_tokens)
         work.started = work.started or message
         work.phase = "prefill"
         self._events.publish(
@@ -279,7 +282,13 @@ class WorkRuns:
             work.first_token_at = time.monotonic()
         work.phase = "decode"
         work.attempts = 0
+        self._wears(len(message.tokens))
         self._outbox.emit(work, work.add_emission(message.tokens, message.text, message.logprobs))
+
+    def _wears(self, tokens: int) -> None:
+        epoch = self._serving()
+        if epoch is not None:
+            self.wear = self.wear.with_tokens(epoch, max(0, tokens))
 
     def running_lost(self, fault: Fault) -> None:
         """The worker is gone: its works wait again, unless they were there too often."""
