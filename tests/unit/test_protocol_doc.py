@@ -35,7 +35,7 @@ SHAPES = (
     r.TokenLogprob, r.Usage, r.Timing, r.Cause, r.SwapPhases, r.SwapMemory, views.StatusView,
     views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
     views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
-    views.FitView,
+    views.FitView, views.ReleaseView, views.QuoteView, views.WhyView,
 )  # fmt: skip
 NUMBERS = (
     "MAX_FRAME_BYTES", "MAX_FRAMES", "MAX_MESSAGE_BYTES", "MAX_DEPTH", "MAX_ITEMS",
@@ -51,6 +51,8 @@ def rows(head, body):
 
 
 def number_range(kind, name):
+    if kind.gt is not None:
+        return f"{name} above {kind.gt:g}" + ("" if kind.le is None else f", at most {kind.le:g}")
     if kind.ge is None and kind.le is None:
         return name
     low = "" if kind.ge is None else f"{kind.ge:g}" if name == "number" else str(kind.ge)
