@@ -7,9 +7,9 @@ from tiny_models import register_tiny
 LONG = 8192
 SHORT = 250
 SHORT_SESSIONS = 7
-REPLY_TOKENS = 40
-BUDGET = 20 * MIB
-"""Above the long row with its copies (15 MiB), below eight rows padded to it (50 MiB)."""
+REPLY_TOKENS = 250
+BUDGET = 24 * MIB
+"""Above the long row with its copies (16 MiB), below eight rows padded to it (50 MiB)."""
 
 
 def ids(count, salt):
@@ -21,7 +21,8 @@ def test_session_of_8192_tokens_with_seven_short_ones_stays_within_the_admitted_
         settings=f"[memory]\nreserve_bytes = 1\nkv_budget_bytes = {BUDGET}\n",
     )
     record = register_tiny(daemon.home, "a", "llama")
-    assert (1 + SHORT_SESSIONS) * LONG * record.kv_bytes_per_token > 2 * BUDGET
+    padded_tokens = (1 + SHORT_SESSIONS) * (LONG + REPLY_TOKENS)
+    assert padded_tokens * record.kv_bytes_per_token > 2 * BUDGET
     with daemon:
         client = daemon.client()
         client.swap("a")
@@ -34,6 +35,8 @@ def test_session_of_8192_tokens_with_seven_short_ones_stays_within_the_admitted_
             client.generate("a", session=f"s{n}", tokens=ids(SHORT, n), max_tokens=REPLY_TOKENS)
             for n in range(1, SHORT_SESSIONS + 1)
         ]
+        together = 1 + SHORT_SESSIONS
+        wait_for(lambda: client.status().queue.running == together, 60, "all of them running")
         results = [stream.result() for stream in (long, *shorts)]
         # A beat that knows all sessions as idle came after the last step.
         wait_for(lambda: client.status().worker.live_sessions == len(results), what="last beat")
