@@ -70,9 +70,6 @@ class ComputeEngine(Protocol):
     def beat(self) -> Beat:
         """The state for the next beat; called from the link thread too."""
 
-    def close(self) -> None:
-        """Frees what the process end would not."""
-
 
 BuildEngine = Callable[[Callable[[FromWorker], None], Epoch, Callable[[], None]], ComputeEngine]
 """`(send, epoch, wake) -> engine`; `wake` makes a waiting compute loop call `step`."""
@@ -168,12 +165,13 @@ class _ComputeLoop:
         try:
             while not self._is_stopped:
                 self._turn()
-            self._engine.close()
         except Exception as error:  # noqa: BLE001 - task root of the process
             traceback.print_exc()
             code = exit_code_of(error)
         else:
             code = EX_OK
+        # The engine is not closed: all it had put is written before it says Stopped, and the end
+        # of the process gives memory back faster than freeing it here, while the next model waits.
         # A worker that fails still delivers what it had reported: files on disk are facts.
         self._port.close()
         return code
