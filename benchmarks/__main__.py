@@ -7,7 +7,16 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-BENCHMARKS = ("simulator", "swap-warm", "swap-cold", "checkpoint", "footprint", "reclaim")
+BENCHMARKS = (
+    "simulator",
+    "swap-warm",
+    "swap-cold",
+    "checkpoint",
+    "footprint",
+    "reclaim",
+    "versus-server",
+    "versus-returning",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
