@@ -10,11 +10,16 @@ from hotseat.protocol.messages import ClientInfo, Hello, Ping
 from hotseat.protocol.replies import Chunk, Done, ErrorBody, Progress, SwapReport, Welcome
 
 ANSWER_S = 10.0
+ALIVE = "alive"
+"""Id of the pings that a peer sends while it waits for an answer."""
 ENDS = (Done, ErrorBody, SwapReport)
 
 
 class RawPeer:
-    """One DEALER. Sends no pings unless told to: a daemon that sees none thinks we vanished."""
+    """One DEALER. It pings while it waits in `answer`, else only when told to.
+
+    A daemon that sees no pings for three seconds thinks we vanished.
+    """
 
     def __init__(self, address, *, hello=True, token=None):
         self._context = zmq.Context()
@@ -66,6 +71,9 @@ class RawPeer:
             got = self.receive(timeout_s)
             assert got is not None, f"nothing came for {request_id} within {timeout_s} s"
             if isinstance(got[1], Progress):
+                self.say(Ping(), ALIVE)
+                continue
+            if got[0] == ALIVE:
                 continue
             if got[0] == request_id:
                 return got[1]
@@ -82,7 +90,7 @@ class RawPeer:
         """True when nothing but progress notes comes for so long."""
         got = self.receive(timeout_s)
         while got is not None:
-            if not isinstance(got[1], Progress):
+            if not isinstance(got[1], Progress) and got[0] != ALIVE:
                 return False
             got = self.receive(timeout_s)
         return True
