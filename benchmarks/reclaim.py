@@ -1,5 +1,6 @@
 """What comes back from an unload in place, by the operating system's count, after generation."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser = base_parser("reclaim", __doc__, n=10)
     parser.add_argument("--out", type=Path, help="JSON file for every single measurement")
     parser.add_argument("--sizes-mb", type=int, nargs="+", default=SIZES_MB)
-    parser.add_argument("--in-child", type=Path, help=argparse_hidden())
+    parser.add_argument("--in-child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.in_child is not None:
         return measure_here(options.in_child, options.n)
@@ -79,13 +80,6 @@ def main(arguments: Sequence[str] = ()) -> int:
         ),
         Verdict("objects of unloaded models still referenced", leaked, 0),
     )
-
-
-def argparse_hidden() -> str:
-    """Keeps an option out of the help."""
-    import argparse
-
-    return argparse.SUPPRESS
 
 
 def in_child(folder: Path, count: int) -> list[Unload]:

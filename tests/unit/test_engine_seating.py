@@ -1,12 +1,15 @@
 """Getting ready for a model, giving it up, and taking the next one in the same process."""
 
 import gc
+import os
 import threading
+import time
 from pathlib import Path
 
 import mlx.core as mx
 import msgspec
 import pytest
+from mlx_lm.models.switch_layers import SwitchGLU
 
 from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.ids import Epoch
@@ -160,6 +163,32 @@ def test_cancelled_reading_ahead_stops_within_a_piece_of_each_thread(tmp_path):
     assert warm_files([path], 0, is_cancelled) == 2 * PIECE_BYTES
 
 
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="needs Linux to look into the cache")
+def test_file_out_of_the_page_cache_is_back_in_it_after_reading_ahead(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(2 * PIECE_BYTES))
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        starts = range(0, 2 * PIECE_BYTES, PIECE_BYTES // 16)
+        if all(is_cached(fd, start) for start in starts):
+            pytest.skip(f"{tmp_path} lies in memory")
+        warm_files([path], 0, lambda: False)
+        deadline = time.monotonic() + 20.0
+        while not all(is_cached(fd, start) for start in starts):
+            assert time.monotonic() < deadline
+    finally:
+        os.close(fd)
+
+
+def is_cached(fd, offset):
+    try:
+        return os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+
+
 def test_engine_prepares_before_anything_is_loaded_and_loads_from_it(record, tmp_path):
     answers = Answers()
     engine = Engine(send=answers, epoch=Epoch(1))
@@ -230,6 +259,16 @@ def test_repeated_seatings_in_one_process_give_their_memory_back(supervisor, rec
     assert all(one.leaked == () for one in after)
     assert len({one.active_after for one in after}) == 1
     assert after[-1].footprint_after - after[0].footprint_after < 8 * MIB
+
+
+def test_part_that_the_library_shares_between_models_is_no_leak():
+    layer = SwitchGLU(8, 8, 2)
+    activation = layer.activation
+    watched = watch_model(layer)
+    del layer
+    gc.collect()
+    assert names_alive(watched) == ()
+    assert activation is not None
 
 
 def test_module_or_array_that_somebody_keeps_is_named(supervisor):

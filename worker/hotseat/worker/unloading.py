@@ -16,8 +16,16 @@ Watched = list[tuple[str, "weakref.ref[Any]"]]
 
 
 def watch_model(model: Any) -> Watched:
-    """Weak references, by name, to every module of `model` and to its biggest arrays."""
-    modules = [(name or "model", weakref.ref(module)) for name, module in model.named_modules()]
+    """Weak references, by name, to modules of `model` with arrays and to its biggest arrays.
+
+    A module without arrays holds no memory, and may be mlx-lm's own: every mixture of experts
+    shares one activation that is a default argument.
+    """
+    modules = [
+        (name or "model", weakref.ref(module))
+        for name, module in model.named_modules()
+        if tree_flatten(module.parameters())
+    ]
     arrays: list[tuple[str, mx.array]] = tree_flatten(model.parameters())
     arrays.sort(key=lambda named: named[1].nbytes, reverse=True)
     return modules + [(name, weakref.ref(array)) for name, array in arrays[:WATCHED_ARRAYS]]
