@@ -17,6 +17,8 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     peak_bytes: int | None = None
     live_kv_bytes: int | None = None
     live_sessions: int = 0
+    backlog_bytes: int | None = None
+    """KV that was handed to the writer and is not on disk yet."""
 
 
 class StandbyView(Struct, frozen=True, kw_only=True):

@@ -147,6 +147,7 @@ class StateDesk:
             peak_bytes=beat.peak_bytes if beat else None,
             live_kv_bytes=beat.live_kv_bytes if beat else None,
             live_sessions=len(beat.live_sessions) if beat else 0,
+            backlog_bytes=beat.backlog_bytes if beat else None,
         )
 
     def _memory(self) -> MemoryView:
