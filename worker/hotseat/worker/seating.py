@@ -147,22 +147,30 @@ def _check_caches(record: ModelRecord, model: Any) -> None:
 
 
 def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:
-    arrays = [array for _, array in tree_flatten(model.parameters())]
-    total = sum(int(array.nbytes) for array in arrays)
+    groups = _weight_groups(model)
+    total = sum(size for _, size in groups)
     done = 0
-    group: list[mx.array] = []
-    waiting = 0
     on_progress(0, total)
-    for array in arrays:
-        group.append(array)
-        waiting += int(array.nbytes)
-        if waiting >= GROUP_BYTES:
-            mx.eval(group)
-            done += waiting
-            group, waiting = [], 0
-            on_progress(done, total)
-    mx.eval(group)
-    on_progress(total, total)
+    # The next group is under way while one is waited for: else reading rests between two groups.
+    mx.async_eval(groups[0][0])  # type: ignore[no-untyped-call]
+    for index, (arrays, size) in enumerate(groups):
+        if index + 1 < len(groups):
+            mx.async_eval(groups[index + 1][0])  # type: ignore[no-untyped-call]
+        mx.eval(arrays)
+        done += size
+        on_progress(done, total)
+
+
+def _weight_groups(model: Any) -> list[tuple[list[mx.array], int]]:
+    """Arrays in load order with their bytes, `GROUP_BYTES` or a little more to each group."""
+    groups: list[tuple[list[mx.array], int]] = [([], 0)]
+    for _, array in tree_flatten(model.parameters()):
+        if groups[-1][1] >= GROUP_BYTES:
+            groups.append(([], 0))
+        arrays, size = groups[-1]
+        arrays.append(array)
+        groups[-1] = (arrays, size + int(array.nbytes))
+    return groups
 
 
 def _as_failure(record: ModelRecord, error: Exception) -> LoadFailedError:
