@@ -45,7 +45,12 @@ def resume_of(work: Work) -> Resume | None:
     if work.started is None or not work.started.prompt:
         return None
     emitted = pack_tokens(token for entry in work.emissions for token in entry.tokens)
-    return Resume(prompt=work.started.prompt, emitted=emitted, held_as=work.held_as)
+    return Resume(
+        prompt=work.started.prompt,
+        emitted=emitted,
+        held_as=work.held_as,
+        restored_tokens=work.started.restored_tokens,
+    )
 
 
 class HeldRuns:

@@ -63,6 +63,7 @@ class LinkPort:
             log.error("link.frame_refused", epoch=self.epoch, error=str(error))  # noqa: TRY400
             return
         if isinstance(message, WorkerHello):
-            self.hello = message
+            # Said before it could hear of another epoch: who it is does not depend on that.
+            self.hello, epoch = message, self.epoch
         if epoch == self.epoch:
             self._on_message(self, epoch, message)
