@@ -151,11 +151,10 @@ def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:
     total = sum(size for _, size in groups)
     done = 0
     on_progress(0, total)
-    # The next group is under way while one is waited for: else reading rests between two groups.
-    mx.async_eval(groups[0][0])  # type: ignore[no-untyped-call]
-    for index, (arrays, size) in enumerate(groups):
-        if index + 1 < len(groups):
-            mx.async_eval(groups[index + 1][0])  # type: ignore[no-untyped-call]
+    # All is under way at once, as the library's own load does it: reading never rests. Waiting
+    # group by group only tells how far it is.
+    mx.async_eval([array for arrays, _ in groups for array in arrays])  # type: ignore[no-untyped-call]
+    for arrays, size in groups:
         mx.eval(arrays)
         done += size
         on_progress(done, total)
