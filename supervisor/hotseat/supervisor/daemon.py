@@ -30,6 +30,7 @@ from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.held import HeldRuns
+from hotseat.supervisor.journal_writer import JournalWriter
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.memory import system_probe
@@ -41,6 +42,7 @@ from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable
+from hotseat.supervisor.settling import settle
 from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.upkeep import Upkeep
@@ -64,6 +66,7 @@ class Daemon:
         self._catalogue = catalogue
         self._context: zmq.Context[Any] = zmq.Context()
         self._stopped = asyncio.Event()
+        self._told = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._port: ClientPort | None = None
@@ -95,7 +98,8 @@ class Daemon:
             port=self.port,
         )
         self.events = self.state.events = EventLog(self.state.status_dict)
-        self.events.on_event = self._journal
+        self.journal = JournalWriter(self._catalogue)
+        self.events.on_event = self.journal.take
         self.keeper = KvKeeper(self._catalogue, home.kv_dir, self.events)
         self.swaps = SwapDesk(self._catalogue, self.port, self._checked_name, self._kick)
         self.seat_events = SeatEvents(
@@ -238,8 +242,9 @@ class Daemon:
         return self._port.address
 
     async def run(self) -> None:
-        """Returns when the seat is empty after a stop was asked for."""
+        """Returns when the seat is empty after a stop was asked for, and everybody knows."""
         await self._stopped.wait()
+        await self._told.wait()
 
     def stop(self) -> None:
         """Drain, checkpoint, stop the worker, end. A second call changes nothing."""
@@ -257,7 +262,10 @@ class Daemon:
         plan = SwapPlan(swap=self.swaps.next_number(), target=None, cause=cause, exits=True)
         self.runner.feed(t.ExitAsked(plan))
         self.dispatcher.releases.end_all(error)
-        await self.swaps.end_all(error)
+        try:
+            await self.swaps.end_all(error)
+        finally:
+            self._told.set()
 
     def _fail_waiting(self) -> None:
         for work in self.works.in_state(WorkState.WAITING):
@@ -268,7 +276,7 @@ class Daemon:
         """Ends what still lives; nothing is answered after this."""
         self.dispatcher.close()
         await self.runner.close()
-        await self.seat_events.settle()
+        await settle(self.runs, self.dispatcher, self.seat_events, self.journal)
         await self.keeper.flush()
         await self.quotes.keep_now()
         for task in tuple(self._tasks):
@@ -336,14 +344,6 @@ class Daemon:
         self.outbox.forget(peer)
         self.swaps.forget(peer)
         self.state.forget(peer)
-
-    def _journal(self, event: Any) -> None:
-        """Lifecycle events outlive the daemon."""
-        if event.name.startswith(("swap.", "seat.emptied", "worker.", "daemon.")):
-            self.spawn(self._write_journal(event.name, event.facts, event.at))
-
-    async def _write_journal(self, name: str, facts: dict[str, Any], at: float) -> None:
-        await self._catalogue.journal(name, facts, at)
 
     def spawn(self, job: Coroutine[Any, Any, Any]) -> None:
         """Runs a task of the daemon; a task that fails is logged, not lost."""

@@ -259,6 +259,11 @@ class Dispatcher:
         for work in self._waiting(model):
             self._runs.fail_soon(work, error)
 
+    async def settle(self) -> None:
+        """Returns when swaps that could not begin were answered."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def _spawn_end(self, job: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._then_kick(job))
         self._tasks.add(task)

@@ -72,8 +72,15 @@ class SeatEvents:
             self._swap_began = state.marks[0].at
         if state.phase is Phase.LOADING:
             self._telemetry.load_percent = 0.0
+        plan = state.plan
         self._events.publish(
-            "seat.phase_changed", phase=state.phase.value, model=state.model, epoch=state.epoch
+            "seat.phase_changed",
+            phase=state.phase.value,
+            model=state.model,
+            epoch=state.epoch,
+            swap=plan.swap if plan else None,
+            cause=msgspec.to_builtins(plan.cause) if plan else None,
+            reason=state.fault.message if state.fault else "",
         )
         self._progress(Progress(phase=state.phase.value, model=self._target(state)))
         if state.phase in SETTLED:
@@ -227,7 +234,8 @@ class SeatEvents:
 
     async def settle(self) -> None:
         """Waits until everybody who asked for a swap has been told its end."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _spawn(self, job: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(job))

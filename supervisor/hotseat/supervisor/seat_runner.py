@@ -80,6 +80,7 @@ class SeatRunner:
         host: SeatHost,
     ) -> None:
         self.state = SeatState(since=time.monotonic())
+        self._checkpoint = 0
         self.beat: Beat | None = None
         self.record: ModelRecord | None = None
         self.kv_budget_bytes: int | None = None
@@ -175,6 +176,7 @@ class SeatRunner:
             case t.LoseRunning(fault):
                 self._host.running_lost(fault)
             case t.SendCheckpoint(swap):
+                self._checkpoint = swap
                 self.send(Checkpoint(swap=swap))
             case t.AskStop():
                 if not self.send(Stop()):
@@ -362,10 +364,7 @@ class SeatRunner:
 
     def _failed(self, epoch: Epoch, failed: Failed) -> None:
         fault = Fault(
-            code=failed.code,
-            message=failed.message,
-            permanent=failed.permanent,
-            facts=failed.facts,
+            code=failed.code, message=failed.message, permanent=failed.permanent, facts=failed.facts
         )
         ended = t.LoadEnded if failed.during == "load" else t.WarmEnded
         self.feed(ended(epoch=epoch, fault=fault))
@@ -382,7 +381,8 @@ class SeatRunner:
                 message=message.message or "contexts could not be written",
                 facts={"sessions": list(message.failed)},
             )
-        if self.state.plan is not None and self.state.plan.swap == message.swap:
+        # Not the plan's number: a stop of the daemon takes over the swap it finds under way.
+        if message.swap == self._checkpoint:
             self.feed(t.CheckpointEnded(fault=fault))
 
     async def close(self) -> None:

@@ -315,6 +315,11 @@ class WorkRuns:
             work.state = WorkState.STARTING
             self._spawn(work, self._ends.fail(work, error))
 
+    async def settle(self) -> None:
+        """Returns when what was begun has ended."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def _spawn(self, work: Work, job: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work, job))
         self._tasks.add(task)
