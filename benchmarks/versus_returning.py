@@ -29,7 +29,7 @@ from benchmarks.versus import (
 SERVER_TARGET = 0.7
 MLX_SERVE_TARGET = 0.1
 TOUCHED_BYTES = 6 * GIB
-SENTENCES = 33
+SENTENCES = 25
 ABOUT = """\
 Model A holds a conversation that began with about 700 tokens. Each round another model is asked
 first (not measured), then A is asked the next question of the conversation, 8 tokens are answered;
