@@ -28,9 +28,10 @@ from hotseat.protocol.link import (
     Warmed,
 )
 from hotseat.worker.engine import Engine
+from hotseat.worker.footprint import footprint_bytes, give_back
 from hotseat.worker.pages import PIECE_BYTES, available_bytes, warm_files
 from hotseat.worker.preparing import Preparer
-from hotseat.worker.seating import load_kit
+from hotseat.worker.seating import load_kit, load_model
 from hotseat.worker.unloading import names_alive, watch_model
 
 
@@ -259,6 +260,24 @@ def test_repeated_seatings_in_one_process_give_their_memory_back(supervisor, rec
     assert all(one.leaked == () for one in after)
     assert len({one.active_after for one in after}) == 1
     assert after[-1].footprint_after - after[0].footprint_after < 8 * MIB
+
+
+def test_loading_again_and_again_leaves_nothing_behind(record, tmp_path):
+    load = Load(
+        record=record,
+        kv_dir=str(tmp_path),
+        kv_budget_bytes=GIB,
+        cache_limit_bytes=GIB,
+        memory_limit_bytes=0,
+    )
+    kit = load_kit(record)
+    held = []
+    for _ in range(3):
+        for _ in range(20):
+            load_model(load, lambda _done, _total: None, lambda _record: kit)
+        give_back()
+        held.append(footprint_bytes())
+    assert held[-1] - held[0] < MIB
 
 
 def test_part_that_the_library_shares_between_models_is_no_leak():

@@ -74,6 +74,8 @@ def load_model(
     try:
         # trust_remote_code stays off: a model folder is data.
         model, _config = mlx_lm.utils.load_model(Path(record.path), lazy=True)
+        # Building draws first values that are thrown away; the global key would keep their graph.
+        mx.eval(mx.random.state)
         _check_caches(record, model)
         _evaluate_weights(model, on_progress)
         kit = take_kit(record)
