@@ -21,8 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/hotseat demo $(DEMO_FLAGS)
 
+# Two processes, a file each at a time; what measures time runs by itself afterwards.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not real and not alone"
+	$(BIN)/python -m pytest -m "alone and not real"
 
 test-real: $(STAMP)
 	$(BIN)/python -m pytest tests/real -m ""

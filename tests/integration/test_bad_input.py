@@ -312,6 +312,7 @@ def test_any_bytes_as_a_body_get_an_answer_of_the_table(peer, data, kind):
     drain(peer)
 
 
+@pytest.mark.alone
 def test_flood_of_bad_frames_leaves_a_good_client_its_pace(daemon, peer):
     def pace():
         began = time.monotonic()

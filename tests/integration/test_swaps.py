@@ -245,6 +245,7 @@ def test_every_request_of_the_race_has_exactly_one_end(daemon, client):
                 assert not isinstance(got[1], Done | ErrorBody)
 
 
+@pytest.mark.alone
 def test_status_answers_within_50_ms_at_any_moment_of_a_swap(daemon, client):
     with StatusPace(daemon) as pace:
         for model in ("b", "c", "a", "slow"):
@@ -257,6 +258,7 @@ def test_status_answers_within_50_ms_at_any_moment_of_a_swap(daemon, client):
     assert len(pace.seconds) > 100
 
 
+@pytest.mark.alone
 def test_residency_follows_what_a_swap_costs_not_how_long_it_drained(daemon, client):
     """A drain of 1.5 s must not make the next model keep the seat four times as long."""
     client.swap("slow")

@@ -6,8 +6,9 @@ at once, unless an agent is expected back within a moment. Swaps that were asked
 wait for nobody.
 
 What follows, with `grace` bounding the drain and asked-for swaps apart: a model that has joined
-the queue is seated within the sum over the other models of (q + grace + swap), and of a seating
-that had work for q at most 1/(1 + weight) is lost to the swap.
+the queue is seated within the sum over the other models of (q + grace + swap), and one swap more
+if the seat was empty when it joined; of a seating that had work for q at most 1/(1 + weight) is
+lost to the swap.
 """
 
 from collections.abc import Sequence
