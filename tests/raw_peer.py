@@ -96,8 +96,8 @@ class RawPeer:
         return True
 
     def close(self):
-        self._socket.close()
-        self._context.term()
+        if not self._context.closed:
+            self._context.destroy(linger=0)
 
     def __enter__(self):
         return self
