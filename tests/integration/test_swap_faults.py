@@ -23,6 +23,7 @@ load_s = 0.5
 warm_s = 0.5
 grace_s = 0.3
 drain_s = 0.4
+checkpoint_s = 0.5
 stop_s = 0.3
 term_s = 0.3
 kill_s = 2.0
@@ -41,6 +42,8 @@ BAD_TARGETS = {
 }
 BAD_LEAVERS = {
     "checkpoint-dies": {"die_at": "checkpoint"},
+    "checkpoint-hangs": {"hang_at": "checkpoint"},
+    "checkpoint-freezes": {"freeze_at": "checkpoint"},
     "stop-dies": {"die_at": "stop"},
     "stop-hangs": {"hang_at": "stop"},
     "stop-freezes": {"freeze_at": "stop"},

@@ -57,7 +57,7 @@ def next_state(  # noqa: C901, PLR0911, PLR0912 - one case per event is what a t
         case t.WorkerDied(_, fault):
             return _died(state, fault, now, limits)
         case t.StartRefused(_, fault):
-            return _refused(state, fault, now)
+            return _refused(state, fault, now, limits)
         case t.Greeted():
             return _greeted(state, now, limits)
         case t.LoadAdvanced():
@@ -248,8 +248,10 @@ def _warmed(state: SeatState, fault: Fault | None, now: float, limits: Deadlines
     return ready, (t.SwapDone(plan, state.came_from, marks, now), t.ResumeAdmission())
 
 
-def _refused(state: SeatState, fault: Fault, now: float) -> Outcome:
+def _refused(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
     """No worker was started and the model is not to blame."""
+    if state.phase is Phase.STOPPING and state.worker_lives:
+        return _died(state, fault, now, limits)  # a stop came between: there is none to end
     if state.phase is not Phase.STARTING or state.plan is None:
         return state, ()
     plan = state.plan
@@ -284,9 +286,17 @@ def _overdue_drain(state: SeatState, now: float, limits: Deadlines) -> Outcome:
 
 
 def _overdue_checkpoint(state: SeatState, now: float, limits: Deadlines) -> Outcome:
+    """A worker that says nothing is stuck and would not answer the next request either.
+
+    So the stop ladder goes on. Turns and full blocks are durable: tails are computed again.
+    """
+    if state.plan is None:
+        return state, ()
     waited_s = now - state.since
     text = f"contexts were not on disk after {waited_s:.0f} s; raise checkpoint_s or see the log"
-    return _checkpointed(state, Fault(code="deadline_exceeded", message=text), now, limits)
+    fault = Fault(code="deadline_exceeded", message=text)
+    state = replace(state, plan=replace(state.plan, mode="process"), fault=fault)
+    return _checkpointed(state, None, now, limits)
 
 
 def _overdue_stop(state: SeatState, now: float, limits: Deadlines) -> Outcome:
