@@ -1,0 +1,183 @@
+"""Counts, figures and leaks of the fault rows; prints the table of rows at the end of a run.
+
+A file `test_row_NN_*.py` is row NN. `row.runs()` says how often a fault is to be made under the
+chosen counts, `row.record()` keeps what was measured. Nothing a row started may outlive its test.
+"""
+
+import os
+import re
+import uuid
+from typing import Literal
+
+import psutil
+import pytest
+
+from daemon_harness import wait_for
+
+COUNTS = ("slice", "push", "release")
+MARK = "PYTHON_FAULT_MARK"
+"""Handed down by the daemon to its workers, which get few variables but all `PYTHON*`."""
+PROPERTY = "fault"
+FD_SLACK = 2
+GONE_S = 5.0
+TITLES = {
+    1: "SIGKILL worker at swap points",
+    2: "worker ends by signal, exit, limit",
+    3: "SIGKILL worker idle, prefill, decode",
+    4: "SIGKILL supervisor at each point",
+    5: "both killed, stale and reused pid",
+    6: "hangs",
+    7: "worker ignores SIGTERM, double-forks",
+    8: "crash loop, bad model",
+    9: "second daemon, second home",
+    10: "SIGTERM in every state",
+    11: "malformed input",
+    12: "fuzzing of frame, header, HTTP body",
+    13: "stopped readers",
+    14: "client vanishes",
+    15: "duplicate, reordered, replayed requests",
+    16: "forged token, guessed id, other uid",
+    17: "disk full, EIO, short write",
+    18: "power loss: all crash states",
+    19: "corruption",
+    20: "foreign checkpoints",
+    21: "memory pressure",
+    22: "soak",
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fault-counts",
+        choices=COUNTS,
+        default="slice",
+        help="how often each fault is made: slice (default), push or release",
+    )
+
+
+class Row:
+    """One test of a row: its counts and what it measured."""
+
+    def __init__(self, number, counts, keep):
+        self.number = number
+        self.counts = counts
+        self._keep = keep
+
+    def runs(self, push=15, slice=3, release=1000):  # noqa: A002 - the name of the counts
+        """How often to make the fault."""
+        return {"slice": slice, "push": push, "release": release}[self.counts]
+
+    def record(
+        self,
+        worker: Literal["stub", "real", "none"] = "stub",
+        value: float | None = None,
+        limit: float | None = None,
+        unit: str = "",
+        runs: int = 1,
+        what: str = "",
+    ):
+        """Counts `runs` of a kind of worker; a `value` above its `limit` fails the test."""
+        kept = {"row": self.number, "worker": worker, "runs": runs, "unit": unit, "what": what}
+        kept |= {} if value is None else {"value": value}
+        kept |= {} if limit is None else {"limit": limit}
+        self._keep(kept)
+        if value is not None and limit is not None:
+            assert value <= limit, f"row {self.number}: {what} {value:.3f} > {limit} {unit}"
+
+
+@pytest.fixture
+def row(request):
+    found = re.match(r"test_row_(\d\d)_", request.path.name)
+    assert found is not None, "the fixture `row` is for tests/faults/test_row_NN_*.py"
+    counts = request.config.getoption("--fault-counts", default="slice")
+    properties = request.node.user_properties
+    return Row(int(found.group(1)), counts, lambda kept: properties.append((PROPERTY, kept)))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(monkeypatch):
+    """No process that the test started lives on, none waits to be reaped, no fd stays open."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(MARK, mark)
+    own = psutil.Process()
+    before = own.num_fds()
+    yield
+    wait_for(lambda: not marked(mark), GONE_S, "the end of every process of the test")
+    zombies = [child for child in own.children() if child.status() == psutil.STATUS_ZOMBIE]
+    assert not zombies, f"not reaped: {zombies}"
+    assert own.num_fds() <= before + FD_SLACK, f"{before} fds before, {own.num_fds()} after"
+
+
+def marked(mark):
+    """Processes other than this one that carry the mark in their environment."""
+    needle = f"{MARK}={mark}".encode()
+    return [pid for pid in psutil.pids() if pid != os.getpid() and needle in _environ(pid)]
+
+
+def _environ(pid):
+    try:
+        if psutil.MACOS:
+            return repr(psutil.Process(pid).environ()).encode()
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - no cheaper way
+            return file.read()
+    except (OSError, psutil.Error):
+        return b""
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    counts = config.getoption("--fault-counts", default="slice")
+    if counts == "slice":
+        return
+    rows, failed = {}, set()
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            found = re.search(r"test_row_(\d\d)_", report.nodeid)
+            if found is None:
+                continue
+            number = int(found.group(1))
+            kept = rows.setdefault(number, [])
+            if outcome != "passed":
+                failed.add(number)
+            if getattr(report, "when", "") == "call":
+                kept += [value for name, value in report.user_properties if name == PROPERTY]
+    terminalreporter.section(f"fault rows, {counts} counts")
+    for line in table(rows, failed):
+        terminalreporter.write_line(line)
+
+
+def table(rows, failed):
+    """Lines of the table: row, real and stub runs, worst case, verdict."""
+    columns = f"{'real':>7} {'stub':>7} {'other':>7}  {'worst case':<44} verdict"
+    yield f"{'row':>3} {'fault':<40} {columns}"
+    for number in sorted(rows):
+        kept = rows[number]
+        runs = {
+            worker: sum(entry["runs"] for entry in kept if entry["worker"] == worker)
+            for worker in ("real", "stub", "none")
+        }
+        verdict = "FAILED" if number in failed else "held"
+        yield (
+            f"{number:>3} {TITLES.get(number, ''):<40} {runs['real']:>7} {runs['stub']:>7}"
+            f" {runs['none']:>7}  {worst(kept):<44} {verdict}"
+        )
+    missing = sorted(set(TITLES) - set(rows))
+    if missing:
+        yield f"not run: {', '.join(map(str, missing))}"
+
+
+def worst(kept):
+    """The figure that comes nearest to its limit."""
+    told = [entry for entry in kept if "value" in entry]
+    if not told:
+        return "-"
+    top = max(told, key=_share)
+    limit = f" of {top['limit']:g}" if "limit" in top else ""
+    return f"{top['what']} {top['value']:.4g}{limit} {top['unit']}".strip()
+
+
+def _share(entry):
+    limit = entry.get("limit", 0)
+    return entry["value"] / limit if limit else float(entry["value"] > 0)
