@@ -88,6 +88,9 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     persist: bool
     created_at: float
     used_at: float
+    pinned: bool = False
+    revision: int = 0
+    """Grows with every change of what the session holds."""
 
 
 class SessionSummary(Struct, frozen=True, kw_only=True):
@@ -105,6 +108,7 @@ class SessionSummary(Struct, frozen=True, kw_only=True):
     persist: bool
     created_at: float
     used_at: float
+    pinned: bool = False
 
 
 class TurnCommit(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,6 @@ from msgspec import Struct
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
 
-SCHEMA_VERSION: Final = 1
 _BUSY_MS: Final = 5_000
 _CHECKED_BYTES: Final = 64 * MIB
 """Larger catalogues are not read from end to end at every start."""
@@ -109,8 +108,18 @@ CREATE TABLE journal (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-_MIGRATIONS: Final[tuple[str, ...]] = (_V1,)
-"""Entry n brings a catalogue from version n to n + 1."""
+_V2: Final = """
+ALTER TABLE sessions ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN revision INTEGER NOT NULL DEFAULT 1;
+CREATE TRIGGER session_changed
+AFTER UPDATE OF tag, turn, tokens, messages, closed, clock, pinned ON sessions
+BEGIN UPDATE sessions SET revision = revision + 1 WHERE id = NEW.id; END;
+"""
+"""Pins, and a number that tells a session's file from an older one of the same session."""
+
+_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
+"""Entry n brings a catalogue from version n to n + 1; never changed, only added to."""
+SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
 
 class Opened(Struct, frozen=True, kw_only=True):

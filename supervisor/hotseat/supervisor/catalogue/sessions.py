@@ -20,13 +20,13 @@ from hotseat.supervisor.catalogue.rows import (
 _TOKEN_BYTES: Final = 4
 _SESSION: Final = (
     "SELECT id, model, name, tag, tokenizer_digest, turn, tokens, messages, hint, closed, clock,"
-    " persist, created_at, used_at FROM sessions WHERE model = ? AND name = ?"
+    " persist, created_at, used_at, pinned, revision FROM sessions WHERE model = ? AND name = ?"
 )
 _SUMMARIES: Final = """
 SELECT s.id, s.model, s.name, s.tag, s.turn, length(s.tokens) / 4,
   256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END,
   TOTAL(b.size_bytes) + COALESCE(t.size_bytes, 0),
-  s.closed, s.persist, s.created_at, s.used_at
+  s.closed, s.persist, s.created_at, s.used_at, s.pinned
 FROM sessions s
 LEFT JOIN session_blocks l ON l.session = s.id
 LEFT JOIN blocks b ON b.id = l.block
@@ -44,6 +44,7 @@ def session(db: sqlite3.Connection, model: ModelName, name: SessionName) -> Sess
     fields = dict(zip(SessionRow.__struct_fields__, found, strict=True))
     fields["closed"] = bool(fields["closed"])
     fields["persist"] = bool(fields["persist"])
+    fields["pinned"] = bool(fields["pinned"])
     return SessionRow(**fields)
 
 
@@ -63,6 +64,7 @@ def session_summaries(db: sqlite3.Connection, model: ModelName | None) -> list[S
             persist=bool(found[9]),
             created_at=found[10],
             used_at=found[11],
+            pinned=bool(found[12]),
         )
         for found in db.execute(_SUMMARIES, (model,))
     ]
