@@ -4,6 +4,7 @@ A message is `[version, kind, request id, body]`; the body is a MessagePack map.
 Raises `HotseatError` (bad_frame, unknown_kind, invalid_request, version_mismatch) and nothing else.
 """
 
+import binascii
 import math
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
@@ -19,12 +20,14 @@ from hotseat.protocol.limits import (
     MAX_FRAMES,
     MAX_ITEMS,
     MAX_MESSAGE_BYTES,
+    MAX_PLAIN_TOKENS,
     MAX_SAFE_INTEGER,
     PROTOCOL_MAX,
     PROTOCOL_MIN,
 )
 from hotseat.protocol.messages import CLIENT_KINDS, ClientMessage
-from hotseat.protocol.replies import DAEMON_KINDS, DaemonMessage
+from hotseat.protocol.replies import DAEMON_KINDS, DaemonMessage, Done
+from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 
 VERSION_FRAME: Final = str(PROTOCOL_MAX).encode()
 _ENVELOPE_FRAMES: Final = 4
@@ -168,7 +171,8 @@ def decode_daemon(envelope: Envelope) -> DaemonMessage:
     kind = DAEMON_KINDS.get(envelope.kind)
     if kind is None:
         raise HotseatError("unknown_kind", f"unknown kind {envelope.kind!r}", kind=envelope.kind)
-    return unpack_body(envelope.body, kind)
+    message = unpack_body(envelope.body, kind)
+    return _with_tokens(message) if isinstance(message, Done) else message
 
 
 def encode_client(message: ClientMessage, request_id: RequestId) -> list[bytes]:
@@ -179,5 +183,25 @@ def encode_client(message: ClientMessage, request_id: RequestId) -> list[bytes]:
 
 def encode_daemon(message: DaemonMessage, request_id: RequestId) -> list[bytes]:
     """Frames of a daemon message."""
+    if isinstance(message, Done):
+        message = _with_packed_tokens(message)
     name = _DAEMON_NAMES[type(message)]
     return [VERSION_FRAME, name.encode(), request_id.encode(), pack_body(message)]
+
+
+def _with_packed_tokens(done: Done) -> Done:
+    """Long completions would break the limit of items: their ids travel as one string."""
+    if len(done.tokens) <= MAX_PLAIN_TOKENS:
+        return done
+    packed = binascii.b2a_base64(pack_tokens(done.tokens), newline=False).decode()
+    return msgspec.structs.replace(done, tokens=(), packed_tokens=packed)
+
+
+def _with_tokens(done: Done) -> Done:
+    if done.packed_tokens is None:
+        return done
+    try:
+        tokens = unpack_tokens(binascii.a2b_base64(done.packed_tokens, strict_mode=True))
+    except ValueError as error:
+        raise HotseatError("invalid_request", f"packed_tokens: {error}") from error
+    return msgspec.structs.replace(done, tokens=tuple(tokens), packed_tokens=None)

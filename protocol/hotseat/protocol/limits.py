@@ -14,6 +14,8 @@ MAX_FRAMES: Final = 8
 MAX_MESSAGE_BYTES: Final = 16 * MIB
 MAX_DEPTH: Final = 32
 MAX_ITEMS: Final = 65_536
+MAX_PLAIN_TOKENS: Final = 32_768
+"""A done with more token ids than this carries them packed: each id is an item."""
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 """Largest integer that JavaScript clients read exactly."""
 

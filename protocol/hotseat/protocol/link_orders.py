@@ -1,9 +1,11 @@
 """What the supervisor tells a worker: one struct per order. Pure; see `link` for the codec."""
 
+from typing import Any
+
 from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, Epoch, RequestKey
-from hotseat.protocol.messages import Message, Sampling
+from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolChoice
 from hotseat.protocol.model import ModelRecord
 
 
@@ -87,6 +89,10 @@ class Start(Struct, frozen=True, tag="start", kw_only=True):
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
     logprobs: int = 0
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    response_format: ResponseFormat | None = None
+    template_args: dict[str, Any] = {}
     persist: bool = True
     resume: Resume | None = None
     """With it, `context`, `hint` and `input` are those of the first Start."""

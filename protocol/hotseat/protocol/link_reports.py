@@ -5,7 +5,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, RequestKey
-from hotseat.protocol.replies import FinishReason, LengthLimit, TokenLogprob
+from hotseat.protocol.replies import ChunkPart, FinishReason, LengthLimit, TokenLogprob
 
 
 class WorkerHello(Struct, frozen=True, tag="hello", kw_only=True):
@@ -130,11 +130,15 @@ class Prefilled(Struct, frozen=True, tag="prefilled", kw_only=True):
 
 
 class Emitted(Struct, frozen=True, tag="emitted", kw_only=True):
-    """Tokens that are now part of the output; `text` is what became readable with them."""
+    """Tokens that are now part of the output; `text` is what became readable with them.
+
+    `parts` is the same output with whatever is not text in its place; empty if all is text.
+    """
 
     request: RequestKey
     tokens: tuple[int, ...]
     text: str
+    parts: tuple[ChunkPart, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
 
 

@@ -40,6 +40,37 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasoning: str | None = None
 
 
+class FunctionSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A function the model may call. `parameters` is a JSON schema of type object."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.\-]{1,128}\Z")]
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    """An entry of `tools`; functions are the only type."""
+
+    type: Literal["function"] = "function"
+    function: FunctionSpec
+
+
+class NamedTool(Struct, frozen=True, kw_only=True):
+    """A `tool_choice` that leaves one function."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+class ResponseFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the answer has to be; `schema` belongs to `json_schema`, and only to it."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    schema: dict[str, Any] | None = None
+
+
 class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the next token is drawn. `temperature` 0 is greedy; zeros mean "off" elsewhere."""
 
@@ -109,11 +140,13 @@ class Generate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """This agent has no next turn for now: nobody waits for it."""
     next_model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     """What this agent asks next; it is prepared when nobody else asks for something else."""
-    # Named by the contract, delivered later: present so that they are refused, never ignored.
-    tools: tuple[Any, ...] | None = None
-    tool_choice: Any | None = None
-    response_format: Any | None = None
+    tools: tuple[Tool, ...] | None = None
+    """Functions the model may call; with a session they are fixed by its first turn."""
+    tool_choice: ToolChoice | None = None
+    """`auto` unless given; `required` and a named tool force a call, `none` forbids it."""
+    response_format: ResponseFormat | None = None
     template_args: dict[str, Any] | None = None
+    """Arguments of the chat template (`enable_thinking`, ...); fixed like `tools`."""
 
 
 class Attach(Struct, frozen=True, kw_only=True):
@@ -158,10 +191,75 @@ class SessionDelete(Struct, frozen=True, kw_only=True):
     session: str
 
 
-class Plan(Struct, frozen=True, kw_only=True):
-    """Ask for the memory plan of a model, without loading it."""
+class SessionFork(Struct, frozen=True, kw_only=True):
+    """Make session `to` of what `session` was after turn `at_turn` (None: its last one).
+
+    Both share what is stored; nothing is copied.
+    """
 
     model: str
+    session: str
+    to: str
+    at_turn: Natural | None = None
+
+
+class SessionRewind(Struct, frozen=True, kw_only=True):
+    """Cut a session back to what it was after `turn`; later turns are gone."""
+
+    model: str
+    session: str
+    turn: Natural
+
+
+class SessionReplace(Struct, frozen=True, kw_only=True):
+    """Put another history in place of a session's, for instance a summary of it.
+
+    `messages`, or `text` for a model without a chat template. Counts as a turn; the next one
+    renders the new history and reuses what prefix of it is stored.
+    """
+
+    model: str
+    session: str
+    messages: tuple[Message, ...] | None = None
+    text: str | None = None
+    expect_turn: Natural | None = None
+
+
+class SessionPin(Struct, frozen=True, kw_only=True):
+    """Keep what a session has on disk from being evicted, or let it be evicted again."""
+
+    model: str
+    session: str
+    pinned: bool = True
+
+
+class Count(Struct, frozen=True, kw_only=True):
+    """How many tokens would a request have? Exactly one input, as in `generate`.
+
+    Answered by the seated worker for its model, for any other by the standby. Changes nothing.
+    """
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    tokens: tuple[TokenId, ...] | None = None
+    session: str | None = None
+    append: tuple[Message, ...] | str | None = None
+    tools: tuple[Any, ...] | None = None
+    render: bool = False
+    """Answer with the text of the prompt too."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Ask for the memory plan of a model, without loading it.
+
+    With `ram_bytes`, on a machine of that size where nothing else runs; `working_set_bytes` is
+    what Metal would allow there.
+    """
+
+    model: str
+    ram_bytes: Positive | None = None
+    working_set_bytes: Positive | None = None
 
 
 class Events(Struct, frozen=True, kw_only=True):
@@ -222,6 +320,11 @@ ClientMessage = (
     | Models
     | Sessions
     | SessionDelete
+    | SessionFork
+    | SessionRewind
+    | SessionReplace
+    | SessionPin
+    | Count
     | Plan
     | Events
     | Swap
@@ -242,6 +345,11 @@ CLIENT_KINDS: dict[str, type[ClientMessage]] = {
     "models": Models,
     "sessions": Sessions,
     "session_delete": SessionDelete,
+    "session_fork": SessionFork,
+    "session_rewind": SessionRewind,
+    "session_replace": SessionReplace,
+    "session_pin": SessionPin,
+    "count": Count,
     "plan": Plan,
     "events": Events,
     "swap": Swap,

@@ -62,6 +62,17 @@ class TemplateProbe(msgspec.Struct, frozen=True, kw_only=True):
     system: bool = True
     """False: the template refuses or drops system messages."""
     tools: bool = False
+    """The template shows tools to the model."""
+    append_tools: bool = False
+    """A turn can be appended as `mode` says in a conversation with tools as well."""
+    tool_parser: str = ""
+    """Name of mlx-lm's parser for the calls of this model; empty: it has none."""
+    thinking: bool = False
+    """The tokenizer has marks of reasoning."""
+    keeps_reasoning: bool = True
+    """False: the template drops the reasoning of earlier turns."""
+    arguments: tuple[str, ...] = ()
+    """Names that the template reads beside messages and tools: the legal `template_args`."""
 
 
 class ModelSource(msgspec.Struct, frozen=True, kw_only=True):

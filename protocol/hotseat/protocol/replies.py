@@ -11,6 +11,7 @@ from hotseat.protocol.limits import (
     MAX_ITEMS,
     MAX_MESSAGE_BYTES,
 )
+from hotseat.protocol.messages import ToolCall
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 LengthLimit = Literal["max_tokens", "context", "kv_budget"]
@@ -68,7 +69,12 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChunkPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A piece of output."""
+    """A piece of output.
+
+    `index`, `id`, `name` and `arguments_delta` belong to `tool_call`: the first part of a call has
+    its id and name, the deltas of one index joined are its arguments. A call that does not parse
+    is a `text` part with `tool_parse_error`.
+    """
 
     type: Literal["text", "reasoning", "tool_call"]
     text: str = ""
@@ -76,6 +82,7 @@ class ChunkPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str | None = None
     name: str | None = None
     arguments_delta: str | None = None
+    tool_parse_error: str | None = None
 
 
 class TokenLogprob(Struct, frozen=True, kw_only=True):
@@ -99,13 +106,19 @@ class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Usage(Struct, frozen=True, kw_only=True):
     """prompt_tokens = restored_tokens + computed_tokens.
 
-    Restored: their KV came from memory or SSD. Computed: they were run through the model again.
+    Restored: their KV came from memory (`live_tokens`) or SSD (`disk_tokens`). The session held
+    `own_tokens` of them before; `shared_tokens` come from others that begin with the same tokens.
+    Computed: they were run through the model again.
     """
 
     prompt_tokens: int = 0
     restored_tokens: int = 0
     computed_tokens: int = 0
     completion_tokens: int = 0
+    live_tokens: int = 0
+    disk_tokens: int = 0
+    own_tokens: int = 0
+    shared_tokens: int = 0
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -134,6 +147,14 @@ class Done(Struct, frozen=True, kw_only=True, omit_defaults=False):
     context: Literal["appended", "rendered"] | None = None
     seed: int | None = None
     note: str = ""
+    reasoning: str = ""
+    """What the model thought aloud; `text` is without it."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_parse_error: str | None = None
+    """Why something that began like a tool call stands in `text`."""
+    packed_tokens: str | None = None
+    """On the wire instead of `tokens` when they are more than 32,768: base64 of the ids as
+    unsigned 32-bit little endian."""
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True):
