@@ -80,7 +80,20 @@ CLIENT = {
     "models": m.Models(),
     "sessions": m.Sessions(model="smol", session="agent"),
     "session_delete": m.SessionDelete(model="smol", session="agent"),
+    "session_fork": m.SessionFork(model="smol", session="agent", to="branch", at_turn=2),
+    "session_rewind": m.SessionRewind(model="smol", session="agent", turn=1),
+    "session_replace": m.SessionReplace(
+        model="smol",
+        session="agent",
+        messages=(m.Message(role="user", content="In short: Grüße."),),
+        expect_turn=3,
+    ),
+    "session_pin": m.SessionPin(model="smol", session="agent", pinned=False),
+    "count": m.Count(
+        model="smol", session="agent", append=(m.Message(role="user", content="?"),), render=True
+    ),
     "plan": m.Plan(model="smol"),
+    "plan_what_if": m.Plan(model="smol", ram_bytes=24 * 2**30),
     "events": m.Events(since=41, topics=("swap", "request"), credit_bytes=4096),
     "swap": m.Swap(model="gemma", mode="process"),
     "release": m.Release(for_s=1800.0),

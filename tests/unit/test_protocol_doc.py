@@ -36,6 +36,7 @@ SHAPES = (
     views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
     views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
     views.FitView, views.ReleaseView, views.QuoteView, views.WhyView,
+    views.TurnView, views.SessionChange, views.CountView,
 )  # fmt: skip
 NUMBERS = (
     "MAX_FRAME_BYTES", "MAX_FRAMES", "MAX_MESSAGE_BYTES", "MAX_DEPTH", "MAX_ITEMS",

@@ -245,7 +245,7 @@ class Count(Struct, frozen=True, kw_only=True):
     tokens: tuple[TokenId, ...] | None = None
     session: str | None = None
     append: tuple[Message, ...] | str | None = None
-    tools: tuple[Any, ...] | None = None
+    tools: tuple[Tool, ...] | None = None
     render: bool = False
     """Answer with the text of the prompt too."""
 

@@ -73,6 +73,22 @@ class SwapView(Struct, frozen=True, kw_only=True):
     percent: float | None = None
 
 
+class RecoveryView(Struct, frozen=True, kw_only=True):
+    """What a daemon found when it started.
+
+    `after`: how the last run ended (nothing: there was none). `phase` and `model` are where its
+    seat was. `undone` names what was under way and counts as never having happened. Requests that
+    were accepted are kept: they go on when their client asks for them, or end as `interrupted`.
+    """
+
+    after: Literal["nothing", "stop", "kill"] = "nothing"
+    phase: str = ""
+    model: str | None = None
+    undone: tuple[str, ...] = ()
+    kept_requests: int = 0
+    seconds: float = 0.0
+
+
 class StatusView(Struct, frozen=True, kw_only=True):
     """`hotseat status --json`; `running` is False only in the answer the CLI makes up itself."""
 
@@ -95,6 +111,7 @@ class StatusView(Struct, frozen=True, kw_only=True):
     bytes_written: int = 0
     seated_for_s: float = 0.0
     last_error: str = ""
+    recovery: RecoveryView | None = None
 
 
 class ModelView(Struct, frozen=True, kw_only=True):
@@ -129,6 +146,53 @@ class SessionView(Struct, frozen=True, kw_only=True):
     created_at: float
     used_at: float
     messages: tuple[dict[str, Any], ...] | None = None
+    pinned: bool = False
+    turns: tuple["TurnView", ...] | None = None
+    """Turns it can be forked at and rewound to; only when one session is asked for."""
+
+
+class TurnView(Struct, frozen=True, kw_only=True):
+    """A turn that can be gone back to. `tokens` and `messages`: how long the session was then."""
+
+    turn: int
+    tokens: int
+    messages: int
+    at: float
+
+
+class SessionChange(Struct, frozen=True, kw_only=True):
+    """What fork, rewind, replace and pin answer: the session as it is now.
+
+    `origin`: what it was forked from. `kept_tokens`: leading tokens that need no new rendering.
+    """
+
+    model: str
+    session: str
+    turn: int
+    messages: int
+    kept_tokens: int
+    origin: str | None = None
+    pinned: bool = False
+
+
+class CountView(Struct, frozen=True, kw_only=True):
+    """What a prompt takes. `fits`: the context holds it and one token of an answer.
+
+    `kv_fit_tokens`: the longest context that memory would hold now, None if the model does not
+    fit. `stored_tokens`: how many leading tokens would not be computed. `rendered`: the whole
+    history was rendered. `text` only when asked for.
+    """
+
+    model: str
+    tokens: int
+    context_tokens: int
+    fits: bool
+    kv_fit_tokens: int | None = None
+    stored_tokens: int = 0
+    rendered: bool = True
+    counted_by: Literal["worker", "standby", "ids"] = "worker"
+    """"ids": the request brings token ids, nobody had to be asked."""
+    text: str | None = None
 
 
 class FitView(Struct, frozen=True, kw_only=True):
@@ -163,6 +227,8 @@ class PlanView(Struct, frozen=True, kw_only=True):
     context_tokens: int = 0
     max_context_tokens: int = 0
     sessions: tuple[FitView, ...] = ()
+    what_if: bool = False
+    """For the machine that was asked about, not for this one."""
     holders: tuple[tuple[str, int], ...] = ()
     """Largest foreign processes: (name, bytes)."""
 
@@ -170,8 +236,8 @@ class PlanView(Struct, frozen=True, kw_only=True):
 class QuoteView(Struct, frozen=True, kw_only=True):
     """What asking a model now would cost, seconds, from measured costs; None: never measured.
 
-    `prompt_tokens` is exact for what a session holds and estimated (four characters a token) for
-    messages. `stored_tokens` of them need no prefill.
+    `prompt_tokens` are counted when a worker has the tokenizer, otherwise estimated for messages
+    (four characters a token). `stored_tokens` of them need no prefill.
     """
 
     model: str
@@ -184,6 +250,8 @@ class QuoteView(Struct, frozen=True, kw_only=True):
     prefill_s: float | None = None
     prompt_tokens: int = 0
     stored_tokens: int = 0
+    exact: bool = False
+    """`prompt_tokens` were counted, not estimated."""
 
 
 class ReleaseView(Struct, frozen=True, kw_only=True):
