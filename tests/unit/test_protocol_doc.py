@@ -35,7 +35,7 @@ SHAPES = (
     r.TokenLogprob, r.Usage, r.Timing, r.Cause, r.SwapPhases, r.SwapMemory, views.StatusView,
     views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
     views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
-    views.FitView, views.ReleaseView, views.QuoteView, views.WhyView,
+    views.FitView, views.ReleaseView, views.QuoteView, views.WhyView, views.RecoveryView,
     views.TurnView, views.SessionChange, views.CountView,
 )  # fmt: skip
 NUMBERS = (

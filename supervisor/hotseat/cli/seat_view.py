@@ -11,6 +11,7 @@ from hotseat.protocol.replies import Progress, SwapReport
 from hotseat.protocol.views import (
     MemoryView,
     QueueView,
+    RecoveryView,
     ReleaseView,
     StandbyView,
     StatusView,
@@ -64,6 +65,7 @@ def render_status(view: StatusView) -> None:
             ("memory", _memory_line(view.memory)),
             ("KV on SSD", _disk_line(view)),
             ("daemon", f"{view.version}, pid {view.pid}, up {duration(view.uptime_s)}"),
+            ("last run", _recovery_line(view.recovery)),
             ("last error", view.last_error),
         ]
     )
@@ -195,6 +197,15 @@ def _swap_line(view: StatusView) -> str:
     origin = view.swap.from_ or "nothing"
     move = f"{origin} -> {view.swap.to or 'nothing'}"
     return f"{move}: {view.swap.phase}{percent}, {duration(view.swap.elapsed_s)}"
+
+
+def _recovery_line(found: RecoveryView | None) -> str:
+    """Only a run that did not end in order is news."""
+    if found is None or found.after != "kill":
+        return ""
+    undone = f"; undone: {', '.join(found.undone)}" if found.undone else ""
+    kept = f"; {found.kept_requests} requests kept" if found.kept_requests else ""
+    return f"was killed{undone}{kept}"
 
 
 def _worker_line(worker: WorkerView) -> str:

@@ -38,6 +38,7 @@ from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.quote_desk import QuoteDesk
+from hotseat.supervisor.recovery import announce, recover
 from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.seat_runner import SeatRunner
@@ -221,7 +222,7 @@ class Daemon:
 
     async def start(self) -> str:
         """Recovers what the last run left and opens the request socket; its address."""
-        await self.desk.recover(time.monotonic())
+        self.state.recovery = await recover(self._catalogue, self.desk.recover)
         await self.quotes.recall()
         await self.upkeep.recall_overheads()
         self._port = ClientPort(
@@ -236,6 +237,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         self.events.publish("daemon.started", pid=os.getpid(), version=self.identity.version)
+        announce(self.state.recovery, self.events)
         await self.upkeep.measure()
         self.runner.standby.start_soon(delay_s=0.0)
         self.spawn(self.upkeep.run())

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId, ModelName, RequestKey, SessionName
 from hotseat.protocol.link import (
@@ -119,9 +120,13 @@ class KvKeeper:
 
     async def _commit_tail(self, report: TailWritten, record: ModelRecord) -> None:
         name = SessionName(report.session)
+        if failpoints.ARMED:
+            failpoints.reach("tail.reported")
         obsolete = await self._catalogue.commit_tail(
             record.tag, (ModelName(record.name), name), report, time.time()
         )
+        if failpoints.ARMED:
+            failpoints.reach("tail.committed")
         self._events.publish(
             "checkpoint.published",
             model=record.name,

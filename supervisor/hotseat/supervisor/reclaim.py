@@ -6,10 +6,18 @@ from typing import Final
 
 import structlog
 
+from hotseat.protocol.limits import MIB
+from hotseat.protocol.link import Unloaded
+from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.core.seat_types import Fault
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_host import SwapFigures
 
 POLL_S: Final = 0.02
+RETURNED_SHARE: Final = 0.99
+"""Of the weights that has to be back, by the OS, before a model is loaded in place."""
+UNLOADED_BYTES: Final = 16 * MIB
+"""What the allocator may still count as active once nothing of a model is left."""
 WIRED_SLACK: Final = 1.05
 """macOS frees a dead process's wired pages late: back to the level before the load, plus 5 %."""
 log = structlog.get_logger()
@@ -54,3 +62,16 @@ class ReclaimGate:
         if wired is None or self._wired_before_load is None:
             return True
         return wired <= self._wired_before_load * WIRED_SLACK
+
+
+def unload_fault(message: Unloaded, record: ModelRecord | None) -> Fault | None:
+    """Why an unload in place is not believed; None when references, allocator and OS agree."""
+    freed = message.footprint_before - message.footprint_after
+    wanted = RETURNED_SHARE * (record.weights_bytes if record is not None else 0)
+    if not message.leaked and freed >= wanted and message.active_after <= UNLOADED_BYTES:
+        return None
+    return Fault(
+        code="memory_stranded",
+        message=f"{freed} of {int(wanted)} bytes came back in place",
+        facts={"leaked": list(message.leaked)},
+    )

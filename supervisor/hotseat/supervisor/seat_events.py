@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import FromWorker
 from hotseat.protocol.replies import Progress, SwapReport
@@ -72,6 +73,8 @@ class SeatEvents:
             self._swap_began = state.marks[0].at
         if state.phase is Phase.LOADING:
             self._telemetry.load_percent = 0.0
+        if failpoints.ARMED:
+            failpoints.reach(f"seat.{state.phase.value}")
         plan = state.plan
         self._events.publish(
             "seat.phase_changed",

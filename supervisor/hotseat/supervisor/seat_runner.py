@@ -9,15 +9,15 @@ import shutil
 import signal
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
 import zmq
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import (
     Beat,
     Checkpoint,
@@ -55,15 +55,11 @@ from hotseat.supervisor.link_port import LinkPort
 from hotseat.supervisor.locks import SeatLock
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
-from hotseat.supervisor.reclaim import ReclaimGate
+from hotseat.supervisor.reclaim import ReclaimGate, unload_fault
 from hotseat.supervisor.seat_host import SeatHost, SwapFigures, fault_of
 from hotseat.supervisor.standby import Seatable, Standby
 from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess
 
-RETURNED_SHARE: Final = 0.99
-"""Of the weights that has to be back, by the OS, before a model is loaded in place."""
-UNLOADED_BYTES: Final = 16 * MIB
-"""What the allocator may still count as active once nothing of a model is left."""
 log = structlog.get_logger()
 
 
@@ -163,6 +159,8 @@ class SeatRunner:
             self._timer = loop.call_later(delay_s + 0.001, self.feed, t.TimePassed())
 
     def _perform(self, effect: t.SeatEffect) -> None:  # noqa: C901, PLR0912 - one case per effect
+        if failpoints.ARMED:
+            failpoints.reach(f"seat.does.{type(effect).__name__}")
         match effect:
             case t.StopAdmission():
                 self._figures = self._gate.measure()
@@ -338,17 +336,8 @@ class SeatRunner:
 
     def _end_unload(self, epoch: Epoch, message: Unloaded) -> None:
         """Believed only when weak references, the allocator and the OS agree."""
-        record = self.record
-        freed = message.footprint_before - message.footprint_after
-        wanted = RETURNED_SHARE * (record.weights_bytes if record is not None else 0)
         log.info("worker.unloaded", epoch=epoch, **msgspec.structs.asdict(message))
-        fault = None
-        if message.leaked or freed < wanted or message.active_after > UNLOADED_BYTES:
-            fault = Fault(
-                code="memory_stranded",
-                message=f"{freed} of {int(wanted)} bytes came back in place",
-                facts={"leaked": list(message.leaked)},
-            )
+        fault = unload_fault(message, self.record)
         self.in_process_verified = fault is None
         self.record = None
         self.feed(t.UnloadEnded(epoch=epoch, fault=fault))

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
@@ -20,8 +21,9 @@ from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.daemon import Daemon
 from hotseat.supervisor.kv_files import kv_sweep
 from hotseat.supervisor.locks import InstanceLock
-from hotseat.supervisor.logs import configure_logs
+from hotseat.supervisor.logs import SERVICE_LOG, configure_logs
 from hotseat.supervisor.paths import Home
+from hotseat.supervisor.service_log import is_service, keep_output_small
 
 SWEEP_AGE_S: Final = 60.0
 log = structlog.get_logger()
@@ -40,7 +42,8 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
     lock = InstanceLock(place.lock_file)
     lock.acquire()
     try:
-        configure_logs(place.log_file, is_foreground=True, is_verbose=verbose)
+        # Under launchd nobody watches stderr: it is for what comes before the log and beside it.
+        configure_logs(place.log_file, is_foreground=not is_service(), is_verbose=verbose)
         asyncio.run(_serve(place, settings))
     finally:
         lock.release()
@@ -57,6 +60,8 @@ async def _serve(home: Home, settings: Settings) -> None:
     daemon = Daemon(home, settings, catalogue, installed_version())
     try:
         address = await daemon.start()
+        if is_service():
+            daemon.spawn(keep_output_small(home.logs_dir / SERVICE_LOG))
         publish_endpoint(home, address, daemon.identity.instance, daemon.identity.version)
         # What exists now stays: collecting it again and again would only cost pauses.
         gc.collect()
@@ -89,6 +94,8 @@ def publish_endpoint(home: Home, address: str, instance: str, running_version: s
     draft = home.endpoint_file.with_suffix(f".{os.getpid()}")
     draft.write_bytes(msgspec.json.encode(endpoint))
     draft.chmod(0o600)
+    if failpoints.ARMED:
+        failpoints.reach("endpoint.written")
     draft.replace(home.endpoint_file)
 
 

@@ -21,6 +21,7 @@ from hotseat.protocol.views import (
     MemoryView,
     ModelView,
     QueueView,
+    RecoveryView,
     RequestView,
     SessionView,
     StandbyView,
@@ -84,6 +85,7 @@ class StateDesk:
         self._port = port
         self._subscribers: dict[tuple[bytes, RequestId], Subscriber] = {}
         self.events: EventLog | None = None
+        self.recovery: RecoveryView | None = None
 
     # --- status ---------------------------------------------------------------------------------
 
@@ -118,6 +120,7 @@ class StateDesk:
             bytes_written=self._keeper().bytes_written,
             seated_for_s=round(now - state.seated_at, 3) if is_ready else 0.0,
             last_error=state.fault.message if state.fault else "",
+            recovery=self.recovery,
         )
 
     def status_dict(self) -> dict[str, Any]:

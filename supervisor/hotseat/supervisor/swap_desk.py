@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.codec import pack_body
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestId, RequestKey, request_key
@@ -124,6 +125,8 @@ class SwapDesk:
             del self._swaps[key]
             raise
         swap.accepted = True
+        if failpoints.ARMED:
+            failpoints.reach("swap.accepted")
         self._tell(swap, Progress(phase="queued", model=model, position=len(self.wanted) - 1))
         self._kick()
 
@@ -180,6 +183,8 @@ class SwapDesk:
         try:
             reply = msgspec.msgpack.encode(swap.end)
             await self._catalogue.finish(swap.key, kind, reply, time.time())
+            if failpoints.ARMED:
+                failpoints.reach("swap.stored")
         finally:
             self._tell(swap, swap.end)
             swap.is_told = True

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from msgspec import structs
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.codec import pack_body, unpack_body
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestId, RequestKey, SessionName, request_key
@@ -96,6 +97,8 @@ class WorkDesk:
             self._works.forget(work)
             self._outbox.forget_work(work)
             raise
+        if failpoints.ARMED:
+            failpoints.reach("accept.stored")
         accepted = self._accepted(work, replayed=stored is not None)
         self._events.publish(
             "request.accepted",
@@ -263,9 +266,10 @@ class WorkDesk:
 
     # --- after a restart ------------------------------------------------------------------------
 
-    async def recover(self, now: float) -> None:
-        """Requests that had not ended when the last daemon did wait to be claimed."""
-        for row in await self._catalogue.unfinished():
+    async def recover(self, now: float) -> list[RequestRow]:
+        """Requests that had not ended when the last daemon did wait to be claimed; swaps end."""
+        rows = await self._catalogue.unfinished()
+        for row in rows:
             if row.kind == "generate":
                 self._unclaimed[row.key] = row
             else:
@@ -273,6 +277,7 @@ class WorkDesk:
         self._unclaimed_until = now + self._limits.claim_s
         if self._unclaimed:
             self._events.publish("request.unclaimed", count=len(self._unclaimed))
+        return rows
 
     async def expire(self, now: float) -> None:
         """Ends what nobody claimed in time."""

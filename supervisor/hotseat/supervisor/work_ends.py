@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName
 from hotseat.protocol.link import Finished
@@ -62,6 +63,8 @@ class WorkEnds:
             await self._commit(work, finished, reply)
         if work.request.persist and (done.turn is None or not work.persist):
             await self._catalogue.finish(work.key, "done", reply, time.time())
+        if failpoints.ARMED:
+            failpoints.reach("turn.stored")
         self.end(work, done)
 
     async def _commit(self, work: Work, finished: Finished, reply: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import (
@@ -176,6 +177,8 @@ class WorkRuns:
     async def _suspended(self, work: Work, message: Suspended) -> None:
         """Durable first; only then does the drain see it as gone."""
         await self._held.keep(work, message)
+        if failpoints.ARMED:
+            failpoints.reach("suspension.kept")
         work.held_as = message.hold_as
         if work.cancel_asked:
             await self._ends.cancelled(work)

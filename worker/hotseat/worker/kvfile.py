@@ -14,6 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from msgspec import Struct
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.worker.kvfolders import make_folder
 from hotseat.worker.kvformat import (
@@ -23,11 +24,13 @@ from hotseat.worker.kvformat import (
     KvHeader,
     KvPayload,
     LayerPart,
+    StatePart,
     check_identity,
     encode_file,
     parse_header,
     parse_prefix,
     read_part,
+    read_state,
 )
 from hotseat.worker.sync import sync_file, sync_folder
 
@@ -41,6 +44,7 @@ __all__ = [
     "block_names",
     "read_header",
     "read_kv",
+    "snapshot_file",
     "tail_file",
     "write_kv",
 ]
@@ -88,6 +92,11 @@ def tail_file(epoch: Epoch, sequence: int) -> str:
     return f"tails/{epoch}-{sequence}-{secrets.token_hex(6)}.kv"
 
 
+def snapshot_file(epoch: Epoch, sequence: int) -> str:
+    """A name that no snapshot ever had."""
+    return f"snapshots/{epoch}-{sequence}-{secrets.token_hex(6)}.kv"
+
+
 def write_block(
     kv_dir: Path, block: BlockId, payload: KvPayload, *, floor_bytes: int = 0
 ) -> KvWritten:
@@ -121,7 +130,11 @@ def write_kv(kv_dir: Path, name: str, payload: KvPayload, *, floor_bytes: int = 
     try:
         make_folder(path.parent)
         _write_temporary(temporary, pieces, size, floor_bytes)
+        if failpoints.ARMED:
+            failpoints.reach("kv.synced")
         _publish(temporary, path)
+        if failpoints.ARMED:
+            failpoints.reach("kv.published")
         sync_folder(path.parent)
     except OSError as error:
         raise _as_write_error(name, size, error) from error
@@ -153,12 +166,14 @@ def read_kv(
     with contextlib.closing(_Opened(kv_dir, name)) as opened:
         check_identity(opened.header, tag, parent, tokens)
         parts = opened.read_parts(skip_entries)
+        states = opened.read_states()
     return KvPayload(
         tag=opened.header.tag,
         parent=opened.header.parent,
         tokens=opened.header.tokens,
         hint=opened.header.hint,
         parts=parts,
+        states=states,
     )
 
 
@@ -205,6 +220,17 @@ class _Opened:
             parts.append(read_part(part, region))
         return tuple(parts)
 
+    def read_states(self) -> tuple[StatePart, ...]:
+        headers = self.header.states
+        position = self._prefix.payload_offset + sum(part.size_bytes for part in self.header.parts)
+        states = []
+        for header in headers:
+            with _reasons():
+                region = self._read(header.size_bytes, position)
+            position += header.size_bytes
+            states.append(read_state(header, region))
+        return tuple(states)
+
     def _read(self, size: int, position: int) -> memoryview:
         buffer = _allocate(size)
         self._fill(buffer, position)
@@ -244,10 +270,21 @@ def _write_temporary(path: Path, pieces: Sequence[Buffer], size: int, floor_byte
         free = volume.f_bavail * volume.f_frsize
         if free - size < floor_bytes:
             raise OSError(errno.ENOSPC, f"{free} bytes free, {floor_bytes} must stay free")
+        if failpoints.ARMED:
+            failpoints.reach("kv.writing")
+            _write_torn(fd, pieces)
         _write_all(fd, pieces)
         sync_file(fd)
     finally:
         os.close(fd)
+
+
+def _write_torn(fd: int, pieces: Sequence[Buffer]) -> None:
+    """For tests: a part of the file, then the end of the process."""
+    size = failpoints.torn_bytes("kv.writing")
+    if size is not None:
+        os.write(fd, b"".join(pieces)[:size])
+        failpoints.die()
 
 
 def _write_all(fd: int, pieces: Sequence[Buffer]) -> None:

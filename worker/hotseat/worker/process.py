@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.exits import (
     EX_INTERNAL,
     EX_LIBRARIES,
@@ -160,7 +161,7 @@ class _ComputeLoop:
         self._engine = build_engine(self._send, arguments.epoch, self._port.wake)
 
     def run(self, hello: WorkerHello) -> int:
-        self._port.send(hello)
+        self._send(hello)
         self._port.start()
         try:
             while not self._is_stopped:
@@ -177,6 +178,8 @@ class _ComputeLoop:
         return code
 
     def _send(self, message: FromWorker) -> None:
+        if failpoints.ARMED:
+            failpoints.reach(f"worker.tells.{type(message).__name__}")
         self._port.send(message)
         if isinstance(message, Stopped):
             self._is_stopped = True
@@ -184,13 +187,18 @@ class _ComputeLoop:
 
     def _turn(self) -> None:
         while (message := self._next(0.0)) is not None:
-            self._engine.handle(message)
+            self._handle(message)
         if self._is_stopped or self._engine.step():
             return
         wait_s = BUSY_POLL_S if self._engine.beat().busy else IDLE_POLL_S
         message = self._next(wait_s)
         if message is not None:
-            self._engine.handle(message)
+            self._handle(message)
+
+    def _handle(self, message: ToWorker) -> None:
+        if failpoints.ARMED:
+            failpoints.reach(f"worker.takes.{type(message).__name__}")
+        self._engine.handle(message)
 
     def _next(self, wait_s: float) -> ToWorker | None:
         try:

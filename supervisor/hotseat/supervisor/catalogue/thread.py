@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.schema import Opened, open_catalogue
 
@@ -114,7 +115,11 @@ class CatalogueThread:
             connection.execute("BEGIN")
             for job in batch:
                 self._run_job(connection, job)
+            if failpoints.ARMED:
+                failpoints.reach("catalogue.committing")
             connection.execute("COMMIT")
+            if failpoints.ARMED:
+                failpoints.reach("catalogue.committed")
         except sqlite3.Error as error:
             # Nothing of this transaction is durable, also not what seemed to succeed.
             with contextlib.suppress(sqlite3.Error):
