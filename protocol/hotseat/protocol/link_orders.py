@@ -121,6 +121,16 @@ class Prepare(Struct, frozen=True, tag="prepare", kw_only=True):
     free_floor_bytes: int = 0
 
 
+class HoldBlank(Struct, frozen=True, tag="hold_blank", kw_only=True):
+    """Touch memory for the weights of the next Load, of which nothing is known yet; 0: let go.
+
+    Only while `free_floor_bytes` stay available; its amount is in the beats.
+    """
+
+    size_bytes: int
+    free_floor_bytes: int = 0
+
+
 class Unload(Struct, frozen=True, tag="unload", kw_only=True):
     """Give the model and all KV up and stay alive; answered by Unloaded."""
 
@@ -138,7 +148,7 @@ class CancelWork(Struct, frozen=True, tag="cancel", kw_only=True):
 
 
 class TailRef(Struct, frozen=True, kw_only=True):
-    """A durable tail: `tokens` follow block `parent`."""
+    """A durable tail or snapshot: `tokens` follow block `parent`; a snapshot may have none."""
 
     file: str
     parent: BlockId

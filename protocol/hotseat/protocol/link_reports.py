@@ -182,8 +182,13 @@ class BlockWritten(Struct, frozen=True, tag="block_written", kw_only=True):
 
 
 class TailWritten(Struct, frozen=True, tag="tail_written", kw_only=True):
-    """The tail of `session` is on disk. `parent` is a block id or the root."""
+    """The tail of `session`, or a snapshot, is on disk. `parent` is a block id or the root.
 
+    A snapshot belongs to its token prefix, like a block, not to `session`, which is empty for one
+    that was not the end of a session.
+    """
+
+    kind: Literal["tail", "snapshot"] = "tail"
     session: str
     parent: BlockId
     tokens: bytes
@@ -231,6 +236,8 @@ class Beat(Struct, frozen=True, tag="beat", kw_only=True):
     live_kv_bytes: int
     live_sessions: tuple[str, ...] = ()
     backlog_bytes: int = 0
+    blank_bytes: int = 0
+    """Touched for the next load and holding nothing yet."""
 
 
 class Stopped(Struct, frozen=True, tag="stopped"):

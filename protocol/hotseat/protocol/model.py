@@ -3,6 +3,7 @@
 Written by `hotseat.library`, read by the supervisor (which never opens weights) and by the worker.
 """
 
+import math
 from typing import Literal
 
 import msgspec
@@ -14,18 +15,50 @@ RECORD_VERSION = 1
 KV_LAYOUT_VERSION = 1
 
 
-class LayerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """KV geometry of one cache entry, in cache order (`make_prompt_cache`).
+FloatType = Literal["float32", "float16", "bfloat16"]
+FLOAT_BYTES: dict[FloatType, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
-    `kind` "full": every token is kept. "window": only the newest `window` tokens.
-    K has shape (1, kv_heads, tokens, k_dim), V (1, kv_heads, tokens, v_dim).
+
+class StateSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One array of a recurrent layer: `shape` without the batch axis."""
+
+    shape: tuple[int, ...]
+    dtype: FloatType
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes per sequence, whatever its length."""
+        return math.prod(self.shape) * FLOAT_BYTES[self.dtype]
+
+
+class LayerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Geometry of one cache, in cache order (`make_prompt_cache`); nested lists are flattened.
+
+    `kind` "full": every token is kept. "window": only the newest `window` tokens. "state": a
+    recurrent layer, whose `states` are of one size however many tokens went in; no K and V.
+    K has shape (1, kv_heads, tokens, k_dim), V (1, kv_heads, tokens, v_dim); MLA keeps its latent
+    as K and its rotary keys as V. `group` numbers the list the cache is in, None outside of one.
     """
 
-    kind: Literal["full", "window"]
-    kv_heads: int
-    k_dim: int
-    v_dim: int
+    kind: Literal["full", "window", "state"]
+    kv_heads: int = 0
+    k_dim: int = 0
+    v_dim: int = 0
     window: int = 0
+    states: tuple[StateSpec, ...] = ()
+    group: int | None = None
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caches of a model allow.
+
+    `cuts`: where a context can be cut back to. "tokens": anywhere. "blocks": at stored blocks and
+    tails, because sliding windows forget. "snapshots": where the recurrent state was kept.
+    `batches`: requests can share a step; without it one runs at a time.
+    """
+
+    cuts: Literal["tokens", "blocks", "snapshots"] = "tokens"
+    batches: bool = True
 
 
 class FileDigest(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,17 +141,37 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     vocab_size: int
     eos_token_ids: tuple[int, ...]
     layers: tuple[LayerSpec, ...]
-    kv_dtype: Literal["float32", "float16", "bfloat16"]
+    kv_dtype: FloatType
     template: TemplateProbe
     prefill_chunk: int = 256
     unfit_reason: str = ""
     registered_at: float = 0.0
     mlx_lm_version: str = ""
+    batches: bool = True
+    """False: the model's code takes one sequence at a time."""
 
     @property
     def dtype_bytes(self) -> int:
         """Bytes of one KV number."""
-        return 4 if self.kv_dtype == "float32" else 2
+        return FLOAT_BYTES[self.kv_dtype]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the caches allow."""
+        kinds = {layer.kind for layer in self.layers}
+        if "state" in kinds:
+            return Capabilities(cuts="snapshots", batches=self.batches)
+        return Capabilities(cuts="blocks" if "window" in kinds else "tokens", batches=self.batches)
+
+    @property
+    def is_recurrent(self) -> bool:
+        """True if some layer's state cannot be cut back, only kept in snapshots."""
+        return any(layer.kind == "state" for layer in self.layers)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the recurrent state of one sequence, whatever its length."""
+        return sum(state.size_bytes for layer in self.layers for state in layer.states)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -137,8 +190,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def kv_bytes(self, tokens: int) -> int:
-        """Bytes of the KV of one sequence of `tokens` tokens, windows included."""
-        return sum(
+        """Bytes of one sequence of `tokens` tokens: KV, windows and recurrent state."""
+        return self.state_bytes + sum(
             (tokens if layer.kind == "full" else min(tokens, layer.window))
             * _layer_bytes(layer, self.dtype_bytes)
             for layer in self.layers

@@ -4,12 +4,14 @@
              8 zero bytes, digest of the prefix so far
     header   MessagePack of `KvHeader`, padded with zeros to 64 bytes; the digest covers the padding
     parts    per cache entry: keys, padding, values, padding; one digest per part, padding included
+    states   per array of recurrent layers: numbers, padding; one digest each. Snapshots only
 
 Every byte of a file is under exactly one digest (xxh3, 128 bits: accidents, not attackers, are the
 threat; names, tag, parent and tokens bind a file to its place). Offsets are not stored: they
 follow from the shapes. Pure: must not open files and must not know mlx.
 """
 
+import math
 import struct
 from typing import Annotated, Final, Literal
 
@@ -25,6 +27,7 @@ ALIGNMENT: Final = 64
 PREFIX_BYTES: Final = 64
 MAX_HEADER_BYTES: Final = 8 * MIB
 DIGEST_BYTES: Final = 16
+MAX_STATE_AXES: Final = 8
 DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 _MAGIC: Final = b"HOTSEAT\n"
 _PREFIX: Final = struct.Struct("<8sIIQ16s8x")
@@ -64,19 +67,34 @@ class LayerPart(Struct, frozen=True, kw_only=True):
     dtype: DType
 
 
+class StatePart(Struct, frozen=True, kw_only=True):
+    """Array `slot` of the recurrent layer at cache `entry`, row-major, without the batch axis."""
+
+    entry: int
+    slot: int
+    data: Buffer
+    shape: tuple[Natural, ...]
+    dtype: DType
+
+
 class KvPayload(Struct, frozen=True, kw_only=True):
-    """A block or a tail: `tokens` (packed ids) follow block `parent` under `tag`."""
+    """A block, a tail or a snapshot: `tokens` (packed ids) follow block `parent` under `tag`.
+
+    Only a snapshot has `states`: those after the last of its tokens.
+    """
 
     tag: Tag
     parent: BlockId
     tokens: bytes
     hint: bytes = b""
     parts: tuple[LayerPart, ...]
+    states: tuple[StatePart, ...] = ()
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of K and V."""
-        return sum(_nbytes(part.keys) + _nbytes(part.values) for part in self.parts)
+        """Bytes of K, V and states."""
+        numbers = sum(_nbytes(part.keys) + _nbytes(part.values) for part in self.parts)
+        return numbers + sum(_nbytes(state.data) for state in self.states)
 
 
 class PartHeader(Struct, frozen=True, kw_only=True, array_like=True):
@@ -110,6 +128,26 @@ class PartHeader(Struct, frozen=True, kw_only=True, array_like=True):
         return align(self.k_bytes) + align(self.v_bytes)
 
 
+class StateHeader(Struct, frozen=True, kw_only=True, array_like=True):
+    """A state without its bytes."""
+
+    entry: Natural
+    slot: Natural
+    dtype: DType
+    shape: Annotated[tuple[Natural, ...], Meta(max_length=MAX_STATE_AXES)]
+    digest: Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the numbers."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the file, padding included."""
+        return align(self.data_bytes)
+
+
 class KvHeader(Struct, frozen=True, kw_only=True):
     """Everything about a file but its numbers."""
 
@@ -118,6 +156,7 @@ class KvHeader(Struct, frozen=True, kw_only=True):
     tokens: bytes
     hint: bytes
     parts: tuple[PartHeader, ...]
+    states: tuple[StateHeader, ...] = ()
 
 
 class Prefix(Struct, frozen=True):
@@ -151,8 +190,27 @@ def digest(*pieces: Buffer) -> bytes:
 
 
 def encode_file(payload: KvPayload) -> list[Buffer]:
-    """The file as pieces in order, without copying K or V; ValueError if shapes do not fit."""
+    """The file as pieces in order, without copying numbers; ValueError if shapes do not fit."""
     pieces: list[Buffer] = []
+    headers = _encode_parts(payload, pieces)
+    states = _encode_states(payload, pieces)
+    body = _ENCODER.encode(
+        KvHeader(
+            tag=payload.tag,
+            parent=payload.parent,
+            tokens=payload.tokens,
+            hint=payload.hint,
+            parts=headers,
+            states=states,
+        )
+    )
+    padded = body + _padding(PREFIX_BYTES + len(body))
+    total = PREFIX_BYTES + len(padded) + sum(len(piece) for piece in pieces)
+    bare_prefix = _PREFIX.pack(_MAGIC, FORMAT_VERSION, len(body), total, digest(padded))
+    return [bare_prefix + digest(bare_prefix) + padded, *pieces]
+
+
+def _encode_parts(payload: KvPayload, pieces: list[Buffer]) -> tuple[PartHeader, ...]:
     headers = []
     for part in payload.parts:
         keys, values = flat(part.keys), flat(part.values)
@@ -172,19 +230,29 @@ def encode_file(payload: KvPayload) -> list[Buffer]:
         region: list[Buffer] = [keys, _padding(keys.nbytes), values, _padding(values.nbytes)]
         headers.append(msgspec.structs.replace(bare, digest=digest(*region)))
         pieces += [piece for piece in region if len(piece)]
-    body = _ENCODER.encode(
-        KvHeader(
-            tag=payload.tag,
-            parent=payload.parent,
-            tokens=payload.tokens,
-            hint=payload.hint,
-            parts=tuple(headers),
+    return tuple(headers)
+
+
+def _encode_states(payload: KvPayload, pieces: list[Buffer]) -> tuple[StateHeader, ...]:
+    headers = []
+    for state in payload.states:
+        data = flat(state.data)
+        bare = StateHeader(
+            entry=state.entry,
+            slot=state.slot,
+            dtype=state.dtype,
+            shape=state.shape,
+            digest=bytes(DIGEST_BYTES),
         )
-    )
-    padded = body + _padding(PREFIX_BYTES + len(body))
-    total = PREFIX_BYTES + len(padded) + sum(len(piece) for piece in pieces)
-    bare_prefix = _PREFIX.pack(_MAGIC, FORMAT_VERSION, len(body), total, digest(padded))
-    return [bare_prefix + digest(bare_prefix) + padded, *pieces]
+        if data.nbytes != bare.data_bytes:
+            raise ValueError(
+                f"state {state.slot} of cache entry {state.entry}: {data.nbytes} bytes for shape "
+                f"{state.shape} of {state.dtype}"
+            )
+        region: list[Buffer] = [data, _padding(data.nbytes)]
+        headers.append(msgspec.structs.replace(bare, digest=digest(*region)))
+        pieces += [piece for piece in region if len(piece)]
+    return tuple(headers)
 
 
 def parse_prefix(data: Buffer, actual_bytes: int) -> Prefix:
@@ -219,7 +287,9 @@ def parse_header(prefix: Prefix, data: Buffer) -> KvHeader:
         raise KvDamagedError("a cache entry occurs twice")
     if any({part.k_shape[1], part.v_shape[1]} != {part.tokens} for part in header.parts):
         raise KvDamagedError("shapes contradict the number of tokens")
-    size = prefix.payload_offset + sum(part.size_bytes for part in header.parts)
+    if len({(state.entry, state.slot) for state in header.states}) != len(header.states):
+        raise KvDamagedError("a state occurs twice")
+    size = prefix.payload_offset + sum(one.size_bytes for one in (*header.parts, *header.states))
     if size != prefix.file_bytes:
         raise KvDamagedError("parts do not add up to the file")
     return header
@@ -249,6 +319,19 @@ def read_part(part: PartHeader, region: memoryview) -> LayerPart:
         k_shape=part.k_shape,
         v_shape=part.v_shape,
         dtype=part.dtype,
+    )
+
+
+def read_state(state: StateHeader, region: memoryview) -> StatePart:
+    """The state over `region` without a copy; raises KvDamagedError if its digest differs."""
+    if digest(region) != state.digest:
+        raise KvDamagedError(f"digest of state {state.slot} of cache entry {state.entry} differs")
+    return StatePart(
+        entry=state.entry,
+        slot=state.slot,
+        data=region[: state.data_bytes],
+        shape=state.shape,
+        dtype=state.dtype,
     )
 
 

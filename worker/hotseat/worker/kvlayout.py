@@ -16,12 +16,16 @@ def needed_window_blocks(layers: Iterable[LayerSpec]) -> int:
     return -(-widest // BLOCK_TOKENS)
 
 
-def check_layout(payload: KvPayload, layers: Sequence[LayerSpec], dtype: str) -> None:
+def check_layout(
+    payload: KvPayload, layers: Sequence[LayerSpec], dtype: str, *, is_block: bool = False
+) -> None:
     """Raises KvDamagedError unless every part is what the cache of its layer takes.
 
-    Layers that keep every token must be there. A window part may be missing (skipped, or its
-    tokens had left the window when the block was captured).
+    Layers that keep every token must be there, and in what is not a block the state of every
+    recurrent layer. A window part may be missing (skipped, or its tokens had left the window when
+    the block was captured).
     """
+    _check_states(payload, () if is_block else layers)
     count = len(payload.tokens) // _TOKEN_BYTES
     found = {part.entry: part for part in payload.parts}
     if not set(found) <= set(range(len(layers))):
@@ -29,10 +33,22 @@ def check_layout(payload: KvPayload, layers: Sequence[LayerSpec], dtype: str) ->
     for entry, layer in enumerate(layers):
         part = found.get(entry)
         if part is None:
-            if layer.kind == "full":
+            if layer.kind == "full" and count:
                 raise KvDamagedError(f"layout differs: no part for cache entry {entry}")
             continue
+        if layer.kind == "state":
+            raise KvDamagedError(f"layout differs: K and V for recurrent cache entry {entry}")
         tokens = count if layer.kind == "full" else min(count, layer.window)
         shapes = ((layer.kv_heads, tokens, layer.k_dim), (layer.kv_heads, tokens, layer.v_dim))
         if (part.k_shape, part.v_shape) != shapes or part.dtype != dtype:
             raise KvDamagedError(f"layout differs: cache entry {entry}")
+
+
+def _check_states(payload: KvPayload, layers: Sequence[LayerSpec]) -> None:
+    wanted = {
+        (entry, slot, state.shape, state.dtype)
+        for entry, layer in enumerate(layers)
+        for slot, state in enumerate(layer.states)
+    }
+    if wanted != {(one.entry, one.slot, one.shape, one.dtype) for one in payload.states}:
+        raise KvDamagedError("layout differs: other states than the recurrent layers keep")

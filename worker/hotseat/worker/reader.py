@@ -257,7 +257,7 @@ def _read_block(job: _Job, index: int, *, with_windows: bool) -> _Found:
         if reason and not (job.kv_dir / name).exists():
             continue
         try:
-            payload = _read(job, name, parent, tokens, with_windows=with_windows)
+            payload = _read(job, name, parent, tokens, with_windows=with_windows, is_block=True)
         except KvDamagedError as error:
             reason = reason or error.reason
             if error.is_lasting:
@@ -274,7 +274,9 @@ def _read_tail(job: _Job, progress: _Progress) -> KvPayload | None:
     if tail is None:
         return None
     try:
-        payload = _read(job, tail.file, tail.parent, tail.tokens, with_windows=True)
+        payload = _read(
+            job, tail.file, tail.parent, tail.tokens, with_windows=True, is_block=False
+        )
     except KvDamagedError as error:
         progress.miss = f"tail: {error.reason}"
         if error.is_lasting:
@@ -285,7 +287,9 @@ def _read_tail(job: _Job, progress: _Progress) -> KvPayload | None:
     return payload
 
 
-def _read(job: _Job, name: str, parent: BlockId, tokens: bytes, *, with_windows: bool) -> KvPayload:
+def _read(
+    job: _Job, name: str, parent: BlockId, tokens: bytes, *, with_windows: bool, is_block: bool
+) -> KvPayload:
     skipped = [
         index
         for index, layer in enumerate(job.layers)
@@ -294,5 +298,5 @@ def _read(job: _Job, name: str, parent: BlockId, tokens: bytes, *, with_windows:
     payload = read_kv(
         job.kv_dir, name, tag=job.tag, parent=parent, tokens=tokens, skip_entries=skipped
     )
-    check_layout(payload, job.layers, job.dtype)
+    check_layout(payload, job.layers, job.dtype, is_block=is_block)
     return payload

@@ -1,4 +1,4 @@
-"""The writer thread: makes blocks and tails durable in the order they were put, and reports each.
+"""The writer thread: makes blocks, tails and snapshots durable in the order they were put, and reports each.
 
 Must not know mlx: payloads arrive as bytes. The compute thread waits here only when the backlog
 is full, so a slow disk slows decoding down instead of eating memory.
@@ -22,6 +22,7 @@ from hotseat.worker.kvfile import (
     KvPayload,
     KvWriteError,
     block_file,
+    snapshot_file,
     tail_file,
     write_block,
     write_kv,
@@ -48,11 +49,16 @@ class _TailJob(Struct, frozen=True):
     session: str
 
 
+class _SnapshotJob(Struct, frozen=True):
+    payload: KvPayload
+    session: str | None
+
+
 class _Barrier(Struct, frozen=True):
     then: AfterWritten
 
 
-_Job = _BlockJob | _TailJob | _Barrier
+_Job = _BlockJob | _TailJob | _SnapshotJob | _Barrier
 
 
 class WriterThread:
@@ -102,6 +108,10 @@ class WriterThread:
     def put_tail(self, session: str, payload: KvPayload) -> None:
         """Queues a tail under a new name; answered by TailWritten or WriteFailed."""
         self._put(_TailJob(payload, session), payload.size_bytes)
+
+    def put_snapshot(self, payload: KvPayload, session: str | None) -> None:
+        """Queues a snapshot; answered as a tail is, a failure naming `session`."""
+        self._put(_SnapshotJob(payload, session), payload.size_bytes)
 
     def after_written(self, then: AfterWritten | FromWorker) -> None:
         """Calls or sends `then` once everything put before it is durable or has failed."""
@@ -174,7 +184,7 @@ class WriterThread:
         match job:
             case _BlockJob():
                 self._write_block(job)
-            case _TailJob():
+            case _TailJob() | _SnapshotJob():
                 self._write_tail(job)
             case _Barrier():
                 self._full_sync()
@@ -203,9 +213,10 @@ class WriterThread:
             )
         )
 
-    def _write_tail(self, job: _TailJob) -> None:
+    def _write_tail(self, job: _TailJob | _SnapshotJob) -> None:
         self._sequence += 1
-        name = tail_file(self._epoch, self._sequence)
+        is_tail = isinstance(job, _TailJob)
+        name = (tail_file if is_tail else snapshot_file)(self._epoch, self._sequence)
         try:
             self._check_tag(job.payload)
             written = write_kv(self._kv_dir, name, job.payload, floor_bytes=self._floor_bytes)
@@ -215,7 +226,8 @@ class WriterThread:
         self._count(written.bytes_written)
         self._send(
             TailWritten(
-                session=job.session,
+                kind="tail" if is_tail else "snapshot",
+                session=job.session or "",
                 parent=job.payload.parent,
                 tokens=job.payload.tokens,
                 hint=job.payload.hint,
