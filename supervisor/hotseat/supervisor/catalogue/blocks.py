@@ -27,10 +27,10 @@ def add_block(db: sqlite3.Connection, block: BlockRow) -> list[KvFile]:
         "SELECT tag, file, size_bytes FROM blocks WHERE id = ?", (block.id,)
     ).fetchone()
     db.execute(
-        "INSERT INTO blocks (id, tag, parent, idx, file, size_bytes, written_at, used_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET file = excluded.file,"
+        "INSERT INTO blocks (id, tag, parent, idx, file, size_bytes, written_at, used_at, tokens)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET file = excluded.file,"
         " size_bytes = excluded.size_bytes, written_at = excluded.written_at,"
-        " used_at = excluded.used_at",
+        " used_at = excluded.used_at, tokens = excluded.tokens",
         (
             block.id,
             block.tag,
@@ -40,6 +40,7 @@ def add_block(db: sqlite3.Connection, block: BlockRow) -> list[KvFile]:
             block.size_bytes,
             block.written_at,
             block.written_at,
+            block.tokens,
         ),
     )
     if before is None or before[1] == block.file:

@@ -1,5 +1,6 @@
 """What goes into the catalogue and comes out of it. Must not know SQL."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -13,6 +14,8 @@ from hotseat.protocol.ids import (
     SessionName,
     Tag,
 )
+from hotseat.supervisor.core.session_cuts import Held
+from hotseat.supervisor.core.session_cuts import TurnRow as TurnRow
 
 RequestKind = Literal["generate", "swap"]
 RequestState = Literal["accepted", "done", "error"]
@@ -91,6 +94,20 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     pinned: bool = False
     revision: int = 0
     """Grows with every change of what the session holds."""
+    stale: bool = False
+    """The tokens are not those of the messages: the next turn renders them anew."""
+
+    def held(self, turns: Sequence[TurnRow]) -> Held:
+        """What of it can be cut."""
+        return Held(
+            turn=self.turn,
+            tokens=self.tokens,
+            messages=self.messages,
+            hint=self.hint,
+            closed=self.closed,
+            stale=self.stale,
+            turns=tuple(turns),
+        )
 
 
 class SessionSummary(Struct, frozen=True, kw_only=True):
@@ -130,6 +147,8 @@ class TurnCommit(Struct, frozen=True, kw_only=True):
     closed: bool
     clock: float
     persist: bool = True
+    starts_over: bool = False
+    """The messages do not go on from those of the turn before."""
     at: float
     key: RequestKey | None = None
     reply: bytes | None = None
@@ -142,15 +161,6 @@ class TurnCommitted(Struct, frozen=True, kw_only=True):
     obsolete_files: tuple[KvFile, ...]
 
 
-class TurnRow(Struct, frozen=True, kw_only=True):
-    """One turn of a session: how long it was after it."""
-
-    turn: int
-    tokens: int
-    message_count: int
-    at: float
-
-
 class BlockRow(Struct, frozen=True, kw_only=True):
     """A block that is on disk. `file` is relative to the folder of its tag."""
 
@@ -161,6 +171,8 @@ class BlockRow(Struct, frozen=True, kw_only=True):
     file: str
     size_bytes: int
     written_at: float
+    tokens: bytes = b""
+    """Packed ids of the block; empty if they are not known."""
 
 
 class TagTotals(Struct, frozen=True, kw_only=True):

@@ -117,7 +117,20 @@ BEGIN UPDATE sessions SET revision = revision + 1 WHERE id = NEW.id; END;
 """
 """Pins, and a number that tells a session's file from an older one of the same session."""
 
-_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
+_V3: Final = """
+ALTER TABLE turns ADD COLUMN shared_tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE turns ADD COLUMN reachable INTEGER NOT NULL DEFAULT 1;
+UPDATE turns SET shared_tokens = tokens
+  WHERE turn = (SELECT s.turn FROM sessions s WHERE s.id = turns.session);
+UPDATE turns SET reachable = 0 WHERE EXISTS (SELECT 1 FROM turns later
+  WHERE later.session = turns.session AND later.turn > turns.turn
+  AND later.message_count <= turns.message_count);
+ALTER TABLE sessions ADD COLUMN stale INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE blocks ADD COLUMN tokens BLOB NOT NULL DEFAULT x'';
+"""
+"""Turns to go back to, and what is in a block. Of older turns only the messages are trusted."""
+
+_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)
 """Entry n brings a catalogue from version n to n + 1; never changed, only added to."""
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -16,15 +16,18 @@ from hotseat.supervisor.catalogue.rows import (
     TurnCommitted,
     TurnRow,
 )
+from hotseat.supervisor.core.session_cuts import shared_prefix
 
 _TOKEN_BYTES: Final = 4
 _SESSION: Final = (
     "SELECT id, model, name, tag, tokenizer_digest, turn, tokens, messages, hint, closed, clock,"
-    " persist, created_at, used_at, pinned, revision FROM sessions WHERE model = ? AND name = ?"
+    " persist, created_at, used_at, pinned, revision, stale FROM sessions"
+    " WHERE model = ? AND name = ?"
 )
 _SUMMARIES: Final = """
 SELECT s.id, s.model, s.name, s.tag, s.turn, length(s.tokens) / 4,
-  256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END,
+  MIN(length(s.tokens) / 4,
+    256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END),
   TOTAL(b.size_bytes) + COALESCE(t.size_bytes, 0),
   s.closed, s.persist, s.created_at, s.used_at, s.pinned
 FROM sessions s
@@ -45,6 +48,7 @@ def session(db: sqlite3.Connection, model: ModelName, name: SessionName) -> Sess
     fields["closed"] = bool(fields["closed"])
     fields["persist"] = bool(fields["persist"])
     fields["pinned"] = bool(fields["pinned"])
+    fields["stale"] = bool(fields["stale"])
     return SessionRow(**fields)
 
 
@@ -73,10 +77,18 @@ def session_summaries(db: sqlite3.Connection, model: ModelName | None) -> list[S
 def turns(db: sqlite3.Connection, model: ModelName, name: SessionName) -> list[TurnRow]:
     """The turns of a session, first to last."""
     return [
-        TurnRow(turn=found[0], tokens=found[1], message_count=found[2], at=found[3])
+        TurnRow(
+            turn=found[0],
+            tokens=found[1],
+            message_count=found[2],
+            at=found[3],
+            shared_tokens=found[4],
+            reachable=bool(found[5]),
+        )
         for found in db.execute(
-            "SELECT t.turn, t.tokens, t.message_count, t.at FROM turns t"
-            " JOIN sessions s ON s.id = t.session WHERE s.model = ? AND s.name = ? ORDER BY t.turn",
+            "SELECT t.turn, t.tokens, t.message_count, t.at, t.shared_tokens, t.reachable"
+            " FROM turns t JOIN sessions s ON s.id = t.session"
+            " WHERE s.model = ? AND s.name = ? ORDER BY t.turn",
             (model, name),
         )
     ]
@@ -85,7 +97,7 @@ def turns(db: sqlite3.Connection, model: ModelName, name: SessionName) -> list[T
 def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
     """Session, turn, links to stored blocks and the reply: all of it or nothing."""
     before = db.execute(
-        "SELECT id, turn FROM sessions WHERE model = ? AND name = ?",
+        "SELECT id, turn, tokens FROM sessions WHERE model = ? AND name = ?",
         (commit.model, commit.session),
     ).fetchone()
     expected = 1 if before is None else before[1] + 1
@@ -98,9 +110,17 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
             turn=expected - 1,
         )
     session_id = _write_session(db, commit, turn)
+    if before is not None:
+        db.execute(
+            "UPDATE turns SET shared_tokens = MIN(shared_tokens, ?), reachable = reachable AND ?"
+            " WHERE session = ?",
+            (shared_prefix(before[2], commit.tokens), not commit.starts_over, session_id),
+        )
+    count = len(commit.tokens) // _TOKEN_BYTES
     db.execute(
-        "INSERT INTO turns (session, turn, tokens, message_count, at) VALUES (?, ?, ?, ?, ?)",
-        (session_id, turn, len(commit.tokens) // _TOKEN_BYTES, commit.message_count, commit.at),
+        "INSERT INTO turns (session, turn, tokens, message_count, at, shared_tokens)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (session_id, turn, count, commit.message_count, commit.at, count),
     )
     chain = block_chain(commit.tag, unpack_tokens(commit.tokens))
     stored = blocks.link_chain(db, session_id, chain)
@@ -140,7 +160,8 @@ def _write_session(db: sqlite3.Connection, commit: TurnCommit, turn: int) -> int
         " ON CONFLICT (model, name) DO UPDATE SET tag = excluded.tag,"
         " tokenizer_digest = excluded.tokenizer_digest, turn = excluded.turn,"
         " tokens = excluded.tokens, messages = excluded.messages, hint = excluded.hint,"
-        " closed = excluded.closed, persist = excluded.persist, used_at = excluded.used_at"
+        " closed = excluded.closed, persist = excluded.persist, used_at = excluded.used_at,"
+        " stale = 0"
         " RETURNING id",
         (
             commit.model,
