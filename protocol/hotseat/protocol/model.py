@@ -100,6 +100,8 @@ class TemplateProbe(msgspec.Struct, frozen=True, kw_only=True):
     """A turn can be appended as `mode` says in a conversation with tools as well."""
     tool_parser: str = ""
     """Name of mlx-lm's parser for the calls of this model; empty: it has none."""
+    forces_calls: bool = False
+    """Calls in this format can be forced, as `tool_choice` required or a named tool asks."""
     thinking: bool = False
     """The tokenizer has marks of reasoning."""
     keeps_reasoning: bool = True

@@ -103,7 +103,8 @@ def collect_parts(parts: Iterable[ChunkPart]) -> Collected:
 def missing_parts(shown: Sequence[ChunkPart], whole: Collected) -> tuple[ChunkPart, ...] | None:
     """What `whole` has behind `shown`; None if `shown` is not its beginning.
 
-    Kinds are compared apart, since their order is not in `whole`: reasoning comes first, calls last.
+    Kinds are compared apart, since `whole` does not tell their order: reasoning comes first, calls
+    last.
     """
     have = collect_parts(shown)
     if not whole.text.startswith(have.text) or not whole.reasoning.startswith(have.reasoning):

@@ -12,7 +12,6 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import (
-    Emitted,
     Finished,
     Known,
     Lookup,
@@ -35,7 +34,7 @@ from hotseat.worker.running import Runner
 from hotseat.worker.seating import Seated
 from hotseat.worker.steps import StepLog, plan_completion, plan_segments
 from hotseat.worker.trace import Trace
-from hotseat.worker.turns import Turn, check_length, emitted_before, render_prompt
+from hotseat.worker.turns import Turn, check_length, emitted, emitted_before, render_prompt
 
 
 class _Entering:
@@ -326,7 +325,7 @@ class Entry:
     def _finish_unstarted(self, turn: Turn) -> None:
         rest = turn.text.finish()
         if rest:
-            self._send(Emitted(request=turn.start.request, tokens=(), text=rest))
+            self._send(emitted(turn, rest))
         self._keeper.after_written(
             Finished(
                 request=turn.start.request,

@@ -5,15 +5,17 @@ how a further turn is appended stands in `template_probe`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import jinja2
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.messages import Message, ToolCall
+from hotseat.protocol.messages import Message, Tool, ToolCall
 from hotseat.protocol.model import TemplateProbe
+from hotseat.worker.toolcalls import plain_tool
 
 _FIRST_USER: Final = Message(role="user", content="Which word comes first?")
 _FIRST_ANSWER: Final = "Blue"
@@ -46,7 +48,8 @@ class Renderer:
         self._template_text = template_text(tokenizer)
         self._end_ids = frozenset(int(token) for token in tokenizer.eos_token_ids)
         self._prepends_space = _prepends_space(tokenizer)
-        self._closing: tuple[int, ...] | None = None
+        self._closing: dict[bytes, tuple[int, ...]] = {}
+        self._opens_thinking: dict[bytes, bool] = {}
 
     def render(
         self,
@@ -54,12 +57,14 @@ class Renderer:
         clock: float,
         *,
         generation_prompt: bool = True,
-        tools: Sequence[dict[str, Any]] | None = None,
+        tools: Sequence[Tool] = (),
+        arguments: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Ids of the whole dialogue; ends with the generation prompt unless told otherwise.
 
-        Raises `HotseatError`: unsupported_feature without a template, unsupported_content or
-        invalid_request for messages that the template refuses.
+        `arguments` go to the template beside messages and tools. Raises `HotseatError`:
+        unsupported_feature without a template, unsupported_content or invalid_request for
+        messages that the template refuses.
         """
         if not self._tokenizer.has_chat_template:
             raise HotseatError(
@@ -68,39 +73,47 @@ class Renderer:
                 feature="messages",
             )
         plain = [self._plain(message, index) for index, message in enumerate(messages)]
-        arguments: dict[str, Any] = {"add_generation_prompt": generation_prompt}
-        if tools is not None:
-            arguments["tools"] = list(tools)
+        given: dict[str, Any] = dict(arguments or {})
+        given["add_generation_prompt"] = generation_prompt
+        if tools:
+            given["tools"] = [plain_tool(tool) for tool in tools]
         if _CLOCK_NAME in self._template_text:
-            template = self._tokenizer.get_chat_template(None, arguments.get("tools"))
-            arguments["chat_template"] = _CLOCK_MACRO + template
-            arguments["hotseat_clock"] = _clock_table(clock)
+            template = self._tokenizer.get_chat_template(None, given.get("tools"))
+            given["chat_template"] = _CLOCK_MACRO + template
+            given["hotseat_clock"] = _clock_table(clock)
         try:
-            rendered = self._tokenizer.apply_chat_template(plain, tokenize=True, **arguments)
+            rendered = self._tokenizer.apply_chat_template(plain, tokenize=True, **given)
         except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
             raise self._refusal(messages, error) from error
         return [int(token) for token in rendered]
 
     def append(
-        self, context: Sequence[int], messages: Sequence[Message], clock: float
+        self,
+        context: Sequence[int],
+        messages: Sequence[Message],
+        clock: float,
+        *,
+        tools: Sequence[Tool] = (),
+        arguments: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Ids to feed after `context`: closes its open turn, adds `messages` and the prompt.
 
         An end-of-turn id that the model already produced is not repeated. With an empty context
         this is `render`. Raises unsupported_feature if the template rewrites earlier turns.
         """
+        render = partial(self.render, clock=clock, tools=tools, arguments=arguments)
         if not context:
-            return self.render(messages, clock)
+            return render(messages)
         if self._probe.mode != "exact":
             raise _not_appendable(self._probe.reason or f"append mode is {self._probe.mode}")
         if not messages:
             raise HotseatError("invalid_request", "append: no messages; send at least one")
         dummy = _dummy_dialogue(messages[0])
-        before = self.render(dummy, clock, generation_prompt=False)
-        after = self.render([*dummy, *messages], clock)
+        before = render(dummy, generation_prompt=False)
+        after = render([*dummy, *messages])
         if after[: len(before)] != before:
             raise _not_appendable("the template rewrites the turns before these messages")
-        closing = self._closing_ids(dummy, before, clock)
+        closing = self._closing_ids(dummy, before, render, _key(arguments))
         if closing and closing[0] in self._end_ids and context[-1] in self._end_ids:
             closing = closing[1:]
         return closing + after[len(before) :]
@@ -117,16 +130,32 @@ class Renderer:
             return whole[len(lead) :]
         return _encode(self._tokenizer, text, special=False)
 
-    def _closing_ids(self, dummy: Sequence[Message], before: list[int], clock: float) -> list[int]:
+    def opens_thinking(self, arguments: Mapping[str, Any] | None = None) -> bool:
+        """True if the generation prompt ends inside reasoning that it opened itself."""
+        if not (self._tokenizer.has_thinking and self._tokenizer.has_chat_template):
+            return False
+        key = _key(arguments)
+        if key not in self._opens_thinking:
+            # Only what the template adds counts: the mark may stand in a user's message as well.
+            asked = self.render([_FIRST_USER], 0.0, generation_prompt=False, arguments=arguments)
+            opened = self.render([_FIRST_USER], 0.0, arguments=arguments)
+            added = opened[len(_common_prefix(asked, opened)) :]
+            start = self._tokenizer.rfind_think_start(added)
+            self._opens_thinking[key] = start > self._tokenizer.rfind_think_end(added)
+        return self._opens_thinking[key]
+
+    def _closing_ids(
+        self, dummy: Sequence[Message], before: list[int], render: Any, key: bytes
+    ) -> list[int]:
         """Ids the template puts after an assistant's text: what two unlike answers share."""
-        if self._closing is None:
+        if key not in self._closing:
             other = Message(role="assistant", content=_OTHER_ANSWER)
             answer = Message(role="assistant", content=_FIRST_ANSWER)
             if dummy[1].tool_calls:
-                before = self.render([dummy[0], answer], clock, generation_prompt=False)
-            unlike = self.render([dummy[0], other], clock, generation_prompt=False)
-            self._closing = tuple(_common_suffix(before, unlike))
-        return list(self._closing)
+                before = render([dummy[0], answer], generation_prompt=False)
+            unlike = render([dummy[0], other], generation_prompt=False)
+            self._closing[key] = tuple(_common_suffix(before, unlike))
+        return list(self._closing[key])
 
     def _plain(self, message: Message, index: int) -> dict[str, Any]:
         """The dict that templates read."""
@@ -244,6 +273,15 @@ def _common_suffix(left: Sequence[int], right: Sequence[int]) -> list[int]:
     ):
         shared += 1
     return list(left[len(left) - shared :])
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> list[int]:
+    return list(_common_suffix(left[::-1], right[::-1]))[::-1]
+
+
+def _key(arguments: Mapping[str, Any] | None) -> bytes:
+    """Arguments of a template as a key of a table."""
+    return json.dumps(arguments or {}, sort_keys=True).encode()
 
 
 def _not_appendable(reason: str) -> HotseatError:

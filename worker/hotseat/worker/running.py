@@ -9,17 +9,18 @@ from typing import Any, Final
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Broken, Emitted, Finished, Prefilled, Suspended
+from hotseat.protocol.link import Broken, Finished, Prefilled, Suspended
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.budget import KvBudget
 from hotseat.worker.caches import ring_starts
+from hotseat.worker.form import refuse_failed
 from hotseat.worker.keeping import Keeper, Send
 from hotseat.worker.lanes import Drawn, Fed, Lane, LaneBrokenError
 from hotseat.worker.sampling import top_logprobs
 from hotseat.worker.seating import Seated, limit_wired, tells_of_memory
 from hotseat.worker.steps import encode_hint
-from hotseat.worker.turns import Turn
+from hotseat.worker.turns import Turn, emitted
 
 MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""
@@ -137,6 +138,9 @@ class Runner:
     def _take_token(self, lane: Lane, drawn: Drawn) -> None:
         turn = drawn.turn
         self._note(lane, turn, [drawn.token])
+        if turn.form.failure:
+            self._refuse(lane, turn)
+            return
         reason = turn.ended_by or self._report(drawn)
         if reason is not None:
             self._end(lane, turn, reason, is_closed=drawn.token in turn.end_ids)
@@ -146,13 +150,11 @@ class Runner:
     def _report(self, drawn: Drawn) -> FinishReason | None:
         """Sends a token and its text; why the turn ends, if it does."""
         turn, token = drawn.turn, drawn.token
-        text, reason = turn.accept(token)
+        parts, reason = turn.accept(token)
         if token not in turn.end_ids:
             count = turn.start.logprobs
             logprobs = (top_logprobs(token, drawn.logprobs, count),) if count else ()
-            self._send(
-                Emitted(request=turn.start.request, tokens=(token,), text=text, logprobs=logprobs)
-            )
+            self._send(emitted(turn, parts, (token,), logprobs))
         return reason
 
     def _end(
@@ -221,9 +223,11 @@ class Runner:
         caches = lane.take(turn)
         rest = turn.text.finish()
         if rest:
-            self._send(Emitted(request=turn.start.request, tokens=(), text=rest))
+            self._send(emitted(turn, rest))
         if turn.text.is_stopped and reason == "length":
             reason, limit = "stop", None
+        if reason == "stop" and turn.text.calls:
+            reason = "tool_calls"
         hint = turn.start.hint
         # A prompt that was cut short stays the context as a whole: half a message would spoil
         # every later turn, and the ids without KV are simply computed again.
@@ -251,6 +255,17 @@ class Runner:
             decode_s=now - first_token_at if first_token_at is not None else 0.0,
         )
         self._keeper.after_written(finished)
+
+    def _refuse(self, lane: Lane, turn: Turn) -> None:
+        """The form that was asked for cannot be kept to the end: an answer would be a lie."""
+        lane.take(turn)
+        if turn.trace is not None:
+            self._keeper.unwatch(turn.trace)
+        error = refuse_failed(turn.form.failure)
+        request = turn.start.request
+        self._send(
+            Broken(request=request, code=error.code, message=error.message, facts=error.facts)
+        )
 
     def _break(self, turn: Turn, reason: str) -> None:
         if turn.trace is not None:

@@ -20,6 +20,7 @@ from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link import Load, Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.caches import new_caches, unservable_entry
+from hotseat.worker.grammar import Grammars
 from hotseat.worker.preparing import LoadKit, TokenizerKit
 from hotseat.worker.rendering import Renderer
 
@@ -47,6 +48,7 @@ class Seated(Struct, frozen=True):
     model: Any
     tokenizer: Any
     renderer: Renderer
+    grammars: Grammars
 
 
 def load_kit(record: ModelRecord) -> TokenizerKit:
@@ -81,7 +83,8 @@ def load_model(
         kit = take_kit(record)
     except Exception as error:
         raise _as_failure(record, error) from error
-    seated = Seated(record, load, model, kit.tokenizer, kit.renderer)
+    grammars = Grammars(kit.tokenizer, record.vocab_size, frozenset(record.eos_token_ids))
+    seated = Seated(record, load, model, kit.tokenizer, kit.renderer, grammars)
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
 

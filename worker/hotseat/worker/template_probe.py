@@ -4,12 +4,17 @@ Compares, as ids, dialogues rendered whole with the same dialogues rendered turn
 know weights, KV or files.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+import jinja2
+import jinja2.meta
+
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.messages import Message
+from hotseat.protocol.messages import FunctionSpec, Message, Tool
 from hotseat.protocol.model import TemplateProbe
+from hotseat.worker.constraints import FORCIBLE
 from hotseat.worker.rendering import Renderer, template_text
 
 _CLOCK: Final = 1_700_000_000.0
@@ -21,14 +26,21 @@ _TURNS: Final = (
 )
 """User text and answer. Answers neither start nor end with white space: some templates trim."""
 _REASONING: Final = "Counting the boats aloud."
-_TOOL: Final = {
-    "type": "function",
-    "function": {
-        "name": "measure_tide",
-        "description": "Height of the tide.",
-        "parameters": {"type": "object", "properties": {}, "required": []},
-    },
-}
+_TOOL: Final = Tool(
+    function=FunctionSpec(
+        name="measure_tide",
+        description="Height of the tide.",
+        parameters={"type": "object", "properties": {}, "required": []},
+    )
+)
+_TIDE: Final = Message(role="tool", content="2 m", tool_call_id="tide00000", name="measure_tide")
+_OWN_NAMES: Final = frozenset(
+    {"messages", "tools", "add_generation_prompt", "documents", "strftime_now", "raise_exception"}
+)
+"""What a template reads that is no argument of its own; tokens like bos_token are not either."""
+
+
+_DEFINED: Final = re.compile(r"\b([a-z_]+) is (?:not )?defined")
 
 
 class _NotExact(Exception):  # noqa: N818 - carries a finding of the probe, not a failure
@@ -42,23 +54,71 @@ def probe_template(tokenizer: Any) -> TemplateProbe:
     hopeful = Renderer(tokenizer, TemplateProbe(mode="exact"))
     system = _takes_system(hopeful, tokenizer)
     tools = _takes_tools(hopeful, tokenizer)
+    reason = _why_not_exact(hopeful, tokenizer, has_system=system)
+    parser = _parser_of(tokenizer)
+    return TemplateProbe(
+        mode="render" if reason else "exact",
+        reason=reason,
+        system=system,
+        tools=tools,
+        append_tools=tools and not reason and _appends_tools(hopeful, tokenizer),
+        tool_parser=parser,
+        forces_calls=parser in FORCIBLE,
+        thinking=bool(tokenizer.has_thinking),
+        keeps_reasoning=_keeps_reasoning(hopeful, tokenizer),
+        arguments=template_arguments(template_text(tokenizer)),
+    )
+
+
+def template_arguments(source: str) -> tuple[str, ...]:
+    """Names that a template takes from outside beside what every template gets."""
+    environment = jinja2.Environment(autoescape=False, extensions=["jinja2.ext.loopcontrols"])  # noqa: S701 - prompts are no HTML
     try:
-        _compare_turns(hopeful, tokenizer, ())
-        if system:
-            _compare_turns(hopeful, tokenizer, (_SYSTEM,))
-        if _may_reason(tokenizer):
-            _compare_reasoning(hopeful, tokenizer)
+        found = jinja2.meta.find_undeclared_variables(environment.parse(source))
+    except jinja2.TemplateError:
+        found = set(_DEFINED.findall(source))  # transformers has tags of its own
+    names = sorted(name for name in found - _OWN_NAMES if not name.endswith("_token"))
+    return tuple(names)
+
+
+def _why_not_exact(renderer: Renderer, tokenizer: Any, *, has_system: bool) -> str:
+    """Where incremental and whole rendering differ; empty if they do not."""
+    try:
+        _compare_turns(renderer, tokenizer, ())
+        if has_system:
+            _compare_turns(renderer, tokenizer, (_SYSTEM,))
+        if not _keeps_reasoning(renderer, tokenizer):
+            return "the template drops the reasoning of earlier turns"
     except _NotExact as finding:
-        return TemplateProbe(mode="render", reason=str(finding), system=system, tools=tools)
+        return str(finding)
     except HotseatError as error:
-        return TemplateProbe(mode="render", reason=error.message, system=system, tools=tools)
-    return TemplateProbe(mode="exact", system=system, tools=tools)
+        return error.message
+    return ""
 
 
-def _compare_turns(renderer: Renderer, tokenizer: Any, lead: Sequence[Message]) -> None:
+def _appends_tools(renderer: Renderer, tokenizer: Any) -> bool:
+    """True if turns and results of calls can be appended where tools were given."""
+    try:
+        _compare_turns(renderer, tokenizer, (), (_TOOL,))
+        context = renderer.render([Message(role="user", content="Hello")], _CLOCK, tools=(_TOOL,))
+        renderer.append(context, [_TIDE], _CLOCK, tools=(_TOOL,))
+    except (_NotExact, HotseatError):
+        return False
+    return True
+
+
+def _parser_of(tokenizer: Any) -> str:
+    if not tokenizer.has_tool_calling:
+        return ""
+    return str(tokenizer.init_kwargs.get("tool_parser_type") or "")
+
+
+def _compare_turns(
+    renderer: Renderer, tokenizer: Any, lead: Sequence[Message], tools: Sequence[Tool] = ()
+) -> None:
     """Two further turns, appended once after an end-of-turn id and once after a cut reply."""
     dialogue = [*lead, Message(role="user", content=_TURNS[0][0])]
-    context = renderer.render(dialogue, _CLOCK)
+    context = renderer.render(dialogue, _CLOCK, tools=tools)
     ends = frozenset(tokenizer.eos_token_ids)
     for number, (_, answer) in enumerate(_TURNS[:-1]):
         context += _answer_ids(tokenizer, answer)
@@ -66,19 +126,21 @@ def _compare_turns(renderer: Renderer, tokenizer: Any, lead: Sequence[Message]) 
             Message(role="assistant", content=answer),
             Message(role="user", content=_TURNS[number + 1][0]),
         ]
-        whole = renderer.render(dialogue, _CLOCK)
-        added = renderer.append(context, dialogue[-1:], _CLOCK)
+        whole = renderer.render(dialogue, _CLOCK, tools=tools)
+        added = renderer.append(context, dialogue[-1:], _CLOCK, tools=tools)
         where = f"turn {number + 2}{' after a system message' if lead else ''}"
         _expect(tokenizer, whole, context + added, where)
         if added and added[0] in ends:
             closed = [*context, added[0]]
-            closed += renderer.append(closed, dialogue[-1:], _CLOCK)
+            closed += renderer.append(closed, dialogue[-1:], _CLOCK, tools=tools)
             _expect(tokenizer, whole, closed, f"{where}, closed by the model")
         context = whole
 
 
-def _compare_reasoning(renderer: Renderer, tokenizer: Any) -> None:
+def _keeps_reasoning(renderer: Renderer, tokenizer: Any) -> bool:
     """Reasoning that the model wrote stays in its KV, so the template has to keep it as well."""
+    if not _may_reason(tokenizer):
+        return True
     start, end = tokenizer.think_start, tokenizer.think_end
     question = Message(role="user", content=_TURNS[0][0])
     follow_up = Message(role="user", content=_TURNS[1][0])
@@ -87,9 +149,13 @@ def _compare_reasoning(renderer: Renderer, tokenizer: Any) -> None:
         Message(role="assistant", content=_TURNS[0][1], reasoning=_REASONING),
         Message(role="assistant", content=inline),
     ):
-        whole = renderer.render([question, answer, follow_up], _CLOCK)
+        try:
+            whole = renderer.render([question, answer, follow_up], _CLOCK)
+        except HotseatError:
+            return False
         if _REASONING not in tokenizer.decode(whole):
-            raise _NotExact("the template drops the reasoning of earlier turns")
+            return False
+    return True
 
 
 def _expect(tokenizer: Any, whole: list[int], stepwise: list[int], where: str) -> None:
@@ -124,7 +190,7 @@ def _takes_system(renderer: Renderer, tokenizer: Any) -> bool:
 
 def _takes_tools(renderer: Renderer, tokenizer: Any) -> bool:
     try:
-        ids = renderer.render([Message(role="user", content="Hello")], _CLOCK, tools=[_TOOL])
+        ids = renderer.render([Message(role="user", content="Hello")], _CLOCK, tools=(_TOOL,))
     except HotseatError:
         return False
     return "measure_tide" in tokenizer.decode(ids)

@@ -7,19 +7,20 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId
 from hotseat.protocol.link import (
     AppendInput,
+    Emitted,
     Known,
     Start,
     TextInput,
     TokensInput,
     WholeInput,
 )
-from hotseat.protocol.replies import FinishReason, LengthLimit
+from hotseat.protocol.replies import ChunkPart, FinishReason, LengthLimit, TokenLogprob
 from hotseat.protocol.tokens import block_chain, unpack_tokens
+from hotseat.worker.form import Form
 from hotseat.worker.rendering import Renderer
 from hotseat.worker.sampling import LogitsProcessor, Sampler, make_processors, make_sampler
 from hotseat.worker.seating import Seated
 from hotseat.worker.steps import Hint, common_prefix, decode_hint
-from hotseat.worker.textout import TextOut
 from hotseat.worker.trace import Trace
 
 Stage = Literal["new", "asked", "reading", "ready", "prefilling", "decoding"]
@@ -52,11 +53,9 @@ class Turn:
         self.end_ids = frozenset(record.eos_token_ids)
         self.sampler: Sampler = make_sampler(start.sampling, start.seed, len(emitted))
         self.processors: list[LogitsProcessor] = make_processors(start.sampling, record.vocab_size)
-        self.text = TextOut(
-            seated.tokenizer.detokenizer,
-            start.stop,
-            keep_first_space=isinstance(start.input, TextInput | TokensInput),
-        )
+        self.form = Form(start, seated, len(prompt))
+        self.processors += self.form.processors
+        self.text = self.form.output
         self.stage: Stage = "new"
         self.known: Known | None = None
         self.session = start.session
@@ -79,22 +78,22 @@ class Turn:
         """How many tokens have KV."""
         return self.trace.position if self.trace else 0
 
-    def accept(self, token: int) -> tuple[str, FinishReason | None]:
-        """Takes the next token; text that became readable, and why the turn ends, if it does.
+    def accept(self, token: int) -> tuple[tuple[ChunkPart, ...], FinishReason | None]:
+        """Takes the next token; what became readable, and why the turn ends, if it does.
 
         An end-of-turn token ends it and is not part of the output.
         """
         if self.first_token_at is None:
             self.first_token_at = time.monotonic()
         if token in self.end_ids:
-            return "", "stop"
+            return (), "stop"
         self.completion_tokens += 1
-        text = self.text.push(token)
+        parts = self.text.push(token)
         if self.text.is_stopped:
-            return text, "stop"
+            return parts, "stop"
         if self.completion_tokens >= self.max_tokens:
-            return text, "length"
-        return text, None
+            return parts, "length"
+        return parts, None
 
     @property
     def fed_first(self) -> int:
@@ -105,8 +104,25 @@ class Turn:
     def _replay(self, emitted: list[int]) -> None:
         """Text, counts and limits as they were when the last of `emitted` had been reported."""
         for token in emitted:
-            _text, self.ended_by = self.accept(token)
+            _parts, self.ended_by = self.accept(token)
         self.first_token_at = None
+
+
+def emitted(
+    turn: Turn,
+    parts: tuple[ChunkPart, ...],
+    tokens: tuple[int, ...] = (),
+    logprobs: tuple[TokenLogprob, ...] = (),
+) -> Emitted:
+    """The report of output; parts are listed only where there is more than text."""
+    is_plain = all(part.type == "text" and part.tool_parse_error is None for part in parts)
+    return Emitted(
+        request=turn.start.request,
+        tokens=tokens,
+        text="".join(part.text for part in parts if part.type == "text"),
+        parts=() if is_plain else parts,
+        logprobs=logprobs,
+    )
 
 
 def emitted_before(start: Start) -> list[int]:
@@ -124,9 +140,13 @@ def render_prompt(renderer: Renderer, start: Start) -> list[int]:
     context = unpack_tokens(start.context)
     match start.input:
         case WholeInput(messages=messages):
-            prompt = renderer.render(messages, start.clock)
+            prompt = renderer.render(
+                messages, start.clock, tools=start.tools, arguments=start.template_args
+            )
         case AppendInput(messages=messages):
-            prompt = context + renderer.append(context, messages, start.clock)
+            prompt = context + renderer.append(
+                context, messages, start.clock, tools=start.tools, arguments=start.template_args
+            )
         case TextInput(text=text):
             prompt = context + renderer.encode_text(text, first=not context)
         case TokensInput(tokens=tokens):

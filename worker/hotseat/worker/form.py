@@ -1,0 +1,113 @@
+"""What a request asks of its output beside the text: parts, grammar, forbidden calls.
+
+Puts together what `partsout`, `constraints` and `grammar` do. Must not know caches or the link.
+"""
+
+from typing import Any, Final
+
+import mlx.core as mx
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.link import Start, TextInput, TokensInput
+from hotseat.worker.constraints import Marks, answer_schema, arguments_schema, make_grammar
+from hotseat.worker.grammar import GrammarProcessor, Grammars
+from hotseat.worker.partsout import PartsOut, Speech
+from hotseat.worker.rendering import template_text
+from hotseat.worker.sampling import LogitsProcessor
+from hotseat.worker.seating import Seated
+from hotseat.worker.textout import TextOut
+
+_NEVER: Final = float("-inf")
+_NAMES_FIRST: Final = "[ARGS]"
+
+
+class Form:
+    """The form of one completion. Raises `HotseatError` for what cannot be honoured."""
+
+    def __init__(self, start: Start, seated: Seated, prompt_tokens: int) -> None:
+        is_raw = isinstance(start.input, TextInput | TokensInput)
+        tokenizer = seated.tokenizer
+        thinks = not is_raw and seated.renderer.opens_thinking(start.template_args)
+        tools = () if start.tool_choice == "none" else start.tools
+        text = TextOut(tokenizer.detokenizer, start.stop, keep_first_space=is_raw)
+        speech = None
+        if not is_raw and (tokenizer.has_thinking or tools):
+            speech = Speech(tokenizer, start.request, tools, thinks=thinks)
+        self.output = PartsOut(text, speech)
+        self.grammar: GrammarProcessor | None = None
+        self.processors: list[LogitsProcessor] = []
+        if start.tool_choice == "none" and start.tools:
+            self.processors += _without_calls(tokenizer)
+        marks = _marks(seated, is_raw=is_raw, thinks=thinks)
+        self._constrain(start, seated.grammars, marks, prompt_tokens)
+
+    @property
+    def failure(self) -> str:
+        """Why the grammar could not be followed to the end; empty if it could."""
+        return self.grammar.failure if self.grammar is not None else ""
+
+    def _constrain(
+        self, start: Start, grammars: Grammars, marks: Marks, prompt_tokens: int
+    ) -> None:
+        field = "tool_choice"
+        schema = answer_schema(start.response_format)
+        if start.tool_choice in ("auto", "none"):
+            field = "response_format"
+            if schema is None:
+                return
+            grammars.check_schema(schema, "response_format.schema")
+        if start.tool_choice != "none":
+            for index, tool in enumerate(start.tools):
+                where = f"tools[{index}].function.parameters"
+                grammars.check_schema(arguments_schema(tool), where)
+        grammar = make_grammar(
+            marks,
+            lambda mark: grammars.terminal(mark, field),
+            response_format=start.response_format,
+            tool_choice=start.tool_choice,
+            tools=start.tools,
+        )
+        if grammar is not None:
+            self.grammar = grammars.processor(grammar, prompt_tokens, field)
+            # Last of all: whatever was biased before, only what the grammar allows is left.
+            self.processors.append(self.grammar)
+
+
+def _marks(seated: Seated, *, is_raw: bool, thinks: bool) -> Marks:
+    tokenizer = seated.tokenizer
+    if is_raw:
+        return Marks()
+    return Marks(
+        think_start=tokenizer.think_start,
+        think_end=tokenizer.think_end,
+        thinks=thinks,
+        call_start=tokenizer.tool_call_start,
+        call_end=tokenizer.tool_call_end,
+        parser=seated.record.template.tool_parser,
+        names_first=_NAMES_FIRST in template_text(tokenizer),
+    )
+
+
+def _without_calls(tokenizer: Any) -> list[LogitsProcessor]:
+    """Calls are not looked for; where a single token begins them, it cannot be drawn either."""
+    first = tokenizer.tool_call_start_tokens
+    if first is None or len(first) != 1:
+        return []
+    token = int(first[0])
+
+    def forbid(_tokens: mx.array, logits: mx.array) -> mx.array:
+        logits[:, token] = _NEVER
+        return logits
+
+    return [forbid]
+
+
+def refuse_failed(failure: str) -> HotseatError:
+    """The error of a request whose grammar reached a limit of the library."""
+    return HotseatError(
+        "unsupported_feature",
+        f"response_format: the grammar could not be followed to the end ({failure}); simplify "
+        "the schema",
+        field="response_format",
+        reason=failure,
+    )

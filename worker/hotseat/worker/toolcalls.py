@@ -1,0 +1,76 @@
+"""Text of a tool call, as a model wrote it, to calls; mlx-lm's parsers do the reading.
+
+Must not know requests, streams or how a call is found in the output.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from hotseat.protocol.ids import RequestKey
+from hotseat.protocol.messages import Tool
+
+_ID_DIGITS: Final = 9
+"""Mistral's templates insist on ids of nine letters or digits; no other minds."""
+
+
+class ParsedCall(Struct, frozen=True):
+    """A call; `arguments` is JSON text of an object, `id` is empty unless the model gave one."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+class CallError(ValueError):
+    """What looked like a call is none; the text says why."""
+
+
+def read_calls(text: str, tokenizer: Any, tools: Sequence[Tool]) -> list[ParsedCall]:
+    """Calls in what stood between the marks. Raises CallError."""
+    try:
+        parsed = tokenizer.tool_parser(text, [plain_tool(tool) for tool in tools])
+    except Exception as error:
+        # The parsers raise whatever their regular expressions and ast.literal_eval raise.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CallError(f"the model's call cannot be read: {reason[:200]}") from error
+    calls = parsed if isinstance(parsed, list) else [parsed]
+    if not calls:
+        raise CallError("the model's call names no function")
+    return [_as_call(call) for call in calls]
+
+
+def call_id(request: RequestKey, index: int) -> str:
+    """Id of the call at `index` of a request: the same again when the request is resumed."""
+    return hashlib.blake2b(f"{request}:{index}".encode()).hexdigest()[:_ID_DIGITS]
+
+
+def plain_tool(tool: Tool) -> dict[str, Any]:
+    """The dict that chat templates and parsers read."""
+    spec = tool.function
+    function: dict[str, Any] = {"name": spec.name, "description": spec.description}
+    function["parameters"] = spec.parameters or {"type": "object", "properties": {}}
+    return {"type": tool.type, "function": function}
+
+
+def _as_call(call: Any) -> ParsedCall:
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not call["name"]:
+        raise CallError("the model's call names no function")
+    arguments = call.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError as error:
+            raise CallError(f"arguments of {call['name']} are no JSON: {error}") from error
+    if not isinstance(arguments, dict):
+        kind = type(arguments).__name__
+        raise CallError(f"arguments of {call['name']} are {kind}, not an object")
+    given = call.get("id")
+    try:
+        text = json.dumps(arguments, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise CallError(f"arguments of {call['name']} are no JSON: {error}") from error
+    return ParsedCall(call["name"], text, given if isinstance(given, str) else "")
