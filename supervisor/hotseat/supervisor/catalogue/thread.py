@@ -189,8 +189,9 @@ def as_hotseat_error(error: Exception, path: Path) -> Exception:
 
 
 def _fold_log(connection: sqlite3.Connection) -> None:
+    # No PRAGMA optimize: statistics of a small catalogue make SQLite scan where it has an index,
+    # and with ten thousand sessions the next start took seconds.
     try:
-        connection.execute("PRAGMA optimize")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error:
         return  # the log is replayed at the next open
