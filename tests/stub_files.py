@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from hotseat.protocol.failpoints import reach
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import BlockWritten, FromWorker, TailRef, TailWritten
@@ -82,8 +83,11 @@ class StubFiles:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         data = json.dumps(facts).encode()
         temporary = path.with_suffix(f".{self._epoch}.tmp")
+        reach("kv.writing")
         temporary.write_bytes(data)
+        reach("kv.synced")
         temporary.rename(path)
+        reach("kv.published")
         return len(data)
 
     def _matches(self, name: str, facts: dict[str, str]) -> bool:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from daemon_harness import wait_for
+from hotseat.protocol.failpoints import SUPERVISOR_SWAP_POINTS, WORKER_SWAP_POINTS
 
 COUNTS = ("slice", "push", "release")
 MARK = "PYTHON_FAULT_MARK"
@@ -53,6 +54,24 @@ def pytest_addoption(parser):
         default="slice",
         help="how often each fault is made: slice (default), push or release",
     )
+
+
+SLICE_POINTS = {
+    "worker_point": ("worker.takes.Suspend", "worker.tells.TailWritten", "worker.tells.Loaded"),
+    "real_worker_point": ("worker.tells.Checkpointed",),
+    "supervisor_point": ("seat.checkpointing", "tail.committed", "swap.stored"),
+    "real_supervisor_point": ("seat.does.SendCheckpoint",),
+}
+"""What the default counts take of the named points of a swap."""
+
+
+def pytest_generate_tests(metafunc):
+    """All named points of a swap, or a few of them where only a slice is run."""
+    counts = metafunc.config.getoption("--fault-counts", default="slice")
+    for name, few in SLICE_POINTS.items():
+        if name in metafunc.fixturenames:
+            every = WORKER_SWAP_POINTS if "worker" in name else SUPERVISOR_SWAP_POINTS
+            metafunc.parametrize(name, few if counts == "slice" else every)
 
 
 class Row:

@@ -1,0 +1,51 @@
+"""Promise: a worker that is killed at any point of a swap loses nothing that was acknowledged.
+
+No client hangs, every request ends once with the tokens of a run without a fault, the swap is done
+or undone and says which.
+"""
+
+import time
+
+import pytest
+
+from fault_home import FaultHome, Story, audit
+
+LIMIT_S = 20.0
+"""Of one story, kill included: without a fault it takes about a second (stub)."""
+
+
+@pytest.fixture(scope="module")
+def stub_story():
+    with FaultHome("stub") as home:
+        yield Story(home, home.client())
+        home.stop()
+        files, _ = audit(home)
+        assert files > 0
+
+
+@pytest.fixture(scope="module")
+def real_story():
+    with FaultHome("real") as home:
+        yield Story(home, home.client())
+        home.stop()
+        files, _ = audit(home)
+        assert files > 0
+
+
+def through(row, story, point, runs):
+    worst = 0.0
+    for _ in range(runs):
+        began = time.monotonic()
+        story.run(point)
+        worst = max(worst, time.monotonic() - began)
+    row.record(story.home.worker, worst, LIMIT_S, "s", runs=runs, what=f"story, {point},")
+
+
+@pytest.mark.timeout(7200)
+def test_stub_killed_at_a_swap_point_loses_nothing(row, stub_story, worker_point):
+    through(row, stub_story, worker_point, row.runs(push=13, slice=1, release=998))
+
+
+@pytest.mark.timeout(7200)
+def test_real_worker_killed_at_a_swap_point_loses_nothing(row, real_story, real_worker_point):
+    through(row, real_story, real_worker_point, row.runs(push=2, slice=1, release=1000))

@@ -1,0 +1,153 @@
+"""Promise: a supervisor that is killed at any point is started again and goes on.
+
+Its worker is gone within 2 s, the next start recovers, clients reconnect by themselves and each
+of their requests ends once; status says what was undone.
+"""
+
+import contextlib
+import sqlite3
+import time
+
+import pytest
+
+from daemon_harness import LiveDaemon, wait_for
+from fault_home import FaultHome, Story, audit, workers_gone
+from hotseat.protocol.tokens import pack_tokens, root_id
+from stub_home import QUIET, register, serves, tag_of
+
+GONE_S = 2.0
+START_S = 2.0
+"""From the start of the process to its endpoint, interpreter and imports included."""
+RECOVERY_S = 1.0
+CHECKPOINTS = 10_000
+
+
+@pytest.fixture(scope="module")
+def stub_story():
+    with FaultHome("stub") as home:
+        yield Story(home, home.client())
+        home.stop()
+        assert audit(home)[0] > 0
+
+
+@pytest.fixture(scope="module")
+def real_story():
+    with FaultHome("real") as home:
+        yield Story(home, home.client())
+        home.stop()
+        assert audit(home)[0] > 0
+
+
+def through(row, story, point, runs):
+    home = story.home
+    before = len(home.recovery_s)
+    with home.revived():
+        for _ in range(runs):
+            story.run(point)
+    starts = home.recovery_s[before:]
+    assert len(starts) >= runs, "the supervisor did not die"
+    recovery = story.client.status().recovery
+    assert recovery.after == "kill"
+    assert recovery.phase
+    row.record(home.worker, max(starts), START_S, "s", runs=runs, what=f"start after {point}")
+    row.record("none", recovery.seconds, RECOVERY_S, "s", runs=0, what="recovery")
+
+
+@pytest.mark.timeout(7200)
+def test_stub_supervisor_killed_at_a_point_goes_on(row, stub_story, supervisor_point):
+    through(row, stub_story, supervisor_point, row.runs(push=8, slice=1, release=990))
+
+
+@pytest.mark.timeout(7200)
+def test_real_supervisor_killed_at_a_point_goes_on(row, real_story, real_supervisor_point):
+    through(row, real_story, real_supervisor_point, row.runs(push=2, slice=1, release=1000))
+
+
+def test_worker_is_gone_within_two_seconds_of_its_supervisor(row):
+    with FaultHome("stub") as home:
+        client = home.client()
+        runs = row.runs(push=10, slice=2, release=1000)
+        worst = 0.0
+        for _ in range(runs):
+            client.swap("a")
+            workers = home.workers()
+            assert workers
+            home.kill()
+            worst = max(worst, workers_gone(workers, GONE_S + 3))
+            home.start()
+        row.record("stub", worst, GONE_S, "s", runs=runs, what="worker gone")
+
+
+def test_swap_that_was_killed_is_named_by_the_next_start():
+    with FaultHome("stub") as home:
+        client = home.client()
+        client.swap("a")
+        home.arm("seat.stopping")
+        with home.revived(), contextlib.suppress(Exception):
+            client.swap("b")
+        recovery = home.client().status().recovery
+        assert recovery.after == "kill"
+        assert any("swap a -> b" in step for step in recovery.undone), recovery
+
+
+def test_start_with_ten_thousand_checkpoints_recovers_within_a_second(row):
+    daemon = LiveDaemon(stub={}, settings=QUIET)
+    register(daemon, "a")
+    with daemon:
+        client = daemon.client()
+        assert serves(client, "a")
+        done = client.generate("a", prompt="x", session="s", max_tokens=3).result()
+        assert done.turn == 1
+        assert daemon.stop() == 0
+        fill(daemon.home, CHECKPOINTS)
+        daemon.start()
+        daemon.kill()
+        began = time.monotonic()
+        daemon.start()
+        took = time.monotonic() - began
+        fresh = daemon.client()
+        assert fresh.status().recovery.seconds <= RECOVERY_S
+        assert serves(fresh, "a")
+    row.record("stub", took, START_S, "s", what=f"start with {CHECKPOINTS:,} checkpoints")
+
+
+def fill(home, count):
+    """That many sessions with a tail and its file each, as a swap leaves them."""
+    tag = tag_of("a")
+    folder = home / "kv" / tag / "tails"
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = pack_tokens([7] * 20)
+    with contextlib.closing(sqlite3.connect(home / "catalogue.sqlite")) as db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(sessions)")]
+        found = db.execute("SELECT * FROM sessions LIMIT 1").fetchone()
+        template = dict(zip(columns, found, strict=True))
+        for number in range(count):
+            (folder / f"f-{number}.kv").write_bytes(b"x")
+            session = template | {"id": 10_000 + number, "name": f"s{number}-filled"}
+            marks = ",".join("?" * len(columns))
+            db.execute(f"INSERT INTO sessions VALUES ({marks})", [session[c] for c in columns])  # noqa: S608
+            db.execute(
+                "INSERT INTO tails (session, tag, parent, idx, tokens, hint, file, size_bytes,"
+                " written_at) VALUES (?, ?, ?, 0, ?, ?, ?, 1, 0)",
+                (10_000 + number, tag, root_id(tag), tokens, b"", f"tails/f-{number}.kv"),
+            )
+        db.commit()
+
+
+def test_requests_of_a_client_that_never_comes_back_end_as_interrupted():
+    with FaultHome("stub", settings="[limits]\nclaim_s = 0.5\n") as home:
+        client = home.client()
+        client.swap("a")
+        stream = client.generate("a", prompt="x", max_tokens=5000, session="s")
+        next(stream)
+        home.kill()
+        client.close()
+        home.start()
+        wait_for(lambda: home.client().status().recovery.kept_requests == 1, 5, "kept")
+        wait_for(lambda: not unfinished(home), 5, "ended as interrupted")
+
+
+def unfinished(home):
+    path = f"file:{home.home / 'catalogue.sqlite'}?mode=ro"
+    with contextlib.closing(sqlite3.connect(path, uri=True)) as db:
+        return db.execute("SELECT COUNT(*) FROM requests WHERE state = 'accepted'").fetchone()[0]
