@@ -14,8 +14,22 @@ from mlx.utils import tree_flatten
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from hotseat.protocol.model import ModelRecord
+from tiny_kinds import EXPERTS, LATENT, RECURRENT, chunked, griffin
 
-Kind = Literal["llama", "qwen3", "gemma3", "lfm2", "mamba2", "gpt_oss"]
+Kind = Literal[
+    "llama",
+    "qwen3",
+    "gemma3",
+    "gpt_oss",
+    "mixtral",
+    "deepseek_v2",
+    "deepseek_v32",
+    "lfm2",
+    "falcon_h1",
+    "mamba2",
+    "recurrent_gemma",
+    "llama4",
+]
 Template = Literal["chatml", "none", "thinking"]
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
@@ -140,42 +154,13 @@ def tiny_config(
             "sliding_window": window,
             "layer_types": ["sliding_attention", "full_attention"],
         },
-        **_RECURRENT,
+        "recurrent_gemma": griffin(window),
+        "llama4": chunked(base, window),
+        **EXPERTS,
+        **LATENT,
+        **RECURRENT,
     }
     return base | own[kind]
-
-
-_RECURRENT: dict[Kind, dict[str, Any]] = {
-    "lfm2": {
-        "model_type": "lfm2",
-        "num_hidden_layers": 2,
-        "layer_types": ["conv", "full_attention"],
-        "norm_eps": 1e-5,
-        "conv_bias": False,
-        "conv_L_cache": 3,
-        "block_dim": HIDDEN,
-        "block_ff_dim": 2 * HIDDEN,
-        "block_multiple_of": 16,
-        "block_ffn_dim_multiplier": 1.0,
-        "block_auto_adjust_ff_dim": False,
-    },
-    "mamba2": {
-        "model_type": "mamba2",
-        "num_heads": HEADS,
-        "head_dim": 2 * HEAD_DIM,
-        "intermediate_size": 2 * HIDDEN,
-        "state_size": 16,
-        "num_hidden_layers": 2,
-        "layer_norm_epsilon": 1e-5,
-        "conv_kernel": 4,
-        "n_groups": 1,
-        "use_bias": False,
-        "use_conv_bias": True,
-        "tie_word_embeddings": False,
-        "time_step_limit": [0.0, 100.0],
-        "time_step_rank": "auto",
-    },
-}
 
 
 def tiny_weights(

@@ -210,7 +210,7 @@ def test_target_that_exceeds_the_budget_is_refused_with_the_numbers(daemon, clie
     old.check()
 
 
-@pytest.mark.parametrize("kind", ["mamba2", "lfm2"])
+@pytest.mark.parametrize("kind", ["llama4"])
 def test_target_of_an_unsupported_architecture_is_refused_with_the_reason(daemon, client, kind):
     record = register_tiny(daemon.home, kind, kind)
     assert record.unfit_reason

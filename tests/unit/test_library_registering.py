@@ -17,7 +17,7 @@ import tiny_gguf
 import tiny_models
 from hotseat.library.importing import import_model
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.model import LayerSpec, ModelRecord
+from hotseat.protocol.model import Capabilities, LayerSpec, ModelRecord, StateSpec
 
 
 def quiet(_phase: str, _percent: float) -> None:
@@ -80,11 +80,57 @@ def test_geometry_is_that_of_the_caches(home, kind, layers, dtype):
     assert record.quantisation == dtype
 
 
-@pytest.mark.parametrize(("kind", "count"), [("lfm2", "1 of 2"), ("mamba2", "2 of 2")])
-def test_recurrent_model_is_registered_as_unfit_with_the_cache_kind(home, kind, count):
-    record = tiny_models.register_tiny(home, "m", kind)
-    assert f"ArraysCache (recurrent state) in {count} layers" in record.unfit_reason
+def test_model_of_chunked_attention_is_registered_as_unfit_with_the_cache_kind(home):
+    record = tiny_models.register_tiny(home, "m", "llama4")
+    assert "ChunkedKVCache (chunked attention" in record.unfit_reason
+    assert "in 3 of 4 caches" in record.unfit_reason
     assert (home / "models" / "m" / "model.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "cuts"),
+    [
+        ("llama", "tokens"),
+        ("mixtral", "tokens"),
+        ("deepseek_v2", "tokens"),
+        ("deepseek_v32", "tokens"),
+        ("gemma3", "blocks"),
+        ("lfm2", "snapshots"),
+        ("falcon_h1", "snapshots"),
+        ("mamba2", "snapshots"),
+        ("recurrent_gemma", "snapshots"),
+    ],
+)
+def test_record_says_where_contexts_can_be_cut_and_that_rows_batch(home, kind, cuts):
+    record = tiny_models.register_tiny(home, "m", kind)
+    assert record.unfit_reason == ""
+    assert record.capabilities == Capabilities(cuts=cuts, batches=True)
+
+
+def test_recurrent_state_is_counted_once_per_sequence_whatever_its_length(home):
+    record = tiny_models.register_tiny(home, "m", "mamba2")
+    conv, ssm = 3 * 160 * 4, 4 * 32 * 16 * 4
+    assert record.state_bytes == 2 * (conv + ssm)
+    assert (record.kv_bytes(1), record.kv_bytes(10_000)) == (record.state_bytes,) * 2
+    assert record.kv_bytes_per_token == 0
+
+
+def test_latent_attention_is_counted_with_its_two_widths(home):
+    record = tiny_models.register_tiny(home, "m", "deepseek_v32")
+    assert {(layer.k_dim, layer.v_dim) for layer in record.layers} == {(24, 8), (16, 16)}
+    assert record.kv_bytes_per_token == 2 * (24 + 8 + 16 + 16) * 4
+
+
+def test_caches_in_lists_are_described_one_by_one_with_their_list(home):
+    record = tiny_models.register_tiny(home, "m", "falcon_h1")
+    described = [(layer.kind, layer.group) for layer in record.layers]
+    assert described == [("state", 0), ("full", 0), ("state", 1), ("full", 1)]
+
+
+def test_state_of_a_half_precision_model_is_described_in_its_float_type(home):
+    record = tiny_models.register_tiny(home, "m", "lfm2", dtype="bfloat16")
+    assert record.kv_dtype == "bfloat16"
+    assert record.layers[0].states == (StateSpec(shape=(2, 64), dtype="bfloat16"),)
 
 
 def test_quantised_folder_is_described_for_people(home, tmp_path):

@@ -4,37 +4,38 @@ The only file of the library that runs model code, and it evaluates nothing.
 """
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import mlx.core as mx
 import msgspec
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache, make_prompt_cache
 from mlx_lm.utils import get_total_parameters, load_model
 
 from hotseat.library.folder import unavailable
-from hotseat.protocol.model import LayerSpec
+from hotseat.protocol.model import FloatType, LayerSpec, StateSpec
+from hotseat.worker.caches import leaves, new_caches
 
-KvDtype = Literal["float32", "float16", "bfloat16"]
-_DTYPES: Final[dict[Any, KvDtype]] = {
+_DTYPES: Final[dict[Any, FloatType]] = {
     mx.float32: "float32",
     mx.float16: "float16",
     mx.bfloat16: "bfloat16",
 }
 _REASONS: Final = {
-    "ArraysCache": "recurrent state",
-    "CacheList": "several caches per layer",
-    "ChunkedKVCache": "chunked attention",
-    "QuantizedKVCache": "quantised KV",
+    "ChunkedKVCache": "chunked attention, whose batches mlx-lm cannot form",
+    "QuantizedKVCache": "quantised KV, whose batches mlx-lm cannot form",
     "ConcatenateKVCache": "attention without a growing buffer",
 }
+_SERVED: Final = (KVCache, RotatingKVCache, ArraysCache)
+_ROW_LENGTHS: Final = (2, 5)
 
 
 class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     """What the built model tells. `layers` is empty when `unfit_reason` is not."""
 
     layers: tuple[LayerSpec, ...]
-    kv_dtype: KvDtype
+    kv_dtype: FloatType
+    batches: bool
     parameters: int
     quantisation: str
     model_context_tokens: int
@@ -58,14 +59,18 @@ def measure_geometry(folder: Path) -> Geometry:
     unfit = _unfit_caches(caches)
     layers: tuple[LayerSpec, ...] = ()
     dtype = _weights_dtype(model)
+    batches = False
     if not unfit:
         try:
             layers, dtype = _read_layers(model, caches)
+            _try_rows(model, _ROW_LENGTHS[:1])
+            batches = _batches(model)
         except _UnfitGeometry as finding:
-            unfit = str(finding)
+            layers, unfit = (), str(finding)
     return Geometry(
         layers=layers,
         kv_dtype=dtype,
+        batches=batches,
         parameters=int(get_total_parameters(model)),
         quantisation=_quantisation_label(model),
         model_context_tokens=_argument(model, "max_position_embeddings"),
@@ -81,35 +86,46 @@ class _UnfitGeometry(Exception):  # noqa: N818 - a finding about the model, not 
 def _unfit_caches(caches: list[Any]) -> str:
     """Empty if every cache is of a kind the engine serves."""
     refused: dict[str, int] = {}
-    for cache in caches:
+    flat = leaves(caches)
+    for cache in flat:
         kind = type(cache)
         name = kind.__name__
         if kind is RotatingKVCache and cache.keep:
             name = f"RotatingKVCache that keeps its first {cache.keep} tokens"
-        elif kind is KVCache or kind is RotatingKVCache:
+        elif kind in _SERVED:
             continue
         refused[name] = refused.get(name, 0) + 1
     if not refused:
         return ""
     kinds = ", ".join(
-        f"{name}{f' ({_REASONS[name]})' if name in _REASONS else ''} in {count} of {len(caches)} "
-        "layers"
+        f"{name}{f' ({_REASONS[name]})' if name in _REASONS else ''} in {count} of {len(flat)} "
+        "caches"
         for name, count in refused.items()
     )
     return (
-        f"needs {kinds}; this version serves models whose layers all use plain or "
-        "sliding-window attention (KVCache, RotatingKVCache)"
+        f"needs {kinds}; this version keeps plain and sliding-window attention and recurrent "
+        "state exactly (KVCache, RotatingKVCache, ArraysCache, lists of them)"
     )
 
 
-def _read_layers(model: Any, caches: list[Any]) -> tuple[tuple[LayerSpec, ...], KvDtype]:
-    """Shapes and dtype of the caches after one lazy token; nothing is evaluated."""
-    model(mx.zeros((1, 1), dtype=mx.int32), cache=caches)
+def _read_layers(model: Any, caches: list[Any]) -> tuple[tuple[LayerSpec, ...], FloatType]:
+    """Shapes and dtypes of the caches after lazy tokens; nothing is evaluated."""
+    _feed(model, caches, 1, 1)
+    early = [_state_specs(cache, number) for number, cache in enumerate(leaves(caches))]
+    _feed(model, caches, 1, max(_ROW_LENGTHS))
     layers = []
     dtypes = set()
-    for number, cache in enumerate(caches):
+    for number, (cache, group) in enumerate(zip(leaves(caches), _groups(caches), strict=True)):
+        if isinstance(cache, ArraysCache):
+            states = _state_specs(cache, number)
+            if states != early[number]:
+                raise _UnfitGeometry(f"the recurrent state of cache {number} grows with the tokens")
+            layers.append(LayerSpec(kind="state", states=states, group=group))
+            continue
         if cache.keys is None or cache.values is None:
             raise _UnfitGeometry(f"cache {number} stays empty: the layer shares another one's KV")
+        if not (cache.keys.shape[-1] and cache.values.shape[-1]):
+            raise _UnfitGeometry(f"cache {number} keeps keys without values, or the reverse")
         dtypes |= {cache.keys.dtype, cache.values.dtype}
         window = cache.max_size if type(cache) is RotatingKVCache else 0
         layers.append(
@@ -119,14 +135,79 @@ def _read_layers(model: Any, caches: list[Any]) -> tuple[tuple[LayerSpec, ...], 
                 k_dim=int(cache.keys.shape[-1]),
                 v_dim=int(cache.values.shape[-1]),
                 window=int(window),
+                group=group,
             )
         )
+    if not dtypes:
+        return tuple(layers), _weights_dtype(model)
     if len(dtypes) != 1 or not dtypes <= set(_DTYPES):
         raise _UnfitGeometry(f"KV of dtypes {sorted(map(str, dtypes))}; one float type is needed")
     return tuple(layers), _DTYPES[dtypes.pop()]
 
 
-def _weights_dtype(model: Any) -> KvDtype:
+def _state_specs(cache: Any, number: int) -> tuple[StateSpec, ...]:
+    """Arrays of a recurrent layer; none for another."""
+    if not isinstance(cache, ArraysCache):
+        return ()
+    specs = []
+    for slot, array in enumerate(cache.cache):
+        if array is None or array.ndim < 2 or array.shape[0] != 1:  # noqa: PLR2004 - batch and one
+            raise _UnfitGeometry(f"slot {slot} of the recurrent cache {number} holds no state")
+        if array.dtype not in _DTYPES:
+            raise _UnfitGeometry(
+                f"slot {slot} of the recurrent cache {number} holds {array.dtype}, not floats"
+            )
+        specs.append(StateSpec(shape=tuple(array.shape[1:]), dtype=_DTYPES[array.dtype]))
+    return tuple(specs)
+
+
+def _groups(caches: list[Any]) -> list[int | None]:
+    """Which list each leaf stands in. Raises _UnfitGeometry for lists in lists."""
+    groups: list[int | None] = []
+    for number, cache in enumerate(caches):
+        if not isinstance(cache, CacheList):
+            groups.append(None)
+            continue
+        if any(isinstance(one, CacheList) for one in cache.caches):
+            raise _UnfitGeometry(f"cache {number} is a list of lists of caches")
+        groups += [number] * len(cache.caches)
+    return groups
+
+
+def _batches(model: Any) -> bool:
+    """True if rows of unlike lengths can share a step."""
+    try:
+        _try_rows(model, _ROW_LENGTHS)
+    except _UnfitGeometry:
+        return False
+    return True
+
+
+def _try_rows(model: Any, lengths: tuple[int, ...]) -> None:
+    """Builds a batched step lazily, as the batch generator does. Raises _UnfitGeometry."""
+    try:
+        rows = []
+        for length in lengths:
+            row = new_caches(model)
+            _feed(model, row, 1, length)
+            rows.append(row)
+        batch = [caches[0].merge(list(caches)) for caches in zip(*rows, strict=True)]
+        _feed(model, batch, len(lengths), 1)
+        for cache in batch:
+            cache.extract(len(lengths) - 1)
+    except Exception as error:
+        # Whatever a model's code does not expect of a batch.
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise _UnfitGeometry(
+            f"its code does not run in mlx-lm's batch generator ({reason})"
+        ) from error
+
+
+def _feed(model: Any, caches: list[Any], rows: int, tokens: int) -> None:
+    model(mx.zeros((rows, tokens), dtype=mx.int32), cache=caches)
+
+
+def _weights_dtype(model: Any) -> FloatType:
     """Commonest float type of the parameters, by size."""
     sizes: dict[Any, int] = {}
     for _, value in tree_flatten(model.parameters()):

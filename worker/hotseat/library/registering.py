@@ -81,6 +81,7 @@ def describe_folder(
         vocab_size=geometry.vocab_size or len(tokenizer),
         eos_token_ids=tuple(sorted(int(token) for token in tokenizer.eos_token_ids)),
         layers=geometry.layers,
+        batches=geometry.batches,
         kv_dtype=geometry.kv_dtype,
         template=probe,
         unfit_reason=geometry.unfit_reason,

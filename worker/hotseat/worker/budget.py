@@ -12,6 +12,8 @@ RESERVE_TOKENS = 1024
 """A request is admitted with room for this many tokens beyond its prompt, then grows by blocks."""
 JOIN_FACTOR = 2
 """A row joins a lane if that costs at most this many times what it costs alone."""
+STATES_HELD = 2
+"""Recurrent states in memory per sequence: the newest, and the snapshot it can go back to."""
 
 
 def padded(tokens: int) -> int:
@@ -73,6 +75,8 @@ class KvBudget:
         return sorted(range(len(lanes)), key=rank)
 
     def _layer_bytes(self, layer: LayerSpec, tokens: int) -> int:
+        if layer.kind == "state":
+            return sum(state.size_bytes for state in layer.states) * STATES_HELD
         held = padded(tokens)
         if layer.kind == "window":
             # After a chunk a window layer holds up to window + 255 tokens until the next step.

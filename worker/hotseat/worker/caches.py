@@ -2,17 +2,21 @@
 
 A sliding window keeps the physical order of its ring: the library's own put it into temporal
 order, which changes the order of summation and so, in half precision, now and then a greedy token.
-A batch of one takes and gives its arrays without a copy. Must not know requests or files.
+A batch of one takes and gives its arrays without a copy. Caches may be lists of caches; `leaves`
+sees through that, and everywhere else a cache's number is that of its leaf. Must not know requests
+or files.
 """
 # ruff: noqa: SLF001 - the ring's position is state of the classes extended here
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import (
+    ArraysCache,
     BatchKVCache,
     BatchRotatingKVCache,
+    CacheList,
     KVCache,
     RotatingKVCache,
     make_prompt_cache,
@@ -128,26 +132,72 @@ class BatchRingKVCache(BatchRotatingKVCache):  # type: ignore[misc]
         return row
 
 
+def leaves(caches: Iterable[Any]) -> list[Any]:
+    """Caches in order, those inside of lists one by one."""
+    flat: list[Any] = []
+    for cache in caches:
+        flat += leaves(cache.caches) if isinstance(cache, CacheList) else [cache]
+    return flat
+
+
+def nested(flat: Sequence[Any], groups: Sequence[int | None]) -> list[Any]:
+    """Inverse of `leaves`: neighbours with the same group number stand in one list."""
+    caches: list[Any] = []
+    last: int | None = None
+    for cache, group in zip(flat, groups, strict=True):
+        if group is None:
+            caches.append(cache)
+        elif group == last:
+            caches[-1] = CacheList(*caches[-1].caches, cache)
+        else:
+            caches.append(CacheList(cache))
+        last = group
+    return caches
+
+
 def new_caches(model: Any) -> list[Any]:
     """Empty caches of one sequence, entry by entry as the model wants them."""
-    return [
-        RingKVCache(cache.max_size) if isinstance(cache, RotatingKVCache) else FullKVCache()
-        for cache in make_prompt_cache(model)
-    ]
+    return [_own(cache) for cache in make_prompt_cache(model)]
+
+
+def _own(cache: Any) -> Any:
+    if isinstance(cache, CacheList):
+        return CacheList(*(_own(one) for one in cache.caches))
+    if isinstance(cache, RotatingKVCache):
+        return RingKVCache(cache.max_size)
+    return cache if isinstance(cache, ArraysCache) else FullKVCache()
 
 
 def unservable_entry(caches: Sequence[Any]) -> str | None:
     """Name of a cache kind that the batch generator would lose a sequence over, or None.
 
-    Only plain and sliding-window attention can be captured, restored and merged exactly.
+    Plain and sliding-window attention and arrays of recurrent layers, also in lists, can be
+    captured, restored and merged exactly.
     """
-    for cache in caches:
-        if type(cache) in (KVCache, FullKVCache):
+    for cache in leaves(caches):
+        if type(cache) in (KVCache, FullKVCache, ArraysCache):
             continue
         if isinstance(cache, RotatingKVCache) and cache.keep == 0 and hasattr(cache, "merge"):
             continue
         return type(cache).__name__
     return None
+
+
+def layer_kinds(caches: Sequence[Any]) -> list[str]:
+    """What a model's record calls the kind of each leaf."""
+    names = {ArraysCache: "state", RotatingKVCache: "window"}
+    return [names.get(type(cache), "full") for cache in leaves(caches)]
+
+
+def is_cuttable(cache: Any) -> bool:
+    """True if a leaf of one sequence can go back to an earlier token, given its snapshot."""
+    return isinstance(cache, ArraysCache) or bool(cache.is_trimmable())
+
+
+def cache_arrays(cache: Any) -> list[mx.array]:
+    """Everything a leaf holds."""
+    held = cache.cache if isinstance(cache, ArraysCache) else (cache.keys, cache.values)
+    return [array for array in held if array is not None]
 
 
 def row_end(cache: Any) -> int:
@@ -169,7 +219,7 @@ def ring_starts(caches: Sequence[Any], tokens: int) -> dict[int, int]:
     padding in the ring.
     """
     starts: dict[int, int] = {}
-    for cache in caches:
+    for cache in leaves(caches):
         if not isinstance(cache, RingKVCache | BatchRingKVCache) or cache.max_size in starts:
             continue
         fills = tokens >= cache.max_size and cache._idx < cache.max_size

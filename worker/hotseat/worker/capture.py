@@ -1,7 +1,8 @@
 """KV of one sequence to payloads for disk, and payloads back to caches. Must not know files.
 
 K and V of a token never change once computed, so any run of tokens can be cut out of a cache at
-any time; sliding windows only while the tokens are still inside.
+any time; sliding windows only while the tokens are still inside. The state of a recurrent layer
+exists for the newest token alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,20 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx_lm.models.cache import ArraysCache
 from msgspec import Struct
 
 from hotseat.protocol.model import LayerSpec, ModelRecord
 from hotseat.worker.budget import padded
-from hotseat.worker.caches import FullKVCache, RingKVCache, is_turned, row_end
-from hotseat.worker.kvformat import DType, KvPayload, LayerPart
+from hotseat.worker.caches import (
+    FullKVCache,
+    RingKVCache,
+    is_turned,
+    leaves,
+    nested,
+    row_end,
+)
+from hotseat.worker.kvformat import DType, KvPayload, LayerPart, StatePart
 
 TOKEN_BYTES = 4
 """Packed token ids: `tokens.pack_tokens`."""
@@ -51,10 +60,15 @@ def capture_parts(
     """K and V of tokens `begin`..`end`, copied out of MLX's memory.
 
     Window layers give their newest min(window, end - begin) tokens, or no part once some of these
-    have left the ring. Runs on the thread and in the stream that own the caches.
+    have left the ring; recurrent layers give none. Runs on the thread and in the stream that own
+    the caches.
     """
     wanted = []
-    for entry, (cache, layer) in enumerate(zip(view.caches, layers, strict=True)):
+    if begin == end:
+        return ()
+    for entry, (cache, layer) in enumerate(zip(leaves(view.caches), layers, strict=True)):
+        if layer.kind == "state":
+            continue
         span = _locate(cache, layer, view.tokens, begin, end)
         if span is not None:
             wanted.append((entry, span, cache))
@@ -77,6 +91,36 @@ def capture_parts(
         )
         for (entry, span, _), keys, values in zip(wanted, numbers[::2], numbers[1::2], strict=True)
     )
+
+
+def capture_states(view: RowView, layers: Sequence[LayerSpec]) -> tuple[StatePart, ...]:
+    """What the recurrent layers hold after the newest token, copied out of MLX's memory.
+
+    Runs on the thread and in the stream that own the caches.
+    """
+    wanted = [
+        (entry, slot, spec.dtype, cache.cache[slot][view.row].view(_WORDS[spec.dtype]))
+        for entry, (cache, layer) in enumerate(zip(leaves(view.caches), layers, strict=True))
+        for slot, spec in enumerate(layer.states)
+    ]
+    mx.eval([array for *_, array in wanted])
+    parts = []
+    for entry, slot, dtype, array in wanted:
+        numbers = np.array(array, copy=True, order="C")
+        parts.append(
+            StatePart(entry=entry, slot=slot, data=numbers.data, shape=numbers.shape, dtype=dtype)
+        )
+    return tuple(parts)
+
+
+def rebuild_state(parts: Iterable[StatePart]) -> list[mx.array]:
+    """Arrays of one recurrent layer, with the batch axis, from its parts."""
+    return [
+        mx.array(np.frombuffer(part.data, dtype=_NUMPY[part.dtype]).reshape(1, *part.shape)).view(
+            _DTYPES[part.dtype]
+        )
+        for part in sorted(parts, key=lambda part: part.slot)
+    ]
 
 
 def _locate(cache: Any, layer: LayerSpec, tokens: int, begin: int, end: int) -> _Span | None:
@@ -122,14 +166,23 @@ def rebuild_caches(
     position: int,
     ring_starts: dict[int, int],
 ) -> list[Any]:
-    """Caches of a sequence after `position` tokens, from its blocks and maybe its tail.
+    """Caches of a sequence after `position` tokens, from its blocks and maybe a tail or snapshot.
 
     A tail may go on beyond `position` (full attention only). Evaluated layer by layer, so that
     the payloads and one layer's copy are the most that is held beside the result. Raises
-    ValueError if a window is not stored as far back as it reaches.
+    ValueError if a window is not stored as far back as it reaches, or a state not at all.
     """
     caches: list[Any] = []
     for entry, layer in enumerate(record.layers):
+        if layer.kind == "state":
+            states = [part for part in payloads[-1].states if part.entry == entry]
+            if len(states) != len(layer.states):
+                raise ValueError(f"the state of cache entry {entry} is not stored")
+            state = ArraysCache(len(layer.states))
+            state.cache = rebuild_state(states)
+            mx.eval(state.cache)
+            caches.append(state)
+            continue
         parts = [part for payload in payloads if (part := _part(payload, entry)) is not None]
         if layer.kind == "full":
             keys = _stack([part.keys for part in parts], [part.k_shape for part in parts], record)
@@ -151,7 +204,7 @@ def rebuild_caches(
         )
         mx.eval(cache.keys, cache.values)
         caches.append(cache)
-    return caches
+    return nested(caches, [layer.group for layer in record.layers])
 
 
 def _newest(payloads: Sequence[KvPayload], entry: int, held: int) -> list[LayerPart]:
@@ -160,6 +213,8 @@ def _newest(payloads: Sequence[KvPayload], entry: int, held: int) -> list[LayerP
     for payload in reversed(payloads):
         if held <= 0:
             break
+        if not payload.tokens:
+            continue
         part = _part(payload, entry)
         if part is None:
             break

@@ -21,7 +21,7 @@ from hotseat.protocol.link import (
     Started,
     Suspended,
 )
-from hotseat.protocol.tokens import pack_tokens
+from hotseat.protocol.tokens import pack_tokens, root_id
 from hotseat.worker.budget import RESERVE_TOKENS, KvBudget
 from hotseat.worker.caches import new_caches
 from hotseat.worker.capture import RowView
@@ -29,9 +29,15 @@ from hotseat.worker.keeping import Keeper, Send
 from hotseat.worker.lanes import MAX_ROWS, Lane
 from hotseat.worker.live import LiveSession
 from hotseat.worker.reader import Restorer, RestoreResult
-from hotseat.worker.restoring import RestorePlan, plan_restore, rebuild_sequence
+from hotseat.worker.restoring import (
+    RestorePlan,
+    plan_restore,
+    rebuild_sequence,
+    without_damaged,
+)
 from hotseat.worker.running import Runner
 from hotseat.worker.seating import Seated
+from hotseat.worker.snapshots import stored_positions, wanted_positions
 from hotseat.worker.steps import StepLog, plan_completion, plan_segments
 from hotseat.worker.trace import Trace
 from hotseat.worker.turns import Turn, check_length, emitted, emitted_before, render_prompt
@@ -94,6 +100,8 @@ class Entry:
                 vocab_size=self._record.vocab_size,
             )
             turn = Turn(start, prompt, self._seated, self._fit_tokens)
+            if self._record.is_recurrent:
+                turn.snapshots_at = wanted_positions(self._seated.renderer, start, prompt)
         except HotseatError as error:
             refused = Refused(
                 request=start.request, code=error.code, message=error.message, facts=error.facts
@@ -219,7 +227,7 @@ class Entry:
         def fits(idle_bytes: int) -> bool:
             rows = [lane.reservations() for lane in self._runner.lanes]
             for index in self._budget.lane_order(rows, turn.reserved_tokens):
-                has_place = len(rows[index]) < MAX_ROWS
+                has_place = len(rows[index]) < (MAX_ROWS if self._record.batches else 1)
                 if has_place and self._runner.fits(idle_bytes, (index, turn.reserved_tokens)):
                     chosen[:] = [index]
                     return True
@@ -250,7 +258,9 @@ class Entry:
             self._begin_empty(entering)
 
     def _begin_empty(self, entering: _Entering) -> None:
-        entering.turn.trace = Trace(self._record.tag, [], StepLog(0))
+        is_recurrent = self._record.is_recurrent
+        log = StepLog(0, since=0 if is_recurrent else None)
+        entering.turn.trace = Trace(self._record.tag, [], log, is_recurrent=is_recurrent)
         entering.caches = new_caches(self._seated.model)
 
     def _take_restored(self, result: RestoreResult) -> bool:
@@ -270,11 +280,31 @@ class Entry:
             restored = None
             entering.miss = f"restore failed: {error}"
         if restored is None:
-            self._begin_empty(entering)
+            self._begin_again(entering, entering.plan, result)
         else:
             turn.trace = restored.trace
             entering.caches = restored.caches
         return True
+
+    def _begin_again(self, entering: _Entering, failed: RestorePlan, result: RestoreResult) -> None:
+        """Tries the snapshot before the one that could not be used, else starts from nothing."""
+        turn = entering.turn
+        known = turn.known and without_damaged(turn.known, failed, result)
+        if known is None or not self._record.is_recurrent:
+            self._begin_empty(entering)
+            return
+        turn.known = known
+        entering.plan = plan_restore(self._record, turn.ids, turn.chain, known)
+        if not entering.plan.position:
+            self._begin_empty(entering)
+            return
+        self._restorer.begin(turn.start.request, entering.plan.blocks, entering.plan.tail)
+
+    def _note_stored(self, turn: Turn, trace: Trace) -> None:
+        """Snapshots that are on disk are not written again."""
+        if turn.known is not None and trace.is_recurrent:
+            root = root_id(self._record.tag)
+            trace.snapshots_at |= set(stored_positions(turn.ids, root, turn.chain, turn.known))
 
     def _insert(self, entering: _Entering) -> None:
         turn, caches = entering.turn, entering.caches
@@ -284,9 +314,12 @@ class Entry:
         position = trace.position
         if turn.start.persist and position:
             self._keeper.capture_blocks(trace, RowView(caches, 0, position))
+        self._note_stored(turn, trace)
         prompt = len(turn.prompt)
         turn.segments = [
-            *plan_segments(position, prompt, turn.hint, turn.agree, turn.fed_first),
+            *plan_segments(
+                position, prompt, turn.hint, turn.agree, turn.fed_first, turn.snapshots_at
+            ),
             *plan_completion(position, prompt, len(turn.ids)),
         ]
         self._send(

@@ -13,12 +13,13 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Checkpointed, FromWorker, WriteFailed
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.caches import ring_starts
-from hotseat.worker.capture import RowView, capture_parts
+from hotseat.worker.capture import RowView, capture_parts, capture_states
 from hotseat.worker.kvfile import KvPayload
+from hotseat.worker.kvformat import StatePart
 from hotseat.worker.live import LiveSession, LiveTier
 from hotseat.worker.seating import Seated
 from hotseat.worker.steps import HINT_VERSION, Hint, RingMark, encode_hint
-from hotseat.worker.trace import Trace
+from hotseat.worker.trace import Snapshot, Trace
 from hotseat.worker.writer import WriterThread
 
 Failures = tuple[WriteFailed, ...]
@@ -33,7 +34,13 @@ class Keeper:
         self.live = LiveTier()
         self._record = seated.record
         self._send = send
-        self._writer = WriterThread(Path(seated.load.kv_dir), seated.record.tag, epoch, send)
+        self._writer = WriterThread(
+            Path(seated.load.kv_dir),
+            seated.record.tag,
+            epoch,
+            send,
+            floor_bytes=seated.load.disk_floor_bytes,
+        )
         self._returned: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._running: list[Trace] = []
 
@@ -74,8 +81,26 @@ class Keeper:
             self._writer.put_block(payload, trace.chain[index], index)
 
     def keep(self, name: str, caches: list[Any], trace: Trace, *, persist: bool) -> None:
-        """The session is idle from now on, its KV stays in memory."""
-        self.live.keep(LiveSession(name, caches, trace, persist=persist))
+        """The session is idle from now on, its KV stays in memory.
+
+        With recurrent layers its end is written at once: what comes next overwrites the state.
+        """
+        session = LiveSession(name, caches, trace, persist=persist)
+        self.live.keep(session)
+        if persist and trace.is_recurrent:
+            self.capture_blocks(trace, _view(session))
+            self._put_tail(session)
+
+    def snapshot(self, trace: Trace, view: RowView, *, persist: bool) -> None:
+        """Keeps the recurrent state after the newest token, in memory and, if new, on disk.
+
+        Runs in the stream that owns `view`, after `capture_blocks`.
+        """
+        snapshot = Snapshot(trace.position, capture_states(view, self._record.layers))
+        trace.snapshot = snapshot
+        if persist and trace.position not in trace.snapshots_at:
+            trace.snapshots_at.add(trace.position)
+            self._writer.put_snapshot(self._tail(trace, view, snapshot), None)
 
     def make_room(self, fits: Callable[[int], bool], spare: str | None = None) -> bool:
         """Gives up idle sessions, oldest first, until `fits(bytes of those that stay)`.
@@ -161,14 +186,29 @@ class Keeper:
         if trace.is_tail_stored:
             return
         view = _view(session)
+        if trace.is_recurrent:
+            snapshot = Snapshot(trace.position, capture_states(view, self._record.layers))
+            trace.snapshots_at.add(trace.position)
+            self._writer.put_snapshot(self._tail(trace, view, snapshot), session.name)
+            return
+        trace.tail_at = trace.position
+        self._writer.put_tail(session.name, self._tail(trace, view, None))
+
+    def _tail(self, trace: Trace, view: RowView, snapshot: Snapshot | None) -> KvPayload:
+        """What follows the last full block, with the states of `snapshot`."""
         hint = encode_hint(trace.log.hint(ring_starts(view.caches, view.tokens)))
         span = (trace.boundary, trace.position)
-        payload = self._payload(trace, view, len(trace.chain), span, hint)
-        trace.tail_at = trace.position
-        self._writer.put_tail(session.name, payload)
+        states = snapshot.states if snapshot is not None else ()
+        return self._payload(trace, view, len(trace.chain), span, hint, states)
 
     def _payload(
-        self, trace: Trace, view: RowView, index: int, span: tuple[int, int], hint: bytes
+        self,
+        trace: Trace,
+        view: RowView,
+        index: int,
+        span: tuple[int, int],
+        hint: bytes,
+        states: tuple[StatePart, ...] = (),
     ) -> KvPayload:
         record = self._record
         begin, end = span
@@ -179,25 +219,30 @@ class Keeper:
             tokens=pack_tokens(trace.tokens[begin:end]),
             hint=hint,
             parts=parts,
+            states=states,
         )
 
     def _settle_failures(
         self, failures: Failures, then: FromWorker | Callable[[Failures], None] | None
     ) -> None:
         """What could not be written counts as not stored, so that it is tried again."""
-        traces = [session.trace for session in self.live.sessions()] + self._running
         for failure in failures:
             if failure.session is not None:
                 session = self.live.find(failure.session)
                 if session is not None:
                     session.trace.tail_at = None
+                    session.trace.snapshots_at.discard(session.trace.position)
                 continue
-            block = _failed_block(failure)
-            for trace in traces:
-                if block in trace.chain:
-                    trace.stored_blocks = min(trace.stored_blocks, trace.chain.index(block))
+            self.forget_stored(_failed_block(failure))
         if callable(then):
             then(failures)
+
+    def forget_stored(self, block: BlockId) -> None:
+        """The block is not on disk: it is written again with the next ones of its chain."""
+        traces = [session.trace for session in self.live.sessions()] + self._running
+        for trace in traces:
+            if block in trace.chain:
+                trace.stored_blocks = min(trace.stored_blocks, trace.chain.index(block))
 
 
 def _view(session: LiveSession) -> RowView:

@@ -289,7 +289,8 @@ def parse_header(prefix: Prefix, data: Buffer) -> KvHeader:
         raise KvDamagedError("shapes contradict the number of tokens")
     if len({(state.entry, state.slot) for state in header.states}) != len(header.states):
         raise KvDamagedError("a state occurs twice")
-    size = prefix.payload_offset + sum(one.size_bytes for one in (*header.parts, *header.states))
+    size = prefix.payload_offset + sum(part.size_bytes for part in header.parts)
+    size += sum(state.size_bytes for state in header.states)
     if size != prefix.file_bytes:
         raise KvDamagedError("parts do not add up to the file")
     return header

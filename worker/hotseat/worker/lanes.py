@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 from msgspec import Struct
 
-from hotseat.worker.caches import unservable_entry
+from hotseat.worker.caches import cache_arrays, leaves, unservable_entry
 from hotseat.worker.capture import RowView
 from hotseat.worker.turns import Turn
 
@@ -157,12 +157,8 @@ class Lane:
         """Computes joined or parted caches layer by layer: together they would all be copied."""
         batch = self._generator._generation_batch.prompt_cache
         for entry in range(max(len(batch), len(taken or ()))):
-            arrays = [
-                array
-                for cache in (batch[entry : entry + 1] + (taken or [])[entry : entry + 1])
-                for array in (cache.keys, cache.values)
-                if array is not None
-            ]
+            joined = batch[entry : entry + 1] + (taken or [])[entry : entry + 1]
+            arrays = [array for cache in leaves(joined) for array in cache_arrays(cache)]
             mx.eval(arrays)
 
     def _as_fed(self, response: Any) -> Fed:

@@ -3,6 +3,10 @@
 from collections import OrderedDict
 from typing import Any
 
+from mlx_lm.models.cache import ArraysCache
+
+from hotseat.worker.caches import is_cuttable, leaves
+from hotseat.worker.capture import rebuild_state
 from hotseat.worker.steps import common_prefix
 from hotseat.worker.trace import Trace
 
@@ -17,7 +21,8 @@ class LiveSession:
         self.persist = persist
         self.is_leaving = False
         """Its tail is being written and it goes as soon as that is done."""
-        self.size_bytes = sum(int(cache.nbytes) for cache in caches)
+        snapshot = trace.snapshot.size_bytes if trace.snapshot is not None else 0
+        self.size_bytes = sum(int(cache.nbytes) for cache in caches) + snapshot
 
     @property
     def is_safe(self) -> bool:
@@ -29,15 +34,27 @@ class LiveSession:
         shared = common_prefix(self.trace.tokens, tokens[:-1])
         if shared == self.trace.position:
             return shared
-        return shared if all(cache.is_trimmable() for cache in self.caches) else 0
+        if self.trace.is_recurrent:
+            snapshot = self.trace.snapshot
+            if snapshot is None or snapshot.position > shared:
+                return 0
+            shared = snapshot.position
+        return shared if all(is_cuttable(cache) for cache in leaves(self.caches)) else 0
 
     def trim(self, position: int) -> None:
-        """Cut back to `position`, at most `usable_prefix`."""
+        """Cut back to `position`, which `usable_prefix` gave."""
         surplus = self.trace.position - position
-        if surplus:
-            for cache in self.caches:
+        if not surplus:
+            return
+        snapshot = self.trace.snapshot
+        for entry, cache in enumerate(leaves(self.caches)):
+            if isinstance(cache, ArraysCache) and snapshot is not None:
+                cache.cache = rebuild_state(
+                    [part for part in snapshot.states if part.entry == entry]
+                )
+            else:
                 cache.trim(surplus)
-            self.trace.trim(position)
+        self.trace.trim(position)
 
 
 class LiveTier:

@@ -14,32 +14,48 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
 from hotseat.worker.capture import rebuild_caches
 from hotseat.worker.reader import BlockToRead, RestoreResult
-from hotseat.worker.steps import Hint, StepLog, common_prefix, cut_steps, decode_hint, rings_at
-from hotseat.worker.trace import Trace
+from hotseat.worker.snapshots import stored_positions
+from hotseat.worker.steps import (
+    HINT_VERSION,
+    Hint,
+    StepLog,
+    common_prefix,
+    cut_steps,
+    decode_hint,
+    rings_at,
+)
+from hotseat.worker.trace import Snapshot, Trace
 
 
 class RestorePlan(Struct, frozen=True):
-    """Blocks to read, a tail behind them, and how many tokens that is."""
+    """Blocks to read, a tail or snapshot behind them, and how many tokens that is.
+
+    `boundary` is where the tail begins: blocks in front of it may hold nothing worth reading.
+    """
 
     blocks: list[BlockToRead]
     tail: TailRef | None
     position: int
+    boundary: int = 0
 
 
 def plan_restore(
     record: ModelRecord, prompt: list[int], chain: list[BlockId], known: Known
 ) -> RestorePlan:
-    """The longest prefix of `prompt` without its last token that is stored."""
-    count = min(known.count, len(chain))
+    """The longest prefix of `prompt` without its last token that is stored.
+
+    With recurrent layers that is the longest one with a snapshot.
+    """
     root = root_id(record.tag)
-    blocks: list[BlockToRead] = [
-        (
-            chain[index],
-            chain[index - 1] if index else root,
-            pack_tokens(prompt[index * BLOCK_TOKENS : (index + 1) * BLOCK_TOKENS]),
-        )
-        for index in range(count)
-    ]
+    if record.is_recurrent:
+        stored = stored_positions(prompt[:-1], root, chain, known)
+        position = max(stored, default=0)
+        count = position // BLOCK_TOKENS
+        keeps_tokens = any(layer.kind != "state" for layer in record.layers)
+        blocks = _blocks(prompt, root, chain, count if keeps_tokens else 0)
+        return RestorePlan(blocks, stored.get(position), position, count * BLOCK_TOKENS)
+    count = min(known.count, len(chain))
+    blocks = _blocks(prompt, root, chain, count)
     parent = chain[count - 1] if count else root
     rest = prompt[count * BLOCK_TOKENS : len(prompt) - 1]
     # A window cannot be cut back to an earlier token, so there a tail counts as a whole.
@@ -52,7 +68,34 @@ def plan_restore(
         shared = common_prefix(tokens, rest)
         if shared > best and (is_cuttable or shared == len(tokens)):
             best, chosen = shared, tail
-    return RestorePlan(blocks, chosen, count * BLOCK_TOKENS + best)
+    return RestorePlan(blocks, chosen, count * BLOCK_TOKENS + best, count * BLOCK_TOKENS)
+
+
+def without_damaged(known: Known, plan: RestorePlan, result: RestoreResult) -> Known | None:
+    """What is still known after a restore of `plan` fell short; None if that was all.
+
+    Without its tail a restore of recurrent layers is worth nothing, an earlier snapshot may be.
+    """
+    if plan.tail is None:
+        return None
+    count = known.count
+    if len(result.payloads) < len(plan.blocks):
+        count = min(count, len(result.payloads))
+    tails = tuple(tail for tail in known.tails if tail.file != plan.tail.file)
+    return Known(request=known.request, count=count, tails=tails)
+
+
+def _blocks(
+    prompt: list[int], root: BlockId, chain: list[BlockId], count: int
+) -> list[BlockToRead]:
+    return [
+        (
+            chain[index],
+            chain[index - 1] if index else root,
+            pack_tokens(prompt[index * BLOCK_TOKENS : (index + 1) * BLOCK_TOKENS]),
+        )
+        for index in range(count)
+    ]
 
 
 class Restored(Struct, frozen=True):
@@ -73,6 +116,8 @@ def rebuild_sequence(
 
     `hint` is the session's, if it speaks of this prompt.
     """
+    if record.is_recurrent:
+        return _rebuild_recurrent(record, prompt, plan, result)
     payloads = result.payloads
     position = len(payloads) * BLOCK_TOKENS
     boundary = position
@@ -91,6 +136,25 @@ def rebuild_sequence(
         log = StepLog(position, (), rings)
     caches = rebuild_caches(record, payloads, position, rings)
     trace = Trace(record.tag, prompt[:position], log, stored_blocks=len(result.payloads))
+    return Restored(caches, trace)
+
+
+def _rebuild_recurrent(
+    record: ModelRecord, prompt: list[int], plan: RestorePlan, result: RestoreResult
+) -> Restored | None:
+    tail, position = result.tail, plan.position
+    if tail is None or len(result.payloads) < len(plan.blocks):
+        return None
+    told = decode_hint(tail.hint)
+    if told is None or told.position != position:
+        told = Hint(HINT_VERSION, position, position)
+    rings = rings_at(told, position)
+    caches = rebuild_caches(record, [*result.payloads, tail], position, rings)
+    log = StepLog(position, told.steps, rings, since=told.boundary)
+    stored = plan.boundary // BLOCK_TOKENS
+    trace = Trace(record.tag, prompt[:position], log, stored_blocks=stored, is_recurrent=True)
+    trace.snapshot = Snapshot(position, tail.states)
+    trace.snapshots_at.add(position)
     return Restored(caches, trace)
 
 

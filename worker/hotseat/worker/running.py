@@ -192,13 +192,20 @@ class Runner:
 
     def _note(self, lane: Lane, turn: Turn, tokens: Sequence[int]) -> None:
         trace = turn.trace
-        if trace is None or not trace.feed(list(tokens)):
+        if trace is None:
+            return
+        has_block = trace.feed(list(tokens))
+        has_snapshot = turn.wants_snapshot(trace.position) and trace.is_recurrent
+        if not (has_block or has_snapshot):
             return
         view = lane.view(turn)
-        trace.log.mark_rings(ring_starts(view.caches, view.tokens))
-        if turn.start.persist:
-            with lane.stream():
-                self._keeper.capture_blocks(trace, view)
+        with lane.stream():
+            if has_block:
+                trace.log.mark_rings(ring_starts(view.caches, view.tokens))
+                if turn.start.persist:
+                    self._keeper.capture_blocks(trace, view)
+            if has_snapshot:
+                self._keeper.snapshot(trace, view, persist=turn.start.persist)
 
     def _grow(self, turn: Turn) -> bool:
         """Reserves one more block; False if the budget has none, idle sessions given up."""

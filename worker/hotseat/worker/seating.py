@@ -19,7 +19,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link import Load, Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
-from hotseat.worker.caches import new_caches, unservable_entry
+from hotseat.worker.caches import layer_kinds, new_caches, unservable_entry
 from hotseat.worker.grammar import Grammars
 from hotseat.worker.preparing import LoadKit, TokenizerKit
 from hotseat.worker.rendering import Renderer
@@ -141,7 +141,10 @@ def tells_of_memory(text: str) -> bool:
 
 
 def _check_caches(record: ModelRecord, model: Any) -> None:
-    kind = unservable_entry(make_prompt_cache(model))
+    caches = make_prompt_cache(model)
+    kind = unservable_entry(caches)
+    if kind is None and layer_kinds(caches) != [layer.kind for layer in record.layers]:
+        kind = "other caches than those it was registered with; import it again"
     if kind is not None:
         raise LoadFailedError(
             "model_unfit",

@@ -12,6 +12,8 @@ import msgspec
 from hotseat.protocol.limits import BLOCK_TOKENS
 
 HINT_VERSION: Final = 1
+MAX_RUNS: Final = 1024
+"""Runs of equal steps that are remembered; older ones would be computed in whole chunks."""
 
 
 class RingMark(msgspec.Struct, frozen=True, array_like=True):
@@ -23,7 +25,11 @@ class RingMark(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hint(msgspec.Struct, frozen=True, array_like=True):
-    """Steps from `boundary` (a multiple of 256) to `position`, run-length coded (size, count)."""
+    """Steps from `boundary` to `position`, run-length coded (size, count).
+
+    `boundary` is where a lost tail would be computed from: the last block's end, or with recurrent
+    layers as far back as is known.
+    """
 
     version: int
     boundary: int
@@ -50,7 +56,6 @@ def decode_hint(data: bytes) -> Hint | None:
     sound = (
         hint.version == HINT_VERSION
         and 0 <= hint.boundary <= hint.position
-        and hint.boundary % BLOCK_TOKENS == 0
         and all(size > 0 and count > 0 for size, count in hint.steps)
         and sum(size * count for size, count in hint.steps) == hint.position - hint.boundary
     )
@@ -63,16 +68,22 @@ def boundary_below(position: int) -> int:
 
 
 class StepLog:
-    """Steps of one sequence since its last block boundary."""
+    """Steps of one sequence since its last block boundary.
+
+    With `since`, an earlier position, it goes back to there and keeps growing: recurrent layers
+    are computed again from a snapshot, which may lie many blocks back.
+    """
 
     def __init__(
         self,
         position: int,
         steps: Iterable[tuple[int, int]] = (),
         rings: dict[int, int] | None = None,
+        since: int | None = None,
     ) -> None:
         self.position = position
-        self.boundary = boundary_below(position)
+        self.boundary = boundary_below(position) if since is None else since
+        self._is_long = since is not None
         self._steps = list(steps)
         self._rings = dict(rings or {})
         if sum(size * count for size, count in self._steps) != position - self.boundary:
@@ -85,7 +96,8 @@ class StepLog:
         A step never passes over a boundary: segments end on them.
         """
         self.position += size
-        if self.position % BLOCK_TOKENS == 0:
+        ends_block = self.position % BLOCK_TOKENS == 0
+        if ends_block and not self._is_long:
             self.boundary = self.position
             self._steps.clear()
             return True
@@ -93,7 +105,10 @@ class StepLog:
             self._steps[-1] = (size, self._steps[-1][1] + 1)
         else:
             self._steps.append((size, 1))
-        return False
+        if len(self._steps) > MAX_RUNS:
+            first, count = self._steps.pop(0)
+            self.boundary += first * count
+        return ends_block
 
     def mark_rings(self, rings: dict[int, int]) -> None:
         """Note the ring slots (by window) at the boundary just reached."""
@@ -109,9 +124,11 @@ class StepLog:
 
     def cut(self, position: int) -> "StepLog":
         """The log as if the sequence ended at `position`, an earlier one."""
+        since = min(self.boundary, position) if self._is_long else None
         if position < self.boundary:
-            return StepLog(position)
-        return StepLog(position, cut_steps(self._steps, position - self.boundary), self._rings)
+            return StepLog(position, since=since)
+        steps = cut_steps(self._steps, position - self.boundary)
+        return StepLog(position, steps, self._rings, since)
 
 
 def cut_steps(steps: Iterable[tuple[int, int]], length: int) -> list[tuple[int, int]]:
@@ -142,16 +159,22 @@ def rings_at(hint: Hint | None, position: int) -> dict[int, int]:
 
 
 def plan_segments(
-    start: int, total: int, hint: Hint | None, agree: int, fed_first: int = 0
+    start: int,
+    total: int,
+    hint: Hint | None,
+    agree: int,
+    fed_first: int = 0,
+    snapshots: Iterable[int] = (),
 ) -> list[int]:
     """Lengths in which tokens `start`..`total` are fed.
 
     Ends fall on block boundaries, on the ends of the steps in `hint` as far as the first `agree`
     tokens are the ones it speaks of, on `fed_first`, where the same prompt was fed from before,
-    and before the last token, which starts the generation.
+    on positions where `snapshots` are wanted, and before the last token, which starts the
+    generation.
     """
     last = total - 1
-    cuts = {fed_first, *range(boundary_below(start) + BLOCK_TOKENS, last, BLOCK_TOKENS)}
+    cuts = {fed_first, *snapshots, *range(boundary_below(start) + BLOCK_TOKENS, last, BLOCK_TOKENS)}
     if hint is not None:
         position = hint.boundary
         for size, count in hint.steps:

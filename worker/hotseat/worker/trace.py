@@ -1,19 +1,47 @@
 """What stands in the KV of one sequence: its tokens, the steps they took, its blocks. Pure."""
 
+from msgspec import Struct
+
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.tokens import block_id, root_id
+from hotseat.worker.kvformat import StatePart
 from hotseat.worker.steps import StepLog
+
+
+class Snapshot(Struct, frozen=True):
+    """What the recurrent layers held after the first `position` tokens."""
+
+    position: int
+    states: tuple[StatePart, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the states."""
+        return sum(memoryview(state.data).nbytes for state in self.states)
 
 
 class Trace:
     """Tokens in KV with their block ids. `stored_blocks` leading blocks are on disk or on the way.
 
-    `tail_at` is the position of the newest durable tail, None without one.
+    `tail_at` is the position of the newest durable tail, None without one. With recurrent layers
+    there are `snapshots_at`, positions whose snapshots are on disk or on the way, and `snapshot`,
+    the one in memory that a live context can go back to.
     """
 
-    def __init__(self, tag: Tag, tokens: list[int], log: StepLog, stored_blocks: int = 0) -> None:
+    def __init__(
+        self,
+        tag: Tag,
+        tokens: list[int],
+        log: StepLog,
+        stored_blocks: int = 0,
+        *,
+        is_recurrent: bool = False,
+    ) -> None:
         self._tag = tag
+        self.is_recurrent = is_recurrent
+        self.snapshot: Snapshot | None = None
+        self.snapshots_at: set[int] = set()
         self.tokens = tokens
         self.log = log
         self.chain: list[BlockId] = []
@@ -34,6 +62,8 @@ class Trace:
     @property
     def is_tail_stored(self) -> bool:
         """True if nothing of the last partial block would be lost with the process."""
+        if self.is_recurrent:
+            return self.position in self.snapshots_at
         return self.position in (self.boundary, self.tail_at)
 
     def parent(self, index: int) -> BlockId:
@@ -56,6 +86,7 @@ class Trace:
         self.stored_blocks = min(self.stored_blocks, blocks)
         self.log = self.log.cut(position)
         self.tail_at = None
+        self.snapshots_at = {one for one in self.snapshots_at if one <= position}
 
     def _extend_chain(self) -> None:
         while len(self.tokens) >= self.boundary + BLOCK_TOKENS:

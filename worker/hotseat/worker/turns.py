@@ -20,6 +20,7 @@ from hotseat.worker.form import Form
 from hotseat.worker.rendering import Renderer
 from hotseat.worker.sampling import LogitsProcessor, Sampler, make_processors, make_sampler
 from hotseat.worker.seating import Seated
+from hotseat.worker.snapshots import is_due
 from hotseat.worker.steps import Hint, common_prefix, decode_hint
 from hotseat.worker.trace import Trace
 
@@ -64,6 +65,8 @@ class Turn:
         self.reserved_tokens = 0
         self.trace: Trace | None = None
         self.segments: list[int] = []
+        self.snapshots_at: frozenset[int] = frozenset()
+        """Positions in the prompt at which recurrent state is kept."""
         self.completion_tokens = 0
         self.is_cancelled = False
         self.received_at = time.monotonic()
@@ -94,6 +97,10 @@ class Turn:
         if self.completion_tokens >= self.max_tokens:
             return parts, "length"
         return parts, None
+
+    def wants_snapshot(self, position: int) -> bool:
+        """True if the state after so many tokens shall be kept, where layers are recurrent."""
+        return position in self.snapshots_at or is_due(position, len(self.prompt))
 
     @property
     def fed_first(self) -> int:

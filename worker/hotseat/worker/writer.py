@@ -1,4 +1,4 @@
-"""The writer thread: makes blocks, tails and snapshots durable in the order they were put, and reports each.
+"""The writer thread: makes blocks, tails, snapshots durable in the order put, and reports each.
 
 Must not know mlx: payloads arrive as bytes. The compute thread waits here only when the backlog
 is full, so a slow disk slows decoding down instead of eating memory.
