@@ -33,6 +33,7 @@ from hotseat.protocol.link import (
     Quarantined,
     Refused,
     Reseat,
+    Rewrite,
     Start,
     Started,
     Stop,
@@ -95,6 +96,8 @@ class StubEngine:
                 self._restore(message)
             case Drop():
                 self._live.pop(message.session, None)
+            case Rewrite():
+                pass  # the stub keeps nothing to write again
             case Checkpoint():
                 self._checkpoint(message)
             case Stop():

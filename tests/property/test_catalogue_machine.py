@@ -12,8 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
+from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.core.eviction import Worth
 from records import TAG, accept_record, turn_commit
 
 # Two kinds of block and short rests: sequences that share prefixes and diverge are common.
@@ -160,8 +162,9 @@ class CatalogueMachine(RuleBasedStateMachine):
     @rule(size=st.sampled_from([1, 25, 1000]), data=st.data())
     def evict(self, size, data):
         held = self.draw_leased(data)
-        files = self.run(self.catalogue.evict_unreferenced(None, size, held))
-        self.drop_files(files, held)
+        kept = Kept(blocks=frozenset(held))
+        evicted = self.run(self.catalogue.evict(size, kept, Worth.UNREFERENCED))
+        self.drop_files(evicted.files, held)
 
     @precondition(lambda self: self.blocks or self.tails)
     @rule(data=st.data())

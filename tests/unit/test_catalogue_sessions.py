@@ -5,8 +5,10 @@ import pytest
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
+from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.core.eviction import Worth
 from records import TAG, turn_commit
 
 LONG = list(range(600))
@@ -228,17 +230,21 @@ async def test_rewritten_block_returns_the_file_it_replaces(catalogue):
     assert await catalogue.files(TAG) == {"v2"}
 
 
+async def evict_loose(catalogue, wanted, **kept):
+    return (await catalogue.evict(wanted, Kept(**kept), Worth.UNREFERENCED)).files
+
+
 async def test_eviction_takes_unused_leaves_oldest_first(catalogue):
     old, new = list(range(768)), [5] * 512
     for rows in (block_rows(old, 1.0), block_rows(new, 2.0)):
         for row in rows:
             await catalogue.add_block(row)
     await catalogue.commit_turn(turn_commit(old[:256]))
-    taken = await catalogue.evict_unreferenced(None, 1500, ())
+    taken = await evict_loose(catalogue, 1500)
     assert [file.file for file in taken] == [row.file for row in reversed(block_rows(old)[1:])]
-    leased = block_chain(TAG, new)[1:]
-    assert await catalogue.evict_unreferenced(TAG, 10**9, leased) == []
-    assert len(await catalogue.evict_unreferenced(TAG, 10**9, ())) == 2
+    leased = frozenset(block_chain(TAG, new)[1:])
+    assert await evict_loose(catalogue, 10**9, blocks=leased) == ()
+    assert len(await evict_loose(catalogue, 10**9)) == 2
     assert await catalogue.known_prefix(TAG, block_chain(TAG, old)) == 1
 
 
@@ -248,7 +254,7 @@ async def test_lookup_counts_as_use(catalogue):
         for row in block_rows(tokens, at):
             await catalogue.add_block(row)
     await catalogue.known_prefix(TAG, block_chain(TAG, old), now=1000.0)
-    taken = await catalogue.evict_unreferenced(TAG, 1, ())
+    taken = await evict_loose(catalogue, 1)
     assert [file.file for file in taken] == [block_rows(new)[0].file]
 
 

@@ -112,7 +112,8 @@ def test_block_put_twice_is_written_once_and_reported_twice(
     writer.put_block(payload, block, 0)
     writer.put_block(payload, block, 0)
     writer.drain(10)
-    assert gate.messages[0] == gate.messages[1]
+    first, second = gate.messages
+    assert second == msgspec.structs.replace(first, is_new=False)
     assert writer.files_written == 1
 
 
@@ -155,7 +156,7 @@ def test_block_of_an_earlier_epoch_is_reported_without_writing(
     second = make_writer()
     second.put_block(payload, block, 0)
     second.drain(10)
-    assert gate.messages[0] == gate.messages[1]
+    assert gate.messages[1] == msgspec.structs.replace(gate.messages[0], is_new=False)
     assert (second.files_written, second.bytes_written) == (0, 0)
 
 

@@ -18,6 +18,7 @@ from hotseat.protocol.link_orders import (
     Prepare,
     Reseat,
     Resume,
+    Rewrite,
     Start,
     Stop,
     Suspend,
@@ -79,6 +80,7 @@ __all__ = [
     "Refused",
     "Reseat",
     "Resume",
+    "Rewrite",
     "Start",
     "Started",
     "Stop",
@@ -113,6 +115,7 @@ ToWorker = (
     | CancelWork
     | Known
     | Drop
+    | Rewrite
     | Checkpoint
     | Stop
 )

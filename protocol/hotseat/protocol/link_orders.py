@@ -173,6 +173,15 @@ class Drop(Struct, frozen=True, tag="drop", kw_only=True):
     session: str
 
 
+class Rewrite(Struct, frozen=True, tag="rewrite", kw_only=True):
+    """A block that was reported written is not on disk: it was evicted just then. Write it again.
+
+    Answered by BlockWritten once it was, unless nothing in memory holds it any more.
+    """
+
+    block: BlockId
+
+
 class Checkpoint(Struct, frozen=True, tag="checkpoint", kw_only=True):
     """Write every live session's tail that is not durable, then answer Checkpointed."""
 

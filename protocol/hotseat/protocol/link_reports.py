@@ -179,6 +179,8 @@ class BlockWritten(Struct, frozen=True, tag="block_written", kw_only=True):
     """Position in its chain: 0 is the first block of the sequence."""
     file: str
     size_bytes: int
+    is_new: bool = True
+    """False: the file was there and verified, nothing was written."""
 
 
 class TailWritten(Struct, frozen=True, tag="tail_written", kw_only=True):

@@ -250,6 +250,23 @@ class Count(Struct, frozen=True, kw_only=True):
     """Answer with the text of the prompt too."""
 
 
+class Disk(Struct, frozen=True):
+    """Ask how much KV is on disk, whose it is and within which limits."""
+
+
+class KvVerify(Struct, frozen=True):
+    """Read every KV file and check it against its digests; damaged ones are put aside.
+
+    Takes as long as reading them takes.
+    """
+
+
+class KvGc(Struct, frozen=True, kw_only=True):
+    """Remove what no session needs and what no registered model can use."""
+
+    dry_run: bool = False
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """Ask for the memory plan of a model, without loading it.
 
@@ -325,6 +342,9 @@ ClientMessage = (
     | SessionReplace
     | SessionPin
     | Count
+    | Disk
+    | KvVerify
+    | KvGc
     | Plan
     | Events
     | Swap
@@ -350,6 +370,9 @@ CLIENT_KINDS: dict[str, type[ClientMessage]] = {
     "session_replace": SessionReplace,
     "session_pin": SessionPin,
     "count": Count,
+    "disk": Disk,
+    "kv_verify": KvVerify,
+    "kv_gc": KvGc,
     "plan": Plan,
     "events": Events,
     "swap": Swap,

@@ -147,6 +147,9 @@ class SessionView(Struct, frozen=True, kw_only=True):
     used_at: float
     messages: tuple[dict[str, Any], ...] | None = None
     pinned: bool = False
+    prefill_tokens: int = 0
+    """Of a cold session: how many tokens its next turn computes again, since their KV is gone."""
+    persist: bool = True
     turns: tuple["TurnView", ...] | None = None
     """Turns it can be forked at and rewound to; only when one session is asked for."""
 
@@ -193,6 +196,77 @@ class CountView(Struct, frozen=True, kw_only=True):
     counted_by: Literal["worker", "standby", "ids"] = "worker"
     """"ids": the request brings token ids, nobody had to be asked."""
     text: str | None = None
+
+
+class DiskTagView(Struct, frozen=True, kw_only=True):
+    """KV on disk of one tag. `models` have it; `usable`: a registered one does.
+
+    What is not usable was made by a model that was removed or imported anew: it goes first.
+    `pinned_bytes` and `unreferenced_bytes` (no session needs them) are parts of `size_bytes`.
+    """
+
+    tag: str
+    models: tuple[str, ...]
+    usable: bool
+    size_bytes: int
+    pinned_bytes: int
+    unreferenced_bytes: int
+    blocks: int
+    tails: int
+    sessions: int
+
+
+class DiskView(Struct, frozen=True, kw_only=True):
+    """KV on disk. Eviction begins above `high_bytes` and ends at `low_bytes`.
+
+    `floor_bytes` of the volume always stay free. `bytes_written` counts since the daemon started,
+    `bytes_written_ever` since the home was made.
+    """
+
+    used_bytes: int
+    budget_bytes: int
+    high_bytes: int
+    low_bytes: int
+    floor_bytes: int
+    free_bytes: int
+    quarantined_bytes: int
+    bytes_written: int
+    bytes_written_ever: int
+    tags: tuple[DiskTagView, ...] = ()
+
+
+class KvFileView(Struct, frozen=True, kw_only=True):
+    """A KV file, and what is the matter with it."""
+
+    tag: str
+    file: str
+    size_bytes: int
+    reason: str
+
+
+class VerifyView(Struct, frozen=True, kw_only=True):
+    """What reading all KV files found. `damaged` were put aside, `missing` are forgotten.
+
+    `unknown` files belong to nothing; `gc` removes them.
+    """
+
+    files: int
+    size_bytes: int
+    seconds: float
+    damaged: tuple[KvFileView, ...] = ()
+    missing: tuple[KvFileView, ...] = ()
+    unknown: int = 0
+
+
+class GcView(Struct, frozen=True, kw_only=True):
+    """What was removed, or would be. `items` are the first thousand of `files`."""
+
+    dry_run: bool
+    files: int
+    size_bytes: int
+    items: tuple[KvFileView, ...] = ()
+    cold_sessions: tuple[str, ...] = ()
+    """MODEL/SESSION of those that have to compute their context again."""
 
 
 class FitView(Struct, frozen=True, kw_only=True):

@@ -26,11 +26,13 @@ from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.disk_tier import DiskParts, DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.journal_writer import JournalWriter
+from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.memory import system_probe
@@ -186,6 +188,25 @@ class Daemon:
             own_footprint=self.state.own_footprint,
             queue_s=self.dispatcher.wait_for_seat_s,
         )
+        self.disk = DiskTier(
+            DiskParts(
+                catalogue=self._catalogue,
+                keeper=self.keeper,
+                works=self.works,
+                runner=lambda: self.runner,
+                planner=self.planner,
+                events=self.events,
+                settings=settings.kv,
+                kv_dir=home.kv_dir,
+            )
+        )
+        self.kv = KvDesk(
+            catalogue=self._catalogue,
+            keeper=self.keeper,
+            tier=self.disk,
+            events=self.events,
+            kv_dir=home.kv_dir,
+        )
         self.front = Front(
             Parts(
                 works=self.works,
@@ -197,6 +218,8 @@ class Daemon:
                 quotes=self.quotes,
                 runner=self.runner,
                 dispatcher=self.dispatcher,
+                disk=self.disk,
+                kv=self.kv,
             ),
             port=self.port,
             spawn=self.spawn,
@@ -225,6 +248,7 @@ class Daemon:
         self.state.recovery = await recover(self._catalogue, self.desk.recover)
         await self.quotes.recall()
         await self.upkeep.recall_overheads()
+        await self.disk.recall()
         self._port = ClientPort(
             self._context,
             self.home.socket_path("requests"),
@@ -241,6 +265,7 @@ class Daemon:
         await self.upkeep.measure()
         self.runner.standby.start_soon(delay_s=0.0)
         self.spawn(self.upkeep.run())
+        self.spawn(self.disk.run())
         return self._port.address
 
     async def run(self) -> None:
@@ -277,9 +302,11 @@ class Daemon:
     async def close(self) -> None:
         """Ends what still lives; nothing is answered after this."""
         self.dispatcher.close()
+        self.kv.close()
         await self.runner.close()
         await settle(self.runs, self.dispatcher, self.seat_events, self.journal)
         await self.keeper.flush()
+        await self.disk.keep_count()
         await self.quotes.keep_now()
         for task in tuple(self._tasks):
             task.cancel()

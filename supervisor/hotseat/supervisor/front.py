@@ -13,8 +13,11 @@ from hotseat.protocol.messages import (
     Cancel,
     ClientMessage,
     Credit,
+    Disk,
     Events,
     Generate,
+    KvGc,
+    KvVerify,
     Models,
     Plan,
     Quote,
@@ -30,7 +33,9 @@ from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView
 from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.seat_runner import SeatRunner
@@ -55,6 +60,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     quotes: QuoteDesk
     runner: SeatRunner
     dispatcher: Dispatcher
+    disk: DiskTier
+    kv: KvDesk
 
 
 class Front:
@@ -129,6 +136,12 @@ class Front:
                 return await self._parts.state.sessions(message)
             case SessionDelete():
                 return {"removed_bytes": await self._parts.state.delete_session(message)}
+            case Disk():
+                return as_dict(await self._parts.disk.view())
+            case KvVerify():
+                return as_dict(await self._parts.kv.verify())
+            case KvGc():
+                return as_dict(await self._parts.kv.collect(dry_run=message.dry_run))
             case Plan():
                 return await self._parts.state.plan(message)
             case Release():

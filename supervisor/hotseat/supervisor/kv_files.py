@@ -54,6 +54,23 @@ def kv_sweep(kv_dir: Path, known_files: Mapping[Tag, AbstractSet[str]], older_th
     return Swept(removed=removed, removed_bytes=removed_bytes, kept_young=kept_young, failed=failed)
 
 
+def find_orphans(
+    kv_dir: Path, known_files: Mapping[Tag, AbstractSet[str]], older_than: float
+) -> list[KvFile]:
+    """Files that no row names, last written before Unix time `older_than`. Blocks."""
+    orphans = []
+    for tag, name, entry in _kv_entries(kv_dir):
+        if name in _KEPT or name in known_files.get(tag, frozenset()):
+            continue
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if found.st_mtime < older_than:
+            orphans.append(KvFile(tag=tag, file=name, size_bytes=found.st_size))
+    return orphans
+
+
 def unlink_files(kv_dir: Path, files: Iterable[KvFile]) -> int:
     """Removes files and returns their bytes; one that is gone already is no error.
 

@@ -7,18 +7,20 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
+from msgspec import Struct
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import BlockId, ModelName, RequestKey, SessionName
+from hotseat.protocol.ids import BlockId, ModelName, RequestKey, SessionName, Tag
 from hotseat.protocol.link import (
     BlockWritten,
     Known,
     Lookup,
     Quarantined,
+    Rewrite,
     TailRef,
     TailWritten,
     ToWorker,
@@ -30,8 +32,17 @@ from hotseat.supervisor.catalogue.rows import BlockRow, KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_files import unlink_files
+from hotseat.supervisor.quarantine import Quarantine
 
+UNLINKED_S: Final = 60.0
 log = structlog.get_logger()
+
+
+class _Lease(Struct, frozen=True):
+    """What a request may be reading."""
+
+    blocks: tuple[BlockId, ...]
+    tails: tuple[str, ...] = ()
 
 
 class KvKeeper:
@@ -41,23 +52,45 @@ class KvKeeper:
         self._catalogue = catalogue
         self._kv_dir = kv_dir
         self._events = events
-        self._leases: dict[RequestKey, tuple[BlockId, ...]] = {}
+        self.quarantine = Quarantine(kv_dir.with_name("quarantine"))
+        self.changed = asyncio.Event()
+        """Set when files were written or could not be: the disk tier looks again."""
+        self._leases: dict[RequestKey, _Lease] = {}
+        self._waiting: list[KvFile] = []
+        """Tails that no row names and that a request may still be reading."""
+        self._unlinked: dict[tuple[Tag, str], float] = {}
+        self._unlinking = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self.bytes_written = 0
+        self.files_unlinked = 0
         self.commit_fault: HotseatError | None = None
 
     @property
     def leased(self) -> frozenset[BlockId]:
         """Blocks that must stay because a request restores from them."""
-        return frozenset(block for blocks in self._leases.values() for block in blocks)
+        return frozenset(block for lease in self._leases.values() for block in lease.blocks)
+
+    @property
+    def leased_tails(self) -> frozenset[str]:
+        """Tails that a request may restore from."""
+        return frozenset(file for lease in self._leases.values() for file in lease.tails)
 
     def release(self, key: RequestKey) -> None:
-        """The request ended: its blocks may go."""
-        self._leases.pop(key, None)
+        """The request ended: its files may go."""
+        if self._leases.pop(key, None) is not None:
+            self._unlink_waiting()
 
     def release_all(self) -> None:
         """The epoch ended."""
         self._leases.clear()
+        self._unlink_waiting()
+
+    def _unlink_waiting(self) -> None:
+        leased = self.leased_tails
+        free = [file for file in self._waiting if file.file not in leased]
+        if free:
+            self._waiting = [file for file in self._waiting if file.file in leased]
+            self._spawn(self._unlink(free))
 
     async def flush(self) -> HotseatError | None:
         """Waits until everything reported so far is committed; the first fault since last time."""
@@ -84,7 +117,7 @@ class KvKeeper:
         send: Callable[[ToWorker], object],
     ) -> None:
         # Leased before the question, so that nothing is evicted between answer and lease.
-        self._leases[asked.request] = asked.blocks
+        self._leases[asked.request] = _Lease(asked.blocks)
         count, tails = 0, list[TailRef]()
         try:
             count = await self._catalogue.known_prefix(record.tag, asked.blocks)
@@ -93,12 +126,16 @@ class KvKeeper:
             tails = await self._catalogue.tails_under(record.tag, parents, session=own)
         except HotseatError as error:
             log.warning("kv.lookup_failed", reason=error.message)
-        self._leases[asked.request] = asked.blocks[:count]
+        files = tuple(tail.file for tail in tails)
+        self._leases[asked.request] = _Lease(asked.blocks[:count], files)
         send(Known(request=asked.request, count=count, tails=tuple(tails)))
 
-    def block_written(self, report: BlockWritten, record: ModelRecord) -> None:
-        """Makes a block known."""
-        self.bytes_written += report.size_bytes
+    def block_written(
+        self, report: BlockWritten, record: ModelRecord, send: Callable[[ToWorker], object]
+    ) -> None:
+        """Makes a block known. One that was on disk already cost no writing."""
+        if report.is_new:
+            self.bytes_written += report.size_bytes
         row = BlockRow(
             id=report.block,
             tag=record.tag,
@@ -108,10 +145,19 @@ class KvKeeper:
             size_bytes=report.size_bytes,
             written_at=time.time(),
         )
-        self._spawn(self._commit_block(row))
+        self._spawn(self._commit_block(row, send))
 
-    async def _commit_block(self, row: BlockRow) -> None:
+    async def _commit_block(self, row: BlockRow, send: Callable[[ToWorker], object]) -> None:
         await self._unlink(await self._catalogue.add_block(row))
+        self.changed.set()
+        if (row.tag, row.file) not in self._unlinked:
+            return
+        # Evicted a moment ago: the worker may have found the file just before it went.
+        async with self._unlinking:
+            exists = await asyncio.to_thread((self._kv_dir / row.tag / row.file).exists)
+        if not exists:
+            await self._catalogue.forget_file(row.tag, row.file)
+            send(Rewrite(block=row.id))
 
     def tail_written(self, report: TailWritten, record: ModelRecord) -> None:
         """Makes a tail the tail of its session."""
@@ -144,11 +190,22 @@ class KvKeeper:
         self._spawn(self._forget(report, record))
 
     async def _forget(self, report: Quarantined, record: ModelRecord) -> None:
-        await self._catalogue.forget_file(record.tag, report.file)
-        await self._unlink([KvFile(tag=record.tag, file=report.file, size_bytes=0)])
+        await self.put_aside([KvFile(tag=record.tag, file=report.file, size_bytes=0)])
+
+    async def put_aside(self, files: list[KvFile]) -> None:
+        """Damaged files are offered to nobody any more; they are kept for a look, up to a cap."""
+        for file in files:
+            await self._catalogue.forget_file(file.tag, file.file)
+            try:
+                take = self.quarantine.take
+                await asyncio.to_thread(take, self._kv_dir, file.tag, file.file)
+            except OSError as error:
+                log.warning("kv.quarantine_failed", error=str(error))
+                await self._unlink([file])
 
     def write_failed(self, report: WriteFailed) -> None:
         """Nothing was lost: what was stored before stays."""
+        self.changed.set()
         self._events.publish(
             "kv.write_failed", code=report.code, reason=report.message, file=report.file
         )
@@ -158,12 +215,24 @@ class KvKeeper:
         await self._unlink(files)
 
     async def _unlink(self, files: list[KvFile]) -> None:
-        if not files:
+        leased = self.leased_tails
+        self._waiting += [file for file in files if file.file in leased]
+        now = [file for file in files if file.file not in leased]
+        if not now:
             return
-        try:
-            await asyncio.to_thread(unlink_files, self._kv_dir, files)
-        except OSError as error:
-            log.warning("kv.unlink_failed", error=str(error))
+        self._note_unlinked(now)
+        self.files_unlinked += len(now)
+        async with self._unlinking:
+            try:
+                await asyncio.to_thread(unlink_files, self._kv_dir, now)
+            except OSError as error:
+                log.warning("kv.unlink_failed", error=str(error))
+
+    def _note_unlinked(self, files: list[KvFile]) -> None:
+        """Remembered as long as a worker may be about to report one of them as there."""
+        now = time.monotonic()
+        recent = {file: at for file, at in self._unlinked.items() if now - at < UNLINKED_S}
+        self._unlinked = recent | {(file.tag, file.file): now for file in files}
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work))

@@ -62,6 +62,11 @@ class Home(Struct, frozen=True):
         return self.root / "kv"
 
     @property
+    def sessions_dir(self) -> Path:
+        """One file per session, from which a catalogue can be made anew."""
+        return self.root / "sessions"
+
+    @property
     def catalogue(self) -> Path:
         """What is durable besides KV files."""
         return self.root / "catalogue.sqlite"
@@ -83,7 +88,14 @@ class Home(Struct, frozen=True):
         """
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
-            for folder in (self.root, self.run_dir, self.models_dir, self.kv_dir, self.logs_dir):
+            _make_private(self.root)
+            for folder in (
+                self.run_dir,
+                self.models_dir,
+                self.kv_dir,
+                self.sessions_dir,
+                self.logs_dir,
+            ):
                 _make_private(folder)
         except OSError as error:
             raise HotseatError(

@@ -23,6 +23,7 @@ from hotseat.supervisor.kv_files import kv_sweep
 from hotseat.supervisor.locks import InstanceLock
 from hotseat.supervisor.logs import SERVICE_LOG, configure_logs
 from hotseat.supervisor.paths import Home
+from hotseat.supervisor.rebuild import restore_catalogue
 from hotseat.supervisor.service_log import is_service, keep_output_small
 
 SWEEP_AGE_S: Final = 60.0
@@ -51,12 +52,14 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
 
 
 async def _serve(home: Home, settings: Settings) -> None:
-    catalogue = await Catalogue.open(home.catalogue)
+    catalogue = await Catalogue.open(home.catalogue, home.sessions_dir)
     opened = catalogue.opened
     if opened.damaged is not None:
         log.error("catalogue.damaged", kept_as=str(opened.damaged), reason=opened.reason)
-    if not opened.created:
+    is_whole = not opened.created or await restore_catalogue(home, catalogue)
+    if is_whole:
         await _sweep(home, catalogue)
+        await catalogue.reconcile_files()
     daemon = Daemon(home, settings, catalogue, installed_version())
     try:
         address = await daemon.start()

@@ -1,10 +1,8 @@
 """What the daemon does by the clock: vanished clients, quiet streams, idle contexts, numbers."""
 
 import asyncio
-import shutil
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -18,7 +16,6 @@ from hotseat.supervisor.client_port import ClientPort
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.core.wear import worn_reason
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.planner import Planner
@@ -33,8 +30,6 @@ from hotseat.supervisor.works import Work, Works
 TICK_S: Final = 0.25
 MEASURE_S: Final = 1.0
 PRUNE_S: Final = 60.0
-LOW_WATER: Final = 0.9
-"""Of the disk budget: how far eviction goes once it began."""
 HOLD_S: Final = 60.0
 """How long a session's request without a reader goes on before it is cancelled."""
 log = structlog.get_logger()
@@ -59,8 +54,6 @@ class Upkeep:
         settings: Settings,
         dispatcher: Dispatcher,
         swaps: SwapDesk,
-        events: EventLog,
-        kv_dir: Path,
         port: Callable[[], ClientPort],
     ) -> None:
         self._works = works
@@ -77,13 +70,11 @@ class Upkeep:
         self._port = port
         self._dispatcher = dispatcher
         self._swaps = swaps
-        self._events = events
-        self._kv_dir = kv_dir
         self._idle_since = time.monotonic()
         self.keep_costs: Callable[[float], Awaitable[None]] = _keep_nothing
         self._unread: dict[RequestKey, float] = {}
         self._measured_at = self._pruned_at = time.monotonic()
-        self._counted: tuple[int, float] | None = None
+        self._counted: tuple[int, int, float] | None = None
 
     def abandoned(self, work: Work) -> None:
         """The last reader of a work is gone: `on_vanish` says what that means."""
@@ -128,7 +119,6 @@ class Upkeep:
         if now - self._measured_at >= MEASURE_S:
             self._measured_at = now
             await self.measure()
-            await self._keep_disk_budget()
             self._recycle_worn()
             await self.keep_costs(now)
         if now - self._pruned_at >= PRUNE_S:
@@ -139,23 +129,6 @@ class Upkeep:
             )
             if self._runner.lock.is_held and not self._runner.lock.refresh():
                 log.error("seat.lock_replaced")
-
-    async def _keep_disk_budget(self) -> None:
-        """Blocks that no session uses go, least recently used first, when KV outgrows its share."""
-        used = self._telemetry.kv_disk_bytes
-        free = await asyncio.to_thread(lambda: shutil.disk_usage(self._kv_dir).free)
-        budget = self._settings.kv.disk_budget_for(free + used)
-        if used <= budget:
-            return
-        wanted = used - int(budget * LOW_WATER)
-        files = await self._catalogue.evict_unreferenced(None, wanted, self._keeper.leased)
-        if not files:
-            return
-        await self._keeper.unlink(files)
-        self._counted = None
-        self._events.publish(
-            "kv.evicted", files=len(files), size_bytes=sum(entry.size_bytes for entry in files)
-        )
 
     def _checkpoint_idle(self, now: float) -> None:
         """Tails of quiet sessions go to disk after a while, without a swap."""
@@ -223,7 +196,11 @@ class Upkeep:
             self._planner.standby_bytes = footprint or 0
         else:
             self._planner.standby_bytes = 0
-        changed = (self._keeper.bytes_written, self._ends.last_end_at)
+        changed = (
+            self._keeper.bytes_written,
+            self._keeper.files_unlinked,
+            self._ends.last_end_at,
+        )
         if changed == self._counted:
             return
         self._counted = changed

@@ -216,7 +216,7 @@ class WorkRuns:
             return
         match message:
             case BlockWritten():
-                self._keeper.block_written(message, record)
+                self._keeper.block_written(message, record, self._send)
             case TailWritten():
                 self._keeper.tail_written(message, record)
             case WriteFailed():

@@ -27,6 +27,7 @@ from hotseat.protocol.link import (
     Prepare,
     Refused,
     Reseat,
+    Rewrite,
     Start,
     Stop,
     Stopped,
@@ -107,6 +108,9 @@ class Engine:
         match message:
             case Start() | CancelWork() | Suspend() | Known() | Drop():
                 self._handle_work(message)
+            case Rewrite(block=block):
+                if self._seat is not None:
+                    self._seat.keeper.forget_stored(block)
             case Load():
                 self._load(message)
             case Warm():

@@ -210,6 +210,7 @@ class WriterThread:
                 index=job.index,
                 file=written.name,
                 size_bytes=written.size_bytes,
+                is_new=written.bytes_written > 0,
             )
         )
 

@@ -5,7 +5,7 @@ import sqlite3
 from typing import Final, Literal
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import RequestKey
+from hotseat.protocol.ids import ModelName, RequestKey, SessionName
 from hotseat.supervisor.catalogue.rows import Acceptance, AcceptRecord, RequestRow
 
 _SELECT: Final = (
@@ -91,6 +91,18 @@ def unfinished(db: sqlite3.Connection) -> list[RequestRow]:
         _row(found)
         for found in db.execute(_SELECT + " WHERE state = 'accepted' ORDER BY created_at, rowid")
     ]
+
+
+def last_of_session(
+    db: sqlite3.Connection, model: ModelName, name: SessionName
+) -> RequestRow | None:
+    """The request of that session that ended last and is still kept."""
+    found = db.execute(
+        _SELECT + " WHERE model = ? AND session = ? AND ended_at IS NOT NULL"
+        " ORDER BY ended_at DESC LIMIT 1",
+        (model, name),
+    ).fetchone()
+    return None if found is None else _row(found)
 
 
 def prune_replies(db: sqlite3.Connection, now: float, keep_s: float, keep_bytes: int) -> int:

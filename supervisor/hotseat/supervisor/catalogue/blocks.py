@@ -4,7 +4,6 @@ Invariant: the rows of `session_blocks` of a session are the stored prefix of it
 from 0 without a gap. Files exist before their rows; files go after their rows are gone.
 """
 
-import heapq
 import json
 import sqlite3
 from collections.abc import Collection, Sequence
@@ -258,32 +257,6 @@ def totals(db: sqlite3.Connection) -> list[TagTotals]:
             " GROUP BY tag ORDER BY bytes DESC, tag"
         )
     ]
-
-
-def evict_unreferenced(
-    db: sqlite3.Connection, tag: Tag | None, free_bytes: int, leased: Collection[BlockId]
-) -> list[KvFile]:
-    """Removes blocks that no session uses, least recently used leaves first."""
-    rows = db.execute(
-        "SELECT b.id, b.parent, b.used_at FROM blocks b WHERE (?1 IS NULL OR b.tag = ?1)"
-        " AND NOT EXISTS (SELECT 1 FROM session_blocks l WHERE l.block = b.id)",
-        (tag,),
-    ).fetchall()
-    candidates = {row[0]: (row[2], row[1]) for row in rows if row[0] not in leased}
-    children = dict(db.execute("SELECT parent, COUNT(*) FROM blocks GROUP BY parent"))
-    leaves = [(used, block) for block, (used, _) in candidates.items() if block not in children]
-    heapq.heapify(leaves)
-    freed = 0
-    removed: list[KvFile] = []
-    while leaves and freed < free_bytes:
-        _, block = heapq.heappop(leaves)
-        removed += _remove_block(db, block)
-        freed += removed[-1].size_bytes
-        parent = candidates[block][1]
-        children[parent] -= 1
-        if children[parent] == 0 and parent in candidates:
-            heapq.heappush(leaves, (candidates[parent][0], parent))
-    return removed
 
 
 def _remove_block(db: sqlite3.Connection, block: BlockId) -> list[KvFile]:

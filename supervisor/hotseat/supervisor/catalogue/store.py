@@ -12,7 +12,17 @@ from typing import Any, Final, Literal
 from hotseat.protocol.ids import BlockId, ModelName, RequestKey, SessionName, Tag
 from hotseat.protocol.link import TailRef, TailWritten
 from hotseat.protocol.replies import Event
-from hotseat.supervisor.catalogue import accepts, blocks, journal, sessions
+from hotseat.supervisor.catalogue import (
+    accepts,
+    blocks,
+    eviction,
+    journal,
+    rebuilding,
+    sessions,
+)
+from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
+from hotseat.supervisor.catalogue.mirror import SessionMirror
+from hotseat.supervisor.catalogue.rebuilding import Found, Rebuilt
 from hotseat.supervisor.catalogue.rows import (
     Acceptance,
     AcceptRecord,
@@ -28,6 +38,7 @@ from hotseat.supervisor.catalogue.rows import (
 )
 from hotseat.supervisor.catalogue.schema import Opened
 from hotseat.supervisor.catalogue.thread import CatalogueThread
+from hotseat.supervisor.core.eviction import Worth
 
 _TAILS: Final = 64
 """Most tails offered for one lookup."""
@@ -43,13 +54,34 @@ class Catalogue:
 
     def __init__(self, thread: CatalogueThread, opened: Opened) -> None:
         self._thread = thread
+        self._mirror: SessionMirror | None = None
         self.opened = opened
 
     @classmethod
-    async def open(cls, path: Path) -> "Catalogue":
-        """Opens or creates the file; a damaged one is put aside and a fresh one begun."""
-        thread = CatalogueThread(path)
-        return cls(thread, await thread.open())
+    async def open(cls, path: Path, sessions_dir: Path | None = None) -> "Catalogue":
+        """Opens or creates the file; a damaged one is put aside and a fresh one begun.
+
+        With `sessions_dir`, every session is kept there as a file too.
+        """
+        mirror = None if sessions_dir is None else SessionMirror(sessions_dir)
+        thread = CatalogueThread(path, mirror)
+        catalogue = cls(thread, await thread.open())
+        catalogue._mirror = mirror
+        return catalogue
+
+    async def reconcile_files(self) -> int:
+        """Drops files of sessions that are gone; how many sessions have none yet."""
+        mirror = self._mirror
+        return 0 if mirror is None else await self._thread.call(mirror.reconcile)
+
+    async def catch_up_files(self) -> int:
+        """Writes a few session files that are missing; how many are left."""
+        mirror = self._mirror
+        return 0 if mirror is None else await self._thread.call(mirror.catch_up)
+
+    async def rebuild(self, found: Found) -> Rebuilt:
+        """Fills an empty catalogue with what files say."""
+        return await self._thread.call(lambda db: rebuilding.rebuild(db, found))
 
     async def close(self) -> None:
         """Finishes what was asked for and closes the file; calling it again does nothing."""
@@ -166,17 +198,26 @@ class Catalogue:
         """Bytes, blocks and tails per tag, largest first."""
         return await self._thread.call(blocks.totals)
 
-    async def evict_unreferenced(
-        self, tag: Tag | None, target_bytes: int, leased: Collection[BlockId] = ()
-    ) -> list[KvFile]:
-        """Frees `target_bytes` of blocks that no session uses, if there are as many.
-
-        Leaves go first, least recently used first; leased blocks stay.
-        """
-        kept = frozenset(leased)
+    async def evict(
+        self,
+        wanted_bytes: float,
+        kept: Kept,
+        most: Worth = Worth.SESSION,
+        *,
+        dry_run: bool = False,
+    ) -> Evicted:
+        """Forgets files worth at most `most` until `wanted_bytes` went; leaves first."""
         return await self._thread.call(
-            lambda db: blocks.evict_unreferenced(db, tag, target_bytes, kept)
+            lambda db: eviction.evict(db, wanted_bytes, kept, most, dry_run=dry_run)
         )
+
+    async def usage(self, usable: frozenset[Tag]) -> list[TagUsage]:
+        """Figures of the disk tier per tag, largest first."""
+        return await self._thread.call(lambda db: eviction.usage(db, usable))
+
+    async def pin(self, model: ModelName, name: SessionName, *, pinned: bool) -> bool:
+        """Protects a session's files from eviction, or ends that; False if it is unknown."""
+        return await self._thread.call(lambda db: eviction.pin(db, model, name, pinned=pinned))
 
     # Journal and remembered values
 

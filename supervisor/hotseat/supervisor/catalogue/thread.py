@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
+from hotseat.supervisor.catalogue.mirror import SessionMirror
 from hotseat.supervisor.catalogue.schema import Opened, open_catalogue
 
 T = TypeVar("T")
@@ -40,8 +41,9 @@ class CatalogueThread:
     disturb the others of its transaction. Cancelling the waiting task does not undo the call.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mirror: SessionMirror | None = None) -> None:
         self._path = path
+        self._mirror = mirror
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,6 +81,8 @@ class CatalogueThread:
     def _run(self, opened: "asyncio.Future[Opened]") -> None:
         try:
             connection, how = open_catalogue(self._path)
+            if self._mirror is not None:
+                self._mirror.open(connection)
         except Exception as error:  # noqa: BLE001  root of the thread: the opener is told
             failure = as_hotseat_error(error, self._path)
             self._on_loop(lambda: _settle(opened, None, failure))
@@ -115,15 +119,22 @@ class CatalogueThread:
             connection.execute("BEGIN")
             for job in batch:
                 self._run_job(connection, job)
+            # Files first: what is acknowledged is in both, and the commit is what counts.
+            if self._mirror is not None:
+                self._mirror.before_commit(connection)
             if failpoints.ARMED:
                 failpoints.reach("catalogue.committing")
             connection.execute("COMMIT")
+            if self._mirror is not None:
+                self._mirror.after_commit()
             if failpoints.ARMED:
                 failpoints.reach("catalogue.committed")
         except sqlite3.Error as error:
             # Nothing of this transaction is durable, also not what seemed to succeed.
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
+            if self._mirror is not None:
+                self._mirror.after_rollback()
             failure = as_hotseat_error(error, self._path)
             for job in batch:
                 job.error = failure

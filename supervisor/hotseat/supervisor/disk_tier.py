@@ -1,0 +1,233 @@
+"""Keeps KV on disk within its budget and above the free-space floor, and tells how full it is.
+
+What goes is decided by `core.eviction`. Sessions lose KV here, never their messages.
+"""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ModelName, SessionName, Tag
+from hotseat.protocol.views import DiskTagView, DiskView
+from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.core.eviction import DiskState, Worth, bytes_to_free
+from hotseat.supervisor.core.settings import KvSettings
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.works import Works, WorkState
+
+LOOK_S: Final = 5.0
+"""How often the volume is looked at when nothing is written."""
+PACE_S: Final = 0.25
+"""Least time between two looks."""
+YOUNG_S: Final = 2.0
+"""A file or a live session is spared for so long after it was last seen in use."""
+WRITTEN_KEY: Final = "kv_bytes_written"
+log = structlog.get_logger()
+SessionKey = tuple[ModelName, SessionName]
+
+
+class DiskParts(Struct, frozen=True, kw_only=True):
+    """Whom the disk tier asks."""
+
+    catalogue: Catalogue
+    keeper: KvKeeper
+    works: Works
+    runner: Callable[[], SeatRunner]
+    planner: Planner
+    events: EventLog
+    settings: KvSettings
+    kv_dir: Path
+
+
+class DiskTier:
+    """Evicts when there is too much. `run` is a task of the daemon."""
+
+    def __init__(self, parts: DiskParts) -> None:
+        self._parts = parts
+        self._seen: dict[SessionKey, float] = {}
+        self._is_over = False
+        self._written_before = 0
+        """Bytes that earlier runs of the daemon wrote."""
+        self._written_kept = 0
+        self.used_bytes = 0
+
+    async def recall(self) -> None:
+        """What earlier runs wrote."""
+        known = await self._parts.catalogue.meta_get(WRITTEN_KEY)
+        self._written_before = int(known) if known is not None and known.isdigit() else 0
+
+    async def run(self) -> None:
+        """Looks after each write, and now and then; one that failed does not end it."""
+        changed = self._parts.keeper.changed
+        while True:
+            try:
+                await self.keep_budget()
+                await self.keep_count()
+            except HotseatError as error:
+                log.warning("kv.eviction_failed", code=error.code, reason=error.message)
+            except OSError as error:
+                log.warning("kv.eviction_failed", reason=str(error))
+            except Exception:  # task root
+                log.exception("kv.eviction_defect")
+            await asyncio.sleep(PACE_S)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+            finally:
+                changed.clear()
+
+    async def keep_count(self) -> None:
+        """The bytes ever written survive the daemon; what a crash forgets is a moment's worth."""
+        written = self._parts.keeper.bytes_written
+        if written != self._written_kept:
+            self._written_kept = written
+            ever = str(self._written_before + written)
+            await self._parts.catalogue.meta_set(WRITTEN_KEY, ever)
+
+    async def keep_budget(self) -> Evicted:
+        """Evicts down to low water if high water or the floor is passed."""
+        state = await self.state()
+        wanted = bytes_to_free(state)
+        if not wanted:
+            self._is_over = False
+            return Evicted()
+        evicted = await self._parts.catalogue.evict(wanted, self.kept())
+        await self.remove(evicted)
+        if evicted.size_bytes < wanted:
+            self._tell_over(state, wanted - evicted.size_bytes)
+        return evicted
+
+    async def remove(self, evicted: Evicted) -> None:
+        """Unlinks what the catalogue has forgotten and tells whose context went."""
+        if not evicted.files:
+            return
+        await self._parts.keeper.unlink(list(evicted.files))
+        self.used_bytes = max(0, self.used_bytes - evicted.size_bytes)
+        self._parts.events.publish(
+            "kv.evicted",
+            files=len(evicted.files),
+            size_bytes=evicted.size_bytes,
+            sessions=[f"{model}/{name}" for model, name in evicted.sessions],
+        )
+
+    async def collect(self, *, dry_run: bool) -> tuple[Evicted, Evicted]:
+        """Everything of tags without a model, and everything that no session needs."""
+        kept = self.kept()
+        catalogue = self._parts.catalogue
+        unusable = await catalogue.evict(float("inf"), kept, Worth.UNUSABLE, dry_run=dry_run)
+        loose = await catalogue.evict(float("inf"), kept, Worth.UNREFERENCED, dry_run=dry_run)
+        if not dry_run:
+            await self.remove(unusable)
+            await self.remove(loose)
+            return unusable, loose
+        # A dry run leaves the first part in place, so the second one holds it again.
+        both = {(file.tag, file.file) for file in unusable.files}
+        rest = tuple(file for file in loose.files if (file.tag, file.file) not in both)
+        return unusable, Evicted(files=rest)
+
+    async def state(self) -> DiskState:
+        """The figures that decide."""
+        parts = self._parts
+        totals = await parts.catalogue.totals()
+        self.used_bytes = sum(total.size_bytes for total in totals)
+        disk = await asyncio.to_thread(shutil.disk_usage, parts.kv_dir)
+        return DiskState(
+            used_bytes=self.used_bytes,
+            free_bytes=disk.free,
+            budget_bytes=parts.settings.disk_budget_for(disk.free + self.used_bytes),
+            floor_bytes=parts.settings.free_floor_for(disk.total),
+        )
+
+    def usable_tags(self) -> frozenset[Tag]:
+        """Tags that a registered model has."""
+        return frozenset(record.tag for record in self._parts.planner.registry.records())
+
+    def kept(self) -> Kept:
+        """What is in use now: leases, sessions with work, live sessions, files just written."""
+        parts, now = self._parts, time.monotonic()
+        for key in self._in_use():
+            self._seen[key] = now
+        self._seen = {key: at for key, at in self._seen.items() if now - at <= YOUNG_S}
+        running = parts.works.in_state(WorkState.STARTING, WorkState.RUNNING)
+        oldest = min([now - YOUNG_S, *(work.sent_at for work in running if work.sent_at)])
+        return Kept(
+            blocks=parts.keeper.leased,
+            tails=parts.keeper.leased_tails,
+            sessions=frozenset(self._seen),
+            young_since=time.time() - (now - oldest),
+            usable_tags=self.usable_tags(),
+        )
+
+    def _in_use(self) -> set[SessionKey]:
+        parts, runner = self._parts, self._parts.runner()
+        used = {
+            (ModelName(work.model), SessionName(work.request.session))
+            for work in parts.works
+            if work.request.session is not None and work.state is not WorkState.ENDED
+        }
+        if runner.record is not None and runner.beat is not None:
+            model = ModelName(runner.record.name)
+            used |= {(model, SessionName(name)) for name in runner.beat.live_sessions}
+        return used
+
+    def _tell_over(self, state: DiskState, missing_bytes: int) -> None:
+        """Once per time that nothing is left to evict."""
+        if not self._is_over:
+            self._is_over = True
+            self._parts.events.publish(
+                "kv.over_budget",
+                used_bytes=state.used_bytes,
+                budget_bytes=state.budget_bytes,
+                free_bytes=state.free_bytes,
+                floor_bytes=state.floor_bytes,
+                missing_bytes=missing_bytes,
+            )
+
+    async def view(self) -> DiskView:
+        """For `hotseat disk`."""
+        state, parts = await self.state(), self._parts
+        usable = self.usable_tags()
+        rows = await parts.catalogue.usage(usable)
+        names: dict[str, set[str]] = {}
+        for record in parts.planner.registry.records():
+            names.setdefault(record.tag, set()).add(record.name)
+        written = parts.keeper.bytes_written
+        return DiskView(
+            used_bytes=state.used_bytes,
+            budget_bytes=state.budget_bytes,
+            high_bytes=state.high_bytes,
+            low_bytes=state.low_bytes,
+            floor_bytes=state.floor_bytes,
+            free_bytes=state.free_bytes,
+            quarantined_bytes=await asyncio.to_thread(parts.keeper.quarantine.size_bytes),
+            bytes_written=written,
+            bytes_written_ever=self._written_before + written,
+            tags=tuple(_tag_view(row, names.get(row.tag, set())) for row in rows),
+        )
+
+
+def _tag_view(row: TagUsage, names: set[str]) -> DiskTagView:
+    return DiskTagView(
+        tag=row.tag,
+        models=tuple(sorted(names or set(row.models))),
+        usable=row.is_usable,
+        size_bytes=row.size_bytes,
+        pinned_bytes=row.pinned_bytes,
+        unreferenced_bytes=row.unreferenced_bytes,
+        blocks=row.blocks,
+        tails=row.tails,
+        sessions=row.sessions,
+    )
