@@ -176,8 +176,6 @@ class Daemon:
             settings=settings,
             dispatcher=self.dispatcher,
             swaps=self.swaps,
-            events=self.events,
-            kv_dir=home.kv_dir,
             port=self.port,
         )
         self.quotes = QuoteDesk(
