@@ -7,6 +7,8 @@ model of that name is loaded. `once_file` arms `die_at`, `fail_load`, `hang_at` 
 
 import ctypes
 import os
+import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -65,6 +67,8 @@ class Faults(Struct, frozen=True):
     hang_at: Point = ""  # compute thread only: beats go on, `step` stands still
     freeze_at: Point = ""  # GIL held in a C call: not even beats
     ignore_sigterm: bool = False
+    double_fork: bool = False  # a grandchild that is nobody's child and ignores signals
+    exhaust_at: Point = ""  # RLIMIT_AS, then more memory than that
     ignore_stop: bool = False
     unload_keeps_memory: bool = False
     ignore_suspend: bool = False
@@ -115,7 +119,39 @@ class Trigger:
             while True:
                 time.sleep(3600)
         if faults.freeze_at == point and self.is_armed():
-            ctypes.PyDLL(None).sleep(3600)
+            freeze()
+        if faults.exhaust_at == point and self.is_armed():
+            exhaust_memory()
+
+
+def freeze() -> None:
+    """Keeps the GIL for ever, as native code that is stuck does; no signal ends the wait."""
+    native = ctypes.PyDLL(None)
+    mutex = ctypes.create_string_buffer(128)
+    native.pthread_mutex_init(mutex, None)
+    native.pthread_mutex_lock(mutex)
+    native.pthread_mutex_lock(mutex)
+
+
+def exhaust_memory() -> None:
+    """The OS refuses an allocation, for real."""
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    bytearray(1 << 31)
+
+
+def fork_twice() -> None:
+    """Leaves a process that nobody waits for: it has no parent here and ignores what it can."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        time.sleep(3600)
 
 
 def _create(path: Path) -> bool:

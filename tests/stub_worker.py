@@ -13,7 +13,7 @@ from hotseat.protocol.link import FromWorker
 from hotseat.worker import orphan, process
 from hotseat.worker.process import Libraries, exit_process, parse_arguments, run_worker
 from stub_engine import StubEngine
-from stub_faults import Trigger, read_faults
+from stub_faults import Trigger, fork_twice, read_faults
 
 
 def main() -> None:
@@ -26,6 +26,8 @@ def main() -> None:
     def load_libraries() -> Libraries:
         if faults.ignore_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if faults.double_fork:
+            fork_twice()
         time.sleep(faults.hello_s)
         trigger.reach("hello")
         return Libraries(mlx_version="stub", mlx_lm_version="stub")

@@ -139,11 +139,25 @@ class SeatMachine(RuleBasedStateMachine):
         epoch = self.alive.pop()
         self.feed(t.WorkerDied(epoch, Fault(code="worker_lost", message="killed")))
 
+    @precondition(lambda self: self.alive)
+    @rule()
+    def worker_stalls(self):
+        self.feed(t.Stalled(self.state.epoch, Fault(code="worker_lost", message="stuck")))
+
+    @precondition(lambda self: self.state.phase not in SETTLED)
+    @rule(seconds=st.floats(0.0, 100.0))
+    def process_sleeps(self, seconds):
+        before = self.state
+        self.feed(t.Slept(lasted_s=seconds))
+        assert self.state.deadline == before.deadline + seconds
+        assert self.state.phase is before.phase
+
     @rule(age=st.integers(1, 3))
     def late_frames(self, age):
         before = self.state
         for kind in (t.Greeted, t.LoadEnded, t.WarmEnded, t.Reclaimed, t.WorkAdvanced):
             self.feed(kind(self.state.epoch - age))
+        self.feed(t.Stalled(self.state.epoch - age, Fault(code="worker_lost", message="late")))
         assert self.state == before
 
     @precondition(lambda self: self.alive)
@@ -380,6 +394,6 @@ def test_stop_ladder_climbs_rung_by_rung_and_names_what_is_left():
         now = state.deadline
         state, effects = run(state, t.TimePassed(), now=now)
         kinds += [type(effect).__name__ for effect in effects]
-    assert kinds[:2] == ["SendTerm", "SendKill"]
+    assert kinds[:3] == ["DumpStacks", "SendTerm", "SendKill"]
     assert state.phase is Phase.MEMORY_STRANDED
     assert "ReleaseSeat" not in kinds

@@ -74,7 +74,7 @@ def timeless(state):
     return replace(
         state, since=0.0, seated_at=0.0, epoch=0, marks=(), misses=(),
         deadline=None if state.deadline is None else 1.0,
-        deaths=min(state.deaths, MOST_DEATHS),
+        deaths=state.deaths[:MOST_DEATHS],
         plan=None if state.plan is None else replace(state.plan, swap=1),
     )  # fmt: skip
 

@@ -38,7 +38,7 @@ def test_worker_that_never_answers_its_checkpoint_is_stuck_and_is_ended(mode):
     assert state.plan.mode == "process", "a stuck worker cannot be emptied in place"
     assert "checkpoint_s" in state.fault.message
     state, effects = next_state(state, t.TimePassed(), NOW + LIMITS.stop_s, LIMITS)
-    assert effects == (t.SendTerm(),)
+    assert effects == (t.DumpStacks(), t.SendTerm())
     state, effects = next_state(
         state, t.TimePassed(), NOW + LIMITS.stop_s + LIMITS.term_s, LIMITS
     )  # fmt: skip

@@ -20,10 +20,11 @@ class WorkerHello(Struct, frozen=True, tag="hello", kw_only=True):
 
 
 class LoadProgress(Struct, frozen=True, tag="load_progress", kw_only=True):
-    """Bytes of weights in memory so far."""
+    """Bytes of weights in memory so far; `next_bytes` come before the next report."""
 
     bytes_done: int
     bytes_total: int
+    next_bytes: int = 0
 
 
 class Loaded(Struct, frozen=True, tag="loaded", kw_only=True):

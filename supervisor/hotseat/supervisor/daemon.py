@@ -30,6 +30,7 @@ from hotseat.supervisor.disk_tier import DiskParts, DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
+from hotseat.supervisor.guard import Guard
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.journal_writer import JournalWriter
 from hotseat.supervisor.kv_desk import KvDesk
@@ -178,6 +179,9 @@ class Daemon:
             swaps=self.swaps,
             port=self.port,
         )
+        self.guard = Guard(
+            runner=self.runner, works=self.works, events=self.events, settings=settings
+        )
         self.quotes = QuoteDesk(
             catalogue=self._catalogue,
             sessions=self.sessions,
@@ -264,6 +268,7 @@ class Daemon:
         self.runner.standby.start_soon(delay_s=0.0)
         self.spawn(self.upkeep.run())
         self.spawn(self.disk.run())
+        self.spawn(self.guard.run())
         return self._port.address
 
     async def run(self) -> None:

@@ -1,6 +1,7 @@
 """The reclaim gate: a process that is gone proves nothing, available memory does. Only measures."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -39,7 +40,10 @@ class ReclaimGate:
         return figures
 
     async def wait(
-        self, target: Callable[[], tuple[bool, str | None]], figures: SwapFigures
+        self,
+        target: Callable[[], tuple[bool, str | None]],
+        figures: SwapFigures,
+        not_before: float = 0.0,
     ) -> bool:
         """True when memory is there; False when `target()` says that nobody waits any more."""
         while True:
@@ -47,6 +51,9 @@ class ReclaimGate:
             if not is_waited_for:
                 log.warning("seat.memory_missing", model=model)
                 return False
+            if model is not None and time.monotonic() < not_before:
+                await asyncio.sleep(POLL_S)  # the back-off of a restart
+                continue
             machine = self._planner.probe.machine()
             figures.available_before = figures.available_before or machine.available_bytes
             need = self._planner.bytes_to_seat(model) if model else 0

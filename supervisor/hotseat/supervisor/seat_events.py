@@ -150,9 +150,9 @@ class SeatEvents:
         """All that the worker reported is in the catalogue."""
         return await self._keeper.flush()
 
-    def worker_said(self, message: FromWorker) -> None:
+    def worker_said(self, message: FromWorker) -> bool:
         """Concerns requests or KV."""
-        self.runs.worker_said(message)
+        return self.runs.worker_said(message)
 
     def worker_exited(self, ended: WorkerExit, fault: Fault) -> None:
         """With the reason and, for a crash, its last words."""
@@ -161,6 +161,8 @@ class SeatEvents:
         facts: dict[str, Any] = {"epoch": ended.epoch, "pid": ended.pid, "reason": fault.message}
         if not asked and ended.stderr:
             facts["stderr"] = list(ended.stderr[-5:])
+        if ended.kin:
+            facts["kin"] = list(ended.kin)
         self._events.publish("worker.exited", asked=asked, **facts)
 
     def swap_done(self, done: t.SwapDone, figures: SwapFigures) -> None:

@@ -43,8 +43,8 @@ class SeatHost(Protocol):
     def swap_failed(self, failed: t.SwapFailed) -> None:
         """A swap did not happen."""
 
-    def worker_said(self, message: FromWorker) -> None:
-        """A message that concerns requests or KV."""
+    def worker_said(self, message: FromWorker) -> bool:
+        """A message that concerns requests or KV; True if a request got further than ever."""
 
     def worker_exited(self, ended: WorkerExit, fault: Fault) -> None:
         """A worker process was reaped."""

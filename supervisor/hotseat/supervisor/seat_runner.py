@@ -5,10 +5,11 @@ what concerns them goes out through `SeatHost`.
 """
 
 import asyncio
-import shutil
+import random
 import signal
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,13 +23,10 @@ from hotseat.protocol.link import (
     Beat,
     Checkpoint,
     Checkpointed,
-    Emitted,
     Failed,
     FromWorker,
-    Load,
     Loaded,
     LoadProgress,
-    Prefilled,
     Reseat,
     Stop,
     Stopped,
@@ -40,6 +38,7 @@ from hotseat.protocol.link import (
     WorkerHello,
 )
 from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.awake import AwakeClock
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.deaths import describe_exit
 from hotseat.supervisor.core.seat import next_state
@@ -52,6 +51,7 @@ from hotseat.supervisor.core.seat_types import (
     SeatState,
 )
 from hotseat.supervisor.link_port import LinkPort
+from hotseat.supervisor.load_order import load_order
 from hotseat.supervisor.locks import SeatLock
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
@@ -80,6 +80,10 @@ class SeatRunner:
         self.beat: Beat | None = None
         self.record: ModelRecord | None = None
         self.kv_budget_bytes: int | None = None
+        self.limit_bytes: int | None = None
+        self.on_frame: Callable[[FromWorker], None] = lambda _message: None
+        """Called for every frame of the seated worker, beats included."""
+        self.awake = AwakeClock(time.monotonic())
         self.working_set_bytes: int | None = None
         self._home = home
         self._deadlines = deadlines
@@ -156,7 +160,22 @@ class SeatRunner:
         if self.state.deadline is not None:
             delay_s = max(0.0, self.state.deadline - time.monotonic())
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(delay_s + 0.001, self.feed, t.TimePassed())
+            self._timer = loop.call_later(delay_s + 0.001, self._deadline_passed)
+
+    def _deadline_passed(self) -> None:
+        self.note_sleep(time.monotonic())
+        self.feed(t.TimePassed())
+
+    def note_sleep(self, now: float) -> None:
+        """Time in which this process did not run is given back to the phase under way."""
+        lost_s = self.awake.take_lost_s(now)
+        if lost_s:
+            log.info("daemon.slept", lasted_s=round(lost_s, 1))
+            self.feed(t.Slept(lasted_s=lost_s))
+
+    async def dump_stacks(self) -> tuple[str, ...]:
+        """Where the threads of the seated worker are, as it wrote it itself."""
+        return () if self._process is None else await self._process.dump_stacks()
 
     def _perform(self, effect: t.SeatEffect) -> None:  # noqa: C901, PLR0912 - one case per effect
         if failpoints.ARMED:
@@ -183,12 +202,14 @@ class SeatRunner:
                 self.send(Unload())
             case t.SendReseat(epoch, model):
                 self._reseat(Epoch(epoch), model)
+            case t.DumpStacks():
+                self._signal(signal.SIGUSR1)
             case t.SendTerm():
                 self._signal(signal.SIGTERM)
             case t.SendKill():
                 self._signal(signal.SIGKILL)
-            case t.AwaitMemory(epoch):
-                self._spawn(self._await_memory(epoch))
+            case t.AwaitMemory(epoch, _, delay_s):
+                self._spawn(self._await_memory(epoch, time.monotonic() + delay_s))
             case t.Spawn(epoch, model):
                 self._spawn(self._start_worker(Epoch(epoch), model))
             case t.SendLoad(model):
@@ -244,7 +265,7 @@ class SeatRunner:
         except OSError as error:
             raise HotseatError("internal", f"no worker could be started: {error}") from error
 
-    async def _await_memory(self, epoch: int) -> None:
+    async def _await_memory(self, epoch: int, not_before: float) -> None:
         """The table's deadline ends the wait."""
 
         def target() -> tuple[bool, str | None]:
@@ -252,7 +273,7 @@ class SeatRunner:
             waits = state.phase is Phase.RECLAIMING and state.epoch == epoch
             return waits, state.plan.target if state.plan else None
 
-        if await self._gate.wait(target, self._figures):
+        if await self._gate.wait(target, self._figures, not_before):
             self.feed(t.Reclaimed(epoch=epoch))
 
     def _send_load(self, model: str) -> None:
@@ -262,21 +283,10 @@ class SeatRunner:
         except HotseatError as error:
             self.feed(t.LoadEnded(epoch=self.state.epoch, fault=fault_of(error)))
             return
-        self.record = record
+        self.record, self.limit_bytes = record, plan.limit_bytes
         self.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag
-        kv_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        disk = shutil.disk_usage(kv_dir)
-        self.send(
-            Load(
-                record=record,
-                kv_dir=str(kv_dir),
-                kv_budget_bytes=plan.kv_budget_bytes,
-                cache_limit_bytes=max(plan.prefill_peak_bytes, 64 * 1024 * 1024),
-                memory_limit_bytes=plan.limit_bytes,
-                disk_floor_bytes=self._planner.settings.kv.free_floor_for(disk.total),
-            )
-        )
+        self.send(load_order(record, plan, kv_dir, self._planner.settings.kv))
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
@@ -293,13 +303,15 @@ class SeatRunner:
                 self._link.close()
                 self._link = None
         self._host.worker_exited(ended, fault)
-        self.feed(t.WorkerDied(epoch=ended.epoch, fault=fault))
+        jitter = random.random()  # noqa: S311 - spreads restarts, guards nothing
+        self.feed(t.WorkerDied(epoch=ended.epoch, fault=fault, jitter=jitter))
 
     def _receive(  # noqa: C901 - one case a kind
         self, link: LinkPort, epoch: Epoch, message: FromWorker
     ) -> None:
         if link is not self._link or epoch != self.state.epoch:
             return
+        self.on_frame(message)
         match message:
             case WorkerHello():
                 self._greet(epoch, message)
@@ -321,10 +333,8 @@ class SeatRunner:
             case Stopped():
                 pass
             case _:
-                if self.state.deaths and isinstance(message, Emitted | Prefilled):
-                    # A token or a chunk is progress; beats also count what loading does.
+                if self._host.worker_said(message) and self.state.deaths:
                     self.feed(t.WorkAdvanced(epoch=epoch))
-                self._host.worker_said(message)
 
     def _greet(self, epoch: Epoch, hello: WorkerHello) -> None:
         if self._process is None or hello.token != self._process.secret:

@@ -14,6 +14,7 @@ import zmq
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import FromWorker, Prepare, Prepared, Reseat, WorkerHello
 from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.kin import new_mark
 from hotseat.supervisor.link_port import LinkPort
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_worker
@@ -102,7 +103,9 @@ class Standby:
         path = self._home.socket_path(f"link-{self._numbers}")
         link = LinkPort(self._context, path, epoch, self._receive)
         try:
-            process = await spawn_worker(link.address, epoch, self._reaped, (self._inherit(),))
+            mark = new_mark(self._home.root)
+            fds = (self._inherit(),)
+            process = await spawn_worker(link.address, epoch, self._reaped, mark, fds)
         except BaseException:
             link.close()
             raise

@@ -36,6 +36,7 @@ from hotseat.protocol.link import (
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.client_port import error_body
 from hotseat.supervisor.core.intake import plan_turn
+from hotseat.supervisor.core.poison import after_death
 from hotseat.supervisor.core.seat_types import Fault
 from hotseat.supervisor.core.wear import Wear
 from hotseat.supervisor.event_log import EventLog
@@ -46,9 +47,9 @@ from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
 from hotseat.supervisor.work_ends import WorkEnds
 from hotseat.supervisor.works import Work, Works, WorkState
 
-MAX_ATTEMPTS: Final = 2
-"""Worker deaths a request survives; the next one ends it."""
 log = structlog.get_logger()
+_TOLD: Final = ("epoch", "returncode", "signal", "stderr", "stacks")
+"""Facts of a death that the error of the request keeps."""
 
 
 class WorkRuns:
@@ -209,11 +210,11 @@ class WorkRuns:
 
     # --- what the worker says -------------------------------------------------------------------
 
-    def worker_said(self, message: FromWorker) -> None:
-        """Routes a report to its work or to the KV keeper."""
+    def worker_said(self, message: FromWorker) -> bool:
+        """Routes a report to its work or to the KV keeper; True if a work got further than ever."""
         record = self._record()
         if record is None:
-            return
+            return False
         match message:
             case BlockWritten():
                 self._keeper.block_written(message, record, self._send)
@@ -226,7 +227,10 @@ class WorkRuns:
             case _:
                 work = self._works.get(getattr(message, "request", RequestKey("")))
                 if work is not None and work.state is WorkState.RUNNING:
+                    reached = work.reached_tokens
                     self._hear(work, message, record)
+                    return work.reached_tokens > reached
+        return False
 
     def _hear(self, work: Work, message: FromWorker, record: ModelRecord) -> None:
         """A defect in handling one report ends its request, not the link."""
@@ -250,6 +254,7 @@ class WorkRuns:
                 self._started(work, message)
             case Prefilled(tokens_done=done):
                 work.prompt_done = done
+                work.reach(done)
                 self._outbox.progress(work, self._outbox.note_for(work, time.monotonic()))
             case Suspended():
                 self._spawn(work, self._suspended(work, message))
@@ -284,9 +289,11 @@ class WorkRuns:
         if work.first_token_at is None:
             work.first_token_at = time.monotonic()
         work.phase = "decode"
-        work.attempts = 0
         self._wears(len(message.tokens))
         self._outbox.emit(work, work.add_emission(message.tokens, message.text, message.logprobs))
+        if message.tokens:
+            prompt_tokens = work.started.prompt_tokens if work.started is not None else 0
+            work.reach(prompt_tokens + work.completion_tokens)
 
     def _wears(self, tokens: int) -> None:
         epoch = self._serving()
@@ -294,23 +301,21 @@ class WorkRuns:
             self.wear = self.wear.with_tokens(epoch, max(0, tokens))
 
     def running_lost(self, fault: Fault) -> None:
-        """The worker is gone: its works wait again, unless they were there too often."""
+        """The worker is gone: its works wait again, unless one of them is what kills workers."""
         self._keeper.release_all()
-        running = self._works.in_state(WorkState.RUNNING)
+        # Of those that finished only the commit is left, and that needs no worker.
+        running = [w for w in self._works.in_state(WorkState.RUNNING) if w.finished is None]
         for work in running:
-            if work.finished is not None:
-                continue  # only the commit is left, and that needs no worker
             if work.cancel_asked:
                 work.state = WorkState.STARTING
                 self._spawn(work, self._ends.cancelled(work))
                 continue
-            work.attempts += 1
+            known = work.suspicion
+            work.suspicion = after_death(known, alone=len(running) == 1, by_system=fault.by_system)
             work.wait_again("queued", time.monotonic())
-            if work.attempts > MAX_ATTEMPTS:
-                code = "poison_request" if len(running) == 1 else "worker_lost"
+            if work.suspicion.is_poison:
                 work.state = WorkState.STARTING
-                text = f"{fault.message}; the request was tried {work.attempts} times"
-                self._spawn(work, self._ends.fail(work, HotseatError(code, text)))
+                self._spawn(work, self._ends.fail(work, _poison(work, fault)))
 
     def fail_soon(self, work: Work, error: HotseatError) -> None:
         """`fail` from code that cannot wait; a waiting work does not start any more."""
@@ -345,3 +350,13 @@ class WorkRuns:
         except HotseatError as second:
             log.warning("request.end_not_stored", request=work.request_id, reason=second.message)
             self._ends.end(work, error_body(error))
+
+
+def _poison(work: Work, fault: Fault) -> HotseatError:
+    count = work.suspicion.lone_deaths + work.suspicion.lone_kills
+    return HotseatError(
+        "poison_request",
+        f"{fault.message}; the request ran alone and got no further {count} times; "
+        "change it before asking again",
+        **{"deaths": count} | {key: fault.facts[key] for key in _TOLD if key in fault.facts},
+    )

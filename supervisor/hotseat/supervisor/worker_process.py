@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -18,10 +19,15 @@ from typing import Final
 from msgspec import Struct
 
 from hotseat.protocol.ids import Epoch
+from hotseat.supervisor.kin import VARIABLE as KIN_VARIABLE
+from hotseat.supervisor.kin import end_kin
 
 COMMAND_VARIABLE: Final = "HOTSEAT_WORKER_COMMAND"
 """JSON list that replaces `[python, -m, hotseat.worker]`; how tests put a stub in its place."""
 STDERR_LINES: Final = 200
+STACKS_S: Final = 0.5
+STACKS_QUIET_S: Final = 0.05
+"""A dump is over when nothing more came for so long."""
 _PASSED: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME")
 _PASSED_PREFIXES: Final = ("HOTSEAT_", "MLX_", "OMP_", "OPENBLAS_", "LD_PRELOAD", "PYTHON")
 
@@ -34,6 +40,8 @@ class WorkerExit(Struct, frozen=True, kw_only=True):
     returncode: int
     sent: tuple[int, ...]
     stderr: tuple[str, ...]
+    kin: tuple[int, ...] = ()
+    """Processes that it had left behind and that were ended after it."""
 
 
 class WorkerProcess:
@@ -45,6 +53,7 @@ class WorkerProcess:
         epoch: Epoch,
         secret: str,
         pipe_fd: int,
+        mark: str,
         on_exit: Callable[[WorkerExit], None],
     ) -> None:
         self.epoch = epoch
@@ -52,8 +61,10 @@ class WorkerProcess:
         self.pid = process.pid
         self._process = process
         self._pipe_fd = pipe_fd
+        self._mark = mark
         self._sent: list[int] = []
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._lines = 0
         self._watch = asyncio.create_task(self._reap(on_exit), name=f"worker-{epoch}")
 
     @property
@@ -69,6 +80,18 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
+    async def dump_stacks(self) -> tuple[str, ...]:
+        """What the worker's fault handler writes when asked; nothing if it cannot any more."""
+        before = seen = self._lines
+        self.signal(signal.SIGUSR1)
+        deadline = time.monotonic() + STACKS_S
+        while time.monotonic() < deadline and self._process.returncode is None:
+            await asyncio.sleep(STACKS_QUIET_S)
+            if self._lines > before and self._lines == seen:
+                break
+            seen = self._lines
+        return tuple(self._stderr)[-(self._lines - before) :] if self._lines > before else ()
+
     async def wait(self) -> None:
         """Returns when the process is reaped and its end was reported."""
         await asyncio.shield(self._watch)
@@ -80,6 +103,8 @@ class WorkerProcess:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reading, 0.2)
         os.close(self._pipe_fd)
+        # Before anybody is told: what it left may hold its memory.
+        kin = await asyncio.to_thread(end_kin, self._mark)
         on_exit(
             WorkerExit(
                 epoch=self.epoch,
@@ -87,6 +112,7 @@ class WorkerProcess:
                 returncode=returncode,
                 sent=tuple(self._sent),
                 stderr=self.stderr_tail,
+                kin=tuple(kin),
             )
         )
 
@@ -98,6 +124,7 @@ class WorkerProcess:
                 continue  # a line longer than the buffer: its rest follows
             if not line:
                 return
+            self._lines += 1
             self._stderr.append(line.decode(errors="replace").rstrip()[:2000])
 
 
@@ -105,9 +132,12 @@ async def spawn_worker(
     endpoint: str,
     epoch: Epoch,
     on_exit: Callable[[WorkerExit], None],
+    mark: str,
     inherit_fds: tuple[int, ...] = (),
 ) -> WorkerProcess:
     """Starts a fresh interpreter. Raises OSError when the command cannot be started.
+
+    `mark` is how whatever comes from this worker is known (`kin`).
 
     The worker stays in our process group: launchd ends that group when the daemon dies.
     """
@@ -122,14 +152,14 @@ async def spawn_worker(
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             pass_fds=(read_fd, *inherit_fds),
-            env=worker_environment(),
+            env=worker_environment() | {KIN_VARIABLE: mark},
         )  # fmt: skip
     except BaseException:
         os.close(write_fd)
         raise
     finally:
         os.close(read_fd)
-    return WorkerProcess(process, epoch, secret, write_fd, on_exit)
+    return WorkerProcess(process, epoch, secret, write_fd, mark, on_exit)
 
 
 def worker_command() -> list[str]:

@@ -15,6 +15,7 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done, ErrorBody, TokenLogprob
 from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
+from hotseat.supervisor.core.poison import INNOCENT, Suspicion, resume_alone
 from hotseat.supervisor.core.streams import Emission, OutStream
 from hotseat.supervisor.core.waiting import Waiting
 from hotseat.supervisor.foresight import Foresight
@@ -75,8 +76,9 @@ class Work:
         self.first_token_at: float | None = None
         self.swap_s = 0.0
         self.cancel_asked = False
-        self.attempts = 0
-        """Worker deaths in a row without a token in between."""
+        self.suspicion = Suspicion()
+        self.reached_tokens = 0
+        """Position in prompt and completion beyond which nothing was computed yet."""
         self.held_as: str | None = None
         """Session name under which a suspended request keeps its KV."""
         self.paused_at: float | None = None
@@ -143,6 +145,14 @@ class Work:
         if self.paused_at is not None:
             self.paused_s += now - self.paused_at
             self.paused_at = None
+
+    def reach(self, tokens: int) -> bool:
+        """Notes how far it is; True if it never was that far."""
+        if tokens <= self.reached_tokens:
+            return False
+        self.reached_tokens = tokens
+        self.suspicion = INNOCENT
+        return True
 
     def add_emission(
         self, tokens: tuple[int, ...], text: str, logprobs: tuple[TokenLogprob, ...] = ()
@@ -235,12 +245,12 @@ class Works:
         return None
 
     def startable(self) -> list[Waiting]:
-        """Waiting requests for the scheduler: of a session only the first, none while it runs."""
-        busy = {
-            work.session_key
-            for work in self.in_state(WorkState.STARTING, WorkState.RUNNING)
-            if work.session_key is not None
-        }
+        """Waiting requests for the scheduler: of a session only the first, none while it runs.
+
+        After a worker's death those that were on it come one at a time.
+        """
+        running = self.in_state(WorkState.STARTING, WorkState.RUNNING)
+        busy = {work.session_key for work in running if work.session_key is not None}
         waiting = []
         for work in self.in_state(WorkState.WAITING):
             if work.session_key is not None:
@@ -248,4 +258,5 @@ class Works:
                     continue
                 busy.add(work.session_key)
             waiting.append(work.as_waiting)
-        return waiting
+        suspects = {work.key for work in self if work.suspicion.is_suspect}
+        return resume_alone(waiting, [work.as_waiting for work in running], suspects)

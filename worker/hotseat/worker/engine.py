@@ -194,9 +194,9 @@ class Engine:
             return
         self._phase = "loading"
 
-        def report(done: int, total: int) -> None:
+        def report(done: int, total: int, next_bytes: int) -> None:
             self._steps += 1
-            self._send(LoadProgress(bytes_done=done, bytes_total=total))
+            self._send(LoadProgress(bytes_done=done, bytes_total=total, next_bytes=next_bytes))
 
         try:
             seated, loaded = load_model(message, report, self._preparer.take)

@@ -101,6 +101,8 @@ def run_worker(
     """Runs until Stopped was sent or something ends the process; returns the exit code."""
     os.umask(0o077)
     faulthandler.enable()
+    # In C: it writes also while native code keeps the GIL.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     die_with_parent()
     inbox: Inbox = queue.SimpleQueue()
     _install_signals(inbox)

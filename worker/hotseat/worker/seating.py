@@ -29,7 +29,8 @@ GROUP_BYTES: Final = 64 * MIB
 WIRED_MARGIN_BYTES: Final = GIB
 _MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")
 
-OnProgress = Callable[[int, int], None]
+OnProgress = Callable[[int, int, int], None]
+"""Bytes done, bytes in all, bytes until the next call."""
 
 
 class LoadFailedError(HotseatError):
@@ -158,14 +159,15 @@ def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:
     groups = _weight_groups(model)
     total = sum(size for _, size in groups)
     done = 0
-    on_progress(0, total)
+    on_progress(0, total, groups[0][1])
     # All is under way at once, as the library's own load does it: reading never rests. Waiting
     # group by group only tells how far it is.
     mx.async_eval([array for arrays, _ in groups for array in arrays])  # type: ignore[no-untyped-call]
-    for arrays, size in groups:
+    following = [size for _, size in groups[1:]]
+    for (arrays, size), next_size in zip(groups, [*following, 0], strict=True):
         mx.eval(arrays)
         done += size
-        on_progress(done, total)
+        on_progress(done, total, next_size)
 
 
 def _weight_groups(model: Any) -> list[tuple[list[mx.array], int]]:

@@ -16,14 +16,16 @@ def describe_exit(
     facts = {"epoch": epoch, "returncode": returncode, "stderr": list(stderr[-_QUOTED_LINES:])}
     if returncode < 0:
         name = _signal_name(-returncode)
+        by_system = False
         if -returncode in sent:
             text = f"worker ended by our {name}"
         elif -returncode == signal.SIGKILL:
+            by_system = True
             text = "worker was killed by the system or by hand (SIGKILL that hotseat did not send)"
         else:
             text = f"worker crashed ({name})"
         facts["signal"] = name
-        return Fault(code="worker_lost", message=text, facts=facts)
+        return Fault(code="worker_lost", message=text, by_system=by_system, facts=facts)
     last = f": {stderr[-1]}" if stderr and returncode else ""
     return Fault(
         code="worker_lost",

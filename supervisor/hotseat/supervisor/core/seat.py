@@ -14,7 +14,10 @@ from hotseat.supervisor.core.seat_moves import (
     MISSES_TO_QUARANTINE,
     Outcome,
     await_memory,
+    back_off_s,
+    end_stuck,
     enter,
+    give_up,
     kill,
     missed,
     restart,
@@ -27,6 +30,7 @@ from hotseat.supervisor.core.seat_types import (
     Deadlines,
     Fault,
     Mark,
+    Misses,
     Phase,
     SeatEffect,
     SeatEvent,
@@ -54,8 +58,13 @@ def next_state(  # noqa: C901, PLR0911, PLR0912 - one case per event is what a t
             return _checkpointed(state, fault, now, limits)
         case t.UnloadEnded(_, fault):
             return _unloaded(state, fault, now, limits)
-        case t.WorkerDied(_, fault):
-            return _died(state, fault, now, limits)
+        case t.WorkerDied(_, fault, jitter):
+            return _died(state, fault, now, limits, jitter)
+        case t.Stalled(_, fault):
+            return _stalled(state, fault, now, limits)
+        case t.Slept(lasted_s):
+            late = None if state.deadline is None else state.deadline + lasted_s
+            return replace(state, deadline=late), ()
         case t.StartRefused(_, fault):
             return _refused(state, fault, now, limits)
         case t.Greeted():
@@ -71,19 +80,31 @@ def next_state(  # noqa: C901, PLR0911, PLR0912 - one case per event is what a t
         case t.Reclaimed():
             return _reclaimed(state, now, limits)
         case t.WorkAdvanced():
-            return (replace(state, deaths=0), ()) if state.deaths else (state, ())
+            return (replace(state, deaths=()), ()) if state.deaths else (state, ())
         case t.TimePassed():
             return _time(state, now, limits)
         case _:
             assert_never(event)
 
 
+def quarantines(state: SeatState, now: float) -> list[Misses]:
+    """Models that are not tried before some time, with the reason."""
+    return [
+        misses
+        for misses in state.misses
+        if misses.count >= MISSES_TO_QUARANTINE and misses.until > now
+    ]
+
+
 def quarantined_until(state: SeatState, model: str, now: float) -> float | None:
     """When `model` may be tried again, or None if it may be tried now."""
-    for misses in state.misses:
-        if misses.model == model and misses.count >= MISSES_TO_QUARANTINE and misses.until > now:
-            return misses.until
-    return None
+    misses = quarantine_of(state, model, now)
+    return None if misses is None else misses.until
+
+
+def quarantine_of(state: SeatState, model: str, now: float) -> Misses | None:
+    """Why and until when `model` is not tried; None if it may be tried now."""
+    return next((misses for misses in quarantines(state, now) if misses.model == model), None)
 
 
 def _begin(state: SeatState, plan: SwapPlan, now: float, limits: Deadlines) -> Outcome:
@@ -93,9 +114,12 @@ def _begin(state: SeatState, plan: SwapPlan, now: float, limits: Deadlines) -> O
     if state.phase is Phase.MEMORY_STRANDED and state.worker_lives:
         fault = state.fault or Fault(code="memory_stranded", message="a worker does not end")
         return state, (t.SwapFailed(plan, fault, None),)
-    state = replace(state, plan=plan, came_from=state.model, marks=(), fault=None, deaths=0, rung=0)
+    state = replace(
+        state, plan=plan, came_from=state.model, marks=(), fault=None, deaths=(), rung=0
+    )
     if state.phase is Phase.READY:
-        lasts_s = limits.drain_s if plan.drain == "finish" else limits.grace_s
+        grace_s = limits.grace_s if plan.grace_s is None else plan.grace_s
+        lasts_s = limits.drain_s if plan.drain == "finish" else grace_s
         return enter(state, Phase.DRAINING, now, lasts_s), (t.StopAdmission(),)
     return await_memory(replace(state, came_from=None), now, limits)
 
@@ -177,17 +201,20 @@ def _unloaded(state: SeatState, fault: Fault | None, now: float, limits: Deadlin
     return state, (t.AskStop(),)
 
 
-def _died(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
+def _died(
+    state: SeatState, fault: Fault, now: float, limits: Deadlines, jitter: float = 0.0
+) -> Outcome:
     """The worker is reaped: asked for, or not."""
     state = replace(state, worker_lives=False)
     match state.phase:
         case Phase.STOPPING:
-            return await_memory(state, now, limits)
+            delay_s = back_off_s(len(state.deaths), limits, jitter)
+            return await_memory(state, now, limits, delay_s)
         case Phase.DRAINING | Phase.CHECKPOINTING:
             state, effects = await_memory(state, now, limits)
             return state, (t.LoseRunning(fault), *effects)
         case Phase.READY:
-            return restart(state, fault, now, limits)
+            return restart(state, fault, now, limits, jitter)
         case Phase.STARTING | Phase.LOADING | Phase.WARMING:
             return missed(state, fault, now, limits)
         case Phase.MEMORY_STRANDED:
@@ -199,10 +226,29 @@ def _died(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outc
             assert_never(state.phase)
 
 
+def _stalled(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
+    """A worker that gets nowhere is ended where it stands; what it ran goes on with the next."""
+    if not state.worker_lives:
+        return state, ()
+    match state.phase:
+        case Phase.STARTING | Phase.LOADING | Phase.WARMING:
+            return missed(state, fault, now, limits, is_stuck=True)
+        case Phase.READY:
+            return restart(state, fault, now, limits)
+        case Phase.DRAINING | Phase.CHECKPOINTING:
+            plan = None if state.plan is None else replace(state.plan, mode="process")
+            state, effects = end_stuck(replace(state, plan=plan, fault=fault), now, limits)
+            return state, (t.LoseRunning(fault), *effects)
+        case _:
+            return state, ()  # its end is under way already
+
+
 def _reclaimed(state: SeatState, now: float, limits: Deadlines) -> Outcome:
     if state.phase is not Phase.RECLAIMING or state.plan is None:
         return state, ()
     plan = state.plan
+    if plan.gives_up:
+        return give_up(state, now)
     if plan.target is not None and state.worker_lives:
         state = replace(state, epoch=state.epoch + 1, model=plan.target)
         state = enter(state, Phase.LOADING, now, limits.load_s)
@@ -278,8 +324,7 @@ def _overdue_drain(state: SeatState, now: float, limits: Deadlines) -> Outcome:
         effect = t.CancelRunning() if plan.drain == "cancel" else t.SuspendRunning()
         return replace(state, rung=1, deadline=now + waits_s), (effect,)
     if plan is not None and plan.exits:
-        stopping = replace(enter(state, Phase.STOPPING, now, limits.term_s), rung=1)
-        return stopping, (t.SendTerm(),)
+        return end_stuck(state, now, limits)
     waited_s = now - state.since
     text = f"requests still ran after {waited_s:.0f} s of draining; raise drain_s or cancel them"
     return undo(state, Fault(code="draining", message=text), now)
@@ -301,7 +346,8 @@ def _overdue_checkpoint(state: SeatState, now: float, limits: Deadlines) -> Outc
 
 def _overdue_stop(state: SeatState, now: float, limits: Deadlines) -> Outcome:
     if state.rung == 0:
-        return replace(state, rung=1, deadline=now + limits.term_s), (t.SendTerm(),)
+        effects: tuple[SeatEffect, ...] = (t.DumpStacks(), t.SendTerm())
+        return replace(state, rung=1, deadline=now + limits.term_s), effects
     if state.rung == 1:
         return replace(state, rung=2, deadline=now + limits.kill_s), (t.SendKill(),)
     return strand(state, "the worker did not end after SIGKILL; a restart of the Mac frees it", now)
@@ -325,7 +371,9 @@ def _overdue_seating(state: SeatState, now: float, limits: Deadlines) -> Outcome
         f"worker not ready after {now - state.since:.0f} s (epoch {state.epoch}, {state.phase}); "
         f"raise {setting[state.phase]} or see the log"
     )
-    return missed(state, Fault(code="model_unavailable", message=text), now, limits)
+    fault = Fault(code="model_unavailable", message=text)
+    state, effects = missed(state, fault, now, limits, is_stuck=True)
+    return state, (t.DumpStacks(), *effects)
 
 
 def _nothing(state: SeatState, _now: float, _limits: Deadlines) -> Outcome:

@@ -26,6 +26,9 @@ MISSES_TO_QUARANTINE: Final = 2
 QUARANTINE_S: Final = 60.0
 MAX_QUARANTINE_S: Final = 3600.0
 MAX_DEATHS: Final = 5
+DEATHS_WINDOW_S: Final = 600.0
+"""A worker that died longer ago says nothing about the one that died now."""
+MAX_BACK_OFF_S: Final = 30.0
 RESTART: Final = Cause(client="hotseat", request_id="restart", model_asked="")
 
 
@@ -50,40 +53,75 @@ def kill(state: SeatState, now: float, limits: Deadlines) -> Outcome:
     return killing, (t.SendKill(),)
 
 
-def restart(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
-    """The same model again, until it died too often without any progress."""
-    deaths = state.deaths + 1
+def end_stuck(state: SeatState, now: float, limits: Deadlines) -> Outcome:
+    """A worker that does not answer is not asked: SIGTERM, then SIGKILL."""
+    stopping = replace(enter(state, Phase.STOPPING, now, limits.term_s), rung=1)
+    return stopping, (t.SendTerm(),)
+
+
+def restart(
+    state: SeatState, fault: Fault, now: float, limits: Deadlines, jitter: float = 0.0
+) -> Outcome:
+    """The same model again, until its workers died or hung too often without any progress."""
+    deaths = (*(at for at in state.deaths if now - at < DEATHS_WINDOW_S), now)
     lose = t.LoseRunning(fault)
     state = replace(state, deaths=deaths, fault=fault, marks=(), came_from=None)
-    if deaths > MAX_DEATHS:
-        barred = Misses(
-            model=state.model or "", count=MISSES_TO_QUARANTINE, until=now + QUARANTINE_S
-        )
-        failed = replace(
-            enter(state, Phase.FAILED, now, None), model=None, misses=(*state.misses, barred)
-        )
-        return failed, (lose, t.ReleaseSeat(), t.ResumeAdmission())
+    gives_up = fault.permanent or len(deaths) > MAX_DEATHS
+    if gives_up:
+        state = replace(state, misses=bar(state.misses, state.model or "", fault.message, now))
+    if gives_up and not state.worker_lives:
+        state, effects = give_up(state, now)
+        return state, (lose, *effects)
     plan = SwapPlan(
-        swap=0, target=state.model, cause=replace(RESTART, model_asked=state.model or "")
+        swap=0,
+        target=None if gives_up else state.model,
+        cause=replace(RESTART, model_asked=state.model or ""),
+        gives_up=gives_up,
     )
-    state, effects = await_memory(replace(state, plan=plan), now, limits)
+    state = replace(state, plan=plan)
+    if state.worker_lives:
+        state, effects = end_stuck(state, now, limits)
+    else:
+        delay_s = back_off_s(len(deaths), limits, jitter)
+        state, effects = await_memory(state, now, limits, delay_s)
     return state, (lose, *effects)
 
 
-def await_memory(state: SeatState, now: float, limits: Deadlines) -> Outcome:
+def give_up(state: SeatState, now: float) -> Outcome:
+    """No worker any more, and nothing seats that model again by itself."""
+    failed = replace(enter(state, Phase.FAILED, now, None), plan=None, model=None, marks=())
+    return failed, (t.ReleaseSeat(), t.ResumeAdmission())
+
+
+def back_off_s(deaths: int, limits: Deadlines, jitter: float) -> float:
+    """Nothing after the first death, then doubling; `jitter` 0 to 1 takes up to half away."""
+    if deaths <= 1:
+        return 0.0
+    longest_s = min(limits.back_off_s * 2.0 ** (deaths - 2), MAX_BACK_OFF_S)
+    return longest_s * (1.0 - jitter / 2)
+
+
+def await_memory(state: SeatState, now: float, limits: Deadlines, delay_s: float = 0.0) -> Outcome:
     """Until what the next model needs is available."""
     plan = state.plan
     target = plan.target if plan else None
-    state = replace(enter(state, Phase.RECLAIMING, now, limits.reclaim_s), rung=0)
-    return state, (t.AwaitMemory(state.epoch, target),)
+    state = replace(enter(state, Phase.RECLAIMING, now, delay_s + limits.reclaim_s), rung=0)
+    return state, (t.AwaitMemory(state.epoch, target, delay_s),)
 
 
-def missed(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
+def missed(
+    state: SeatState, fault: Fault, now: float, limits: Deadlines, *, is_stuck: bool = False
+) -> Outcome:
     """The target could not be seated: note it, and go back to where we came from."""
     plan, failed_model = state.plan, state.model
     if plan is None or failed_model is None:
         return state, ()
-    state = replace(state, misses=count_miss(state.misses, failed_model, now), fault=fault)
+    # An exit code that says "never" is believed at once; a message may be about files on disk,
+    # which somebody can put right.
+    is_final = not state.worker_lives and fault.permanent
+    count = bar if is_final else count_miss
+    state = replace(state, misses=count(state.misses, failed_model, fault.message, now))
+    state = replace(state, fault=fault)
     effects: tuple[SeatEffect, ...] = ()
     back_to = state.came_from if state.came_from != failed_model else None
     if plan.exits:
@@ -93,19 +131,31 @@ def missed(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Out
         restart = replace(RESTART, model_asked=back_to or "")
         plan = SwapPlan(swap=0, target=back_to, cause=restart)
     state = replace(state, plan=plan, came_from=None)
-    state, more = kill(state, now, limits) if state.worker_lives else (state, ())
+    end = end_stuck if is_stuck else kill
+    state, more = end(state, now, limits) if state.worker_lives else (state, ())
     if state.phase is Phase.STOPPING:
         return state, (*effects, *more)
     state, more = await_memory(state, now, limits)
     return state, (*effects, *more)
 
 
-def count_miss(misses: tuple[Misses, ...], model: str, now: float) -> tuple[Misses, ...]:
+def bar(misses: tuple[Misses, ...], model: str, reason: str, now: float) -> tuple[Misses, ...]:
+    """Quarantines `model` at once."""
+    known = next((entry.count for entry in misses if entry.model == model), 0)
+    short = MISSES_TO_QUARANTINE - 1 - known
+    for _ in range(max(0, short)):
+        misses = count_miss(misses, model, reason, now)
+    return count_miss(misses, model, reason, now)
+
+
+def count_miss(
+    misses: tuple[Misses, ...], model: str, reason: str, now: float
+) -> tuple[Misses, ...]:
     """One more failure of `model`; the quarantine doubles with each."""
     count = 1 + next((entry.count for entry in misses if entry.model == model), 0)
     lasts_s = min(QUARANTINE_S * 2 ** max(0, count - MISSES_TO_QUARANTINE), MAX_QUARANTINE_S)
     rest = tuple(entry for entry in misses if entry.model != model)
-    return (*rest, Misses(model=model, count=count, until=now + lasts_s))
+    return (*rest, Misses(model=model, count=count, until=now + lasts_s, reason=reason))
 
 
 def strand(state: SeatState, text: str, now: float) -> Outcome:

@@ -44,6 +44,8 @@ class Deadlines(Struct, frozen=True, kw_only=True):
     term_s: float = 5.0
     kill_s: float = 5.0
     reclaim_s: float = 30.0
+    back_off_s: float = 0.5
+    """Before the second restart in a row without progress; twice as long before each further."""
 
 
 class Fault(Struct, frozen=True, kw_only=True):
@@ -52,6 +54,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     code: str
     message: str
     permanent: bool = False
+    by_system: bool = False
+    """A signal that hotseat did not send ended the worker, and not for a crash of its own."""
     facts: dict[str, Any] = {}
 
 
@@ -68,6 +72,10 @@ class SwapPlan(Struct, frozen=True, kw_only=True):
     exits: bool = False
     """True: the daemon ends when the seat is empty."""
     drain: DrainPolicy = "suspend"
+    grace_s: float | None = None
+    """What running requests get to finish by themselves; None is what `Deadlines` says."""
+    gives_up: bool = False
+    """True: a stuck worker is ended and its model is not seated again."""
     mode: Literal["process", "in-process"] = "process"
     """"in-process" turns into "process" by itself when memory does not come back."""
 
@@ -86,6 +94,7 @@ class Misses(Struct, frozen=True, kw_only=True):
     count: int
     until: float
     """Quarantined before this time."""
+    reason: str = ""
 
 
 class SeatState(Struct, frozen=True, kw_only=True):
@@ -109,8 +118,8 @@ class SeatState(Struct, frozen=True, kw_only=True):
     fault: Fault | None = None
     """Why the seat is FAILED, stranded or on its way back."""
     misses: tuple[Misses, ...] = ()
-    deaths: int = 0
-    """Worker deaths in a row without progress in between."""
+    deaths: tuple[float, ...] = ()
+    """When workers died in a row without progress in between; old ones are forgotten."""
 
 
 # --- events -------------------------------------------------------------------------------------
@@ -152,10 +161,24 @@ class UnloadEnded(Struct, frozen=True, tag=True):
 
 
 class WorkerDied(Struct, frozen=True, tag=True):
-    """The process of `epoch` is reaped."""
+    """The process of `epoch` is reaped. `jitter`, 0 to 1, spreads restarts."""
 
     epoch: int
     fault: Fault
+    jitter: float = 0.0
+
+
+class Stalled(Struct, frozen=True, tag=True):
+    """The worker of `epoch` lives and gets nowhere; `fault` has its stacks."""
+
+    epoch: int
+    fault: Fault
+
+
+class Slept(Struct, frozen=True, tag=True):
+    """This process did not run for a while: that time counts against nobody."""
+
+    lasted_s: float = 0.0
 
 
 class StartRefused(Struct, frozen=True, tag=True):
@@ -215,6 +238,8 @@ SeatEvent = (
     | CheckpointEnded
     | UnloadEnded
     | WorkerDied
+    | Stalled
+    | Slept
     | StartRefused
     | Greeted
     | LoadAdvanced
@@ -271,6 +296,10 @@ class SendReseat(Struct, frozen=True, tag=True):
     model: str
 
 
+class DumpStacks(Struct, frozen=True, tag=True):
+    """Have the worker write where its threads are: its log keeps it."""
+
+
 class SendTerm(Struct, frozen=True, tag=True):
     """Second rung."""
 
@@ -280,10 +309,11 @@ class SendKill(Struct, frozen=True, tag=True):
 
 
 class AwaitMemory(Struct, frozen=True, tag=True):
-    """Poll until the memory for `target` is there (Reclaimed)."""
+    """After `delay_s`, poll until the memory for `target` is there (Reclaimed)."""
 
     epoch: int
     target: str | None
+    delay_s: float = 0.0
 
 
 class Spawn(Struct, frozen=True, tag=True):
@@ -338,6 +368,7 @@ SeatEffect = (
     | AskStop
     | SendUnload
     | SendReseat
+    | DumpStacks
     | SendTerm
     | SendKill
     | AwaitMemory

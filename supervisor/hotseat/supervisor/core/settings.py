@@ -12,6 +12,7 @@ from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.supervisor.core.scheduler import SchedulerSettings
 from hotseat.supervisor.core.seat_types import Deadlines, DrainPolicy
+from hotseat.supervisor.core.stalls import StallSettings
 
 _RESERVE_SHARE: Final = 0.18
 _RESERVE_LOW_BYTES: Final = 1 * GIB
@@ -107,6 +108,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     kv: KvSettings = KvSettings()
     limits: LimitSettings = LimitSettings()
     deadlines: Deadlines = Deadlines()
+    stalls: StallSettings = StallSettings()
     seat: SeatSettings = SeatSettings()
     scheduling: SchedulingSettings = SchedulingSettings()
     models: Mapping[ModelName, ModelSettings] = {}

@@ -1,0 +1,68 @@
+"""Which request is to blame when workers die under it, and who may run beside whom meanwhile. Pure.
+
+A death blames nobody as long as work advanced before it. After a death with several requests on
+the worker each of them is suspect and resumes alone, until it gets further than it ever was.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from hotseat.supervisor.core.waiting import Waiting
+
+MAX_LONE_DEATHS: Final = 2
+MAX_LONE_KILLS: Final = 3
+"""Kills by the system are counted apart: memory may have been short for another's sake."""
+
+
+class Suspicion(Struct, frozen=True, kw_only=True):
+    """What is held against a request."""
+
+    is_suspect: bool = False
+    advanced: bool = False
+    """It got further than ever since the last death."""
+    lone_deaths: int = 0
+    lone_kills: int = 0
+
+    @property
+    def is_poison(self) -> bool:
+        """True when no worker survives it."""
+        return self.lone_deaths >= MAX_LONE_DEATHS or self.lone_kills >= MAX_LONE_KILLS
+
+
+INNOCENT: Final = Suspicion(advanced=True)
+"""Of a request that got further."""
+
+
+def after_death(known: Suspicion, *, alone: bool, by_system: bool) -> Suspicion:
+    """The worker died under a request, which was `alone` on it or not."""
+    if known.advanced:
+        return Suspicion(is_suspect=True)
+    if not alone:
+        return Suspicion(
+            is_suspect=True, lone_deaths=known.lone_deaths, lone_kills=known.lone_kills
+        )
+    return Suspicion(
+        is_suspect=True,
+        lone_deaths=known.lone_deaths + (not by_system),
+        lone_kills=known.lone_kills + by_system,
+    )
+
+
+def resume_alone(
+    waiting: Sequence[Waiting], running: Sequence[Waiting], suspects: Collection[str]
+) -> list[Waiting]:
+    """Those of `waiting` that may start: of a model with suspects only one, and only if none runs.
+
+    Suspects go first. Other models are not concerned.
+    """
+    held = {entry.model for entry in (*waiting, *running) if entry.key in suspects}
+    busy = {entry.model for entry in running}
+    first: dict[str, str] = {}
+    for entry in waiting:
+        if entry.model in held - busy and entry.key in suspects:
+            first.setdefault(entry.model, entry.key)
+    return [
+        entry for entry in waiting if entry.model not in held or first.get(entry.model) == entry.key
+    ]

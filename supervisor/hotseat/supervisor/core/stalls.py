@@ -1,0 +1,119 @@
+"""When a living worker counts as stuck: two clocks and budgets that follow the work. Pure.
+
+The beat clock runs while nothing at all is heard: the process is frozen. The progress clock runs
+while work is expected and nothing gets further: the compute loop is stuck although the process
+beats. Both count only time in which this process looked, so that a machine that slept, or a tree of
+processes that was stopped and goes on, blames nobody.
+"""
+
+from typing import Final, Literal, assert_never
+
+from msgspec import Struct
+
+from hotseat.protocol.limits import MIB
+
+LOOK_S: Final = 1.0
+"""The most that passes between two looks while this process runs."""
+Task = Literal["nothing", "load", "warm", "restore", "prefill", "decode", "write"]
+
+
+class StallSettings(Struct, frozen=True, kw_only=True):
+    """`[stalls]`: what an honest worker never exceeds, even a slow one on a busy machine."""
+
+    silent_s: float = 10.0
+    """Between two frames of any kind; beats come each 0.2 s, from a thread of their own."""
+    quiet_s: float = 30.0
+    """Beside what the amount of work asks for: opening files, tokenizers, compiling kernels."""
+    token_s: float = 30.0
+    """For one step of decoding."""
+    load_floor_bytes: int = 16 * MIB
+    """Weights or KV a second, from or to the slowest disk that is worth using."""
+    prefill_floor_tokens: int = 4
+    """Tokens a second inside one chunk."""
+
+
+class Expected(Struct, frozen=True, kw_only=True):
+    """What the worker has to do before it can be heard to advance: bytes or tokens."""
+
+    task: Task = "nothing"
+    amount: int = 0
+
+
+class Signs(Struct, frozen=True, kw_only=True):
+    """Signs of life as counted so far: any change of `heard` is life, of `progress` an advance."""
+
+    epoch: int = 0
+    heard: int = 0
+    progress: tuple[int, ...] = ()
+    expected: tuple[Expected, ...] = ()
+
+
+class Clocks(Struct, frozen=True, kw_only=True):
+    """How long both have stood still, in time that was watched."""
+
+    signs: Signs = Signs()
+    at: float = 0.0
+    silent_s: float = 0.0
+    still_s: float = 0.0
+
+
+class Stall(Struct, frozen=True, kw_only=True):
+    """A worker that is stuck. `kind`: "silent" (frozen) or "still" (it beats)."""
+
+    kind: Literal["silent", "still"]
+    task: Task
+    waited_s: float
+    budget_s: float
+
+    @property
+    def text(self) -> str:
+        """One sentence for a person."""
+        beats = "is silent" if self.kind == "silent" else "beats but gets no further"
+        doing = "" if self.task == "nothing" else f" ({self.task})"
+        setting = "silent_s" if self.kind == "silent" else "quiet_s, token_s or the floors"
+        return (
+            f"the worker{doing} {beats} for {self.waited_s:.1f} s, {self.budget_s:.1f} s allowed; "
+            f"its stacks are in the log; raise {setting} of [stalls] if it was only slow"
+        )
+
+
+def budget_s(expected: Expected, settings: StallSettings) -> float:
+    """The longest an honest worker may take for this without a sign of progress."""
+    match expected.task:
+        case "nothing" | "warm" | "load" | "restore" | "write":
+            return settings.quiet_s + expected.amount / settings.load_floor_bytes
+        case "prefill":
+            return settings.quiet_s + expected.amount / settings.prefill_floor_tokens
+        case "decode":
+            return settings.token_s
+        case _:
+            assert_never(expected.task)
+
+
+def look(clocks: Clocks, signs: Signs, now: float) -> Clocks:
+    """The clocks after a look; both start anew with another worker."""
+    if signs.epoch != clocks.signs.epoch:
+        return Clocks(signs=signs, at=now)
+    passed_s = min(max(0.0, now - clocks.at), LOOK_S)
+    heard = signs.heard != clocks.signs.heard
+    is_idle = not signs.expected or not clocks.signs.expected
+    advanced = signs.progress != clocks.signs.progress
+    return Clocks(
+        signs=signs,
+        at=now,
+        silent_s=0.0 if heard else clocks.silent_s + passed_s,
+        still_s=0.0 if advanced or is_idle else clocks.still_s + passed_s,
+    )
+
+
+def stalled(clocks: Clocks, settings: StallSettings) -> Stall | None:
+    """The stall that the clocks tell of, if there is one."""
+    expected = clocks.signs.expected
+    # One step may do a piece of each: the longest budget counts.
+    budgets = [(budget_s(entry, settings), entry.task) for entry in expected]
+    allowed_s, task = max(budgets, default=(0.0, "nothing"))
+    if clocks.silent_s > settings.silent_s:
+        return Stall(kind="silent", task=task, waited_s=clocks.silent_s, budget_s=settings.silent_s)
+    if expected and clocks.still_s > allowed_s:
+        return Stall(kind="still", task=task, waited_s=clocks.still_s, budget_s=allowed_s)
+    return None

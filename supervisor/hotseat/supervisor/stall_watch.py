@@ -1,0 +1,143 @@
+"""Watches whether the worker lives and gets on; a stuck one is made to say where, then reported.
+
+Decides nothing itself: `core.stalls` says when it is stuck, the seat table what follows.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+import structlog
+
+from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.link import Beat, FromWorker, LoadProgress
+from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.core.seat_types import SEATING, Fault, Phase
+from hotseat.supervisor.core.stalls import (
+    Clocks,
+    Expected,
+    Signs,
+    Stall,
+    StallSettings,
+    look,
+    stalled,
+)
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.works import Work, Works, WorkState
+
+_WATCHED: Final = frozenset(
+    {Phase.LOADING, Phase.WARMING, Phase.READY, Phase.DRAINING, Phase.CHECKPOINTING}
+)
+"""Starting has no beats yet, and an end that is under way has a ladder of its own."""
+_STACK_LINES: Final = 60
+log = structlog.get_logger()
+
+
+class StallWatch:
+    """Looks several times a second (`tick`); one stall of a worker is reported once."""
+
+    def __init__(
+        self, runner: SeatRunner, works: Works, events: EventLog, settings: StallSettings
+    ) -> None:
+        self._runner = runner
+        self._works = works
+        self._events = events
+        self._settings = settings
+        self._clocks = Clocks(at=time.monotonic())
+        self._heard = 0
+        self._said = 0
+        self._load = LoadProgress(bytes_done=0, bytes_total=0)
+        self._is_reporting = False
+        self._task: asyncio.Task[None] | None = None
+        runner.on_frame = self._hear
+
+    def tick(self, now: float) -> None:
+        """Compares what was heard with what was due."""
+        self._runner.note_sleep(now)
+        state = self._runner.state
+        if state.phase not in _WATCHED or self._runner.worker_pid is None:
+            self._clocks = Clocks(at=now)
+            return
+        self._clocks = look(self._clocks, self._signs(), now)
+        stall = stalled(self._clocks, self._settings)
+        if stall is not None and not self._is_reporting:
+            self._is_reporting = True
+            report = self._report(stall, state.epoch)
+            self._task = asyncio.get_running_loop().create_task(report)
+
+    def _hear(self, message: FromWorker) -> None:
+        self._heard += 1
+        if not isinstance(message, Beat):
+            self._said += 1
+        if isinstance(message, LoadProgress):
+            self._load = message
+
+    def _signs(self) -> Signs:
+        beat = self._runner.beat
+        steps = (beat.step, beat.backlog_bytes) if beat is not None else ()
+        # The epoch of a worker that was seated anew in place differs too: its clocks start again.
+        return Signs(
+            epoch=self._runner.state.epoch,
+            heard=self._heard,
+            progress=(self._said, *steps),
+            expected=self._expected(beat.backlog_bytes if beat is not None else 0),
+        )
+
+    def _expected(self, backlog_bytes: int) -> tuple[Expected, ...]:
+        record = self._runner.record
+        match self._runner.state.phase:
+            case Phase.LOADING:
+                return (Expected(task="load", amount=self._load.next_bytes),)
+            case Phase.WARMING:
+                return (Expected(task="warm", amount=record.weights_bytes if record else 0),)
+            case Phase.CHECKPOINTING:
+                return (Expected(task="write", amount=backlog_bytes + self._live_bytes()),)
+            case _:
+                works = self._works.in_state(WorkState.RUNNING)
+                due = [self._due(work) for work in works if work.finished is None]
+                if due and backlog_bytes:
+                    due.append(Expected(task="write", amount=backlog_bytes))
+                return tuple(due)
+
+    def _live_bytes(self) -> int:
+        beat = self._runner.beat
+        return beat.live_kv_bytes if beat is not None else 0
+
+    def _due(self, work: Work) -> Expected:
+        record = self._runner.record
+        if work.phase == "decode":
+            return Expected(task="decode")
+        if work.phase == "prefill":
+            chunk = record.prefill_chunk if record is not None else BLOCK_TOKENS
+            return Expected(task="prefill", amount=chunk)
+        held_tokens = len(work.intake.context) // 4 if work.intake is not None else 0
+        tokens = max(held_tokens, work.reached_tokens)
+        return Expected(task="restore", amount=record.kv_bytes(tokens) if record else 0)
+
+    async def _report(self, stall: Stall, epoch: int) -> None:
+        """First the truth to everybody who looks, then the stacks, then the table."""
+        phase = self._runner.state.phase
+        self._events.publish(
+            "worker.stalled",
+            epoch=epoch,
+            phase=phase.value,
+            task=stall.task,
+            kind=stall.kind,
+            waited_s=round(stall.waited_s, 3),
+            budget_s=round(stall.budget_s, 3),
+        )
+        stacks = await self._runner.dump_stacks()
+        log.warning("worker.stacks_kept", epoch=epoch, stacks=list(stacks))
+        code = "model_unavailable" if phase in SEATING else "worker_lost"
+        facts = {
+            "task": stall.task,
+            "kind": stall.kind,
+            "waited_s": round(stall.waited_s, 3),
+            "budget_s": round(stall.budget_s, 3),
+            "stacks": list(stacks[-_STACK_LINES:]),
+        }
+        fault = Fault(code=code, message=stall.text, facts=facts)
+        self._runner.feed(t.Stalled(epoch=epoch, fault=fault))
+        self._is_reporting = False
+        self._clocks = Clocks(at=time.monotonic())

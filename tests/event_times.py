@@ -1,0 +1,56 @@
+"""Events of a daemon with the time at which each was heard."""
+
+import threading
+import time
+
+from daemon_harness import wait_for
+from hotseat.protocol.replies import Event
+from raw_peer import RawPeer
+
+
+class EventTimes:
+    """Listens on a thread until it is left."""
+
+    def __init__(self, daemon):
+        self._address = daemon.endpoint().requests
+        self._is_over = threading.Event()
+        self._listens = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.heard = []
+
+    def _run(self):
+        with RawPeer(self._address) as peer:
+            peer.pack("events", {"credit_bytes": 10**9}, "e")
+            peer.pack("status", {}, "s")
+            while not self._is_over.is_set():
+                got = peer.receive(0.02)
+                if got is None:
+                    peer.ping()
+                elif got[0] == "s":
+                    self._listens.set()
+                elif isinstance(got[1], Event):
+                    self.heard.append((time.monotonic(), got[1]))
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._listens.wait(5)
+        return self
+
+    def __exit__(self, *_):
+        self._is_over.set()
+        self._thread.join()
+
+    def named(self, name, since=0.0, **facts):
+        """(time, event) of that name behind `since`, with at least these facts."""
+        return [
+            (at, event)
+            for at, event in tuple(self.heard)
+            if event.name == name
+            and at >= since
+            and all(event.facts.get(key) == value for key, value in facts.items())
+        ]
+
+    def wait(self, name, since=0.0, timeout_s=15.0, **facts):
+        """The first such (time, event)."""
+        found = wait_for(lambda: self.named(name, since, **facts), timeout_s, f"event {name}")
+        return found[0]

@@ -1,0 +1,129 @@
+"""Who counts as stuck: budgets follow the work, and time nobody watched counts against nobody."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotseat.protocol.limits import MIB
+from hotseat.supervisor.core.stalls import (
+    Clocks,
+    Expected,
+    Signs,
+    StallSettings,
+    budget_s,
+    look,
+    stalled,
+)
+
+SETTINGS = StallSettings(
+    silent_s=10.0, quiet_s=5.0, token_s=3.0, load_floor_bytes=MIB, prefill_floor_tokens=4
+)
+DECODE = (Expected(task="decode"),)
+
+
+def watch(signs, *, until, step=0.2, clocks=None):
+    """Clocks after looking at signs (a function of time) every `step` seconds."""
+    clocks = clocks or Clocks(signs=signs(0.0))
+    now = clocks.at
+    while now < until:
+        now += step
+        clocks = look(clocks, signs(now), now)
+    return clocks
+
+
+def steady(expected=DECODE, heard=True, progress=True):
+    return lambda now: Signs(
+        epoch=1,
+        heard=int(now * 5) if heard else 0,
+        progress=(int(now * 5),) if progress else (),
+        expected=expected,
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "allowed_s"),
+    [
+        (Expected(task="load", amount=20 * MIB), 25.0),
+        (Expected(task="load"), 5.0),
+        (Expected(task="restore", amount=2 * MIB), 7.0),
+        (Expected(task="write", amount=MIB), 6.0),
+        (Expected(task="prefill", amount=256), 69.0),
+        (Expected(task="decode", amount=99), 3.0),
+    ],
+)
+def test_budget_follows_the_work(expected, allowed_s):
+    assert budget_s(expected, SETTINGS) == allowed_s
+
+
+def test_worker_that_beats_and_gets_no_further_is_stuck_after_its_budget():
+    assert stalled(watch(steady(progress=False), until=2.7), SETTINGS) is None
+    stall = stalled(watch(steady(progress=False), until=3.3), SETTINGS)
+    assert (stall.kind, stall.task) == ("still", "decode")
+    assert "decode" in stall.text
+
+
+def test_worker_that_says_nothing_is_stuck_whatever_it_does():
+    clocks = watch(steady(expected=(), heard=False), until=10.4)
+    assert stalled(clocks, SETTINGS).kind == "silent"
+
+
+def test_idle_worker_is_never_still():
+    assert stalled(watch(steady(expected=(), progress=False), until=100.0), SETTINGS) is None
+
+
+def test_work_that_begins_after_a_quiet_hour_has_its_whole_budget():
+    def signs(now):
+        return steady(DECODE if now > 50.0 else (), progress=False)(now)
+
+    assert stalled(watch(signs, until=52.5), SETTINGS) is None
+    assert stalled(watch(signs, until=53.5), SETTINGS) is not None
+
+
+def test_longest_budget_counts_when_one_step_does_several_things():
+    both = (Expected(task="decode"), Expected(task="prefill", amount=256))
+    assert stalled(watch(steady(both, progress=False), until=60.0), SETTINGS) is None
+    assert stalled(watch(steady(both, progress=False), until=70.0), SETTINGS).task == "prefill"
+
+
+def test_hours_in_which_nobody_looked_count_as_one_look():
+    signs = steady(progress=False, heard=False)
+    clocks = look(watch(signs, until=1.0), signs(1.0), 10_000.0)
+    assert stalled(clocks, SETTINGS) is None
+
+
+def test_next_worker_starts_with_clocks_of_its_own():
+    clocks = watch(steady(progress=False, heard=False), until=9.0)
+    clocks = look(clocks, Signs(epoch=2, expected=DECODE), 9.2)
+    assert (clocks.silent_s, clocks.still_s) == (0.0, 0.0)
+
+
+@given(
+    gaps=st.lists(st.floats(0.01, 5_000.0), max_size=60),
+    advances=st.lists(st.booleans(), min_size=60, max_size=60),
+    expected=st.sampled_from([DECODE, (), (Expected(task="load", amount=MIB),)]),
+)
+def test_clocks_never_run_ahead_of_watched_time_nor_back(gaps, advances, expected):
+    now, heard, watched = 0.0, 0, 0.0
+    clocks = Clocks(signs=Signs(expected=expected))
+    for gap, advance in zip(gaps, advances, strict=False):
+        now += gap
+        watched += min(gap, 1.0)
+        heard += advance
+        clocks = look(clocks, Signs(heard=heard, progress=(heard,), expected=expected), now)
+        assert 0.0 <= clocks.still_s <= watched + 1e-9
+        assert 0.0 <= clocks.silent_s <= watched + 1e-9
+        if advance:
+            assert (clocks.still_s, clocks.silent_s) == (0.0, 0.0)
+
+
+@given(st.lists(st.floats(0.01, 2.9), min_size=1, max_size=40))
+def test_honest_worker_is_never_stuck_however_uneven_its_steps(steps):
+    """Each step ends within its budget."""
+    now, clocks = 0.0, Clocks(signs=Signs(expected=DECODE))
+    for number, lasts_s in enumerate(steps):
+        end = now + lasts_s
+        while now < end:
+            now = min(now + 0.2, end)
+            signs = Signs(heard=int(now * 5), progress=(number,), expected=DECODE)
+            clocks = look(clocks, signs, now)
+            assert stalled(clocks, SETTINGS) is None
