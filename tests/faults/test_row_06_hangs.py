@@ -52,13 +52,19 @@ def daemon(used):
         yield running
 
 
+@pytest.fixture
+def client(daemon):
+    with daemon.client() as made:
+        yield made
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_worker_that_hangs_in_decode_is_replaced_and_the_stream_goes_on(row, tmp_path, kind):
     for run in range(row.runs(push=10, slice=1, release=200)):
         fault = KINDS[kind] | {"once_file": str(tmp_path / f"{kind}-{run}")}
         with stub_daemon("a", settings=SETTINGS, **fault) as daemon, EventTimes(daemon) as events:
             client = daemon.client()
-            stream = client.generate("a", prompt="tale", max_tokens=40)
+            stream = client.generate("a", prompt="tale", max_tokens=20)
             while stream.offset_tokens < 5:
                 next(stream)
             if kind == "stopped":
@@ -66,7 +72,7 @@ def test_worker_that_hangs_in_decode_is_replaced_and_the_stream_goes_on(row, tmp
             began = time.monotonic()
             at, event = events.wait("worker.stalled")
             row.record(value=at - began, limit=NOTICED_S, unit="s", what=f"{kind} noticed after")
-            assert stream.result().tokens == expected("a", "tale", 40)
+            assert stream.result().tokens == expected("a", "tale", 20)
             assert event.facts["kind"] == ("still" if kind == "stuck" else "silent")
             if kind != "stopped":  # a stopped process writes nothing
                 assert "stub_faults.py" in daemon.stderr() or stacks_in_log(daemon)
@@ -82,9 +88,8 @@ def stacks_in_log(daemon):
 @pytest.mark.parametrize("kind", ["hang", "freeze"])
 @pytest.mark.parametrize("point", ["load", "warm"])
 def test_worker_that_hangs_while_seating_fails_the_swap_with_its_stacks(
-    row, daemon, used, kind, point
+    row, daemon, client, used, kind, point
 ):
-    client = daemon.client()
     for _ in range(row.runs(push=5, slice=1, release=100)):
         (used / f"{kind}-{point}").unlink(missing_ok=True)
         client.swap("a")
@@ -100,8 +105,7 @@ def test_worker_that_hangs_while_seating_fails_the_swap_with_its_stacks(
         client.swap(f"{kind}-{point}")  # honest the second time; forgets the miss
 
 
-def test_long_honest_steps_are_left_alone(row, daemon):
-    client = daemon.client()
+def test_long_honest_steps_are_left_alone(row, daemon, client):
     for _ in range(row.runs(push=3, slice=1, release=30)):
         client.swap("a")
         with EventTimes(daemon) as events:
@@ -114,13 +118,12 @@ def test_long_honest_steps_are_left_alone(row, daemon):
         row.record()
 
 
-def test_whole_tree_stopped_and_continued_blames_nobody(row, daemon):
-    client = daemon.client()
+def test_whole_tree_stopped_and_continued_blames_nobody(row, daemon, client):
     for _ in range(row.runs(push=5, slice=1, release=50)):
         client.swap("fast")
         with EventTimes(daemon) as events:
             epoch = client.status().epoch
-            stream = client.generate("fast", prompt="tale", max_tokens=24)
+            stream = client.generate("fast", prompt="tale", max_tokens=20)
             next(stream)
             tree = [daemon.process.pid, *(worker.pid for worker in daemon.workers())]
             for pid in tree:
@@ -129,7 +132,7 @@ def test_whole_tree_stopped_and_continued_blames_nobody(row, daemon):
             wait_for(lambda at=stopped_at: time.monotonic() > at + 3 * BUDGET_S, what="a while")
             for pid in tree:
                 os.kill(pid, signal.SIGCONT)
-            assert stream.result().tokens == expected("fast", "tale", 24)
+            assert stream.result().tokens == expected("fast", "tale", 20)
             assert client.status().epoch == epoch
             assert not events.named("worker.stalled")
         row.record()

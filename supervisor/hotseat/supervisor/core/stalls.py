@@ -13,7 +13,7 @@ from msgspec import Struct
 from hotseat.protocol.limits import MIB
 
 LOOK_S: Final = 1.0
-"""The most that passes between two looks while this process runs."""
+"""The most that passes between two looks while this process runs; a longer time was sleep."""
 Task = Literal["nothing", "load", "warm", "restore", "prefill", "decode", "write"]
 
 
@@ -94,7 +94,7 @@ def look(clocks: Clocks, signs: Signs, now: float) -> Clocks:
     """The clocks after a look; both start anew with another worker."""
     if signs.epoch != clocks.signs.epoch:
         return Clocks(signs=signs, at=now)
-    passed_s = min(max(0.0, now - clocks.at), LOOK_S)
+    passed_s = now - clocks.at if now - clocks.at <= LOOK_S else 0.0
     heard = signs.heard != clocks.signs.heard
     is_idle = not signs.expected or not clocks.signs.expected
     advanced = signs.progress != clocks.signs.progress
