@@ -10,12 +10,13 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, Unpack
+from typing import Final, Literal, Self, Unpack
 
 import msgspec
 
 from hotseat.client.completion import Completion
 from hotseat.client.connection import Connection
+from hotseat.client.disk_verbs import AsyncDiskVerbs
 from hotseat.client.exchange import Call, Subscription, SwapExchange
 from hotseat.client.flow import AsyncEvents, AsyncStream, Flow, ProgressCallback
 from hotseat.client.requests import (
@@ -25,6 +26,7 @@ from hotseat.client.requests import (
     build_generate,
     choose_request_id,
 )
+from hotseat.client.session_verbs import AsyncSessionVerbs, typed
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, is_client_token
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, TOKEN_BYTES, WELCOME_S
@@ -39,8 +41,6 @@ from hotseat.protocol.messages import (
     Plan,
     Quote,
     Release,
-    SessionDelete,
-    Sessions,
     Shutdown,
     Status,
     Swap,
@@ -52,12 +52,10 @@ from hotseat.protocol.views import (
     PlanView,
     QuoteView,
     ReleaseView,
-    SessionView,
     StatusView,
     WhyView,
 )
 
-T = TypeVar("T")
 SwapMode = Literal["auto", "process", "in-process"]
 RECONNECT_S: Final = 60.0
 """As long as the daemon keeps unclaimed work after a restart."""
@@ -67,10 +65,6 @@ CALL_S: Final = 30.0
 
 class _Models(msgspec.Struct, frozen=True):
     models: tuple[ModelView, ...]
-
-
-class _Sessions(msgspec.Struct, frozen=True):
-    sessions: tuple[SessionView, ...]
 
 
 class _Quotes(msgspec.Struct, frozen=True):
@@ -85,11 +79,7 @@ class _Cancelled(msgspec.Struct, frozen=True):
     cancelled: bool
 
 
-class _Removed(msgspec.Struct, frozen=True):
-    removed_bytes: int
-
-
-class AsyncClient:
+class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
     """A connection to the daemon that survives restarts of the daemon.
 
     Args:
@@ -191,7 +181,7 @@ class AsyncClient:
     async def cancel(self, request_id: str) -> bool:
         """Ends work of this token; False when there was nothing left to end."""
         reply = await self._call(Cancel(request_id=request_id))
-        return _typed(reply, _Cancelled).cancelled
+        return typed(reply, _Cancelled).cancelled
 
     async def swap(
         self,
@@ -223,12 +213,7 @@ class AsyncClient:
         With `for_s`, requests do not seat a model for so many seconds; `swap` does.
         """
         opening = Release(for_s=for_s)
-        call = Call(choose_request_id(None), opening, self._work_patience_s)
-        flow = self._connection.start(call)
-        try:
-            return _typed(await flow.result(), ReleaseView)
-        finally:
-            flow.abandon()
+        return typed(await self._call_patiently(opening), ReleaseView)
 
     async def quote(
         self,
@@ -239,36 +224,26 @@ class AsyncClient:
         """What a request of each model would cost now, for a session or for messages."""
         given = None if messages is None else tuple(as_message(entry) for entry in messages)
         quote = Quote(models=tuple(models), session=session, messages=given)
-        return list(_typed(await self._call(quote), _Quotes).quotes)
+        return list(typed(await self._call(quote), _Quotes).quotes)
 
     async def why(self, limit: int = 10) -> list[WhyView]:
         """The last swaps with who caused them, newest first."""
-        return list(_typed(await self._call(Why(limit=limit)), _Swaps).swaps)
+        return list(typed(await self._call(Why(limit=limit)), _Swaps).swaps)
 
     async def status(self) -> StatusView:
         """State of seat, worker, queue and memory."""
-        return _typed(await self._call(Status()), StatusView)
+        return typed(await self._call(Status()), StatusView)
 
     async def models(self) -> list[ModelView]:
         """Registered models."""
-        return list(_typed(await self._call(Models()), _Models).models)
+        return list(typed(await self._call(Models()), _Models).models)
 
-    async def sessions(self, model: str | None = None) -> list[SessionView]:
-        """Sessions, of one model or of all."""
-        return list(_typed(await self._call(Sessions(model=model)), _Sessions).sessions)
-
-    async def session(self, model: str, name: str) -> SessionView:
-        """One session with its messages."""
-        return _typed(await self._call(Sessions(model=model, session=name)), SessionView)
-
-    async def delete_session(self, model: str, name: str) -> int:
-        """Removes a session and what only it used; returns the bytes freed on disk."""
-        reply = await self._call(SessionDelete(model=model, session=name))
-        return _typed(reply, _Removed).removed_bytes
-
-    async def plan(self, model: str) -> PlanView:
-        """Memory plan of a model; nothing is loaded."""
-        return _typed(await self._call(Plan(model=model)), PlanView)
+    async def plan(
+        self, model: str, ram_bytes: int | None = None, working_set_bytes: int | None = None
+    ) -> PlanView:
+        """Memory plan of a model, here or on a machine with so much memory; nothing is loaded."""
+        plan = Plan(model=model, ram_bytes=ram_bytes, working_set_bytes=working_set_bytes)
+        return typed(await self._call(plan), PlanView)
 
     def events(self, since: int | None = None, topics: Sequence[str] = ()) -> AsyncEvents:
         """Events behind `since`, or from now on; iterate, and leave it as a context manager."""
@@ -279,6 +254,15 @@ class AsyncClient:
     async def shutdown(self) -> None:
         """Asks the daemon to stop; returns when it said yes or is gone."""
         await self._call(Shutdown())
+
+    async def _call_patiently(self, message: ClientMessage) -> Reply:
+        """What may take minutes: only a daemon that is gone ends the wait."""
+        call = Call(choose_request_id(None), message, self._work_patience_s)
+        flow = self._connection.start(call)
+        try:
+            return await flow.result()
+        finally:
+            flow.abandon()
 
     async def _call(self, message: ClientMessage) -> Reply:
         flow = self._connection.start(Call(choose_request_id(None), message, self._call_patience_s))
@@ -295,16 +279,3 @@ class AsyncClient:
             ) from None
         finally:
             flow.abandon()
-
-
-def _typed(reply: Reply, kind: type[T]) -> T:
-    """The result as its view; a field of the wrong type is a difference of versions."""
-    result: Any = reply.result
-    try:
-        return msgspec.convert(result, kind)
-    except msgspec.ValidationError as error:
-        raise HotseatError(
-            "bad_frame",
-            f"daemon's answer is not a {kind.__name__.lstrip('_')}: {error}; client and daemon "
-            "are of different versions",
-        ) from error

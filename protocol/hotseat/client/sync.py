@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, Unpack
 
 from hotseat.client.aio import CALL_S, RECONNECT_S, AsyncClient, SwapMode
+from hotseat.client.disk_verbs import SyncDiskVerbs
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.flow import AsyncEvents, AsyncStream, ProgressCallback, text_of
 from hotseat.client.requests import GenerateOptions, MessageLike
+from hotseat.client.session_verbs import SyncSessionVerbs
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, WELCOME_S
 from hotseat.protocol.replies import (
     Accepted,
@@ -33,7 +35,6 @@ from hotseat.protocol.views import (
     PlanView,
     QuoteView,
     ReleaseView,
-    SessionView,
     StatusView,
     WhyView,
 )
@@ -236,7 +237,7 @@ class EventStream:
         self._loop.run(self._events.leave())
 
 
-class Client:
+class Client(SyncSessionVerbs, SyncDiskVerbs):
     """A connection to the daemon that survives restarts of the daemon; see `AsyncClient`.
 
     Connected when it is built; raises DaemonUnreachable when no daemon answers in time.
@@ -264,6 +265,7 @@ class Client:
             call_timeout_s=call_timeout_s,
             window_bytes=window_bytes,
         )
+        self._verbs = self._disk_verbs = self._client
         self._loop = _LoopThread()
         # Runs at close, when a forgotten client is collected, and at the end of the program.
         self._close = weakref.finalize(self, self._loop.stop, self._client.close)
@@ -287,6 +289,9 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run(work)
 
     @property
     def token(self) -> str:
@@ -372,21 +377,11 @@ class Client:
         """Registered models."""
         return self._loop.run(self._client.models())
 
-    def sessions(self, model: str | None = None) -> list[SessionView]:
-        """Sessions, of one model or of all."""
-        return self._loop.run(self._client.sessions(model))
-
-    def session(self, model: str, name: str) -> SessionView:
-        """One session with its messages."""
-        return self._loop.run(self._client.session(model, name))
-
-    def delete_session(self, model: str, name: str) -> int:
-        """Removes a session and what only it used; returns the bytes freed on disk."""
-        return self._loop.run(self._client.delete_session(model, name))
-
-    def plan(self, model: str) -> PlanView:
-        """Memory plan of a model; nothing is loaded."""
-        return self._loop.run(self._client.plan(model))
+    def plan(
+        self, model: str, ram_bytes: int | None = None, working_set_bytes: int | None = None
+    ) -> PlanView:
+        """Memory plan of a model, here or on a machine with so much memory; nothing is loaded."""
+        return self._loop.run(self._client.plan(model, ram_bytes, working_set_bytes))
 
     def events(self, since: int | None = None, topics: Sequence[str] = ()) -> EventStream:
         """Events behind `since`, or from now on."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hotseat.cli.output import count, duration, print_facts, print_table, printable, size
-from hotseat.protocol.views import SessionView
+from hotseat.protocol.views import SessionChange, SessionView
 
 
 def render_sessions(views: Sequence[SessionView]) -> None:
@@ -20,7 +20,7 @@ def render_sessions(views: Sequence[SessionView]) -> None:
             (
                 view.model,
                 view.session,
-                view.state,
+                f"{view.state}, pinned" if view.pinned else view.state,
                 count(view.turn),
                 count(view.tokens),
                 count(view.durable_tokens),
@@ -39,11 +39,32 @@ def render_session(view: SessionView) -> None:
             ("model", view.model),
             ("session", f"{view.session}, {view.state}, {view.turn} turns"),
             ("tokens", f"{count(view.tokens)}, {count(view.durable_tokens)} of them on SSD"),
-            ("on SSD", size(view.bytes_on_disk)),
+            ("on SSD", size(view.bytes_on_disk) + (", pinned" if view.pinned else "")),
+            ("can go back to", _turns(view)),
         ]
     )
     for message in view.messages or ():
         print(f"\n[{message.get('role', '?')}]\n{printable(_content(message))}")
+
+
+def describe_change(change: SessionChange) -> str:
+    """One line about a session that a verb changed."""
+    origin = f" from {change.origin}" if change.origin else ""
+    kept = f"{count(change.kept_tokens)} tokens" if change.kept_tokens else "to be rendered"
+    return (
+        f"{change.session} of {change.model}{origin}: turn {change.turn}, "
+        f"{change.messages} messages, {kept}"
+    )
+
+
+def _turns(view: SessionView) -> str:
+    """Turns it can be forked at and rewound to."""
+    turns = [entry.turn for entry in view.turns or ()]
+    if not turns:
+        return ""
+    if turns == list(range(turns[0], turns[-1] + 1)):
+        return f"turns {turns[0]} to {turns[-1]}"
+    return f"turns {', '.join(map(str, turns))}"
 
 
 def _content(message: Mapping[str, Any]) -> str:

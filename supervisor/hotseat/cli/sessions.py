@@ -1,9 +1,12 @@
-"""Commands about sessions: list, show, rm."""
+"""Commands about sessions: list, show, rm, fork, rewind, replace, pin, unpin."""
+
+from typing import TextIO
 
 import click
 
 from hotseat.cli.output import print_json, size
 from hotseat.cli.reading import JSON, connected
+from hotseat.protocol.views import SessionChange
 
 MODEL = click.option("--model", help="Only sessions of this model.")
 
@@ -13,9 +16,9 @@ MODEL = click.option("--model", help="Only sessions of this model.")
 @JSON
 @click.pass_context
 def sessions(ctx: click.Context, model: str | None, *, as_json: bool) -> None:
-    """List, show or remove sessions. A session belongs to one model."""
+    """List, show, fork, rewind or remove sessions. A session belongs to one model."""
     given = {"as_json": as_json}
-    ctx.default_map = {"list": {"model": model, **given}, "show": given, "rm": given}
+    ctx.default_map = dict.fromkeys(sessions.commands, given) | {"list": {"model": model, **given}}
     if ctx.invoked_subcommand is None:
         _list(model, as_json=as_json)
 
@@ -56,6 +59,80 @@ def remove(model: str, session: str, *, as_json: bool) -> None:
         print_json({"model": model, "session": session, "removed_bytes": freed})
     else:
         print(f"removed {session} of {model}, freed {size(freed)}")
+
+
+@sessions.command()
+@click.argument("model")
+@click.argument("session")
+@click.argument("to")
+@click.option("--at-turn", type=click.IntRange(0), help="Turn to fork at; the last if not given.")
+@JSON
+def fork(model: str, session: str, to: str, at_turn: int | None, *, as_json: bool) -> None:
+    """Make session TO of what SESSION of MODEL was after a turn; they share what is stored."""
+    with connected() as client:
+        _tell("forked", client.fork_session(model, session, to, at_turn), as_json=as_json)
+
+
+@sessions.command()
+@click.argument("model")
+@click.argument("session")
+@click.argument("turn", type=click.IntRange(0))
+@JSON
+def rewind(model: str, session: str, turn: int, *, as_json: bool) -> None:
+    """Cut SESSION of MODEL back to what it was after TURN."""
+    with connected() as client:
+        _tell("rewound", client.rewind_session(model, session, turn), as_json=as_json)
+
+
+@sessions.command()
+@click.argument("model")
+@click.argument("session")
+@click.argument("history", type=click.File("r", encoding="utf-8"))
+@click.option("--expect-turn", type=click.IntRange(0), help="Refuse if it is at another turn.")
+@JSON
+def replace(
+    model: str, session: str, history: TextIO, expect_turn: int | None, *, as_json: bool
+) -> None:
+    """Put another history in place of what SESSION of MODEL holds, for instance a summary.
+
+    HISTORY is a file, or - for stdin: a JSON list of messages, or text for a model without a
+    chat template.
+    """
+    from hotseat.cli.histories import read_history
+
+    given = read_history(history.read())
+    with connected() as client:
+        changed = client.replace_session(model, session, given, expect_turn)
+    _tell("replaced", changed, as_json=as_json)
+
+
+@sessions.command()
+@click.argument("model")
+@click.argument("session")
+@JSON
+def pin(model: str, session: str, *, as_json: bool) -> None:
+    """Keep what SESSION of MODEL has on disk from being evicted."""
+    with connected() as client:
+        _tell("pinned", client.pin_session(model, session), as_json=as_json)
+
+
+@sessions.command()
+@click.argument("model")
+@click.argument("session")
+@JSON
+def unpin(model: str, session: str, *, as_json: bool) -> None:
+    """Let what SESSION of MODEL has on disk be evicted again."""
+    with connected() as client:
+        _tell("unpinned", client.pin_session(model, session, pinned=False), as_json=as_json)
+
+
+def _tell(what: str, change: SessionChange, *, as_json: bool) -> None:
+    from hotseat.cli.session_view import describe_change
+
+    if as_json:
+        print_json(change)
+    else:
+        print(f"{what} {describe_change(change)}")
 
 
 def _list(model: str | None, *, as_json: bool) -> None:

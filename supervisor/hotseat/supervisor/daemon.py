@@ -45,6 +45,7 @@ from hotseat.supervisor.recovery import announce, recover
 from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.sessions import Sessions as SessionTable
 from hotseat.supervisor.settling import settle
 from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry
@@ -215,6 +216,16 @@ class Daemon:
                 runs=self.runs,
                 outbox=self.outbox,
                 state=self.state,
+                sessions=SessionDesk(
+                    works=self.works,
+                    sessions=self.sessions,
+                    catalogue=self._catalogue,
+                    keeper=self.keeper,
+                    events=self.events,
+                    record=self.planner.registry.get,
+                    seated=lambda: self.runner.state.model,
+                    send=self.runner.send,
+                ),
                 desk=self.desk,
                 swaps=self.swaps,
                 quotes=self.quotes,

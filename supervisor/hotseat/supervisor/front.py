@@ -1,7 +1,7 @@
 """What clients ask, brought to the part that answers. Knows kinds, no rules."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 from msgspec import Struct
@@ -23,6 +23,10 @@ from hotseat.protocol.messages import (
     Quote,
     Release,
     SessionDelete,
+    SessionFork,
+    SessionPin,
+    SessionReplace,
+    SessionRewind,
     Sessions,
     Shutdown,
     Status,
@@ -30,7 +34,7 @@ from hotseat.protocol.messages import (
     Why,
 )
 from hotseat.protocol.replies import Cause, Reply
-from hotseat.protocol.views import ReleaseView
+from hotseat.protocol.views import ReleaseView, SessionChange
 from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.disk_tier import DiskTier
@@ -39,6 +43,7 @@ from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.state_desk import StateDesk, as_dict
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.work_desk import WorkDesk
@@ -55,6 +60,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     runs: WorkRuns
     outbox: Outbox
     state: StateDesk
+    sessions: SessionDesk
     desk: WorkDesk
     swaps: SwapDesk
     quotes: QuoteDesk
@@ -115,7 +121,7 @@ class Front:
             text = f"defect in hotseat ({type(error).__name__}); see the log"
             self._port().refuse(peer, request_id, HotseatError("internal", text))
 
-    async def _handle(  # noqa: C901, PLR0911 - one case a kind
+    async def _handle(  # noqa: C901, PLR0911, PLR0912 - one case a kind
         self, peer: Peer, request_id: RequestId, message: ClientMessage
     ) -> dict[str, Any] | None:
         """The answer, or None when a stream answers."""
@@ -135,7 +141,9 @@ class Front:
             case Sessions():
                 return await self._parts.state.sessions(message)
             case SessionDelete():
-                return {"removed_bytes": await self._parts.state.delete_session(message)}
+                return {"removed_bytes": await self._parts.sessions.delete(message)}
+            case SessionFork() | SessionRewind() | SessionReplace() | SessionPin():
+                return as_dict(await self._change_session(message))
             case Disk():
                 return as_dict(await self._parts.disk.view())
             case KvVerify():
@@ -157,6 +165,22 @@ class Front:
             case _:
                 raise HotseatError("unknown_kind", f"{type(message).__name__} is not for daemons")
         return None
+
+    async def _change_session(
+        self, message: SessionFork | SessionRewind | SessionReplace | SessionPin
+    ) -> SessionChange:
+        desk = self._parts.sessions
+        match message:
+            case SessionFork():
+                return await desk.fork(message)
+            case SessionRewind():
+                return await desk.rewind(message)
+            case SessionReplace():
+                return await desk.replace(message)
+            case SessionPin():
+                return await desk.pin(message)
+            case _:
+                assert_never(message)
 
     async def _release(self, peer: Peer, request_id: RequestId, message: Release) -> ReleaseView:
         self._refuse_when_stopping()

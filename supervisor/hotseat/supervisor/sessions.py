@@ -1,13 +1,18 @@
 """Sessions as requests see them: the stored ones, and those that must not touch the disk."""
 
 import time
+from collections.abc import Mapping
 
-from hotseat.protocol.ids import BlockId, ModelName, SessionName
+from msgspec import structs
+
+from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import SessionView
 from hotseat.supervisor.catalogue.rows import KvFile, SessionRow, SessionSummary, TurnCommit
+from hotseat.supervisor.catalogue.session_verbs import Change, taken
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.intake import Stored, decode_history
+from hotseat.supervisor.core.session_cuts import TOKEN_BYTES, Held, TurnRow, shared_prefix
 
 
 class Sessions:
@@ -16,6 +21,7 @@ class Sessions:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._volatile: dict[tuple[str, str], SessionRow] = {}
+        self._volatile_turns: dict[tuple[str, str], tuple[TurnRow, ...]] = {}
 
     async def load(self, model: str, name: str) -> SessionRow | None:
         """The session of a model, or None."""
@@ -54,10 +60,80 @@ class Sessions:
             created_at=before.created_at if before else commit.at,
             used_at=commit.at,
         )
+        marks = self._volatile_turns.get(key, ())
+        shared = shared_prefix(before.tokens, commit.tokens) if before else 0
+        kept = not commit.starts_over
+        self._volatile_turns[key] = (
+            *(
+                structs.replace(
+                    mark,
+                    shared_tokens=min(mark.shared_tokens, shared),
+                    reachable=mark.reachable and kept,
+                )
+                for mark in marks
+            ),
+            TurnRow(
+                turn=commit.turn or 1,
+                tokens=len(commit.tokens) // TOKEN_BYTES,
+                message_count=commit.message_count,
+                at=commit.at,
+                shared_tokens=len(commit.tokens) // TOKEN_BYTES,
+            ),
+        )
+
+    async def held(self, model: str, name: str) -> Held | None:
+        """What of a session can be cut; None without one."""
+        row = await self.load(model, name)
+        if row is None:
+            return None
+        if row is self._volatile.get((model, name)):
+            return row.held(self._volatile_turns[model, name])
+        return row.held(await self._catalogue.turns(ModelName(model), SessionName(name)))
+
+    async def fork(self, model: str, name: str, to: str, change: Change) -> SessionRow:
+        """`change` of a session as session `to`."""
+        kept = self._volatile.get((model, name))
+        if kept is None:
+            if (model, to) in self._volatile:
+                raise taken(model, to)
+            return await self._catalogue.fork_session(
+                ModelName(model), SessionName(name), SessionName(to), change, time.time()
+            )
+        if await self.exists(model, to):
+            raise taken(model, to)
+        return self._change_volatile(kept, SessionName(to), change)
+
+    async def change(
+        self, model: str, name: str, change: Change
+    ) -> tuple[SessionRow, list[KvFile]]:
+        """`change` of a session in its place; files that nobody needs now."""
+        kept = self._volatile.get((model, name))
+        if kept is not None:
+            return self._change_volatile(kept, kept.name, change), []
+        return await self._catalogue.change_session(
+            ModelName(model), SessionName(name), change, time.time()
+        )
+
+    def _change_volatile(self, row: SessionRow, to: SessionName, change: Change) -> SessionRow:
+        held = change(row.held(self._volatile_turns[row.model, row.name]))
+        self._volatile_turns[row.model, to] = held.turns
+        changed = self._volatile[row.model, to] = structs.replace(
+            row,
+            name=to,
+            turn=held.turn,
+            tokens=held.tokens,
+            messages=held.messages,
+            hint=held.hint,
+            closed=held.closed,
+            stale=held.stale,
+            used_at=time.time(),
+        )
+        return changed
 
     async def delete(self, model: str, name: str, leased: frozenset[BlockId]) -> list[KvFile]:
         """Removes a session and what only it used; the files to unlink."""
         self._volatile.pop((model, name), None)
+        self._volatile_turns.pop((model, name), None)
         files = await self._catalogue.delete_session(ModelName(model), SessionName(name), leased)
         return files or []
 
@@ -66,14 +142,23 @@ class Sessions:
         return await self.load(model, name) is not None
 
     async def views(
-        self, model: str | None, live: frozenset[str], seated: str | None, running: set[str]
+        self,
+        model: str | None,
+        live: frozenset[str],
+        seated: str | None,
+        running: set[str],
+        tags: Mapping[str, Tag],
     ) -> list[SessionView]:
-        """All sessions, newest use first. `live` and `running` are names on the seated model."""
+        """All sessions, newest use first. `live` and `running` are names on the seated model.
+
+        `tags` are those of the registered models: what has another one needs a prefill.
+        """
         stored = await self._catalogue.session_summaries(ModelName(model) if model else None)
         views = [
-            _view(entry, live, seated, running)
+            _view(entry, live, seated, running, tags)
             for entry in stored
             if not entry.name.startswith(".")  # of suspended requests
+            and (entry.model, entry.name) not in self._volatile
         ]
         views += [
             _volatile_view(row, live, seated)
@@ -94,6 +179,7 @@ def as_stored(row: SessionRow | None, record: ModelRecord) -> Stored | None:
         hint=row.hint if same_tag else b"",
         history=decode_history(row.messages),
         same_tokenizer=row.tokenizer_digest == tokenizer_digest(record),
+        stale=row.stale,
     )
 
 
@@ -108,33 +194,44 @@ def clock_of(row: SessionRow | None) -> float:
 
 
 def _view(
-    entry: SessionSummary, live: frozenset[str], seated: str | None, running: set[str]
+    entry: SessionSummary,
+    live: frozenset[str],
+    seated: str | None,
+    running: set[str],
+    tags: Mapping[str, Tag],
 ) -> SessionView:
     here = entry.model == seated
     state = "running" if here and entry.name in running else "cold"
     if state == "cold" and here and entry.name in live:
         state = "live"
+    is_usable = tags.get(entry.model, entry.tag) == entry.tag
+    durable_tokens = entry.durable_tokens if is_usable else 0
     return SessionView(
         model=entry.model,
         session=entry.name,
         turn=entry.turn,
         tokens=entry.tokens,
-        durable_tokens=entry.durable_tokens,
+        durable_tokens=durable_tokens,
+        prefill_tokens=entry.tokens - durable_tokens if state == "cold" else 0,
         state=state,  # type: ignore[arg-type]
         bytes_on_disk=entry.bytes_on_disk,
         created_at=entry.created_at,
         used_at=entry.used_at,
+        pinned=entry.pinned,
     )
 
 
 def _volatile_view(row: SessionRow, live: frozenset[str], seated: str | None) -> SessionView:
+    is_live = row.model == seated and row.name in live
     return SessionView(
         model=row.model,
         session=row.name,
         turn=row.turn,
         tokens=len(row.tokens) // 4,
         durable_tokens=0,
-        state="live" if row.model == seated and row.name in live else "cold",
+        prefill_tokens=0 if is_live else len(row.tokens) // TOKEN_BYTES,
+        persist=False,
+        state="live" if is_live else "cold",
         bytes_on_disk=0,
         created_at=row.created_at,
         used_at=row.used_at,

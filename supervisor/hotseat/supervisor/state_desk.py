@@ -1,7 +1,4 @@
-"""Answers that read state: status, models, sessions, plan, events. Nothing here changes anything.
-
-Deleting a session is here too, since it needs the same view of what is live.
-"""
+"""Answers that read state: status, models, sessions, plan, events. Changes nothing."""
 
 import asyncio
 import os
@@ -14,8 +11,7 @@ import msgspec
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
-from hotseat.protocol.link import Drop
-from hotseat.protocol.messages import Events, Plan, SessionDelete, Sessions
+from hotseat.protocol.messages import Events, Plan, Sessions
 from hotseat.protocol.replies import Event, Gap
 from hotseat.protocol.views import (
     MemoryView,
@@ -27,12 +23,15 @@ from hotseat.protocol.views import (
     StandbyView,
     StatusView,
     SwapView,
+    TurnView,
     WorkerView,
 )
+from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core.intake import decode_history
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import Phase
+from hotseat.supervisor.core.session_cuts import reachable_turns
 from hotseat.supervisor.event_log import EventLog, Subscriber
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.planner import Planner
@@ -220,8 +219,18 @@ class StateDesk:
                 row = await self._sessions.load(message.model, message.session)
                 held = decode_history(row.messages).messages if row else ()
                 messages = tuple(msgspec.to_builtins(entry) for entry in held)
-                return as_dict(msgspec.structs.replace(view, messages=messages))
-        raise _missing(message.model, message.session)
+                turns = await self._turns(message.model, message.session)
+                return as_dict(msgspec.structs.replace(view, messages=messages, turns=turns))
+        raise missing(message.model, message.session)
+
+    async def _turns(self, model: str, session: str) -> tuple[TurnView, ...]:
+        held = await self._sessions.held(model, session)
+        return tuple(
+            TurnView(
+                turn=entry.turn, tokens=entry.tokens, messages=entry.message_count, at=entry.at
+            )
+            for entry in (reachable_turns(held) if held is not None else ())
+        )
 
     async def _views(self, model: str | None) -> list[SessionView]:
         runner = self._runner()
@@ -232,25 +241,8 @@ class StateDesk:
             for work in self._works.in_state(WorkState.STARTING, WorkState.RUNNING)
         }
         live = frozenset(beat.live_sessions) if beat else frozenset[str]()
-        return await self._sessions.views(model, live, seated, running)
-
-    async def delete_session(self, message: SessionDelete) -> int:
-        """Removes a session; the bytes that went. Raises while a turn of it is under way."""
-        for work in self._works:
-            same = work.session_key == (message.model, message.session)
-            if same and work.state is not WorkState.ENDED:
-                raise HotseatError(
-                    "session_busy",
-                    f"session {message.session} has a turn under way; cancel {work.request_id}",
-                    request_id=work.request_id,
-                )
-        if not await self._sessions.exists(message.model, message.session):
-            raise _missing(message.model, message.session)
-        if self._runner().state.model == message.model:
-            self._runner().send(Drop(session=message.session))
-        files = await self._sessions.delete(message.model, message.session, self._keeper().leased)
-        await self._keeper().unlink(files)
-        return sum(entry.size_bytes for entry in files)
+        tags = {str(record.name): record.tag for record in self._planner.registry.records()}
+        return await self._sessions.views(model, live, seated, running, tags)
 
     async def plan(self, message: Plan) -> dict[str, Any]:
         """The memory plan of a model, without touching the seat."""
@@ -304,15 +296,6 @@ def as_dict(view: msgspec.Struct) -> dict[str, Any]:
     """The JSON-safe form of a view."""
     plain: dict[str, Any] = msgspec.to_builtins(view, str_keys=True)
     return plain
-
-
-def _missing(model: str, session: str) -> HotseatError:
-    return HotseatError(
-        "session_missing",
-        f"no session {session!r} on model {model!r}; `hotseat sessions` lists them",
-        model=model,
-        session=session,
-    )
 
 
 def _request_view(work: Work, place: int, now: float) -> RequestView:

@@ -87,6 +87,7 @@ class WorkEnds:
                 closed=finished.closed,
                 clock=work.clock,
                 persist=work.persist,
+                starts_over=not intake.base.messages,
                 at=time.time(),
                 key=work.key,
                 reply=reply,

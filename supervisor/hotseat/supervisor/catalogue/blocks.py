@@ -118,6 +118,27 @@ def drop_useless_tail(
     return remove_tail(db, session_id)
 
 
+def drop_foreign_tail(
+    db: sqlite3.Connection,
+    session_id: int,
+    tag: Tag,
+    chain: Sequence[BlockId],
+    stored: int,
+    tokens: bytes,
+) -> list[KvFile]:
+    """Removes the tail of a session that was cut, unless the session ends in it."""
+    found = db.execute(
+        "SELECT tag, parent, tokens FROM tails WHERE session = ?", (session_id,)
+    ).fetchone()
+    if found is None:
+        return []
+    follows = tokens[stored * _BLOCK_BYTES :]
+    last = chain[stored - 1] if stored else root_id(tag)
+    if found[0] == tag and found[1] == last and follows and found[2].startswith(follows):
+        return []
+    return drop_useless_tail(db, session_id, tag, chain, stored, tokens)
+
+
 def commit_tail(
     db: sqlite3.Connection,
     tag: Tag,

@@ -14,8 +14,7 @@ from hotseat.protocol.ids import (
     SessionName,
     Tag,
 )
-from hotseat.supervisor.core.session_cuts import Held
-from hotseat.supervisor.core.session_cuts import TurnRow as TurnRow
+from hotseat.supervisor.core.session_cuts import Held, TurnRow
 
 RequestKind = Literal["generate", "swap"]
 RequestState = Literal["accepted", "done", "error"]

@@ -14,9 +14,8 @@ from hotseat.supervisor.catalogue.rows import (
     SessionSummary,
     TurnCommit,
     TurnCommitted,
-    TurnRow,
 )
-from hotseat.supervisor.core.session_cuts import shared_prefix
+from hotseat.supervisor.core.session_cuts import TurnRow, shared_prefix
 
 _TOKEN_BYTES: Final = 4
 _SESSION: Final = (

@@ -18,6 +18,7 @@ from hotseat.supervisor.catalogue import (
     eviction,
     journal,
     rebuilding,
+    session_verbs,
     sessions,
 )
 from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
@@ -34,11 +35,12 @@ from hotseat.supervisor.catalogue.rows import (
     TagTotals,
     TurnCommit,
     TurnCommitted,
-    TurnRow,
 )
 from hotseat.supervisor.catalogue.schema import Opened
+from hotseat.supervisor.catalogue.session_verbs import Change
 from hotseat.supervisor.catalogue.thread import CatalogueThread
 from hotseat.supervisor.core.eviction import Worth
+from hotseat.supervisor.core.session_cuts import TurnRow
 
 _TAILS: Final = 64
 """Most tails offered for one lookup."""
@@ -142,6 +144,28 @@ class Catalogue:
         when the request had ended before; the session is unchanged then.
         """
         return await self._thread.call(lambda db: sessions.commit_turn(db, commit))
+
+    async def fork_session(
+        self, model: ModelName, name: SessionName, to: SessionName, change: Change, at: float
+    ) -> SessionRow:
+        """Stores `change` of a session as session `to`; they share blocks.
+
+        Raises session_missing, or session_conflict when `to` exists, or what `change` raises.
+        """
+        return await self._thread.call(
+            lambda db: session_verbs.fork(db, model, name, to, change, at)
+        )
+
+    async def change_session(
+        self, model: ModelName, name: SessionName, change: Change, at: float
+    ) -> tuple[SessionRow, list[KvFile]]:
+        """Stores `change` of a session in its place; also the files that nobody needs now.
+
+        Raises session_missing, or what `change` raises.
+        """
+        return await self._thread.call(
+            lambda db: session_verbs.change_session(db, model, name, change, at)
+        )
 
     async def delete_session(
         self, model: ModelName, name: SessionName, leased: Collection[BlockId] = ()

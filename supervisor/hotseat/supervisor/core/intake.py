@@ -43,6 +43,13 @@ class Stored(Struct, frozen=True, kw_only=True):
     history: History
     same_tokenizer: bool = True
     """False: the model was imported again with another tokenizer or template."""
+    stale: bool = False
+    """True: the context is not that of the history, which has to be rendered."""
+
+    @property
+    def is_in_step(self) -> bool:
+        """True when new ids can follow the context."""
+        return self.same_tokenizer and not self.stale
 
 
 class Intake(Struct, frozen=True, kw_only=True):
@@ -91,10 +98,11 @@ def check_generate(request: Generate) -> None:
     for field in ("messages", "append"):
         value = getattr(request, field)
         if isinstance(value, tuple):
-            _check_parts(field, value)
+            check_parts(field, value)
 
 
-def _check_parts(field: str, messages: tuple[Message, ...]) -> None:
+def check_parts(field: str, messages: tuple[Message, ...]) -> None:
+    """Refuses parts that no model of today takes."""
     for index, message in enumerate(messages):
         if not isinstance(message.content, tuple):
             continue
@@ -157,7 +165,8 @@ def _plan_tokens(tokens: tuple[int, ...], request: Generate, stored: Stored | No
             field="tokens",
             turn=stored.turn,
         )
-    if not packed.startswith(stored.context) or len(packed) == len(stored.context):
+    continues = packed.startswith(stored.context) and len(packed) > len(stored.context)
+    if stored.stale or not continues:
         raise HotseatError(
             "session_diverged",
             "tokens do not continue what the session holds; set rerender to start over",
@@ -202,7 +211,7 @@ def _plan_text(text: str, stored: Stored | None, *, is_anew: bool) -> Intake:
             field="append",
             turn=stored.turn,
         )
-    if stored.same_tokenizer and not is_anew:
+    if stored.is_in_step and not is_anew:
         return Intake(
             input=TextInput(text=text),
             context=stored.context,
@@ -272,7 +281,7 @@ def _plan_append(
         )
     field = "messages" if request.append is None else "append"
     added = messages if request.rerender else _without_system(messages, stored, field)
-    if record.template.mode == "exact" and stored.same_tokenizer and not request.rerender:
+    if record.template.mode == "exact" and stored.is_in_step and not request.rerender:
         return Intake(
             input=AppendInput(messages=added),
             context=stored.context,

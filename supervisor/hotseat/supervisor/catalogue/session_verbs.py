@@ -1,0 +1,134 @@
+"""SQL of fork, rewind and replace. Runs inside a transaction of the catalogue thread.
+
+What a session is after a verb is decided by `core.session_cuts`; here it is read and stored.
+"""
+
+import sqlite3
+from collections.abc import Callable
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import ModelName, SessionName
+from hotseat.protocol.tokens import block_chain, unpack_tokens
+from hotseat.supervisor.catalogue import blocks
+from hotseat.supervisor.catalogue.rows import KvFile, SessionRow
+from hotseat.supervisor.catalogue.sessions import session, turns
+from hotseat.supervisor.core.session_cuts import Held, TurnRow
+
+Change = Callable[[Held], Held]
+
+
+def missing(model: str, name: str) -> HotseatError:
+    """No session of this name on this model."""
+    return HotseatError(
+        "session_missing",
+        f"no session {name!r} on model {model!r}; `hotseat sessions` lists them",
+        model=model,
+        session=name,
+    )
+
+
+def taken(model: str, name: str) -> HotseatError:
+    """A fork does not write over a session."""
+    return HotseatError(
+        "session_conflict",
+        f"session {name!r} of model {model!r} exists; choose another name, or remove it first",
+        model=model,
+        session=name,
+    )
+
+
+def fork(
+    db: sqlite3.Connection,
+    model: ModelName,
+    name: SessionName,
+    to: SessionName,
+    change: Change,
+    now: float,
+) -> SessionRow:
+    """Stores `change` of a session under another name, sharing its blocks."""
+    row = _existing(db, model, name)
+    if session(db, model, to) is not None:
+        raise taken(model, to)
+    held = change(row.held(turns(db, model, name)))
+    found = db.execute(
+        "INSERT INTO sessions (model, name, tag, tokenizer_digest, turn, tokens, messages, hint,"
+        " closed, clock, persist, created_at, used_at, stale)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (
+            model,
+            to,
+            row.tag,
+            row.tokenizer_digest,
+            held.turn,
+            held.tokens,
+            held.messages,
+            held.hint,
+            held.closed,
+            row.clock,
+            row.persist,
+            now,
+            now,
+            held.stale,
+        ),
+    ).fetchone()
+    _store_turns(db, int(found[0]), held.turns)
+    blocks.link_chain(db, int(found[0]), block_chain(row.tag, unpack_tokens(held.tokens)))
+    return _existing(db, model, to)
+
+
+def change_session(
+    db: sqlite3.Connection, model: ModelName, name: SessionName, change: Change, now: float
+) -> tuple[SessionRow, list[KvFile]]:
+    """Stores `change` of a session in its place; files that nobody needs now.
+
+    Blocks it does not use any more stay as cache. Its tail stays while the session ends in it: a
+    tail may be cut when it is read.
+    """
+    row = _existing(db, model, name)
+    held = change(row.held(turns(db, model, name)))
+    db.execute(
+        "UPDATE sessions SET turn = ?, tokens = ?, messages = ?, hint = ?, closed = ?, stale = ?,"
+        " used_at = ? WHERE id = ?",
+        (
+            held.turn,
+            held.tokens,
+            held.messages,
+            held.hint,
+            held.closed,
+            held.stale,
+            now,
+            row.id,
+        ),
+    )
+    db.execute("DELETE FROM turns WHERE session = ?", (row.id,))
+    _store_turns(db, row.id, held.turns)
+    chain = block_chain(row.tag, unpack_tokens(held.tokens))
+    stored = blocks.link_chain(db, row.id, chain)
+    files = blocks.drop_foreign_tail(db, row.id, row.tag, chain, stored, held.tokens)
+    return _existing(db, model, name), files
+
+
+def _existing(db: sqlite3.Connection, model: ModelName, name: SessionName) -> SessionRow:
+    row = session(db, model, name)
+    if row is None:
+        raise missing(model, name)
+    return row
+
+
+def _store_turns(db: sqlite3.Connection, session_id: int, entries: tuple[TurnRow, ...]) -> None:
+    db.executemany(
+        "INSERT INTO turns (session, turn, tokens, message_count, at, shared_tokens, reachable)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                session_id,
+                entry.turn,
+                entry.tokens,
+                entry.message_count,
+                entry.at,
+                entry.shared_tokens,
+                entry.reachable,
+            )
+            for entry in entries
+        ],
+    )
