@@ -49,6 +49,7 @@ from hotseat.protocol.replies import (
     Usage,
     Welcome,
 )
+from hotseat.protocol.version import VERSION
 
 
 @dataclass
@@ -74,6 +75,7 @@ class FakeDaemon:
         self.home = home
         self.words = words
         self.instance = "one"
+        self.version = VERSION
         self.is_mute = False
         self.pause_after: int | None = None
         """Number of words of each request after which nothing more is sent."""
@@ -119,7 +121,7 @@ class FakeDaemon:
         endpoint = Endpoint(
             protocol_min=1,
             protocol_max=1,
-            version="0.1.0",
+            version=self.version,
             instance=self.instance,
             pid=self.pid,
             requests=f"ipc://{self._path}",
@@ -241,7 +243,10 @@ class FakeDaemon:
             case Hello(token=token):
                 self._tokens[peer] = token or secrets.token_hex(16)
                 welcome = Welcome(
-                    protocol=1, instance=self.instance, token=self._tokens[peer], version="0.1.0"
+                    protocol=1,
+                    instance=self.instance,
+                    token=self._tokens[peer],
+                    version=self.version,
                 )
                 self.send(peer, request_id, welcome)
             case _ if peer not in self._tokens:

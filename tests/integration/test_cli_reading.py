@@ -275,3 +275,13 @@ def test_help_lists_every_command(capsys):
     assert code == 0
     for name in ("serve", "status", "run", "swap", "import", "demo"):
         assert f"  {name} " in out
+
+
+def test_command_newer_than_the_daemon_says_so_on_stderr(home, capsys):
+    with FakeDaemon(home) as daemon:
+        daemon.version = "0.0.1"
+        daemon.vanish()
+        daemon.come_back("two")
+        code, out, err = call(capsys, "models")
+    assert code == 0 and out
+    assert "hotseat service restart" in err

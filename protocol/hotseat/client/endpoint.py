@@ -60,7 +60,7 @@ def find_address(home: Path | None = None, environ: Mapping[str, str] = os.envir
             "version_mismatch",
             f"daemon {endpoint.version} speaks protocol {endpoint.protocol_min} to "
             f"{endpoint.protocol_max}, this client {PROTOCOL_MIN} to {PROTOCOL_MAX}; "
-            "install the same version of hotseat for both",
+            "install the same version of hotseat for both, then `hotseat service restart`",
             protocol_min=endpoint.protocol_min,
             protocol_max=endpoint.protocol_max,
         )

@@ -54,6 +54,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ("daemon_unreachable", "No daemon answers at the endpoint.", True, 3, 503),
     ("already_running", "A daemon of this home is running.", False, 6, 409),
     ("invalid_config", "A setting or the home folder cannot be used.", False, 2, 500),
+    ("service_failed", "launchd did not do what was asked.", True, 9, 500),
     ("internal", "A defect in hotseat; the log has the details.", False, 70, 500),
 )
 

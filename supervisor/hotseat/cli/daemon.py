@@ -94,10 +94,10 @@ def demo_cache() -> Path:
 @JSON
 def version(*, as_json: bool) -> None:
     """Print the version of hotseat and of its protocol."""
-    from hotseat.cli.seat_view import installed_version
     from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
+    from hotseat.protocol.version import VERSION
 
-    number = installed_version()
+    number = VERSION
     facts: dict[str, Any] = {
         "version": number,
         "protocol_min": PROTOCOL_MIN,

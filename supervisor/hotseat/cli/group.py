@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import click
 
+from hotseat.protocol.version import VERSION
+
 _COMMANDS: Final = {
     "serve": ("hotseat.cli.daemon:serve", "Run the daemon in the foreground."),
     "status": ("hotseat.cli.seat:status", "Show seat, worker, queue and memory."),
@@ -26,6 +28,7 @@ _COMMANDS: Final = {
     "endpoint": ("hotseat.cli.daemon:endpoint", "Print where clients find the daemon."),
     "stop": ("hotseat.cli.daemon:stop", "End the daemon, or release MODEL."),
     "restart": ("hotseat.cli.daemon:restart", "End the daemon and start it again."),
+    "service": ("hotseat.cli.service:service", "Have launchd run the daemon."),
     "demo": ("hotseat.cli.daemon:demo", "Watch two models share the seat."),
     "version": ("hotseat.cli.daemon:version", "Print the version."),
 }
@@ -71,9 +74,10 @@ class LateGroup(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 2 wrong request, 3 no daemon, 4 unknown, 5 model unusable, "
-    "6 busy, 7 work lost, 8 no memory or disk, 69 missing extra, 70 defect, 130 interrupted.",
+    "6 busy, 7 work lost, 8 no memory or disk, 9 launchd, 69 missing extra, 70 defect, "
+    "130 interrupted.",
 )
-@click.version_option(package_name="hotseat")
+@click.version_option(VERSION)
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """One seat, many local models.

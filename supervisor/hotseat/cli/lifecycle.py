@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -17,6 +17,9 @@ from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.views import ReleaseView
+
+if TYPE_CHECKING:
+    from hotseat.cli.launchd.service import Service
 
 _POLL_S: Final = 0.05
 _NOTE_AFTER_S: Final = 1.0
@@ -98,12 +101,30 @@ def stop_daemon(timeout_s: float) -> Stopped:
 
 
 def restart_daemon(timeout_s: float) -> Endpoint:
-    """Ends a running daemon and starts one that outlives this command."""
+    """Ends a running daemon and starts one that outlives this command.
+
+    Where launchd runs the daemon of this home, launchd restarts it: a second one would be in its
+    way.
+    """
+    service = _installed_service()
+    if service is not None:
+        return service.restart()
     try:
         stop_daemon(timeout_s)
     except DaemonUnreachable:
         note("daemon was not running")
     return start_daemon(find_home())
+
+
+def _installed_service() -> "Service | None":
+    from hotseat.cli.launchd.launchctl import Launchctl
+
+    if not Launchctl().is_there:
+        return None
+    from hotseat.cli.launchd.screen import open_service
+
+    service = open_service()
+    return service if service.is_installed else None
 
 
 def start_daemon(home: Path) -> Endpoint:

@@ -1,12 +1,15 @@
 """Connecting, and what a reading command answers when there is no daemon."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from hotseat.cli.output import note
 from hotseat.client.errors import DaemonUnreachable
+from hotseat.protocol.version import VERSION
 
 if TYPE_CHECKING:
     from hotseat.client.sync import Client
@@ -24,7 +27,30 @@ def connected(*, shares_identity: bool = False) -> "Client":
     from hotseat.client.endpoint import find_home
     from hotseat.client.sync import Client
 
-    return Client(name="hotseat-cli", token=shared_token(find_home()) if shares_identity else None)
+    client = Client(
+        name="hotseat-cli", token=shared_token(find_home()) if shares_identity else None
+    )
+    if client.welcome is not None:
+        difference = version_difference(client.welcome.version)
+        if difference:
+            note(difference)
+    return client
+
+
+def version_difference(daemon: str) -> str:
+    """What to say when the daemon is of another version than this command; empty if it is not."""
+    if daemon == VERSION:
+        return ""
+    if _parts(daemon) > _parts(VERSION):
+        return f"the daemon is version {daemon}, this command is the older {VERSION}; upgrade it"
+    return (
+        f"the daemon still is version {daemon}, this command {VERSION}: `hotseat service restart` "
+        "saves every context and starts the new one (`hotseat restart` without the service)"
+    )
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def read_or_absent(

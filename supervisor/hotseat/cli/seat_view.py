@@ -8,6 +8,7 @@ import msgspec
 from hotseat.cli.output import count, duration, note, print_facts, print_table, size
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import Progress, SwapReport
+from hotseat.protocol.version import VERSION
 from hotseat.protocol.views import (
     MemoryView,
     QueueView,
@@ -37,16 +38,9 @@ def absent_status(error: DaemonUnreachable) -> StatusView:
         queue=QueueView(),
         memory=MemoryView(total_bytes=memory.total, available_bytes=memory.available),
         uptime_s=0.0,
-        version=installed_version(),
+        version=VERSION,
         last_error=error.message,
     )
-
-
-def installed_version() -> str:
-    """Version of this package."""
-    from importlib.metadata import version
-
-    return version("hotseat")
 
 
 def render_status(view: StatusView) -> None:

@@ -19,6 +19,10 @@ from hotseat.protocol.limits import MIB
 
 FILES: Final = 5
 FILE_BYTES: Final = 20 * MIB
+SERVICE_LOG: Final = "service.err"
+"""In the logs folder: what launchd catches of the daemon's stdout and stderr."""
+SERVICE_VARIABLE: Final = "HOTSEAT_SERVICE"
+"""Set by the property list to the label of the job."""
 _PRIVATE: Final = frozenset(
     {"append", "body", "completion", "content", "messages", "prompt", "reply", "text", "tokens"}
 )

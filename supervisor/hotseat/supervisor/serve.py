@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
+from hotseat.protocol.version import VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.core.settings import Settings
@@ -60,7 +60,7 @@ async def _serve(home: Home, settings: Settings) -> None:
     if is_whole:
         await _sweep(home, catalogue)
         await catalogue.reconcile_files()
-    daemon = Daemon(home, settings, catalogue, installed_version())
+    daemon = Daemon(home, settings, catalogue, VERSION)
     try:
         address = await daemon.start()
         if is_service():
@@ -100,11 +100,3 @@ def publish_endpoint(home: Home, address: str, instance: str, running_version: s
     if failpoints.ARMED:
         failpoints.reach("endpoint.written")
     draft.replace(home.endpoint_file)
-
-
-def installed_version() -> str:
-    """Of the installed package."""
-    try:
-        return version("hotseat")
-    except PackageNotFoundError:
-        return "0"

@@ -1,0 +1,129 @@
+"""The property list of the launchd job: what it says and where it lies. Runs nothing.
+
+Every path in it is absolute and as the user wrote it, never resolved: a link that an upgrade
+points elsewhere has to stay a link.
+"""
+
+import hashlib
+import os
+import plistlib
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from hotseat.protocol.discovery import HOME_VARIABLE
+from hotseat.protocol.errors import HotseatError
+from hotseat.supervisor.core.exit_bound import exit_time_out_s
+from hotseat.supervisor.core.seat_types import Deadlines
+from hotseat.supervisor.logs import SERVICE_LOG, SERVICE_VARIABLE
+from hotseat.supervisor.paths import Home
+
+LABEL: Final = "local.hotseat"
+THROTTLE_S: Final = 10
+OPEN_FILES: Final = 8192
+UMASK: Final = 0o077
+_UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+"""What XML cannot hold, or changes on the way."""
+_SYSTEM_PATH: Final = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """Everything the property list depends on."""
+
+    label: str
+    program: tuple[str, ...]
+    home: Home
+    exit_time_out_s: int
+
+    @property
+    def login_item(self) -> str:
+        """The name under which System Settings → Login Items lists it: launchd's program's."""
+        return Path(self.program[0]).name
+
+    def plist(self) -> bytes:
+        """The property list, the same bytes for the same job.
+
+        Raises `HotseatError` (invalid_config) for a path that XML cannot hold.
+        """
+        output = str(self.home.logs_dir / SERVICE_LOG)
+        content: dict[str, Any] = {
+            "Label": self.label,
+            "ProgramArguments": [*self.program, "serve"],
+            "EnvironmentVariables": {
+                "PATH": ":".join(dict.fromkeys((_folder_of(self.program[0]), *_SYSTEM_PATH))),
+                HOME_VARIABLE: str(self.home.root),
+                SERVICE_VARIABLE: self.label,
+            },
+            "WorkingDirectory": str(self.home.root),
+            "RunAtLoad": True,
+            "KeepAlive": {"SuccessfulExit": False},
+            "ProcessType": "Interactive",
+            "ExitTimeOut": self.exit_time_out_s,
+            "ThrottleInterval": THROTTLE_S,
+            "Umask": UMASK,
+            "SoftResourceLimits": {"NumberOfFiles": OPEN_FILES},
+            "HardResourceLimits": {"NumberOfFiles": OPEN_FILES},
+            "StandardOutPath": output,
+            "StandardErrorPath": output,
+        }
+        for text in _texts(content):
+            if _UNWRITABLE.search(text):
+                raise HotseatError(
+                    "invalid_config",
+                    f"path {text!r} has a character that a property list cannot hold; "
+                    f"move the folder or set {HOME_VARIABLE}",
+                    path=text.encode(errors="replace").decode(),
+                )
+        return plistlib.dumps(content, sort_keys=False)
+
+
+def make_job(home: Home, program: tuple[str, ...], limits: Deadlines) -> Job:
+    """The job of that home folder."""
+    return Job(
+        label=job_label(home), program=program, home=home, exit_time_out_s=exit_time_out_s(limits)
+    )
+
+
+def job_label(home: Home, environ: Mapping[str, str] = os.environ) -> str:
+    """`local.hotseat` for ~/.hotseat; other homes get a label of their own."""
+    if home == Home.find(None, {**environ, HOME_VARIABLE: ""}):
+        return LABEL
+    digest = hashlib.blake2b(os.fsencode(home.root), digest_size=4).hexdigest()
+    return f"{LABEL}.{digest}"
+
+
+def agents_dir() -> Path:
+    """Where launchd looks for jobs of this user."""
+    return Path.home() / "Library" / "LaunchAgents"
+
+
+def stable_program(argv0: str, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """How to call this installation by a path that survives its upgrade.
+
+    The `hotseat` on PATH if it is this one: package managers keep that link. Else the file that was
+    called, else the interpreter with the module.
+    """
+    called = Path(os.path.abspath(argv0))  # noqa: PTH100 - keeps symlinks
+    if called.name != "hotseat" or not os.access(called, os.X_OK):
+        return (os.path.abspath(sys.executable), "-m", "hotseat.cli.main")  # noqa: PTH100
+    found = shutil.which("hotseat", path=environ.get("PATH"))
+    if found is not None and Path(found).is_absolute() and Path(found).samefile(called):
+        return (found,)
+    return (str(called),)
+
+
+def _folder_of(program: str) -> str:
+    return str(Path(program).parent)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for entry in value.values() for text in _texts(entry)]
+    return [text for entry in value for text in _texts(entry)] if isinstance(value, list) else []

@@ -1,0 +1,104 @@
+"""Commands about the launchd service: install, uninstall, start, stop, restart, status, logs."""
+
+import click
+
+from hotseat.cli.output import note, print_json
+from hotseat.cli.reading import JSON
+
+
+@click.group()
+def service() -> None:
+    r"""Have launchd run the daemon: at login, and again after a crash.
+
+    \b
+    hotseat service install        once; works again after an upgrade
+    hotseat service status         is it well?
+    hotseat service uninstall      contexts and models stay
+    """
+
+
+@service.command()
+@JSON
+def install(*, as_json: bool) -> None:
+    """Write the property list, load the job, and wait for the daemon's Welcome."""
+    from hotseat.cli.launchd.screen import open_service, show_running
+
+    job = open_service()
+    show_running(job, job.install(), "installed", as_json=as_json)
+
+
+@service.command()
+@click.option("--purge", is_flag=True, help="Remove models, contexts, logs and settings too.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+def uninstall(*, purge: bool, yes: bool, as_json: bool) -> None:
+    """End the daemon in order and remove the job. Everything else stays, unless --purge."""
+    from hotseat.cli.launchd.screen import uninstall_service
+
+    uninstall_service(purges=purge, is_sure=yes, as_json=as_json)
+
+
+@service.command()
+@JSON
+def start(*, as_json: bool) -> None:
+    """Start the installed service."""
+    from hotseat.cli.launchd.screen import open_service, show_running
+
+    job = open_service()
+    show_running(job, job.start(), "runs", as_json=as_json)
+
+
+@service.command()
+@JSON
+def stop(*, as_json: bool) -> None:
+    """End the daemon in order, until the next login or `service start`."""
+    from hotseat.cli.launchd.screen import open_service
+
+    job = open_service()
+    was_running = job.stop()
+    if as_json:
+        print_json({"stopped": was_running, "label": job.job.label})
+    else:
+        print(f"{job.job.label} {'stopped' if was_running else 'was not running'}")
+
+
+@service.command()
+@JSON
+def restart(*, as_json: bool) -> None:
+    """End the daemon in order, every context saved, and start it again."""
+    from hotseat.cli.launchd.screen import open_service, show_running
+
+    job = open_service()
+    show_running(job, job.restart(), "restarted", as_json=as_json)
+
+
+@service.command()
+@JSON
+def status(*, as_json: bool) -> int:
+    """Show the job, its property list, and what is wrong with them. Exit 9 if something is."""
+    from hotseat.cli.launchd.screen import show_state
+
+    return show_state(as_json=as_json)
+
+
+@service.command()
+@click.option("--lines", "-n", type=click.IntRange(min=0), default=50, show_default=True)
+@click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
+def logs(*, lines: int, follow: bool) -> None:
+    """Show what launchd caught of the daemon's output: why it did not start.
+
+    The daemon's own log is `hotseat logs`.
+    """
+    from hotseat.cli.launchd.screen import service_log
+    from hotseat.cli.log_view import follow_log, print_line, tail_log
+
+    path = service_log()
+    if not path.exists():
+        note(f"launchd caught nothing yet ({path}); the daemon's log is `hotseat logs`")
+        return
+    tail = tail_log(path, lines)
+    for line in tail.lines:
+        print_line(line, as_json=False)
+    if follow:
+        for line in follow_log(path, tail.position):
+            print_line(line, as_json=False)

@@ -1,0 +1,242 @@
+"""`hotseat service` with a fake launchctl that starts real daemons and fails in known ways."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from daemon_harness import wait_for
+from hotseat.cli.launchd.job import job_label
+from hotseat.supervisor.paths import Home
+
+HOTSEAT = Path(sys.executable).with_name("hotseat")
+FAKE = Path(__file__).parents[1] / "fake_launchctl.py"
+SETTINGS = '[seat]\nstandby = "off"\n'
+
+
+class Mac:
+    """A user's folders, a launchd, and the command line in between."""
+
+    def __init__(self, base):
+        self.base = base
+        self.user = base / "u"
+        self.user.mkdir()
+        self.home = self.user / ".hotseat"
+        self.home.mkdir(mode=0o700)
+        (self.home / "config.toml").write_text(SETTINGS)
+        self.launchd = base / "launchd"
+        self.launchd.mkdir()
+        program = base / "launchctl"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+        program.chmod(0o755)
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("HOTSEAT_", "SUDO"))}
+        self.env |= {
+            "HOME": str(self.user),
+            "PATH": f"{HOTSEAT.parent}:{os.environ['PATH']}",
+            "FAKE_LAUNCHD": str(self.launchd),
+            "HOTSEAT_LAUNCHCTL": str(program),
+            "HOTSEAT_SEAT_LOCK": str(base / "seat.lock"),
+        }
+        self.plist = self.user / "Library" / "LaunchAgents" / "local.hotseat.plist"
+
+    def call(self, *args):
+        done = subprocess.run(
+            [str(HOTSEAT), *args],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def service(self, *args):
+        """The JSON a command of the service prints; it has to succeed."""
+        code, out, err = self.call("service", *args, "--json")
+        assert code == 0, out + err
+        return json.loads(out)
+
+    def fail(self, *args):
+        """The error a command of the service prints."""
+        code, out, _ = self.call("service", *args, "--json")
+        assert code != 0
+        return json.loads(out)["error"]
+
+    def has_faults(self, **faults):
+        (self.launchd / "faults.json").write_text(json.dumps(faults))
+
+    def verbs(self):
+        calls = (self.launchd / "calls.jsonl").read_text().splitlines()
+        return [json.loads(line)[0] for line in calls]
+
+    def jobs(self):
+        path = self.launchd / "jobs.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def end(self):
+        self.has_faults()
+        for job in self.jobs().values():
+            if not Path(job["end"]).exists():
+                os.kill(job["pid"], signal.SIGTERM)
+            wait_for(Path(job["end"]).exists, what="daemon gone")
+
+
+@pytest.fixture
+def mac():
+    base = Path(tempfile.mkdtemp(prefix="hs-"))
+    mac = Mac(base)
+    yield mac
+    mac.end()
+    shutil.rmtree(base, ignore_errors=True)
+
+
+def test_install_ends_with_a_daemon_that_answers(mac):
+    installed = mac.service("install")
+    assert json.loads(mac.call("status", "--json")[1])["pid"] == installed["pid"]
+
+
+def test_install_enables_before_it_bootstraps(mac):
+    mac.service("install")
+    verbs = mac.verbs()
+    assert verbs.index("enable") < verbs.index("bootstrap")
+
+
+def test_disabled_item_is_enabled_and_starts(mac):
+    (mac.launchd / "disabled.json").write_text('["local.hotseat"]')
+    assert mac.service("install")["pid"] > 0
+
+
+def test_error_5_of_bootstrap_is_tried_again(mac):
+    mac.has_faults(busy_bootstraps=2)
+    mac.service("install")
+    assert mac.verbs().count("bootstrap") == 3
+
+
+def test_slow_bootout_is_waited_for_before_the_next_bootstrap(mac):
+    first = mac.service("install")
+    mac.has_faults(slow_bootout=8)
+    assert mac.service("install")["pid"] != first["pid"]
+    assert mac.verbs().count("bootstrap") == 2
+
+
+def test_missing_graphical_session_is_named(mac):
+    mac.has_faults(no_domain=1)
+    assert "log in on the Mac's screen" in mac.fail("install")["message"]
+
+
+def test_daemon_that_dies_at_once_is_quoted(mac):
+    mac.has_faults(broken_start=3)
+    error = mac.fail("install")
+    assert "no such module" in error["message"] and "exit code 3" in error["message"]
+
+
+def test_daemon_started_by_hand_is_not_fought(mac):
+    mac.call("restart")
+    try:
+        error = mac.fail("install")
+    finally:
+        mac.call("stop")
+    assert error["code"] == "already_running" and "hotseat stop" in error["message"]
+
+
+def test_stop_start_and_restart_leave_the_job_installed(mac):
+    first = mac.service("install")["pid"]
+    assert mac.service("stop")["stopped"]
+    assert not mac.service("stop")["stopped"]
+    second = mac.service("start")["pid"]
+    third = mac.service("restart")["pid"]
+    assert len({first, second, third}) == 3 and mac.plist.exists()
+
+
+def test_status_of_a_running_service_has_nothing_to_complain_of(mac):
+    mac.service("install")
+    state = mac.service("status")
+    assert [finding["level"] for finding in state["findings"]] == ["ok"]
+    assert state["running"] and state["current"] and state["login_item"] == "hotseat"
+
+
+def test_status_without_an_installed_service_names_the_command(mac):
+    assert mac.service("status")["findings"][0]["remedy"].startswith("`hotseat service install`")
+
+
+def spoil(mac, old, new):
+    mac.plist.write_text(mac.plist.read_text().replace(old, new))
+
+
+def complaints(mac):
+    code, out, _ = mac.call("service", "status", "--json")
+    return code, " ".join(finding["text"] for finding in json.loads(out)["findings"])
+
+
+def test_status_names_a_program_that_is_gone(mac):
+    mac.service("install")
+    spoil(mac, f"{HOTSEAT}</string>", "/gone/hotseat</string>")
+    code, text = complaints(mac)
+    assert code == 9 and "/gone/hotseat is gone" in text
+
+
+def test_status_names_a_time_out_below_our_deadlines(mac):
+    mac.service("install")
+    (mac.home / "config.toml").write_text(f"{SETTINGS}[deadlines]\ncheckpoint_s = 5000\n")
+    code, text = complaints(mac)
+    assert code == 9 and "ExitTimeOut is 400 s, a stop may take 5100 s" in text
+
+
+def test_uninstall_ends_the_daemon_and_keeps_the_rest(mac):
+    mac.service("install")
+    assert mac.service("uninstall")["uninstalled"]
+    assert not mac.plist.exists() and mac.jobs() == {}
+    assert (mac.home / "catalogue.sqlite").exists()
+
+
+def test_purge_without_consent_lists_nothing_away(mac):
+    mac.service("install")
+    assert "--yes" in mac.fail("uninstall", "--purge")["message"]
+    assert mac.plist.exists() and mac.home.exists()
+
+
+def test_purge_removes_the_home_and_says_what_went(mac):
+    mac.service("install")
+    outside = mac.base / "weights"
+    outside.mkdir()
+    (outside / "model.safetensors").write_bytes(b"x" * 1000)
+    (mac.home / "models" / "mine").symlink_to(outside)
+    removed = mac.service("uninstall", "--purge", "--yes")["removed"]
+    assert not mac.home.exists() and (outside / "model.safetensors").exists()
+    assert {"imported models (folders registered in place keep their files)", "logs"} <= {
+        entry["what"] for entry in removed
+    }
+    assert all(entry["size_bytes"] < 500_000 for entry in removed if "models" in entry["path"])
+
+
+def test_second_home_gets_a_job_of_its_own(mac):
+    mac.service("install")
+    other = mac.user / "other"
+    mac.env["HOTSEAT_HOME"] = str(other)
+    other.mkdir(mode=0o700)
+    label = mac.service("status")["label"]
+    assert label == job_label(Home(other)) != "local.hotseat"
+
+
+def test_service_without_launchd_says_what_to_do_instead(mac):
+    mac.env["HOTSEAT_LAUNCHCTL"] = "/nowhere/launchctl"
+    assert "hotseat serve" in mac.fail("install")["message"]
+
+
+def test_output_that_launchd_caught_is_shown(mac):
+    mac.has_faults(broken_start=3)
+    mac.fail("install")
+    assert mac.call("service", "logs")[1].splitlines()[-1] == "no such module"
+
+
+def test_restart_leaves_an_installed_daemon_to_launchd(mac):
+    first = mac.service("install")["pid"]
+    restarted = json.loads(mac.call("restart", "--json")[1])["pid"]
+    assert restarted != first and mac.service("status")["pid"] == restarted
