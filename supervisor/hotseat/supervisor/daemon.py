@@ -26,7 +26,7 @@ from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.core.settings import Settings
-from hotseat.supervisor.disk_tier import DiskParts, DiskTier
+from hotseat.supervisor.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
@@ -196,8 +196,8 @@ class Daemon:
                 catalogue=self._catalogue,
                 keeper=self.keeper,
                 works=self.works,
-                runner=lambda: self.runner,
-                planner=self.planner,
+                registry=self.planner.registry,
+                live=lambda: live_sessions(self.runner),
                 events=self.events,
                 settings=settings.kv,
                 kv_dir=home.kv_dir,

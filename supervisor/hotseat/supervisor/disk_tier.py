@@ -22,7 +22,7 @@ from hotseat.supervisor.core.eviction import DiskState, Worth, bytes_to_free
 from hotseat.supervisor.core.settings import KvSettings
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_keeper import KvKeeper
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.works import Works, WorkState
 
@@ -37,14 +37,23 @@ log = structlog.get_logger()
 SessionKey = tuple[ModelName, SessionName]
 
 
+def live_sessions(runner: SeatRunner) -> frozenset[SessionKey]:
+    """Sessions whose KV the seated worker holds, as of its last beat."""
+    if runner.record is None or runner.beat is None:
+        return frozenset()
+    model = ModelName(runner.record.name)
+    return frozenset((model, SessionName(name)) for name in runner.beat.live_sessions)
+
+
 class DiskParts(Struct, frozen=True, kw_only=True):
     """Whom the disk tier asks."""
 
     catalogue: Catalogue
     keeper: KvKeeper
     works: Works
-    runner: Callable[[], SeatRunner]
-    planner: Planner
+    registry: Registry
+    live: Callable[[], frozenset[SessionKey]]
+    """Sessions whose KV is in memory: their worker counts on the files."""
     events: EventLog
     settings: KvSettings
     kv_dir: Path
@@ -153,7 +162,7 @@ class DiskTier:
 
     def usable_tags(self) -> frozenset[Tag]:
         """Tags that a registered model has."""
-        return frozenset(record.tag for record in self._parts.planner.registry.records())
+        return frozenset(record.tag for record in self._parts.registry.records())
 
     def kept(self) -> Kept:
         """What is in use now: leases, sessions with work, live sessions, files just written."""
@@ -172,16 +181,12 @@ class DiskTier:
         )
 
     def _in_use(self) -> set[SessionKey]:
-        parts, runner = self._parts, self._parts.runner()
         used = {
             (ModelName(work.model), SessionName(work.request.session))
-            for work in parts.works
+            for work in self._parts.works
             if work.request.session is not None and work.state is not WorkState.ENDED
         }
-        if runner.record is not None and runner.beat is not None:
-            model = ModelName(runner.record.name)
-            used |= {(model, SessionName(name)) for name in runner.beat.live_sessions}
-        return used
+        return used | self._parts.live()
 
     def _tell_over(self, state: DiskState, missing_bytes: int) -> None:
         """Once per time that nothing is left to evict."""
@@ -202,7 +207,7 @@ class DiskTier:
         usable = self.usable_tags()
         rows = await parts.catalogue.usage(usable)
         names: dict[str, set[str]] = {}
-        for record in parts.planner.registry.records():
+        for record in parts.registry.records():
             names.setdefault(record.tag, set()).add(record.name)
         written = parts.keeper.bytes_written
         return DiskView(

@@ -1,0 +1,88 @@
+"""Verifies, collects and rebuilds KV of a home whose daemon does not run, under the home's lock."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from hotseat.protocol.views import GcView, VerifyView
+from hotseat.supervisor.catalogue.rebuilding import Rebuilt
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.config import load_settings
+from hotseat.supervisor.disk_tier import DiskParts, DiskTier
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.kv_desk import KvDesk
+from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.locks import InstanceLock
+from hotseat.supervisor.paths import Home
+from hotseat.supervisor.rebuild import rebuild_home, restore_catalogue
+from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.works import Works
+
+T = TypeVar("T")
+
+
+def verify_home() -> VerifyView:
+    """Reads every KV file. Raises `HotseatError`: already_running if a daemon holds the home."""
+    return _with_desk(lambda desk: desk.verify())
+
+
+def collect_home(*, dry_run: bool) -> GcView:
+    """Removes, or lists, KV that is of no use. Raises `HotseatError`."""
+    return _with_desk(lambda desk: desk.collect(dry_run=dry_run))
+
+
+def rebuild_offline() -> tuple[Rebuilt, Path | None]:
+    """A new catalogue from the files, and where the old one is. Raises `HotseatError`."""
+    with _locked() as home:
+        return asyncio.run(rebuild_home(home))
+
+
+def _with_desk(work: Callable[[KvDesk], Awaitable[T]]) -> T:
+    with _locked() as home:
+        return asyncio.run(_run(home, work))
+
+
+async def _run(home: Home, work: Callable[[KvDesk], Awaitable[T]]) -> T:
+    settings = load_settings(home.config)
+    catalogue = await Catalogue.open(home.catalogue, home.sessions_dir)
+    try:
+        if catalogue.opened.created:
+            await restore_catalogue(home, catalogue)
+        events = EventLog(dict)
+        keeper = KvKeeper(catalogue, home.kv_dir, events)
+        tier = DiskTier(
+            DiskParts(
+                catalogue=catalogue,
+                keeper=keeper,
+                works=Works(),
+                registry=Registry(home, settings),
+                live=frozenset,
+                events=events,
+                settings=settings.kv,
+                kv_dir=home.kv_dir,
+            )
+        )
+        desk = KvDesk(
+            catalogue=catalogue, keeper=keeper, tier=tier, events=events, kv_dir=home.kv_dir
+        )
+        answer = await work(desk)
+        await keeper.flush()
+        return answer
+    finally:
+        await catalogue.close()
+
+
+@contextmanager
+def _locked() -> Iterator[Home]:
+    os.umask(0o077)
+    home = Home.find()
+    home.create()
+    lock = InstanceLock(home.lock_file)
+    lock.acquire()
+    try:
+        yield home
+    finally:
+        lock.release()
