@@ -30,9 +30,11 @@ Kind = Literal[
     "recurrent_gemma",
     "llama4",
 ]
-Template = Literal["chatml", "none", "thinking"]
+Template = Literal["chatml", "none", "thinking", "agent", "qwen"]
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+CALL_MARKS = ("<tool_call>", "</tool_call>")
+"""Added tokens that are not special, as Qwen has them; only templates with tools bring them."""
 SYSTEM_TEXT = "You are a tiny assistant."
 HIDDEN = 64
 HEADS = 4
@@ -76,7 +78,37 @@ THINKING = (
 )
 """Reasoning of earlier turns is dropped, so a turn cannot be appended exactly."""
 
-_TEMPLATES = {"chatml": CHATML, "thinking": THINKING}
+_TOOLS = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}"
+    "<|im_end|>\n{% endif %}"
+)
+_CALLS = (
+    "{% for tool_call in message['tool_calls'] or [] %}"
+    "{% set tool_call = tool_call.function %}"
+    '<tool_call>\n{"name": "{{ tool_call.name }}", "arguments": '
+    "{{ tool_call.arguments | tojson }}}\n</tool_call>"
+    "{% endfor %}"
+)
+AGENT = (
+    _TOOLS + "{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] or '' }}" + _CALLS + "<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Tools and calls; what the model wrote stays as it is, so turns are appended exactly."""
+
+QWEN = (
+    _TOOLS
+    + THINKING.split("{% if add_generation_prompt %}", maxsplit=1)[0].replace(
+        "<|im_end|>\n", _CALLS + "<|im_end|>\n"
+    )
+    + "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+    "{% endif %}"
+)
+"""Like Qwen 3: the model opens its reasoning itself, earlier reasoning is dropped."""
+
+_TEMPLATES = {"chatml": CHATML, "thinking": THINKING, "agent": AGENT, "qwen": QWEN}
 
 
 def make_tiny(
@@ -203,7 +235,8 @@ def write_tokenizer(
     folder: Path, *, template: Template = "chatml", vocab: int = 512, context: int = 16384
 ) -> None:
     """tokenizer.json and tokenizer_config.json: byte-level BPE; eos is <|im_end|>."""
-    (folder / "tokenizer.json").write_text(_tokenizer_json(vocab))
+    marks = CALL_MARKS if template in ("agent", "qwen") else ()
+    (folder / "tokenizer.json").write_text(_tokenizer_json(vocab, marks))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<|im_start|>",
@@ -219,17 +252,18 @@ def write_tokenizer(
 
 
 @functools.lru_cache(maxsize=4)
-def _tokenizer_json(vocab: int) -> str:
+def _tokenizer_json(vocab: int, marks: tuple[str, ...] = ()) -> str:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab,
+        vocab_size=vocab - len(marks),
         special_tokens=[AddedToken(text, special=True, normalized=False) for text in SPECIALS],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_CORPUS.splitlines(), trainer)
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in marks])
     if tokenizer.get_vocab_size() != vocab:
         reached = tokenizer.get_vocab_size()
         raise ValueError(f"the corpus yields {reached} tokens, {vocab} were asked for")

@@ -147,7 +147,8 @@ BODIES = {
         "invalid_request", "messages[1].content"),
     "image": ("generate", {"model": "a", "messages": [
         {"role": "user", "content": [{"type": "image_url"}]}]}, "unsupported_content", "image_url"),
-    "tools": ("generate", OK | {"tools": [{}]}, "unsupported_feature", "tools"),
+    "tools": ("generate", OK | {"tools": [{}]}, "invalid_request", "tools[0]"),
+    "tools on text": ("generate", OK | {"tools": []}, "unsupported_feature", "tools"),
     "17 stop strings": ("generate", OK | {"stop": ["x"] * 17}, "invalid_request", "stop"),
     "empty stop string": ("generate", OK | {"stop": [""]}, "invalid_request", "stop"),
     "append without a session": ("generate", {"model": "a", "append": "x"}, "invalid_request",

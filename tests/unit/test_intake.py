@@ -6,8 +6,17 @@ import pytest
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import AppendInput, TextInput, TokensInput, WholeInput
-from hotseat.protocol.messages import Generate, Message, Part, ToolCall
+from hotseat.protocol.messages import (
+    FunctionSpec,
+    Generate,
+    Message,
+    Part,
+    ResponseFormat,
+    Tool,
+    ToolCall,
+)
 from hotseat.protocol.model import TemplateProbe
+from hotseat.protocol.parts import Collected
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.core.intake import (
     History,
@@ -24,6 +33,7 @@ SYSTEM = Message(role="system", content="be short")
 ASKED = Message(role="user", content="hi")
 SAID = Message(role="assistant", content="hello")
 NEXT = Message(role="user", content="more")
+TOOL = Tool(function=FunctionSpec(name="look"))
 HELD_IDS = (5, 6, 7)
 CONTEXT = pack_tokens(HELD_IDS)
 CHAT = Stored(
@@ -127,7 +137,9 @@ def test_every_combination_has_one_answer_and_refusals_name_the_field(
 
 def test_text_history_after_a_turn_is_what_prompt_has_to_begin_with():
     intake = planned({"prompt": "once"}, None)
-    held = Stored(turn=1, context=CONTEXT, hint=b"", history=history_after(intake, " upon"))
+    held = Stored(
+        turn=1, context=CONTEXT, hint=b"", history=history_after(intake, Collected(text=" upon"))
+    )
     following = planned({"prompt": "once upon a"}, held)
     assert following.input == TextInput(text=" a")
     with pytest.raises(HotseatError, match="does not begin"):
@@ -195,7 +207,26 @@ BAD = {
     ),
     "tools": ({"prompt": "x", "tools": ()}, "unsupported_feature", "tools"),
     "tool_choice": ({"prompt": "x", "tool_choice": "auto"}, "unsupported_feature", "tool_choice"),
-    "format": ({"prompt": "x", "response_format": {}}, "unsupported_feature", "response_format"),
+    "schema of nothing": (
+        {"prompt": "x", "response_format": ResponseFormat(type="json_object", schema={})},
+        "invalid_request",
+        "response_format.schema",
+    ),
+    "schema left out": (
+        {"prompt": "x", "response_format": ResponseFormat(type="json_schema")},
+        "invalid_request",
+        "response_format.schema",
+    ),
+    "tool twice": (
+        {"messages": (ASKED,), "tools": (TOOL, TOOL)},
+        "invalid_request",
+        "tools[1].function.name",
+    ),
+    "argument of ours": (
+        {"messages": (ASKED,), "template_args": {"tools": []}},
+        "invalid_request",
+        "template_args.tools",
+    ),
     "template": ({"prompt": "x", "template_args": {}}, "unsupported_feature", "template_args"),
 }
 

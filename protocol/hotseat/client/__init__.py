@@ -2,7 +2,15 @@
 
 from hotseat.client.aio import AsyncClient
 from hotseat.client.errors import DaemonUnreachable, RequestFailed
-from hotseat.client.flow import AsyncEvents, AsyncStream
+from hotseat.client.flow import (
+    AsyncEvents,
+    AsyncStream,
+    arguments_of,
+    calls_of,
+    reasoning_of,
+    text_of,
+    tool_reply,
+)
 from hotseat.client.sync import Client, EventStream, Stream
 from hotseat.protocol.errors import HotseatError
 
@@ -16,4 +24,9 @@ __all__ = [
     "HotseatError",
     "RequestFailed",
     "Stream",
+    "arguments_of",
+    "calls_of",
+    "reasoning_of",
+    "text_of",
+    "tool_reply",
 ]

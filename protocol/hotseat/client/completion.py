@@ -15,6 +15,13 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
 from hotseat.protocol.messages import Attach, ClientMessage, Generate
+from hotseat.protocol.parts import (
+    collected_of,
+    join_parts,
+    missing_parts,
+    split_parts,
+    units_of,
+)
 from hotseat.protocol.replies import (
     Accepted,
     Chunk,
@@ -44,11 +51,10 @@ class Completion(Exchange[StreamEvent, Done]):
         self._start = opening.offset_tokens if isinstance(opening, Attach) else 0
         self.offset_tokens = self._start
         self._window = Window(opening.credit_bytes or DEFAULT_CREDIT_BYTES)
-        self._pieces: list[str] = []
-        self._text_length = 0
-        self._text_at = {self._start: 0}
-        """Length of the text received before a chunk, by the offset of the chunk."""
-        self._has_other_parts = False
+        self._parts: list[ChunkPart] = []
+        self._units = 0
+        self._units_at = {self._start: 0}
+        """Extent of the output received before a chunk, by the offset of the chunk."""
         self._seq = -1
         self._held: list[Chunk] = []
         self._is_rejoining = False
@@ -119,7 +125,7 @@ class Completion(Exchange[StreamEvent, Done]):
         if chunk.offset_tokens > self.offset_tokens:
             return self._repair(self.offset_tokens, cost_bytes)
         if chunk.offset_tokens < self.offset_tokens:
-            if chunk.offset_tokens not in self._text_at:
+            if chunk.offset_tokens not in self._units_at:
                 return self._repair(self._start, cost_bytes)
             chunk = self._cut(chunk)
             granted = self._window.consumed(cost_bytes - chunk_cost(chunk))
@@ -136,17 +142,16 @@ class Completion(Exchange[StreamEvent, Done]):
     def _cut(self, chunk: Chunk) -> Chunk:
         """The part of a chunk that is new; it began where an earlier chunk began."""
         known = self.offset_tokens - chunk.offset_tokens
-        shown = "".join(self._pieces)[self._text_at[chunk.offset_tokens] :]
-        text = "".join(part.text for part in chunk.parts)
-        if self._has_other_parts or not text.startswith(shown):
+        shown = split_parts(self._parts, self._units_at[chunk.offset_tokens])[1]
+        again, rest = split_parts(chunk.parts, units_of(shown))
+        if join_parts(again) != join_parts(shown):
             self._fail_differing()
             return chunk
-        rest = text[len(shown) :]
         return replace(
             chunk,
             offset_tokens=self.offset_tokens,
             tokens=chunk.tokens[known:],
-            parts=(ChunkPart(type="text", text=rest),) if rest else (),
+            parts=rest,
             logprobs=chunk.logprobs[known:],
         )
 
@@ -166,14 +171,10 @@ class Completion(Exchange[StreamEvent, Done]):
 
     def _accept_chunk(self, chunk: Chunk) -> None:
         self._is_repairing = False
-        self._text_at.setdefault(self.offset_tokens, self._text_length)
+        self._units_at.setdefault(self.offset_tokens, self._units)
         self.offset_tokens += len(chunk.tokens)
-        for part in chunk.parts:
-            if part.type == "text":
-                self._pieces.append(part.text)
-                self._text_length += len(part.text)
-            else:
-                self._has_other_parts = True
+        self._parts.extend(chunk.parts)
+        self._units += units_of(chunk.parts)
         self._seq += 1
         # Numbered anew: the daemon's numbers start again with every attach.
         self._add(replace(chunk, seq=self._seq), chunk_cost(chunk))
@@ -181,21 +182,18 @@ class Completion(Exchange[StreamEvent, Done]):
     def _receive_done(self, done: Done) -> None:
         """Delivers what only Done carries, then ends."""
         missing_tokens = done.tokens[self.offset_tokens :]
-        can_compare = self._start == 0 and not self._has_other_parts
-        if can_compare and not done.text.startswith("".join(self._pieces)):
+        can_compare = self._start == 0
+        missing = missing_parts(self._parts, collected_of(done)) if can_compare else ()
+        if missing is None or (missing_tokens and self._is_repairing and not can_compare):
             self._fail_differing()
             return
-        if missing_tokens and self._is_repairing and not can_compare:
-            self._fail_differing()
-            return
-        missing_text = done.text[self._text_length :] if can_compare else ""
-        if missing_tokens or missing_text:
+        if missing_tokens or missing:
             self._accept_chunk(
                 Chunk(
                     seq=0,
                     offset_tokens=self.offset_tokens,
                     tokens=missing_tokens,
-                    parts=(ChunkPart(type="text", text=missing_text),) if missing_text else (),
+                    parts=missing,
                 )
             )
         elif not can_compare:

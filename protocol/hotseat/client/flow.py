@@ -4,12 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
+
+import msgspec
 
 from hotseat.client.completion import Completion, StreamEvent
 from hotseat.client.dialogue import Dialogue
 from hotseat.client.exchange import Exchange
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import Message, ToolCall
+from hotseat.protocol.parts import collect_parts
 from hotseat.protocol.replies import Accepted, Chunk, Done, Event, Gap, Progress, Reply
 
 Item = TypeVar("Item")
@@ -206,3 +210,24 @@ class AsyncEvents:
 def text_of(chunk: Chunk) -> str:
     """The text parts of a chunk, joined."""
     return "".join(part.text for part in chunk.parts if part.type == "text")
+
+
+def reasoning_of(chunk: Chunk) -> str:
+    """The reasoning parts of a chunk, joined."""
+    return "".join(part.text for part in chunk.parts if part.type == "reasoning")
+
+
+def calls_of(chunk: Chunk) -> tuple[ToolCall, ...]:
+    """Tool calls of a chunk. A call comes whole: its arguments are read when it is complete."""
+    return collect_parts(part for part in chunk.parts if part.type == "tool_call").tool_calls
+
+
+def arguments_of(call: ToolCall) -> dict[str, Any]:
+    """The arguments of a call as an object."""
+    arguments: dict[str, Any] = msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
+    return arguments
+
+
+def tool_reply(call: ToolCall, content: str) -> Message:
+    """The message that answers a call, to be appended for the next turn."""
+    return Message(role="tool", name=call.name, tool_call_id=call.id, content=content)

@@ -10,11 +10,20 @@ from hotseat.protocol.codec import encode_client, unpack_body
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId, is_request_id
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, MAX_FRAME_BYTES
-from hotseat.protocol.messages import ClientMessage, Generate, Message, Sampling
+from hotseat.protocol.messages import (
+    ClientMessage,
+    Generate,
+    Message,
+    NamedTool,
+    ResponseFormat,
+    Sampling,
+    Tool,
+)
 
 MessageLike = Message | Mapping[str, Any]
 _SAMPLING_FIELDS: Final = frozenset(Sampling.__struct_fields__)
 _MESSAGE_LISTS: Final = ("messages", "append")
+_STRUCTS: Final = frozenset({"tools", "tool_choice", "response_format", "template_args"})
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -48,6 +57,10 @@ class GenerateOptions(TypedDict, total=False):
     hold_s: float
     yield_: bool
     next_model: str
+    tools: Sequence[Tool | Mapping[str, Any]]
+    tool_choice: str | NamedTool | Mapping[str, Any]
+    response_format: ResponseFormat | Mapping[str, Any]
+    template_args: Mapping[str, Any]
 
 
 def new_request_id() -> RequestId:
@@ -76,6 +89,8 @@ def build_generate(
     sampling = {name: given.pop(name) for name in _SAMPLING_FIELDS & given.keys()}
     if isinstance(given.get("stop"), str):
         given["stop"] = (given["stop"],)
+    for name in _STRUCTS & given.keys():
+        given[name] = msgspec.to_builtins(given[name])
     for name in _MESSAGE_LISTS:
         if name in given and not isinstance(given[name], str):
             given[name] = [_plain(message) for message in given[name]]

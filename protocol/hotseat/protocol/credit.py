@@ -4,9 +4,10 @@ Both ends count with the same numbers, so that a window neither leaks nor grows:
 charges what it sends, the client grants again what it consumed.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
-from hotseat.protocol.replies import Chunk, Event, Gap
+from hotseat.protocol.replies import Chunk, ChunkPart, Event, Gap
 
 TOKEN_COST: Final = 6
 """Bytes per token id: MessagePack needs at most five, plus a little."""
@@ -18,11 +19,15 @@ EVENT_COST: Final = 200
 
 def chunk_cost(chunk: Chunk) -> int:
     """UTF-8 bytes of all text, plus the fixed costs; independent of how output was merged."""
-    text = sum(
-        len(part.text.encode()) + len((part.arguments_delta or "").encode()) for part in chunk.parts
-    )
     listed = sum(1 + len(entry.top) for entry in chunk.logprobs)
-    return text + TOKEN_COST * len(chunk.tokens) + LOGPROB_COST * listed
+    return parts_cost(chunk.parts) + TOKEN_COST * len(chunk.tokens) + LOGPROB_COST * listed
+
+
+def parts_cost(parts: Iterable[ChunkPart]) -> int:
+    """UTF-8 bytes of text and arguments."""
+    return sum(
+        len(part.text.encode()) + len((part.arguments_delta or "").encode()) for part in parts
+    )
 
 
 def event_cost(item: Event | Gap) -> int:

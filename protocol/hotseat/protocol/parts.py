@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hotseat.protocol.messages import ToolCall
-from hotseat.protocol.replies import ChunkPart
+from hotseat.protocol.replies import ChunkPart, Done
 
 
 class Collected(Struct, frozen=True, kw_only=True):
@@ -97,6 +97,16 @@ def collect_parts(parts: Iterable[ChunkPart]) -> Collected:
         reasoning="".join(reasoning),
         tool_calls=tuple(calls[index] for index in sorted(calls)),
         tool_parse_error=error,
+    )
+
+
+def collected_of(done: Done) -> Collected:
+    """The output that a done tells."""
+    return Collected(
+        text=done.text,
+        reasoning=done.reasoning,
+        tool_calls=done.tool_calls,
+        tool_parse_error=done.tool_parse_error,
     )
 
 

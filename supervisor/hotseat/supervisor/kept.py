@@ -3,9 +3,10 @@
 import msgspec
 from msgspec import Struct
 
+from hotseat.protocol.parts import join_parts, split_parts, text_part, units_of
 from hotseat.protocol.replies import Chunk, ChunkPart, Done, ErrorBody
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
-from hotseat.supervisor.core.streams import Emission
+from hotseat.supervisor.core.streams import MAX_CHUNK_ITEMS, Emission
 
 
 class KeptReply(Struct, frozen=True, kw_only=True):
@@ -17,6 +18,8 @@ class KeptReply(Struct, frozen=True, kw_only=True):
     done: Done | None = None
     error: ErrorBody | None = None
     text_ends: bytes = b""
+    parts: tuple[ChunkPart, ...] = ()
+    """The whole output in order, where it is more than text; then the ends count its units."""
 
     @property
     def end(self) -> Done | ErrorBody:
@@ -25,20 +28,29 @@ class KeptReply(Struct, frozen=True, kw_only=True):
             return self.done
         return self.error or ErrorBody(code="internal", message="the stored reply is empty")
 
-    def chunk_from(self, offset: int) -> Chunk | None:
-        """All output after `offset` completion tokens; None when there is none."""
+    def chunks_from(self, offset: int) -> list[Chunk]:
+        """All output after `offset` completion tokens, in chunks that a frame can hold."""
         if self.done is None:
-            return None
+            return []
         ends = unpack_tokens(self.text_ends)
         if offset > len(ends):
-            return None
-        start = ends[offset - 1] if offset else 0
-        tokens = self.done.tokens[offset:]
-        text = self.done.text[start:]
-        if not tokens and not text:
-            return None
-        parts = (ChunkPart(type="text", text=text),) if text else ()
-        return Chunk(seq=0, offset_tokens=offset, tokens=tokens, parts=parts)
+            return []
+        begin = ends[offset - 1] if offset else 0
+        rest = split_parts(self.parts or text_part(self.done.text), begin)[1]
+        chunks: list[Chunk] = []
+        while True:
+            tokens = self.done.tokens[offset : offset + MAX_CHUNK_ITEMS]
+            after = offset + len(tokens)
+            parts, rest = rest, ()
+            if after < len(ends):
+                parts, rest = split_parts(parts, ends[after - 1] - begin)
+                begin = ends[after - 1]
+            if tokens or parts:
+                seq = len(chunks)
+                chunks.append(Chunk(seq=seq, offset_tokens=offset, tokens=tokens, parts=parts))
+            offset = after
+            if offset >= len(ends):
+                return chunks
 
 
 def keep_done(done: Done, emissions: list[Emission]) -> KeptReply:
@@ -46,11 +58,15 @@ def keep_done(done: Done, emissions: list[Emission]) -> KeptReply:
     ends: list[int] = []
     length = 0
     for emission in emissions:
+        units = units_of(emission.all_parts)
         if emission.tokens:
             ends.extend([length] * (len(emission.tokens) - 1))
-            ends.append(length + len(emission.text))
-        length += len(emission.text)
-    return KeptReply(done=done, text_ends=pack_tokens(ends))
+            ends.append(length + units)
+        length += units
+    parts: tuple[ChunkPart, ...] = ()
+    if any(emission.parts for emission in emissions):
+        parts = join_parts(part for emission in emissions for part in emission.all_parts)
+    return KeptReply(done=done, text_ends=pack_tokens(ends), parts=parts)
 
 
 def encode_kept(kept: KeptReply) -> bytes:

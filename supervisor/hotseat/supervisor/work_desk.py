@@ -259,8 +259,7 @@ class WorkDesk:
         kept = decode_kept(row.reply)
         port = self._port()
         port.send(peer, request_id, Accepted(position=0, seed=row.seed, replayed=True))
-        chunk = kept.chunk_from(offset)
-        if chunk is not None:
+        for chunk in kept.chunks_from(offset):
             port.send(peer, request_id, chunk)
         port.send(peer, request_id, kept.end)
 

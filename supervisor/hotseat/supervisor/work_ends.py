@@ -72,7 +72,7 @@ class WorkEnds:
         assert record is not None  # noqa: S101 - it ran
         assert intake is not None  # noqa: S101
         assert session is not None  # noqa: S101 - checked by the caller
-        history = history_after(intake, finished.text)
+        history = history_after(intake, work.said)
         obsolete = await self._sessions.commit(
             TurnCommit(
                 model=ModelName(record.name),
@@ -109,6 +109,7 @@ class WorkEnds:
         note = ""
         if not work.persist:
             note = "nothing was written to disk: a swap costs this context a prefill"
+        said = work.said
         return Done(
             model=work.model,
             text=finished.text,
@@ -122,6 +123,9 @@ class WorkEnds:
             context="rendered" if rendered else "appended",
             seed=work.seed,
             note=note,
+            reasoning=said.reasoning,
+            tool_calls=said.tool_calls,
+            tool_parse_error=said.tool_parse_error,
         )
 
     def _timing(self, work: Work) -> Timing:
@@ -146,9 +150,10 @@ class WorkEnds:
             await self.finish(work, _partial(work))
             return
         tokens = tuple(token for entry in work.emissions for token in entry.tokens)
+        said = work.said
         done = Done(
             model=work.model,
-            text="".join(entry.text for entry in work.emissions),
+            text=said.text,
             tokens=tokens,
             finish_reason="cancelled",
             usage=Usage(completion_tokens=len(tokens)),
@@ -156,6 +161,9 @@ class WorkEnds:
             session=work.request.session,
             turn=None,
             seed=work.seed,
+            reasoning=said.reasoning,
+            tool_calls=said.tool_calls,
+            tool_parse_error=said.tool_parse_error,
         )
         if work.request.persist:
             reply = encode_kept(keep_done(done, work.emissions))

@@ -146,6 +146,10 @@ class WorkRuns:
                 stop=request.stop,
                 max_tokens=request.max_tokens,
                 logprobs=request.logprobs,
+                tools=work.intake.framing.tools,
+                tool_choice=request.tool_choice or "auto",
+                response_format=request.response_format,
+                template_args=work.intake.framing.template_args,
                 persist=work.persist,
                 resume=resume_of(work),
             )
@@ -290,7 +294,8 @@ class WorkRuns:
             work.first_token_at = time.monotonic()
         work.phase = "decode"
         self._wears(len(message.tokens))
-        self._outbox.emit(work, work.add_emission(message.tokens, message.text, message.logprobs))
+        emission = work.add_emission(message.tokens, message.text, message.logprobs, message.parts)
+        self._outbox.emit(work, emission)
         if message.tokens:
             prompt_tokens = work.started.prompt_tokens if work.started is not None else 0
             work.reach(prompt_tokens + work.completion_tokens)

@@ -12,7 +12,8 @@ from hotseat.protocol.ids import RequestId, RequestKey
 from hotseat.protocol.link import Finished, Started
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
-from hotseat.protocol.replies import Cause, Done, ErrorBody, TokenLogprob
+from hotseat.protocol.parts import Collected, collect_parts
+from hotseat.protocol.replies import Cause, ChunkPart, Done, ErrorBody, TokenLogprob
 from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
 from hotseat.supervisor.core.poison import INNOCENT, Suspicion, resume_alone
@@ -155,7 +156,11 @@ class Work:
         return True
 
     def add_emission(
-        self, tokens: tuple[int, ...], text: str, logprobs: tuple[TokenLogprob, ...] = ()
+        self,
+        tokens: tuple[int, ...],
+        text: str,
+        logprobs: tuple[TokenLogprob, ...] = (),
+        parts: tuple[ChunkPart, ...] = (),
     ) -> Emission:
         """Counts output that just came from the worker."""
         emission = Emission(
@@ -164,9 +169,15 @@ class Work:
             tokens=tokens,
             text=text,
             logprobs=logprobs,
+            parts=parts,
         )
         self.note(emission)
         return emission
+
+    @property
+    def said(self) -> Collected:
+        """All output so far by its kinds."""
+        return collect_parts(part for entry in self.emissions for part in entry.all_parts)
 
     def note(self, emission: Emission) -> None:
         """Appends output to what readers can replay."""

@@ -90,6 +90,12 @@ def _rendered(
     renderer: Renderer, start: Start, messages: list[Message], *, generation_prompt: bool = True
 ) -> list[int]:
     try:
-        return renderer.render(messages, start.clock, generation_prompt=generation_prompt)
+        return renderer.render(
+            messages,
+            start.clock,
+            generation_prompt=generation_prompt,
+            tools=start.tools,
+            arguments=start.template_args,
+        )
     except HotseatError:
         return []

@@ -7,22 +7,23 @@ before anything has happened.
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import is_session_name
 from hotseat.protocol.link import AppendInput, Input, TextInput, TokensInput, WholeInput
 from hotseat.protocol.messages import Generate, Message
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.parts import Collected
 from hotseat.protocol.tokens import pack_tokens
-
-_LATER: Final = (
-    "tools",
-    "tool_choice",
-    "response_format",
-    "template_args",
+from hotseat.supervisor.core.framing import (
+    Framing,
+    appends_exactly,
+    check_form,
+    frame_turn,
+    is_same_message,
 )
-"""Fields of the contract that this version cannot honour: refused, never ignored."""
+
 _SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 
 
@@ -31,6 +32,7 @@ class History(Struct, frozen=True, kw_only=True):
 
     raw: bool = False
     messages: tuple[Message, ...] = ()
+    framing: Framing = Framing()
 
 
 class Stored(Struct, frozen=True, kw_only=True):
@@ -61,15 +63,11 @@ class Intake(Struct, frozen=True, kw_only=True):
     base: History
     """History the turn builds on; empty when it starts over."""
     added: tuple[Message, ...]
+    framing: Framing = Framing()
 
 
 def check_generate(request: Generate) -> None:
     """Refuses what no session or model could make right."""
-    for field in _LATER:
-        if getattr(request, field) is not None:
-            raise HotseatError(
-                "unsupported_feature", f"{field} is not supported by this version", field=field
-            )
     inputs = [
         name
         for name in ("messages", "prompt", "tokens", "append")
@@ -95,6 +93,7 @@ def check_generate(request: Generate) -> None:
             "._:@+- (at most 128, not starting with a dot)",
             field="session",
         )
+    check_form(request)
     for field in ("messages", "append"):
         value = getattr(request, field)
         if isinstance(value, tuple):
@@ -130,6 +129,16 @@ def plan_turn(request: Generate, record: ModelRecord, stored: Stored | None) -> 
                 field="expect_turn",
                 turn=turn,
             )
+    held = None
+    if stored is not None and not (request.rerender and request.append is None):
+        held = stored.history.framing
+    framing = frame_turn(request, record, held, stored.turn if stored else 0)
+    return structs.replace(_plan_input(request, record, stored, framing), framing=framing)
+
+
+def _plan_input(
+    request: Generate, record: ModelRecord, stored: Stored | None, framing: Framing
+) -> Intake:
     if request.tokens is not None:
         return _plan_tokens(request.tokens, request, stored)
     if request.prompt is not None:
@@ -144,9 +153,10 @@ def plan_turn(request: Generate, record: ModelRecord, stored: Stored | None) -> 
             f"{record.name} has no chat template; send prompt or tokens, and append text",
             field="messages" if request.append is None else "append",
         )
+    is_exact = appends_exactly(record, framing)
     if request.append is None:
-        return _plan_whole(messages, request, record, stored)
-    return _plan_append(messages, request, record, stored)
+        return _plan_whole(messages, request, stored, is_exact=is_exact)
+    return _plan_append(messages, request, stored, is_exact=is_exact)
 
 
 def _plan_tokens(tokens: tuple[int, ...], request: Generate, stored: Stored | None) -> Intake:
@@ -240,7 +250,7 @@ def _held_text(stored: Stored) -> str | None:
 
 
 def _plan_whole(
-    messages: tuple[Message, ...], request: Generate, record: ModelRecord, stored: Stored | None
+    messages: tuple[Message, ...], request: Generate, stored: Stored | None, *, is_exact: bool
 ) -> Intake:
     """A whole conversation; in a session it has to begin with what the session holds."""
     if stored is None or request.rerender:
@@ -254,7 +264,9 @@ def _plan_whole(
             added=messages,
         )
     held = stored.history.messages
-    if stored.history.raw or messages[: len(held)] != held or len(messages) == len(held):
+    repeated = zip(messages, held, strict=False)
+    is_repeated = all(is_same_message(given, known) for given, known in repeated)
+    if stored.history.raw or not is_repeated or len(messages) <= len(held):
         raise HotseatError(
             "session_diverged",
             "messages do not begin with what the session holds; append only the new ones, or set "
@@ -263,11 +275,11 @@ def _plan_whole(
             turn=stored.turn,
             messages=len(held),
         )
-    return _plan_append(messages[len(held) :], request, record, stored)
+    return _plan_append(messages[len(held) :], request, stored, is_exact=is_exact)
 
 
 def _plan_append(
-    messages: tuple[Message, ...], request: Generate, record: ModelRecord, stored: Stored | None
+    messages: tuple[Message, ...], request: Generate, stored: Stored | None, *, is_exact: bool
 ) -> Intake:
     """New messages after what the session holds."""
     if stored is None or not stored.history.messages:
@@ -281,7 +293,7 @@ def _plan_append(
         )
     field = "messages" if request.append is None else "append"
     added = messages if request.rerender else _without_system(messages, stored, field)
-    if record.template.mode == "exact" and stored.is_in_step and not request.rerender:
+    if is_exact and stored.is_in_step and not request.rerender:
         return Intake(
             input=AppendInput(messages=added),
             context=stored.context,
@@ -327,10 +339,16 @@ def _text_of(message: Message) -> str:
     return "".join(part.text or "" for part in message.content or ())
 
 
-def history_after(intake: Intake, reply: str) -> History:
+def history_after(intake: Intake, reply: Collected) -> History:
     """What the session holds once the reply is part of it."""
-    messages = (*intake.base.messages, *intake.added, Message(role="assistant", content=reply))
-    return History(raw=intake.base.raw, messages=messages)
+    answer = Message(
+        role="assistant",
+        content=reply.text,
+        tool_calls=reply.tool_calls,
+        reasoning=reply.reasoning or None,
+    )
+    messages = (*intake.base.messages, *intake.added, answer)
+    return History(raw=intake.base.raw, messages=messages, framing=intake.framing)
 
 
 def encode_history(history: History) -> bytes:

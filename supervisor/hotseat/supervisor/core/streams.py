@@ -9,14 +9,16 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.protocol.credit import LOGPROB_COST, TOKEN_COST
+from hotseat.protocol.credit import LOGPROB_COST, TOKEN_COST, parts_cost
 from hotseat.protocol.limits import SLOW_CONSUMER_BYTES
+from hotseat.protocol.parts import join_parts, text_part
 from hotseat.protocol.replies import Chunk, ChunkPart, TokenLogprob
 
 MAX_CHUNK_ITEMS: Final = 8192
 """A chunk stays far below the limits of a message (bytes, items) however much was merged."""
 LOGPROB_ITEMS: Final = 7
 TOP_ITEMS: Final = 3
+PART_ITEMS: Final = 7
 
 
 class Emission(Struct, frozen=True, kw_only=True):
@@ -30,18 +32,27 @@ class Emission(Struct, frozen=True, kw_only=True):
     tokens: tuple[int, ...]
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    parts: tuple[ChunkPart, ...] = ()
+    """The same output in parts, where it is more than text."""
+
+    @property
+    def all_parts(self) -> tuple[ChunkPart, ...]:
+        """The output in parts."""
+        return self.parts or text_part(self.text)
 
     @property
     def cost_bytes(self) -> int:
         """What it weighs against credit: merged emissions cost what their chunk does."""
         listed = sum(1 + len(entry.top) for entry in self.logprobs)
-        return len(self.text.encode()) + TOKEN_COST * len(self.tokens) + LOGPROB_COST * listed
+        said = parts_cost(self.parts) if self.parts else len(self.text.encode())
+        return said + TOKEN_COST * len(self.tokens) + LOGPROB_COST * listed
 
     @property
     def items(self) -> int:
         """MessagePack items it puts into a chunk."""
         tops = sum(len(entry.top) for entry in self.logprobs)
-        return len(self.tokens) + LOGPROB_ITEMS * len(self.logprobs) + TOP_ITEMS * tops
+        listed = LOGPROB_ITEMS * len(self.logprobs) + TOP_ITEMS * tops
+        return len(self.tokens) + PART_ITEMS * len(self.parts) + listed
 
     def after(self, offset: int) -> "Emission":
         """The part behind completion token `offset`; text belongs to the last of its tokens."""
@@ -116,12 +127,12 @@ class OutStream:
 
     def _merge(self, taken: list[Emission]) -> Chunk:
         ids = tuple(token for emission in taken for token in emission.tokens)
-        text = "".join(emission.text for emission in taken)
+        parts = join_parts(part for emission in taken for part in emission.all_parts)
         chunk = Chunk(
             seq=self._seq,
             offset_tokens=self.offset,
             tokens=ids,
-            parts=(ChunkPart(type="text", text=text),) if text else (),
+            parts=parts,
             logprobs=tuple(entry for emission in taken for entry in emission.logprobs),
         )
         self._seq += 1
