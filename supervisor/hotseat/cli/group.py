@@ -23,6 +23,8 @@ _COMMANDS: Final = {
     "why": ("hotseat.cli.quoting:why", "Show who caused the last swaps."),
     "cancel": ("hotseat.cli.seat:cancel", "End a request."),
     "sessions": ("hotseat.cli.sessions:sessions", "List, show or remove sessions."),
+    "disk": ("hotseat.cli.disk:disk", "Show KV on disk and its limits."),
+    "kv": ("hotseat.cli.disk:kv", "Verify, collect or rebuild stored contexts."),
     "events": ("hotseat.cli.watch:events", "Show what happened."),
     "logs": ("hotseat.cli.watch:logs", "Show the daemon's log."),
     "endpoint": ("hotseat.cli.daemon:endpoint", "Print where clients find the daemon."),

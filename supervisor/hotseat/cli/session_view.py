@@ -20,7 +20,7 @@ def render_sessions(views: Sequence[SessionView]) -> None:
             (
                 view.model,
                 view.session,
-                f"{view.state}, pinned" if view.pinned else view.state,
+                describe_state(view),
                 count(view.turn),
                 count(view.tokens),
                 count(view.durable_tokens),
@@ -37,7 +37,7 @@ def render_session(view: SessionView) -> None:
     print_facts(
         [
             ("model", view.model),
-            ("session", f"{view.session}, {view.state}, {view.turn} turns"),
+            ("session", f"{view.session}, {describe_state(view)}, {view.turn} turns"),
             ("tokens", f"{count(view.tokens)}, {count(view.durable_tokens)} of them on SSD"),
             ("on SSD", size(view.bytes_on_disk) + (", pinned" if view.pinned else "")),
             ("can go back to", _turns(view)),
@@ -45,6 +45,16 @@ def render_session(view: SessionView) -> None:
     )
     for message in view.messages or ():
         print(f"\n[{message.get('role', '?')}]\n{printable(_content(message))}")
+
+
+def describe_state(view: SessionView) -> str:
+    """Where its KV is, and what its next turn will have to compute again."""
+    state: str = view.state
+    if view.prefill_tokens:
+        state += ": prefill needed"
+    if not view.persist:
+        state += ", never on disk"
+    return f"{state}, pinned" if view.pinned else state
 
 
 def describe_change(change: SessionChange) -> str:

@@ -1,0 +1,100 @@
+"""Commands about KV on disk: disk, kv verify, kv gc, kv rebuild."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hotseat.cli.output import note, print_json
+from hotseat.cli.reading import JSON, connected, read_or_absent
+from hotseat.client.errors import DaemonUnreachable
+
+if TYPE_CHECKING:
+    from hotseat.protocol.views import GcView, VerifyView
+
+
+@click.command()
+@JSON
+def disk(*, as_json: bool) -> int:
+    """Show KV on disk: whose it is, within which limits, and how much was written."""
+    from hotseat.cli.disk_view import disk_dict, render_disk
+
+    answer, code = read_or_absent(lambda client: client.disk(), lambda _error: None)
+    if as_json:
+        print_json(disk_dict(answer))
+    else:
+        render_disk(answer)
+    return code
+
+
+@click.group()
+def kv() -> None:
+    """Check, collect or rebuild what is stored of contexts."""
+
+
+@kv.command()
+@JSON
+def verify(*, as_json: bool) -> int:
+    """Read every KV file and check it; damaged ones are put aside and computed again.
+
+    Exit code 1 when something was damaged or missing.
+    """
+    from hotseat.cli.disk_view import render_verified
+
+    note("reading all KV files")
+    view = _verified()
+    if as_json:
+        print_json(view)
+    else:
+        render_verified(view)
+    return 1 if view.damaged or view.missing else 0
+
+
+@kv.command()
+@click.option("--dry-run", is_flag=True, help="Only list what would go, with sizes.")
+@JSON
+def gc(*, dry_run: bool, as_json: bool) -> None:
+    """Remove what no session needs and what no registered model can use."""
+    from hotseat.cli.disk_view import render_collected
+
+    view = _collected(dry_run=dry_run)
+    if as_json:
+        print_json(view)
+    else:
+        render_collected(view)
+
+
+@kv.command()
+@JSON
+def rebuild(*, as_json: bool) -> None:
+    """Make the catalogue anew from KV files and session files; the daemon must not run."""
+    from hotseat.cli.disk_view import render_rebuilt
+    from hotseat.supervisor.kv_offline import rebuild_offline
+
+    note("reading KV and session files")
+    rebuilt, aside = rebuild_offline()
+    if as_json:
+        print_json({"rebuilt": rebuilt, "kept_as": None if aside is None else str(aside)})
+    else:
+        render_rebuilt(rebuilt, aside)
+
+
+def _verified() -> "VerifyView":
+    """By the daemon, or here if none runs."""
+    try:
+        with connected() as client:
+            return client.verify_kv()
+    except DaemonUnreachable:
+        from hotseat.supervisor.kv_offline import verify_home
+
+        return verify_home()
+
+
+def _collected(*, dry_run: bool) -> "GcView":
+    """By the daemon, or here if none runs."""
+    try:
+        with connected() as client:
+            return client.collect_kv(dry_run=dry_run)
+    except DaemonUnreachable:
+        from hotseat.supervisor.kv_offline import collect_home
+
+        return collect_home(dry_run=dry_run)
