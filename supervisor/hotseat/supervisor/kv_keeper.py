@@ -173,8 +173,9 @@ class KvKeeper:
         )
         if failpoints.ARMED:
             failpoints.reach("tail.committed")
+        is_snapshot = report.kind == "snapshot"
         self._events.publish(
-            "checkpoint.published",
+            "snapshot.published" if is_snapshot else "checkpoint.published",
             model=record.name,
             session=report.session,
             tokens=len(report.tokens) // 4,

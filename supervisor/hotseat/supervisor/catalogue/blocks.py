@@ -234,7 +234,8 @@ def remove_unused_chain(
         is_needed = db.execute(
             "SELECT EXISTS (SELECT 1 FROM session_blocks WHERE block = ?1)"
             " OR EXISTS (SELECT 1 FROM blocks WHERE parent = ?1)"
-            " OR EXISTS (SELECT 1 FROM tails WHERE parent = ?1)",
+            " OR EXISTS (SELECT 1 FROM tails WHERE parent = ?1)"
+            " OR EXISTS (SELECT 1 FROM snapshots WHERE parent = ?1)",
             (block,),
         ).fetchone()[0]
         if is_needed or block in leased:
@@ -246,6 +247,7 @@ def remove_unused_chain(
 def forget_file(db: sqlite3.Connection, tag: Tag, file: str) -> bool:
     """Removes a damaged file's row; chains that used it end before it. False if unknown."""
     tail = db.execute("DELETE FROM tails WHERE tag = ? AND file = ?", (tag, file)).rowcount
+    tail += db.execute("DELETE FROM snapshots WHERE tag = ? AND file = ?", (tag, file)).rowcount
     found = db.execute("SELECT id FROM blocks WHERE tag = ? AND file = ?", (tag, file)).fetchone()
     if found is None:
         return tail == 1
@@ -261,7 +263,8 @@ def files(db: sqlite3.Connection, tag: Tag) -> set[str]:
         found[0]
         for found in db.execute(
             "SELECT file FROM blocks WHERE tag = ?1"
-            " UNION ALL SELECT file FROM tails WHERE tag = ?1",
+            " UNION ALL SELECT file FROM tails WHERE tag = ?1"
+            " UNION ALL SELECT file FROM snapshots WHERE tag = ?1",
             (tag,),
         )
     }
@@ -270,11 +273,18 @@ def files(db: sqlite3.Connection, tag: Tag) -> set[str]:
 def totals(db: sqlite3.Connection) -> list[TagTotals]:
     """Bytes and files per tag, largest first."""
     return [
-        TagTotals(tag=found[0], size_bytes=found[1], blocks=found[2], tails=found[3])
+        TagTotals(
+            tag=found[0],
+            size_bytes=found[1],
+            blocks=found[2],
+            tails=found[3],
+            snapshots=found[4],
+        )
         for found in db.execute(
-            "SELECT tag, SUM(size_bytes) AS bytes, SUM(is_block), SUM(1 - is_block) FROM ("
-            " SELECT tag, size_bytes, 1 AS is_block FROM blocks"
-            " UNION ALL SELECT tag, size_bytes, 0 FROM tails)"
+            "SELECT tag, SUM(size_bytes) AS bytes, SUM(kind = 'block'), SUM(kind = 'tail'),"
+            " SUM(kind = 'snapshot') FROM (SELECT tag, size_bytes, 'block' AS kind FROM blocks"
+            " UNION ALL SELECT tag, size_bytes, 'tail' FROM tails"
+            " UNION ALL SELECT tag, size_bytes, 'snapshot' FROM snapshots)"
             " GROUP BY tag ORDER BY bytes DESC, tag"
         )
     ]

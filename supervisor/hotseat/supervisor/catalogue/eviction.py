@@ -12,9 +12,11 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.supervisor.catalogue.rows import KvFile
+from hotseat.supervisor.catalogue.snapshots import owned, remove_file
 from hotseat.supervisor.core.eviction import KvNode, Worth, files_to_evict
 
 _TAIL: Final = "tail:"
+_SNAPSHOT: Final = "snapshot:"
 _HIDDEN: Final = "."
 
 
@@ -56,6 +58,7 @@ class TagUsage(Struct, frozen=True, kw_only=True):
     blocks: int
     tails: int
     sessions: int
+    snapshots: int = 0
 
 
 class _Owner(Struct, frozen=True):
@@ -137,14 +140,16 @@ class _Tally:
 
     def __init__(self) -> None:
         self.size = self.pinned = self.unreferenced = 0
-        self.blocks = self.tails = self.sessions = 0
+        self.blocks = self.tails = self.snapshots = self.sessions = 0
         self.models: set[str] = set()
 
     def add(self, node: KvNode, users: Collection[int], pinned: AbstractSet[int]) -> None:
         is_tail = node.node.startswith(_TAIL)
+        is_snapshot = node.node.startswith(_SNAPSHOT)
         self.size += node.size_bytes
         self.tails += is_tail
-        self.blocks += not is_tail
+        self.snapshots += is_snapshot
+        self.blocks += not (is_tail or is_snapshot)
         if not users:
             self.unreferenced += node.size_bytes
         elif not pinned.isdisjoint(users):
@@ -160,6 +165,7 @@ class _Tally:
             unreferenced_bytes=self.unreferenced,
             blocks=self.blocks,
             tails=self.tails,
+            snapshots=self.snapshots,
             sessions=self.sessions,
         )
 
@@ -183,6 +189,10 @@ def _users(db: sqlite3.Connection) -> dict[str, list[int]]:
         users.setdefault(block, []).append(session)
     for file, session in db.execute("SELECT file, session FROM tails"):
         users.setdefault(_TAIL + file, []).append(session)
+    # A session needs the snapshot nearest to its end; the earlier ones only shorten other ways.
+    newest = {one.session: one.file.file for one in owned(db)}
+    for session, file in newest.items():
+        users.setdefault(_SNAPSHOT + file, []).append(session)
     return users
 
 
@@ -203,6 +213,13 @@ def _nodes(
     ):
         row = _FileRow(*found)
         needed_by = [owners[one] for one in users[row.node]]
+        nodes.append(_node(row, kept, needed_by, is_leased=row.file in kept.tails))
+    for found in db.execute(
+        "SELECT ?1 || file, parent, tag, file, size_bytes, idx, used_at, written_at FROM snapshots",
+        (_SNAPSHOT,),
+    ):
+        row = _FileRow(*found)
+        needed_by = [owners[one] for one in users.get(row.node, ())]
         nodes.append(_node(row, kept, needed_by, is_leased=row.file in kept.tails))
     return nodes
 
@@ -230,6 +247,9 @@ def _remove(db: sqlite3.Connection, chosen: Iterable[KvNode]) -> None:
     for node in chosen:
         if node.node.startswith(_TAIL):
             db.execute("DELETE FROM tails WHERE tag = ? AND file = ?", (node.tag, node.file))
+            continue
+        if node.node.startswith(_SNAPSHOT):
+            remove_file(db, node.tag, node.file)
             continue
         # Nothing hangs on it any more, so it is the last block of every chain that has it.
         db.execute("DELETE FROM session_blocks WHERE block = ?", (node.node,))

@@ -15,7 +15,7 @@ from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, block_id, root_id, unpack_tokens
-from hotseat.supervisor.catalogue import blocks
+from hotseat.supervisor.catalogue import blocks, snapshots
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.session_files import SessionFile
 

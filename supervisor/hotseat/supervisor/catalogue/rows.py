@@ -181,3 +181,4 @@ class TagTotals(Struct, frozen=True, kw_only=True):
     size_bytes: int
     blocks: int
     tails: int
+    snapshots: int = 0

@@ -130,7 +130,34 @@ ALTER TABLE blocks ADD COLUMN tokens BLOB NOT NULL DEFAULT x'';
 """
 """Turns to go back to, and what is in a block. Of older turns only the messages are trusted."""
 
-_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)
+_V4: Final = """
+CREATE TABLE snapshots (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  tag TEXT NOT NULL,
+  parent TEXT NOT NULL,
+  idx INTEGER NOT NULL,
+  tokens BLOB NOT NULL,
+  hint BLOB NOT NULL,
+  file TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  written_at REAL NOT NULL,
+  used_at REAL NOT NULL,
+  UNIQUE (tag, parent, tokens),
+  UNIQUE (tag, file)
+) STRICT;
+CREATE INDEX snapshots_parent ON snapshots (parent);
+CREATE VIEW snapshot_users AS
+SELECT n.id AS snapshot, n.tag AS tag, n.file AS file, n.size_bytes AS size_bytes,
+  256 * n.idx + length(n.tokens) / 4 AS position,
+  s.id AS session, s.model AS model, s.name AS name
+FROM snapshots n JOIN sessions s ON s.tag = n.tag
+  AND substr(s.tokens, 1 + 1024 * n.idx, length(n.tokens)) = n.tokens
+  AND (n.idx = 0 OR EXISTS (SELECT 1 FROM session_blocks l
+    WHERE l.session = s.id AND l.idx = n.idx - 1 AND l.block = n.parent));
+"""
+"""State of recurrent layers, addressed by token prefix like a block; its users begin with it."""
+
+_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4)
 """Entry n brings a catalogue from version n to n + 1; never changed, only added to."""
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -7,7 +7,7 @@ from typing import Final
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId, ModelName, SessionName
 from hotseat.protocol.tokens import block_chain, unpack_tokens
-from hotseat.supervisor.catalogue import accepts, blocks
+from hotseat.supervisor.catalogue import accepts, blocks, snapshots
 from hotseat.supervisor.catalogue.rows import (
     KvFile,
     SessionRow,
@@ -124,6 +124,7 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
     chain = block_chain(commit.tag, unpack_tokens(commit.tokens))
     stored = blocks.link_chain(db, session_id, chain)
     obsolete = blocks.drop_useless_tail(db, session_id, commit.tag, chain, stored, commit.tokens)
+    obsolete += snapshots.thin_out(db, session_id)
     if commit.key is not None:
         _end_request(db, commit)
     return TurnCommitted(turn=turn, obsolete_files=tuple(obsolete))
@@ -146,6 +147,7 @@ def delete_session(
         )
     ]
     files = blocks.remove_tail(db, session_id)
+    files += snapshots.remove_of_session(db, session_id, chain)
     db.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
     files += blocks.remove_unused_chain(db, chain, leased)
     return files

@@ -20,6 +20,7 @@ from hotseat.supervisor.catalogue import (
     rebuilding,
     session_verbs,
     sessions,
+    snapshots,
 )
 from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
 from hotseat.supervisor.catalogue.mirror import SessionMirror
@@ -193,9 +194,16 @@ class Catalogue:
         session: tuple[ModelName, SessionName] | None = None,
         limit: int = _TAILS,
     ) -> list[TailRef]:
-        """Tails on one of `parents` (pass the root too): the session's own first, then deepest."""
+        """Tails and snapshots on one of `parents` (pass the root too).
+
+        Of each the session's own first, then the deepest.
+        """
+        now = time.time()
         return await self._thread.call(
-            lambda db: blocks.tails_under(db, tag, parents, session, limit)
+            lambda db: [
+                *blocks.tails_under(db, tag, parents, session, limit),
+                *snapshots.snapshots_under(db, tag, parents, session, limit, now),
+            ]
         )
 
     async def commit_tail(
@@ -203,9 +211,12 @@ class Catalogue:
     ) -> list[KvFile]:
         """Makes a written tail the tail of its session; returns files nobody needs.
 
-        The new file itself is among them when the session is gone or has moved on.
+        The new file itself is among them when the session is gone or has moved on. A snapshot
+        belongs to its tokens, not to the session.
         """
         model, name = session
+        if tail.kind == "snapshot":
+            return await self._thread.call(lambda db: snapshots.add_snapshot(db, tag, tail, at))
         return await self._thread.call(
             lambda db: blocks.commit_tail(db, tag, model, name, tail, at)
         )

@@ -1,0 +1,149 @@
+"""SQL of snapshots: files with the state of recurrent layers. Runs inside a catalogue transaction.
+
+A snapshot belongs to nobody: it is addressed by its token prefix, a block and the ids behind it,
+and serves every session whose ids begin with these. Must not know what is in a file.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
+from hotseat.protocol.link import TailRef, TailWritten
+from hotseat.protocol.tokens import root_id
+from hotseat.supervisor.catalogue.rows import KvFile
+
+KEPT_PER_SESSION: Final = 8
+"""The shortest (the system prompt) and the newest ones; what is between costs a longer way back."""
+_TOUCH_S: Final = 60.0
+
+
+class Owned(Struct, frozen=True):
+    """A snapshot that is a prefix of a session, and how many tokens that is."""
+
+    session: int
+    file: KvFile
+    position: int
+
+
+def add_snapshot(db: sqlite3.Connection, tag: Tag, written: TailWritten, at: float) -> list[KvFile]:
+    """Makes a written snapshot known; returned is its file again if there was one of that prefix.
+
+    Its parent has to be stored: without the block the ids in front of it are not known.
+    """
+    file = KvFile(tag=tag, file=written.file, size_bytes=written.size_bytes)
+    depth = _depth(db, tag, written.parent)
+    if depth is None:
+        return [file]
+    added = db.execute(
+        "INSERT INTO snapshots (tag, parent, idx, tokens, hint, file, size_bytes, written_at,"
+        " used_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            tag,
+            written.parent,
+            depth,
+            written.tokens,
+            written.hint,
+            written.file,
+            written.size_bytes,
+            at,
+            at,
+        ),
+    ).rowcount
+    known = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM snapshots WHERE tag = ? AND file = ?)", (tag, written.file)
+    ).fetchone()[0]
+    return [] if added or known else [file]
+
+
+def snapshots_under(
+    db: sqlite3.Connection,
+    tag: Tag,
+    parents: Sequence[BlockId],
+    session: tuple[ModelName, SessionName] | None,
+    limit: int,
+    now: float,
+) -> list[TailRef]:
+    """Snapshots on one of `parents`: the session's own first, then deepest, then newest."""
+    model, name = session if session is not None else (None, None)
+    rows = db.execute(
+        "SELECT n.id, n.used_at, n.file, n.parent, n.tokens, n.hint FROM snapshots n"
+        " WHERE n.tag = ? AND n.parent IN (SELECT value FROM json_each(?))"
+        " ORDER BY EXISTS (SELECT 1 FROM snapshot_users u WHERE u.snapshot = n.id"
+        " AND u.model IS ? AND u.name IS ?) DESC, n.idx DESC, n.id DESC LIMIT ?",
+        (tag, json.dumps(parents), model, name, limit),
+    ).fetchall()
+    stale = [(now, row[0]) for row in rows if row[1] < now - _TOUCH_S]
+    db.executemany("UPDATE snapshots SET used_at = ? WHERE id = ?", stale)
+    return [TailRef(file=row[2], parent=row[3], tokens=row[4], hint=row[5]) for row in rows]
+
+
+def owned(db: sqlite3.Connection, session_id: int | None = None) -> list[Owned]:
+    """Which session begins with which snapshot, of one session or of all; shortest first."""
+    return [
+        Owned(row[0], KvFile(tag=row[1], file=row[2], size_bytes=row[3]), row[4])
+        for row in db.execute(
+            "SELECT session, tag, file, size_bytes, position FROM snapshot_users"
+            " WHERE ?1 IS NULL OR session = ?1 ORDER BY position",
+            (session_id,),
+        )
+    ]
+
+
+def thin_out(db: sqlite3.Connection, session_id: int) -> list[KvFile]:
+    """Removes snapshots of a session beyond the first and the newest, unless another needs them."""
+    mine = owned(db, session_id)
+    surplus = mine[1 : max(1, len(mine) - KEPT_PER_SESSION + 1)]
+    return _remove_unshared(db, [one.file for one in surplus], session_id)
+
+
+def remove_of_session(
+    db: sqlite3.Connection, session_id: int, chain: Sequence[BlockId]
+) -> list[KvFile]:
+    """Removes what only this session begins with, and what nobody does but hangs on its blocks."""
+    files = [one.file for one in owned(db, session_id)]
+    files += [
+        KvFile(tag=row[0], file=row[1], size_bytes=row[2])
+        for row in db.execute(
+            "SELECT tag, file, size_bytes FROM snapshots"
+            " WHERE parent IN (SELECT value FROM json_each(?))",
+            (json.dumps(chain),),
+        )
+    ]
+    return _remove_unshared(db, list(dict.fromkeys(files)), session_id)
+
+
+def remove_file(db: sqlite3.Connection, tag: Tag, file: str) -> bool:
+    """Removes the row of a file; False if there is none."""
+    return db.execute("DELETE FROM snapshots WHERE tag = ? AND file = ?", (tag, file)).rowcount == 1
+
+
+def snapshot_files(db: sqlite3.Connection, tag: Tag) -> set[str]:
+    """Names of the files of a tag."""
+    return {row[0] for row in db.execute("SELECT file FROM snapshots WHERE tag = ?", (tag,))}
+
+
+def _remove_unshared(
+    db: sqlite3.Connection, files: Sequence[KvFile], session_id: int
+) -> list[KvFile]:
+    removed = []
+    for file in files:
+        is_shared = db.execute(
+            "SELECT EXISTS (SELECT 1 FROM snapshot_users WHERE tag = ? AND file = ?"
+            " AND session <> ?)",
+            (file.tag, file.file, session_id),
+        ).fetchone()[0]
+        if not is_shared and remove_file(db, file.tag, file.file):
+            removed.append(file)
+    return removed
+
+
+def _depth(db: sqlite3.Connection, tag: Tag, parent: BlockId) -> int | None:
+    """Blocks in front of a snapshot; None if its parent is not stored."""
+    if parent == root_id(tag):
+        return 0
+    found = db.execute("SELECT idx FROM blocks WHERE id = ? AND tag = ?", (parent, tag)).fetchone()
+    return None if found is None else int(found[0]) + 1
