@@ -199,7 +199,9 @@ class _Opened:
             raise
 
     def close(self) -> None:
-        os.close(self._fd)
+        # What was read is verified by then: a disk that fails now must not end the worker.
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
 
     def read_parts(self, skip_entries: Collection[int]) -> tuple[LayerPart, ...]:
         wanted = []
