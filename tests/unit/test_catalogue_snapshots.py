@@ -159,6 +159,15 @@ async def test_eviction_takes_all_but_the_snapshot_nearest_to_the_end_as_cache(c
     assert evicted.sessions == (("m", "s"),)
 
 
+async def test_listed_session_counts_its_snapshots(catalogue):
+    await commit(catalogue, LONG[:100])
+    await put(catalogue, LONG[:40], "snapshots/early.kv")
+    await put(catalogue, LONG[:100], "snapshots/end.kv")
+    await put(catalogue, LONG[:120], "snapshots/foreign.kv")
+    (summary,) = await catalogue.session_summaries()
+    assert (summary.durable_tokens, summary.bytes_on_disk) == (100, 100)
+
+
 async def test_leased_snapshot_is_not_evicted(catalogue):
     await put(catalogue, LONG[:80], "snapshots/a.kv")
     kept = Kept(tails=frozenset({"snapshots/a.kv"}))

@@ -44,6 +44,11 @@ class FoundFile(Struct, frozen=True, kw_only=True):
         """True for what follows the last full block of a session."""
         return self.file.startswith("tails/")
 
+    @property
+    def is_snapshot(self) -> bool:
+        """True for the state of recurrent layers."""
+        return self.file.startswith("snapshots/")
+
 
 class Found(Struct, frozen=True, kw_only=True):
     """What was on disk."""
@@ -60,11 +65,12 @@ class Rebuilt(Struct, frozen=True, kw_only=True):
     replies: int = 0
     blocks: int = 0
     tails: int = 0
+    snapshots: int = 0
     unused_files: int = 0
 
 
 def rebuild(db: sqlite3.Connection, found: Found) -> Rebuilt:
-    """Blocks first, then sessions with their chains, then tails."""
+    """Blocks first, then sessions with their chains, then tails and snapshots."""
     rows = _block_rows(found.files)
     for row in rows:
         blocks.add_block(db, row)
@@ -73,13 +79,15 @@ def rebuild(db: sqlite3.Connection, found: Found) -> Rebuilt:
         turns += _add_session(db, content)
         replies += content.request is not None
     tails = _add_tails(db, found)
+    added = _add_snapshots(db, found)
     return Rebuilt(
         sessions=len(found.sessions),
         turns=turns,
         replies=replies,
         blocks=len(rows),
         tails=tails,
-        unused_files=len(found.files) - len(rows) - tails,
+        snapshots=added,
+        unused_files=len(found.files) - len(rows) - tails - added,
     )
 
 
@@ -153,6 +161,25 @@ def _add_tails(db: sqlite3.Connection, found: Found) -> int:
                 used.add((row.tag, file.file))
                 break
     return len(used)
+
+
+def _add_snapshots(db: sqlite3.Connection, found: Found) -> int:
+    """Every snapshot whose block is there; how many."""
+    count = 0
+    for file in found.files:
+        if not file.is_snapshot:
+            continue
+        report = TailWritten(
+            kind="snapshot",
+            session="",
+            parent=file.parent,
+            tokens=file.tokens,
+            hint=file.hint,
+            file=file.file,
+            size_bytes=file.size_bytes,
+        )
+        count += not snapshots.add_snapshot(db, file.tag, report, file.written_at)
+    return count
 
 
 def _insert(db: sqlite3.Connection, table: str, values: dict[str, object]) -> int:

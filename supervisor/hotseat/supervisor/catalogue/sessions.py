@@ -25,9 +25,11 @@ _SESSION: Final = (
 )
 _SUMMARIES: Final = """
 SELECT s.id, s.model, s.name, s.tag, s.turn, length(s.tokens) / 4,
-  MIN(length(s.tokens) / 4,
-    256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END),
-  TOTAL(b.size_bytes) + COALESCE(t.size_bytes, 0),
+  MIN(length(s.tokens) / 4, MAX(
+    256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END,
+    (SELECT COALESCE(MAX(u.position), 0) FROM snapshot_users u WHERE u.session = s.id))),
+  TOTAL(b.size_bytes) + COALESCE(t.size_bytes, 0)
+    + (SELECT TOTAL(u.size_bytes) FROM snapshot_users u WHERE u.session = s.id),
   s.closed, s.persist, s.created_at, s.used_at, s.pinned
 FROM sessions s
 LEFT JOIN session_blocks l ON l.session = s.id
