@@ -195,3 +195,18 @@ def test_model_of_the_settings_is_removed_there(home):
     assert registry.names() == ["c"]
     with pytest.raises(HotseatError, match="zz"):
         registry.remove("zz")
+
+
+def test_model_on_an_unmounted_volume_is_unavailable_not_unknown(home):
+    settings = Settings(models={"far": ModelSettings(path="/Volumes/SSD/models/far")})
+    with pytest.raises(HotseatError) as caught:
+        Registry(home, settings).get("far")
+    assert caught.value.code == "model_unavailable"
+    assert "volume /Volumes/SSD is not mounted; mount it" in caught.value.message
+
+
+def test_link_to_a_volume_that_is_gone_is_unavailable(home, tmp_path):
+    (home.models_dir / "far").symlink_to(tmp_path / "gone" / "far")
+    with pytest.raises(HotseatError) as caught:
+        Registry(home, Settings()).get("far")
+    assert caught.value.code == "model_unavailable" and "mounted?" in caught.value.message

@@ -112,6 +112,8 @@ class StatusView(Struct, frozen=True, kw_only=True):
     seated_for_s: float = 0.0
     last_error: str = ""
     recovery: RecoveryView | None = None
+    notices: tuple[str, ...] = ()
+    """What a person should know and do something about, a sentence each."""
 
 
 class ModelView(Struct, frozen=True, kw_only=True):

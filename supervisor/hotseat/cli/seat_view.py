@@ -61,6 +61,7 @@ def render_status(view: StatusView) -> None:
             ("daemon", f"{view.version}, pid {view.pid}, up {duration(view.uptime_s)}"),
             ("last run", _recovery_line(view.recovery)),
             ("last error", view.last_error),
+            *(("notice", text) for text in view.notices),
         ]
     )
 

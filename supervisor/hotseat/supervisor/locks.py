@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hotseat.protocol.errors import HotseatError
 
@@ -143,6 +144,18 @@ class SeatLock:
             # Somebody tidied the file away after we opened it: our lock would guard nothing.
             self.close()
         raise _unsafe(self._path, "keeps being replaced")
+
+
+def read_holder(path: Path) -> SeatNote | None:
+    """What the holder of the seat wrote, if it lives. Never locks: a daemon may be about to."""
+    try:
+        note = msgspec.json.decode(path.read_bytes()[:_CONTENT_BYTES], type=SeatNote)
+        os.kill(note.pid, 0)
+    except PermissionError:  # lives, and belongs to somebody else
+        pass
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return replace(note, user=_printable(note.user), model=_printable(note.model))
 
 
 def _seat_taken(path: Path, note: SeatNote | None) -> HotseatError:

@@ -22,6 +22,8 @@ from hotseat.supervisor.paths import Home
 
 _RECORD: Final = msgspec.json.Decoder(ModelRecord)
 _NEAR: Final = 3
+_MOUNT_ROOTS: Final = frozenset({"Volumes", "mnt", "media"})
+_VOLUME_PARTS: Final = 2
 ModelState = Literal["seated", "ready", "unfit", "unavailable", "quarantined"]
 
 
@@ -65,7 +67,7 @@ class Registry:
         if entry.record is None or reason:
             raise HotseatError(
                 "model_unavailable",
-                f"model {name!r} cannot be used: {reason}; import it again",
+                f"model {name!r} cannot be used: {reason}; {_way_out(reason)}",
                 model=name,
                 reason=reason,
             )
@@ -144,6 +146,9 @@ class Registry:
         for name, folder in self._folders():
             stamp = _stamp(folder / RECORD_FILE)
             if stamp is None:
+                reason = missing_volume(folder)
+                if reason:
+                    found[name] = _Entry(folder, (0, 0, 0), None, reason)
                 continue
             before = self._entries.get(name)
             if before is not None and (before.folder, before.stamp) == (folder, stamp):
@@ -190,11 +195,32 @@ class Registry:
         return _Entry(folder, stamp, record)
 
 
+def missing_volume(folder: Path) -> str:
+    """Why a folder that should be there is not: its volume; empty if that is not the reason.
+
+    A link to another volume stays where it is when the volume goes.
+    """
+    target = folder.readlink() if folder.is_symlink() else folder
+    parts = target.parts
+    if len(parts) > _VOLUME_PARTS and parts[1] in _MOUNT_ROOTS:
+        volume = Path(*parts[: _VOLUME_PARTS + 1])
+        if not volume.exists():
+            return f"volume {volume} is not mounted"
+    if folder.is_symlink() and not folder.exists():
+        return f"folder {target} is missing; is its volume mounted?"
+    return ""
+
+
 def _state_of(record: ModelRecord) -> tuple[ModelState, str]:
     if record.unfit_reason:
         return "unfit", record.unfit_reason
     reason = _changed_file(record)
-    return ("unavailable", f"{reason}; import it again") if reason else ("ready", "")
+    return ("unavailable", f"{reason}; {_way_out(reason)}") if reason else ("ready", "")
+
+
+def _way_out(reason: str) -> str:
+    """A volume comes back; a changed file does not."""
+    return "mount it" if "mounted" in reason else "import it again"
 
 
 def _changed_file(record: ModelRecord | None) -> str:
@@ -206,7 +232,7 @@ def _changed_file(record: ModelRecord | None) -> str:
         try:
             found = path.stat()
         except OSError as error:
-            return f"file {path} is missing ({error.strerror})"
+            return missing_volume(path) or f"file {path} is missing ({error.strerror})"
         if found.st_size != file.size_bytes:
             return (
                 f"file {path} has {found.st_size} bytes, it had {file.size_bytes} when registered"

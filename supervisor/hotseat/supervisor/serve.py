@@ -65,6 +65,7 @@ async def _serve(home: Home, settings: Settings) -> None:
         address = await daemon.start()
         if is_service():
             daemon.spawn(keep_output_small(home.logs_dir / SERVICE_LOG))
+            daemon.spawn(daemon.state.look_at_folders(home))
         publish_endpoint(home, address, daemon.identity.instance, daemon.identity.version)
         # What exists now stays: collecting it again and again would only cost pauses.
         gc.collect()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -33,7 +34,9 @@ from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.core.session_cuts import reachable_turns
 from hotseat.supervisor.event_log import EventLog, Subscriber
+from hotseat.supervisor.grants import notices_for
 from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable
@@ -84,6 +87,8 @@ class StateDesk:
         self._port = port
         self._subscribers: dict[tuple[bytes, RequestId], Subscriber] = {}
         self.events: EventLog | None = None
+        self.notices: tuple[str, ...] = ()
+        """What a person should know and do something about."""
         self.recovery: RecoveryView | None = None
 
     # --- status ---------------------------------------------------------------------------------
@@ -120,7 +125,15 @@ class StateDesk:
             seated_for_s=round(now - state.seated_at, 3) if is_ready else 0.0,
             last_error=state.fault.message if state.fault else "",
             recovery=self.recovery,
+            notices=self.notices,
         )
+
+    async def look_at_folders(self, home: Home) -> None:
+        """Tries the folders that macOS may keep from a job; what it finds is in every status."""
+        folders = [home.root, *(Path(r.path) for r in self._planner.registry.records())]
+        self.notices = await asyncio.to_thread(notices_for, folders, Path.home())
+        if self.events is not None and self.notices:
+            self.events.publish("folders.checked", notices=list(self.notices))
 
     def status_dict(self) -> dict[str, Any]:
         """The JSON-safe form."""

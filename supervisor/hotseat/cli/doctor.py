@@ -1,0 +1,28 @@
+"""Command `doctor`: looks at what has to be right, names what is not, with the remedy."""
+
+import click
+
+from hotseat.cli.output import print_json
+from hotseat.cli.reading import JSON
+
+
+@click.command()
+@JSON
+def doctor(*, as_json: bool) -> int:
+    r"""Look for what is wrong with this installation; each finding has its remedy.
+
+    Changes nothing, and works without a daemon. Exit code 1 if something is bad.
+
+    \b
+    hotseat doctor
+    """
+    from hotseat.cli.checks import run_checks
+    from hotseat.cli.findings import worst
+    from hotseat.cli.findings_view import render_findings
+
+    findings = list(run_checks())
+    if as_json:
+        print_json({"level": worst(findings), "findings": findings})
+    else:
+        render_findings(findings)
+    return 1 if worst(findings) == "failed" else 0
