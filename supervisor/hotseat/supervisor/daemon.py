@@ -162,6 +162,7 @@ class Daemon:
             limits=settings.limits,
             port=self.port,
             check=self._check_request,
+            persists=lambda model: settings.model(model).persist,
             kick=self._kick,
         )
         self.upkeep = Upkeep(

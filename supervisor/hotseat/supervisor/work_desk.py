@@ -49,6 +49,7 @@ class WorkDesk:
         limits: LimitSettings,
         port: Callable[[], ClientPort],
         check: Callable[[Generate], ModelRecord],
+        persists: Callable[[ModelName], bool],
         kick: Callable[[], None],
     ) -> None:
         self._works = works
@@ -60,6 +61,7 @@ class WorkDesk:
         self._limits = limits
         self._port = port
         self._check = check
+        self._persists = persists
         self._kick = kick
         self._unclaimed: dict[RequestKey, RequestRow] = {}
         self._unclaimed_until = 0.0
@@ -149,7 +151,12 @@ class WorkDesk:
         await self._check_session(work, may_wait=request.queue or row is not None)
         work.seed = _seed(request, row)
         work.created_at = time.time()
-        if row is None and request.persist:
+        name, session = work.record.name, request.session
+        work.persist = request.persist and self._persists(name)
+        if session is not None and self._sessions.is_volatile(name, session):
+            work.persist = False
+        work.is_recorded = row is not None or work.persist
+        if row is None and work.persist:
             accepted = await self._catalogue.accept(_accept_record(work, peer))
             if not accepted.same_body:
                 raise _conflict(work.request_id)

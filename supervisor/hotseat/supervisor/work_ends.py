@@ -5,7 +5,7 @@ A work ends exactly once, whatever brings it there.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
@@ -61,8 +61,8 @@ class WorkEnds:
         reply = encode_kept(keep_done(done, work.emissions))
         if done.turn is not None:
             await self._commit(work, finished, reply)
-        if work.request.persist and (done.turn is None or not work.persist):
-            await self._catalogue.finish(work.key, "done", reply, time.time())
+        if done.turn is None or not work.persist:
+            await self._record(work, "done", reply)
         if failpoints.ARMED:
             failpoints.reach("turn.stored")
         self.end(work, done)
@@ -94,6 +94,15 @@ class WorkEnds:
             )
         )
         await self._keeper.unlink(list(obsolete))
+
+    async def _record(self, work: Work, kind: Literal["done", "error"], reply: bytes) -> None:
+        """How it ended goes to the record of its accept; what must not persist loses that too."""
+        if not work.is_recorded:
+            return
+        if work.persist:
+            await self._catalogue.finish(work.key, kind, reply, time.time())
+        else:
+            await self._catalogue.reject(work.key)
 
     def _done(self, work: Work, finished: Finished) -> Done:
         started = work.started
@@ -165,9 +174,7 @@ class WorkEnds:
             tool_calls=said.tool_calls,
             tool_parse_error=said.tool_parse_error,
         )
-        if work.request.persist:
-            reply = encode_kept(keep_done(done, work.emissions))
-            await self._catalogue.finish(work.key, "done", reply, time.time())
+        await self._record(work, "done", encode_kept(keep_done(done, work.emissions)))
         self.end(work, done)
 
     async def fail(self, work: Work, error: HotseatError) -> None:
@@ -175,9 +182,7 @@ class WorkEnds:
         if work.state is WorkState.ENDED:
             return
         body = error_body(error)
-        if work.request.persist:
-            reply = encode_kept(KeptReply(error=body))
-            await self._catalogue.finish(work.key, "error", reply, time.time())
+        await self._record(work, "error", encode_kept(KeptReply(error=body)))
         self.end(work, body)
 
     def end(self, work: Work, end: Done | ErrorBody) -> None:

@@ -119,7 +119,7 @@ class WorkRuns:
         work.turn = (stored.turn if stored else 0) + 1
         work.clock = clock_of(row)
         session = request.session
-        work.persist = request.persist and not (
+        work.persist = work.persist and not (
             session is not None and self._sessions.is_volatile(record.name, session)
         )
         if work.cancel_asked:

@@ -63,7 +63,9 @@ class Work:
         self.created_at = 0.0
         self.accepted_at = 0.0
         self.persist = request.persist
-        """False also for a turn of a session that is kept off the disk."""
+        """False also for a turn of a session or a model that is kept off the disk."""
+        self.is_recorded = False
+        """Its accept record is on disk."""
         self.readers: list[Reader] = []
         self.emissions: list[Emission] = []
         self.completion_tokens = 0
