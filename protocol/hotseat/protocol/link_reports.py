@@ -67,6 +67,19 @@ class Refused(Struct, frozen=True, tag="refused", kw_only=True):
     facts: dict[str, Any] = {}
 
 
+class Divergence(Struct, frozen=True, kw_only=True):
+    """Where a rendered prompt leaves the context that its session holds.
+
+    The KV of the context from token `position` on, `lost_tokens` of them, cannot be used. `held`
+    and `rendered` are a few tokens from there on, as text.
+    """
+
+    position: int
+    lost_tokens: int
+    held: str
+    rendered: str
+
+
 class Started(Struct, frozen=True, tag="started", kw_only=True):
     """Prompt rendered and context restored; prefill begins.
 
@@ -87,6 +100,7 @@ class Started(Struct, frozen=True, tag="started", kw_only=True):
     miss: str = ""
     prompt: bytes = b""
     """Packed ids of the rendered prompt, for a later Resume."""
+    diverged: "Divergence | None" = None
 
 
 class Suspended(Struct, frozen=True, tag="suspended", kw_only=True):

@@ -5,8 +5,9 @@ A subscriber is a place in the ring: who reads slowly is served later, never ski
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -17,6 +18,7 @@ from hotseat.protocol.replies import Event, Gap
 RING: Final = 4096
 _SEQ_PER_MS: Final = 1024
 """A daemon that starts twice within a second still numbers on; fits 2**53 for centuries."""
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 log = structlog.get_logger()
 
 Deliver = Callable[[Event | Gap], None]
@@ -55,10 +57,13 @@ class EventLog:
         """Number of the newest event."""
         return self._last
 
-    def publish(self, name: str, **facts: Any) -> Event:
-        """Numbers, logs and delivers an event. Facts are JSON-safe and hold no prompt text."""
+    def publish(self, name: str, *, unlogged: Mapping[str, Any] = _NOTHING, **facts: Any) -> Event:
+        """Numbers, logs and delivers an event. Facts are JSON-safe and hold no prompt text.
+
+        `unlogged` facts may: they reach subscribers and never the log.
+        """
         self._last += 1
-        event = Event(seq=self._last, at=time.time(), name=name, facts=facts)
+        event = Event(seq=self._last, at=time.time(), name=name, facts={**facts, **unlogged})
         self._ring.append(event)
         self._first = self._ring[0].seq
         log.info(name, **facts)

@@ -119,15 +119,21 @@ class KvKeeper:
         # Leased before the question, so that nothing is evicted between answer and lease.
         self._leases[asked.request] = _Lease(asked.blocks)
         count, tails = 0, list[TailRef]()
+        leased: tuple[BlockId, ...] = ()
         try:
             count = await self._catalogue.known_prefix(record.tag, asked.blocks)
             parents = (root_id(record.tag), *asked.blocks[:count])
             own = None if session is None else (record.name, SessionName(session))
             tails = await self._catalogue.tails_under(record.tag, parents, session=own)
+            if all(layer.kind == "full" for layer in record.layers):
+                # Where a prompt leaves a stored one, the beginning of a block is still of use.
+                cut = await self._catalogue.blocks_behind(record.tag, parents[-1])
+                leased = tuple(block for block, _ in cut)
+                tails.extend(ref for _, ref in cut)
         except HotseatError as error:
             log.warning("kv.lookup_failed", reason=error.message)
         files = tuple(tail.file for tail in tails)
-        self._leases[asked.request] = _Lease(asked.blocks[:count], files)
+        self._leases[asked.request] = _Lease((*asked.blocks[:count], *leased), files)
         send(Known(request=asked.request, count=count, tails=tuple(tails)))
 
     def block_written(

@@ -115,9 +115,7 @@ class WorkEnds:
         rendered = started.rendered if started else False
         keeps_turn = finished.completion_tokens > 0 or finished.finish_reason != "cancelled"
         in_session = work.request.session is not None and keeps_turn
-        note = ""
-        if not work.persist:
-            note = "nothing was written to disk: a swap costs this context a prefill"
+        note = work_note(work)
         said = work.said
         return Done(
             model=work.model,
@@ -212,6 +210,22 @@ class WorkEnds:
             self._events.publish("request.failed", code=end.code, reason=end.message, **facts)
         self._outbox.end(work, end)
         self._ended()
+
+
+def work_note(work: Work) -> str:
+    """What a client should know of a request that went well."""
+    notes = []
+    found = work.started.diverged if work.started is not None else None
+    if found is not None:
+        keeps = work.record is None or work.record.template.keeps_reasoning
+        why = "" if keeps else "; the template drops the reasoning of earlier turns"
+        notes.append(
+            f"{found.lost_tokens} tokens of the session could not be reused: from token "
+            f"{found.position} on the conversation is rendered otherwise than it was held{why}"
+        )
+    if not work.persist:
+        notes.append("nothing was written to disk: a swap costs this context a prefill")
+    return ". ".join(notes)
 
 
 def _partial(work: Work) -> Finished:

@@ -17,6 +17,7 @@ from hotseat.protocol.link import (
     BlockWritten,
     Broken,
     CancelWork,
+    Divergence,
     Drop,
     Emitted,
     Finished,
@@ -287,7 +288,20 @@ class WorkRuns:
             computed_tokens=message.computed_tokens,
             miss=message.miss,
         )
+        if message.diverged is not None:
+            self._diverged(work, message.diverged)
         self._outbox.progress(work, self._outbox.note_for(work, time.monotonic()))
+
+    def _diverged(self, work: Work, found: Divergence) -> None:
+        self._events.publish(
+            "session.diverged",
+            request=work.request_id,
+            model=work.model,
+            session=work.request.session,
+            position=found.position,
+            lost_tokens=found.lost_tokens,
+            unlogged={"held": found.held, "rendered": found.rendered},
+        )
 
     def _emitted(self, work: Work, message: Emitted) -> None:
         if work.first_token_at is None:

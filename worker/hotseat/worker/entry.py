@@ -333,6 +333,7 @@ class Entry:
                 rendered=turn.is_rendered,
                 miss=entering.miss,
                 prompt=pack_tokens(turn.prompt),
+                diverged=turn.find_divergence(),
             )
         )
         self._runner.insert(entering.lane, turn, caches)

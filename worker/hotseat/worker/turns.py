@@ -7,6 +7,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId
 from hotseat.protocol.link import (
     AppendInput,
+    Divergence,
     Emitted,
     Known,
     Start,
@@ -16,6 +17,7 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.replies import ChunkPart, FinishReason, LengthLimit, TokenLogprob
 from hotseat.protocol.tokens import block_chain, unpack_tokens
+from hotseat.worker.divergence import find_divergence
 from hotseat.worker.form import Form
 from hotseat.worker.rendering import Renderer
 from hotseat.worker.sampling import LogitsProcessor, Sampler, make_processors, make_sampler
@@ -54,6 +56,7 @@ class Turn:
         self.end_ids = frozenset(record.eos_token_ids)
         self.sampler: Sampler = make_sampler(start.sampling, start.seed, len(emitted))
         self.processors: list[LogitsProcessor] = make_processors(start.sampling, record.vocab_size)
+        self.tokenizer = seated.tokenizer
         self.form = Form(start, seated, len(prompt))
         self.processors += self.form.processors
         self.text = self.form.output
@@ -101,6 +104,12 @@ class Turn:
     def wants_snapshot(self, position: int) -> bool:
         """True if the state after so many tokens shall be kept, where layers are recurrent."""
         return position in self.snapshots_at or is_due(position, len(self.prompt))
+
+    def find_divergence(self) -> Divergence | None:
+        """Where the prompt leaves the session's context; of the first start only."""
+        if self.start.resume is not None:
+            return None
+        return find_divergence(self.tokenizer, self.context, self.prompt, self.agree)
 
     @property
     def fed_first(self) -> int:

@@ -215,6 +215,20 @@ def tails_under(
     ]
 
 
+def blocks_behind(
+    db: sqlite3.Connection, tag: Tag, parent: BlockId, limit: int
+) -> list[tuple[BlockId, TailRef]]:
+    """Blocks that follow `parent`, told like tails: a prompt may share the beginning of one."""
+    return [
+        (BlockId(found[0]), TailRef(file=found[1], parent=parent, tokens=found[2]))
+        for found in db.execute(
+            "SELECT id, file, tokens FROM blocks WHERE tag = ? AND parent = ?"
+            " AND length(tokens) = ? ORDER BY used_at DESC LIMIT ?",
+            (tag, parent, _BLOCK_BYTES, limit),
+        )
+    ]
+
+
 def remove_tail(db: sqlite3.Connection, session_id: int) -> list[KvFile]:
     """Removes the session's tail, if it has one."""
     return [

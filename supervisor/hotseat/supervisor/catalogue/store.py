@@ -43,6 +43,8 @@ from hotseat.supervisor.catalogue.thread import CatalogueThread
 from hotseat.supervisor.core.eviction import Worth
 from hotseat.supervisor.core.session_cuts import TurnRow
 
+_CUT_BLOCKS: Final = 4
+"""More candidates would only cost the worker comparisons."""
 _TAILS: Final = 64
 """Most tails offered for one lookup."""
 _JOURNAL_PAGE: Final = 1_000
@@ -205,6 +207,12 @@ class Catalogue:
                 *snapshots.snapshots_under(db, tag, parents, session, limit, now),
             ]
         )
+
+    async def blocks_behind(
+        self, tag: Tag, parent: BlockId, limit: int = _CUT_BLOCKS
+    ) -> list[tuple[BlockId, TailRef]]:
+        """Blocks behind `parent` to read the beginning of, the one used last first."""
+        return await self._thread.call(lambda db: blocks.blocks_behind(db, tag, parent, limit))
 
     async def commit_tail(
         self, tag: Tag, session: tuple[ModelName, SessionName], tail: TailWritten, at: float
