@@ -22,6 +22,7 @@ from hotseat.protocol.link import (
     Failed,
     Finished,
     FromWorker,
+    HoldBlank,
     Known,
     Load,
     Loaded,
@@ -90,6 +91,8 @@ class StubEngine:
                 self._send(Prepared(model=message.record.name))
             case Unload():
                 self._unload()
+            case HoldBlank():
+                pass
             case Reseat():
                 pass  # the process shell switches the epoch
             case Known():

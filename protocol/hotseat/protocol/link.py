@@ -12,6 +12,7 @@ from hotseat.protocol.link_orders import (
     CancelWork,
     Checkpoint,
     Drop,
+    HoldBlank,
     Input,
     Known,
     Load,
@@ -69,6 +70,7 @@ __all__ = [
     "Failed",
     "Finished",
     "FromWorker",
+    "HoldBlank",
     "Input",
     "Known",
     "Load",
@@ -112,6 +114,7 @@ ToWorker = (
     | Start
     | Suspend
     | Prepare
+    | HoldBlank
     | Unload
     | Reseat
     | CancelWork

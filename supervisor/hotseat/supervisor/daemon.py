@@ -29,6 +29,7 @@ from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.foreseen import Foreseen
 from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.guard import Guard
 from hotseat.supervisor.held import HeldRuns
@@ -241,8 +242,13 @@ class Daemon:
             is_stopping=lambda: self._stopping,
             fail_waiting=self._fail_waiting,
         )
-        self.seat_events.prepare = self._prepare
-        self.runner.standby.on_ready = self._prepare_likely
+        foreseen = Foreseen(
+            self.planner,
+            self.runner,
+            lambda: [self.dispatcher.up_next, *reversed(self.seat_events.seated_before)],
+        )
+        self.seat_events.prepare = foreseen.prepare
+        self.runner.standby.on_ready = foreseen.prepare_likely
         self.upkeep.keep_costs = self.quotes.keep
         self.ends.on_done = self.quotes.ended
         self.seat_events.on_swap = self.quotes.swapped
@@ -331,23 +337,6 @@ class Daemon:
         self._context.term()
 
     # --- questions the parts ask ----------------------------------------------------------------
-
-    def _prepare(self, model: str, warms: bool) -> None:  # noqa: FBT001 - a callback
-        """The standby loads the tokenizer of what is next, and reads its weights ahead."""
-        try:
-            record = self.planner.registry.get(model)
-        except HotseatError:
-            return  # refused when its turn comes
-        total = self.planner.probe.machine().total_bytes
-        floor = self.settings.memory.reserve_for(total) + record.weights_bytes
-        self.runner.standby.prepare(record, warm_pages=warms, free_floor_bytes=floor)
-
-    def _prepare_likely(self) -> None:
-        """A fresh standby gets the tokenizers of what is next and of what was seated last."""
-        recent = [self.dispatcher.up_next, *reversed(self.seat_events.seated_before)]
-        for model in dict.fromkeys(name for name in recent if name):
-            if model != self.runner.state.model:
-                self._prepare(model, False)
 
     def _kick(self) -> None:
         self.dispatcher.kick()

@@ -3,14 +3,17 @@
 Reads state only; the arithmetic is in `core.plan`.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
+from hotseat.supervisor.core.machine import MachineMemory
 from hotseat.supervisor.core.plan import plan_model
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.memory import MemoryProbe
@@ -32,8 +35,16 @@ class Planner:
         self.working_set_bytes: int | None = None
         self.standby_bytes = 0
         """Footprint of the standby worker as last measured."""
+        self.blank_bytes: Callable[[], int] = lambda: 0
+        """Memory that our own processes hold ready for weights: as good as available."""
         self.overheads: dict[str, int] = {}
         """Measured runtime overhead by tag, bytes."""
+
+    def machine(self) -> MachineMemory:
+        """Memory of the machine now; what is held ready for weights counts as available."""
+        machine = self.probe.machine()
+        available = machine.available_bytes + self.blank_bytes()
+        return replace(machine, available_bytes=available)
 
     def plan(
         self, record: ModelRecord, *, own_footprint_bytes: int, with_holders: bool = False
@@ -42,10 +53,10 @@ class Planner:
         measured = self.overheads.get(record.tag)
         return plan_model(
             record,
-            self.probe.machine(),
+            self.machine(),
             self.settings,
             own_footprint_bytes=own_footprint_bytes,
-            standby_bytes=self.standby_bytes,
+            standby_bytes=max(self.standby_bytes - self.blank_bytes(), 0),
             overhead_bytes=measured,
             overhead_measured=measured is not None,
             working_set_bytes=self.working_set_bytes,
@@ -80,7 +91,7 @@ class Planner:
     def _check_now(self, record: ModelRecord, plan: PlanView, own_footprint_bytes: int) -> None:
         """What the reclaim gate will ask for has to be there: nothing is drained in vain."""
         need = plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
-        free = self.probe.machine().available_bytes + own_footprint_bytes
+        free = self.machine().available_bytes + own_footprint_bytes
         if free < need:
             raise HotseatError(
                 "memory_pressure",

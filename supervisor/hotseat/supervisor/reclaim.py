@@ -54,7 +54,7 @@ class ReclaimGate:
             if model is not None and time.monotonic() < not_before:
                 await asyncio.sleep(POLL_S)  # the back-off of a restart
                 continue
-            machine = self._planner.probe.machine()
+            machine = self._planner.machine()
             figures.available_before = figures.available_before or machine.available_bytes
             need = self._planner.bytes_to_seat(model) if model else 0
             if machine.available_bytes >= need and self._wired_is_back(machine.wired_bytes):

@@ -199,6 +199,7 @@ class SeatRunner:
                 if not self.send(Stop()):
                     self._signal(signal.SIGTERM)
             case t.SendUnload():
+                self.standby.hold_blank(0, 0)  # the next load is not the standby's
                 self.send(Unload())
             case t.SendReseat(epoch, model):
                 self._reseat(Epoch(epoch), model)

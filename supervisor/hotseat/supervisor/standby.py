@@ -12,7 +12,15 @@ import structlog
 import zmq
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import FromWorker, Prepare, Prepared, Reseat, WorkerHello
+from hotseat.protocol.link import (
+    Beat,
+    FromWorker,
+    HoldBlank,
+    Prepare,
+    Prepared,
+    Reseat,
+    WorkerHello,
+)
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.kin import new_mark
 from hotseat.supervisor.link_port import LinkPort
@@ -34,6 +42,7 @@ class Seatable:
         self.link = link
         self.process = process
         self.prepared: dict[str, int] = {}
+        self.blank_bytes = 0
 
     @property
     def hello(self) -> WorkerHello | None:
@@ -81,6 +90,7 @@ class Standby:
         self._exited = exited
         self.enabled = enabled
         self._ready: Seatable | None = None
+        self._taken: Seatable | None = None
         self._numbers = 0
         self._deaths = 0
         self._starting: asyncio.Task[None] | None = None
@@ -119,6 +129,7 @@ class Standby:
         if taken is None:
             return None
         taken.reseat(epoch)
+        self._taken = taken
         return taken
 
     def start_soon(self, delay_s: float = START_DELAY_S) -> None:
@@ -138,6 +149,17 @@ class Standby:
         ready.link.send(
             Prepare(record=record, warm_pages=warm_pages, free_floor_bytes=free_floor_bytes)
         )
+
+    @property
+    def blank_bytes(self) -> int:
+        """Touched ahead for weights: by the standby, and by the last one until they are loaded."""
+        return sum(one.blank_bytes for one in (self._ready, self._taken) if one is not None)
+
+    def hold_blank(self, size_bytes: int, free_floor_bytes: int) -> None:
+        """Has the standby touch memory for weights while there is room, or let go of it (0)."""
+        if self._ready is not None and self._ready.is_greeted:
+            order = HoldBlank(size_bytes=size_bytes, free_floor_bytes=free_floor_bytes)
+            self._ready.link.send(order)
 
     async def close(self) -> None:
         """Ends the standby; there is nothing in it to lose."""
@@ -170,8 +192,10 @@ class Standby:
         log.info("standby.started", pid=started.process.pid)
 
     def _receive(self, link: LinkPort, epoch: Epoch, message: FromWorker) -> None:
-        ready = self._ready
+        ready, taken = self._ready, self._taken
         if ready is None or link is not ready.link:
+            if taken is not None and link is taken.link and isinstance(message, Beat):
+                taken.blank_bytes = message.blank_bytes
             self._route(link, epoch, message)
             return
         match message:
@@ -182,10 +206,14 @@ class Standby:
             case Prepared():
                 ready.prepared[message.model] = message.warmed_bytes
                 log.info("standby.prepared", model=message.model, warmed_bytes=message.warmed_bytes)
+            case Beat():
+                ready.blank_bytes = message.blank_bytes
             case _:
-                pass  # beats
+                pass
 
     def _reaped(self, ended: WorkerExit) -> None:
+        if self._taken is not None and self._taken.process.pid == ended.pid:
+            self._taken = None
         ready = self._ready
         if ready is None or ready.process.pid != ended.pid:
             self._exited(ended)

@@ -21,6 +21,7 @@ from hotseat.protocol.link import (
     Drop,
     Failed,
     FromWorker,
+    HoldBlank,
     Known,
     Load,
     LoadProgress,
@@ -37,6 +38,7 @@ from hotseat.protocol.link import (
     Unloaded,
     Warm,
 )
+from hotseat.worker.blank import BlankMemory
 from hotseat.worker.budget import KvBudget
 from hotseat.worker.entry import Entry
 from hotseat.worker.footprint import footprint_bytes, give_back
@@ -97,13 +99,14 @@ class Engine:
         self._epoch = epoch
         self._restorer = restorer or Restorer()
         self._preparer = Preparer(send, load_kit)
+        self._blank = BlankMemory()
         self._seat: _Seat | None = None
         self._phase = "empty"
         self._steps = 0
         self._is_stopping = False
         self._beat = self._make_beat()
 
-    def handle(self, message: ToWorker) -> None:
+    def handle(self, message: ToWorker) -> None:  # noqa: C901 - one case a kind
         """Takes a message; what it causes is sent now or by later steps."""
         match message:
             case Start() | CancelWork() | Suspend() | Known() | Drop():
@@ -117,6 +120,8 @@ class Engine:
                 self._warm()
             case Prepare():
                 self._preparer.prepare(message)
+            case HoldBlank(size_bytes=size_bytes, free_floor_bytes=floor_bytes):
+                self._blank.hold(size_bytes, floor_bytes)
             case Checkpoint(swap=swap):
                 self._checkpoint(swap)
             case Unload():
@@ -156,6 +161,7 @@ class Engine:
             live_kv_bytes=last.live_kv_bytes,
             live_sessions=last.live_sessions,
             backlog_bytes=seat.keeper.backlog_bytes if seat else 0,
+            blank_bytes=self._blank.held_bytes,
         )
 
     def close(self) -> None:
@@ -165,6 +171,7 @@ class Engine:
             self._seat = None
         self._restorer.close()
         self._preparer.close()
+        self._blank.close()
         mx.clear_cache()
 
     def _handle_work(self, message: Start | CancelWork | Suspend | Known | Drop) -> None:
@@ -199,7 +206,8 @@ class Engine:
             self._send(LoadProgress(bytes_done=done, bytes_total=total, next_bytes=next_bytes))
 
         try:
-            seated, loaded = load_model(message, report, self._preparer.take)
+            with self._blank.lent():
+                seated, loaded = load_model(message, report, self._preparer.take)
         except LoadFailedError as error:
             self._fail("load", error)
             return

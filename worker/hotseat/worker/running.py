@@ -91,9 +91,16 @@ class Runner:
         return worked
 
     def cancel(self, request: RequestKey) -> None:
-        """Ends a request now: between two steps is a token boundary. Unknown ones are ignored."""
+        """Ends a request now: between two steps is a token boundary. Unknown ones are ignored.
+
+        One whose last reported token is not in KV yet ends with the step that puts it there.
+        """
         found = self._find(request)
-        if found is not None and found[1].ended_by is None:
+        if found is None or found[1].ended_by is not None:
+            return
+        if found[1].is_ahead:
+            found[1].ended_by = "cancelled"
+        else:
             self._finish(*found, "cancelled")
 
     def suspend(self, request: RequestKey, hold_as: str) -> None:
@@ -106,7 +113,7 @@ class Runner:
         if found is None or found[1].ended_by is not None:
             return
         lane, turn = found
-        if turn.stage == "decoding":
+        if turn.stage == "decoding" and not turn.is_ahead:
             pending = lane.pending(turn)
             if pending.token in turn.end_ids:
                 return
@@ -134,6 +141,10 @@ class Runner:
         )
         if fed.is_last and turn.ended_by is not None:
             self._end(lane, turn, turn.ended_by)
+        elif fed.is_last:
+            # The generator would hand it out with the next one, a step later.
+            turn.ended_by = self._report(lane.pending(turn))
+            turn.is_ahead = True
 
     def _take_token(self, lane: Lane, drawn: Drawn) -> None:
         turn = drawn.turn
@@ -141,7 +152,10 @@ class Runner:
         if turn.form.failure:
             self._refuse(lane, turn)
             return
-        reason = turn.ended_by or self._report(drawn)
+        reason = turn.ended_by
+        if reason is None and not turn.is_ahead:
+            reason = self._report(drawn)
+        turn.is_ahead = False
         if reason is not None:
             self._end(lane, turn, reason, is_closed=drawn.token in turn.end_ids)
         elif turn.fed_tokens >= turn.reserved_tokens and not self._grow(turn):

@@ -76,6 +76,8 @@ class Turn:
         self.first_token_at: float | None = None
         self.restore_started_at: float | None = None
         self.ended_by: FinishReason | None = None
+        self.is_ahead = False
+        """True while the token reported last is not in KV yet."""
         """Why it ends, once that is known of a token that is reported and not in KV yet."""
         self._replay(emitted)
 

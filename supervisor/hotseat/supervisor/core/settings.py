@@ -75,6 +75,8 @@ class SeatSettings(Struct, frozen=True, kw_only=True):
     lock_path: str | None = None
     standby: Literal["on", "off"] = "on"
     """"off" saves about 100 MB and makes every swap start an interpreter first."""
+    ready_memory: Literal["on", "off"] = "on"
+    """Linux: the standby touches memory for the next weights ahead while much more is free."""
     keep_alive_s: float = 900.0
     """A model that nobody asked for that long gives the seat up; its contexts are kept."""
 

@@ -1,0 +1,109 @@
+"""Memory touched ahead of a load: held, lent, let go of. Real pages of this process' heap."""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+
+from daemon_harness import wait_for as until
+from hotseat.protocol.limits import MIB
+from hotseat.worker.blank import BlankMemory
+
+SIZE = 64 * MIB
+PLENTY = 1024 * MIB
+
+
+def resident_bytes():
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * 4096
+
+
+def held(blank):
+    until(lambda: blank.held_bytes >= SIZE - MIB)
+    return blank
+
+
+def test_held_memory_is_touched_and_given_back_at_zero():
+    before = resident_bytes()
+    blank = BlankMemory(lambda: PLENTY)
+    blank.hold(SIZE, 0)
+    held(blank)
+    assert resident_bytes() - before > SIZE * 0.9
+
+    blank.hold(0, 0)
+
+    until(lambda: blank.held_bytes == 0)
+    until(lambda: resident_bytes() - before < SIZE * 0.2)
+    blank.close()
+
+
+def test_room_below_the_floor_is_not_touched():
+    blank = BlankMemory(lambda: PLENTY)
+    asked = []
+    blank._available = lambda: asked.append(1) or SIZE
+
+    blank.hold(SIZE, MIB)
+
+    until(lambda: asked)
+    assert blank.held_bytes == 0
+    blank.close()
+
+
+def test_memory_that_falls_below_the_floor_is_let_go_of():
+    available = [PLENTY]
+    blank = BlankMemory(lambda: available[0])
+    blank.hold(SIZE, 100 * MIB)
+    held(blank)
+
+    available[0] = 99 * MIB
+
+    until(lambda: blank.held_bytes == 0)
+    blank.close()
+
+
+def test_a_lent_load_faults_no_pages():
+    """In a process of its own: the arena has to be chosen before the first thread."""
+    found = subprocess.run(
+        [sys.executable, "-c", _LOAD], capture_output=True, text=True, timeout=60, check=True
+    )
+    faults, left, held_after = (int(part) for part in found.stdout.split())
+    assert faults < SIZE // 4096 // 20
+    assert left == 0
+    assert held_after == 0
+
+
+_LOAD = f"""
+import ctypes, resource, threading, time
+from hotseat.worker.blank import BlankMemory, use_one_arena
+assert use_one_arena()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+blank = BlankMemory(lambda: {PLENTY})
+blank.hold({SIZE + 8 * MIB}, 0)
+while blank.held_bytes < {SIZE + 7 * MIB}:
+    time.sleep(0.01)
+faults = []
+def load():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range({SIZE // (4 * MIB)}):
+        ctypes.memset(libc.malloc({4 * MIB}), 1, {4 * MIB})
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+with blank.lent():
+    thread = threading.Thread(target=load)
+    thread.start()
+    thread.join()
+print(faults[0], blank._address, blank.held_bytes)
+"""
+
+
+def test_without_glibc_nothing_is_held(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    blank = BlankMemory(lambda: PLENTY)
+
+    blank.hold(SIZE, 0)
+
+    with blank.lent():
+        assert ctypes.create_string_buffer(16)
+    assert blank.held_bytes == 0
+    assert blank._thread is None

@@ -1,0 +1,76 @@
+"""What the standby is told to make ready: for whom, how much memory, with what left over."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from hotseat.protocol.limits import GIB
+from hotseat.supervisor.core.machine import MachineMemory
+from hotseat.supervisor.core.settings import MemorySettings, SeatSettings, Settings
+from hotseat.supervisor.foreseen import Foreseen
+from hotseat.supervisor.planner import Planner
+from records import model_record
+
+RESERVE = 2 * GIB
+
+
+class Standby:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.blank_bytes = 0
+        self.prepared = []
+        self.held = []
+
+    def prepare(self, record, **_options):
+        self.prepared.append(record.name)
+
+    def hold_blank(self, size_bytes, free_floor_bytes):
+        self.held.append((size_bytes, free_floor_bytes))
+
+
+def foreseen(available_gib, likely, **seat):
+    records = {
+        name: model_record(name=name, weights_bytes=size * GIB)
+        for name, size in {"a": 1, "b": 3, "c": 5}.items()
+    }
+    machine = MachineMemory(total_bytes=24 * GIB, available_bytes=int(available_gib * GIB))
+    planner = Planner(
+        SimpleNamespace(get=records.__getitem__),
+        SimpleNamespace(machine=lambda: machine),
+        Settings(memory=MemorySettings(reserve_bytes=RESERVE), seat=SeatSettings(**seat)),
+    )
+    runner = SimpleNamespace(standby=Standby(), state=SimpleNamespace(model="a"))
+    return Foreseen(planner, runner, lambda: likely), runner.standby, planner
+
+
+@pytest.mark.parametrize(
+    ("available_gib", "held"),
+    [(8.1, [(5 * GIB, RESERVE)]), (7.9, [(3 * GIB, RESERVE)]), (5.9, [])],
+)
+def test_memory_is_held_for_the_largest_that_leaves_reserves_alone(available_gib, held):
+    ready, standby, _ = foreseen(available_gib, [None, "b", "c", "b"])
+    ready.prepare_likely()
+    assert standby.held == held
+
+
+def test_seated_model_is_not_made_ready():
+    ready, standby, _ = foreseen(20, ["a", "b"])
+    ready.prepare_likely()
+    assert standby.prepared == ["b"]
+
+
+def test_ready_memory_off_holds_nothing_and_still_prepares():
+    ready, standby, _ = foreseen(20, ["b"], ready_memory="off")
+    ready.prepare_likely()
+    assert standby.held == []
+    assert standby.prepared == ["b"]
+
+
+def test_held_memory_counts_as_available_and_not_as_the_standbys():
+    _, standby, planner = foreseen(10, [])
+    standby.blank_bytes = 3 * GIB
+    planner.standby_bytes = 3 * GIB + 100
+    plan = planner.plan(model_record(weights_bytes=GIB), own_footprint_bytes=0)
+    assert planner.machine().available_bytes == 13 * GIB
+    assert plan.standby_bytes == 100
