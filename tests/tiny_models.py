@@ -211,7 +211,8 @@ def tiny_weights(
     made: dict[str, mx.array] = {}
     for name, value in sorted(tree_flatten(model.parameters())):
         drawn = _drawn(rng, name, value.shape, config["model_type"])
-        if name == "lm_head.weight":
+        is_head = name == "lm_head.weight" or (config["model_type"] == "lfm2" and "embed" in name)
+        if is_head:
             drawn[[0, 1, 3, 4] if ends else slice(0, len(SPECIALS))] = 0.0
         made[name] = mx.array(drawn).astype(getattr(mx, dtype))
     return made

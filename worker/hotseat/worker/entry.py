@@ -273,12 +273,12 @@ class Entry:
             return False
         turn = entering.turn
         hint = turn.hint if turn.hint and turn.hint.boundary <= turn.agree else None
-        entering.miss = result.miss
+        entering.miss = entering.miss or result.miss
         try:
             restored = rebuild_sequence(self._record, turn.ids, entering.plan, result, hint)
         except Exception as error:  # noqa: BLE001 - what cannot be restored is computed
             restored = None
-            entering.miss = f"restore failed: {error}"
+            entering.miss = entering.miss or f"restore failed: {error}"
         if restored is None:
             self._begin_again(entering, entering.plan, result)
         else:
