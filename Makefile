@@ -3,8 +3,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FIGURES := $(VENV)/fault-figures.json
 
-.PHONY: demo test test-real check bench clean install
+.PHONY: demo test test-real check bench clean install faults faults-release fault-rows soak
 
 install: $(STAMP)
 
@@ -40,3 +41,21 @@ bench: $(STAMP)
 
 clean:
 	rm -rf $(VENV)
+
+# The rows of tests/faults, printed as one table. What measures time runs by itself afterwards.
+faults: $(STAMP)
+	$(MAKE) fault-rows COUNTS=push
+
+faults-release: $(STAMP)
+	$(MAKE) fault-rows COUNTS=release
+
+# One file of figures for both runs; the second prints the table of both.
+fault-rows: $(STAMP)
+	@rm -f $(FIGURES); export HOTSEAT_FAULT_FIGURES=$(FIGURES); failed=0; \
+	$(BIN)/python -m pytest tests/faults -n 2 --dist load -m "not alone" --fault-counts $(COUNTS) \
+	  || failed=1; \
+	$(BIN)/python -m pytest tests/faults -m alone --fault-counts $(COUNTS) || failed=1; exit $$failed
+
+# A fault every 30 s for a day; HOTSEAT_SOAK_S=300 for another length.
+soak: $(STAMP)
+	$(BIN)/python -m pytest tests/faults/test_row_22_soak.py --fault-counts release -s

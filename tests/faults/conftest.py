@@ -4,9 +4,11 @@ A file `test_row_NN_*.py` is row NN. `row.runs()` says how often a fault is to b
 chosen counts, `row.record()` keeps what was measured. Nothing a row started may outlive its test.
 """
 
+import json
 import os
 import re
 import uuid
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -19,6 +21,8 @@ COUNTS = ("slice", "push", "release")
 MARK = "PYTHON_FAULT_MARK"
 """Handed down by the daemon to its workers, which get few variables but all `PYTHON*`."""
 PROPERTY = "fault"
+FIGURES = "HOTSEAT_FAULT_FIGURES"
+"""File that several runs add their figures to."""
 FD_SLACK = 2
 GONE_S = 5.0
 TITLES = {
@@ -162,9 +166,24 @@ def pytest_terminal_summary(terminalreporter, config):
                 failed.add(number)
             if getattr(report, "when", "") == "call":
                 kept += [value for name, value in report.user_properties if name == PROPERTY]
+    rows, failed = with_figures_before(rows, failed)
     terminalreporter.section(f"fault rows, {counts} counts")
     for line in table(rows, failed):
         terminalreporter.write_line(line)
+
+
+def with_figures_before(rows, failed):
+    """Adds to, and reads from, the file that runs of one `make faults` share."""
+    name = os.environ.get(FIGURES)
+    if not name:
+        return rows, failed
+    file = Path(name)
+    kept = json.loads(file.read_text()) if file.exists() else {"rows": {}, "failed": []}
+    for number, found in kept["rows"].items():
+        rows[int(number)] = found + rows.get(int(number), [])
+    failed |= set(kept["failed"])
+    file.write_text(json.dumps({"rows": rows, "failed": sorted(failed)}))
+    return rows, failed
 
 
 def table(rows, failed):

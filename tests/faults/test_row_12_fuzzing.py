@@ -1,0 +1,82 @@
+"""Promise: whatever bytes arrive as a frame, or lie in a KV file, only typed errors come out."""
+
+from pathlib import Path
+
+import pytest
+
+from coverage_fuzz import Fuzzer
+from hotseat.protocol.codec import decode_client, decode_daemon, open_envelope
+from hotseat.protocol.errors import HotseatError
+from hotseat.worker.kvfile import KvDamagedError, read_kv
+from hotseat.worker.kvformat import encode_file
+from kv_payloads import FULL, TAG, WINDOW, make_payload
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+PARTS = 3
+SLICE_S, PUSH_S, RELEASE_S = 0.8, 60.0 / PARTS, 3600.0 / PARTS
+
+
+def split(data):
+    """Bytes as frames: a length, then so many bytes, and again."""
+    frames = []
+    while data:
+        size = int.from_bytes(data[:2], "little")
+        frames.append(data[2 : 2 + size])
+        data = data[2 + size :]
+    return frames
+
+
+def join(frames):
+    return b"".join(len(frame).to_bytes(2, "little") + frame for frame in frames)
+
+
+def golden(side):
+    """Frames of every kind, as they go over the wire."""
+    found = []
+    for path in sorted(GOLDEN.glob(f"{side}_*.bin")):
+        kind = path.stem.removeprefix(f"{side}_")
+        found.append(join([b"1", kind.split("_")[0].encode(), b"r1", path.read_bytes()]))
+        found.append(path.read_bytes()[:2000])
+    assert len(found) > 10
+    return found
+
+
+def fuzz(row, name, target, seeds, modules, expected):
+    seconds = row.runs(push=PUSH_S, slice=SLICE_S, release=RELEASE_S)
+    fuzzer = Fuzzer(target, seeds, modules, expected)
+    before = fuzzer.lines
+    runs = fuzzer.run(seconds)
+    assert fuzzer.lines >= before > 10, "nothing was covered"
+    row.record("none", 0, 0, "escaped", runs=runs, what=f"{name}, {fuzzer.lines} lines,")
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("side", ["client", "daemon"])
+def test_frames_of_any_bytes_raise_typed_errors_only(row, side):
+    decode = decode_client if side == "client" else decode_daemon
+    modules = ("hotseat.protocol.codec", "hotseat.protocol.errors")
+    fuzz(
+        row,
+        f"frames of the {side}",
+        lambda data: decode(open_envelope(split(data))),
+        golden(side),
+        modules,
+        HotseatError,
+    )
+
+
+@pytest.mark.timeout(7200)
+def test_kv_files_of_any_bytes_raise_typed_errors_only(row, tmp_path):
+    payloads = [
+        make_payload([7] * 8, layers=(FULL,)),
+        make_payload([7] * 8, layers=(FULL, WINDOW), hint=b"x"),
+    ]
+    (tmp_path / "tails").mkdir()
+
+    def read(data):
+        (tmp_path / "tails/x.kv").write_bytes(data)
+        read_kv(tmp_path, "tails/x.kv", tag=TAG, parent=None, tokens=None)
+
+    seeds = [b"".join(bytes(piece) for piece in encode_file(payload)) for payload in payloads]
+    modules = ("hotseat.worker.kvformat", "hotseat.worker.kvfile")
+    fuzz(row, "KV files", read, seeds, modules, KvDamagedError)
