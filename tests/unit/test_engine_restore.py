@@ -86,6 +86,7 @@ def test_block_files_hold_the_numbers_of_the_cache(record, supervisors):
 def test_equal_prefix_of_another_session_is_read_not_computed(record, supervisors):
     supervisor = supervisors(record)
     first = supervisor.turn(prompt_tokens(700), "a")
+    supervisor.seat()  # nothing is in memory
     second = supervisor.turn(prompt_tokens(700), "b")
     assert second.started.restored_tokens == 512
     assert second.started.live_tokens == 0
@@ -159,11 +160,13 @@ def test_damaged_block_is_a_miss_with_a_reason_and_the_same_tokens(record, super
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(data)
+    supervisor.seat()
     second = supervisor.turn(prompt_tokens(900), "b")
     assert second.started.restored_tokens == 256
     assert second.started.miss
     assert second.tokens == first.tokens
     assert [m.file for m in supervisor.messages if isinstance(m, Quarantined)] == [victim]
+    supervisor.seat()
     third = supervisor.turn(prompt_tokens(900), "c")
     assert third.started.restored_tokens == 768
 

@@ -35,6 +35,7 @@ from hotseat.protocol.link_reports import (
     BlockWritten,
     Broken,
     Checkpointed,
+    Diverged,
     Divergence,
     Emitted,
     Failed,
@@ -64,6 +65,7 @@ __all__ = [
     "CancelWork",
     "Checkpoint",
     "Checkpointed",
+    "Diverged",
     "Divergence",
     "Drop",
     "Emitted",
@@ -134,6 +136,7 @@ FromWorker = (
     | Lookup
     | Refused
     | Started
+    | Diverged
     | Suspended
     | Prepared
     | Unloaded

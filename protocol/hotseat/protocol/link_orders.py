@@ -159,7 +159,8 @@ class TailRef(Struct, frozen=True, kw_only=True):
 class Known(Struct, frozen=True, tag="known", kw_only=True):
     """Answer to Lookup: the first `count` of its ids are stored and leased to the request.
 
-    `tails` hang on the root or on any of those blocks.
+    `tails` hang on the root or on any of those blocks. Full blocks that follow the last of them
+    may be among the tails: whoever can cut a context uses the beginning of one.
     """
 
     request: RequestKey

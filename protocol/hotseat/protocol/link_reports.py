@@ -94,6 +94,8 @@ class Started(Struct, frozen=True, tag="started", kw_only=True):
     computed_tokens: int
     live_tokens: int = 0
     """How many of the restored ones were still in memory."""
+    own_tokens: int = 0
+    """How many of them the session had before; the others are another one's."""
     restore_s: float = 0.0
     rendered: bool = False
     """True: the whole history was rendered; False: only new text was appended."""
@@ -101,6 +103,19 @@ class Started(Struct, frozen=True, tag="started", kw_only=True):
     prompt: bytes = b""
     """Packed ids of the rendered prompt, for a later Resume."""
     diverged: "Divergence | None" = None
+
+
+class Diverged(Struct, frozen=True, tag="diverged", kw_only=True):
+    """Up to `position` the prompt is stored by others; from there the two differ.
+
+    `same_text`: the two pieces are the same text in other tokens.
+    """
+
+    request: RequestKey
+    position: int
+    held: str
+    given: str
+    same_text: bool
 
 
 class Suspended(Struct, frozen=True, tag="suspended", kw_only=True):
@@ -196,6 +211,8 @@ class BlockWritten(Struct, frozen=True, tag="block_written", kw_only=True):
     size_bytes: int
     is_new: bool = True
     """False: the file was there and verified, nothing was written."""
+    tokens: bytes = b""
+    """Packed ids of the block."""
 
 
 class TailWritten(Struct, frozen=True, tag="tail_written", kw_only=True):

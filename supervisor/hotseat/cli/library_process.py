@@ -35,10 +35,18 @@ class _Failure(msgspec.Struct, frozen=True):
     facts: dict[str, Any] = {}
 
 
+class Inspected(msgspec.Struct, frozen=True):
+    """A folder's record as far as planning needs it, and what Metal allows here."""
+
+    record: ModelRecord
+    working_set_bytes: int | None = None
+
+
 class _Line(msgspec.Struct, frozen=True):
     progress: _Step | None = None
     error: _Failure | None = None
     record: ModelRecord | None = None
+    inspected: Inspected | None = None
 
 
 def import_model(
@@ -57,6 +65,14 @@ def import_model(
     if last.record is None:
         raise HotseatError("internal", "the library ended without a record")
     return last.record
+
+
+def inspect_folder(folder: str, on_progress: OnProgress) -> Inspected:
+    """Reads configuration and weight headers of a folder; nothing is registered."""
+    last = run_library(["inspect", folder], on_progress)
+    if last.inspected is None:
+        raise HotseatError("internal", "the library ended without a finding")
+    return last.inspected
 
 
 def run_library(arguments: Sequence[str], on_progress: OnProgress) -> _Line:

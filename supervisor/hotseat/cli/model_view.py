@@ -49,7 +49,7 @@ def render_plan(view: PlanView) -> None:
             ("model", view.model),
             ("fits", "yes" if view.fits else f"no: {view.reason}"),
             ("remedy", view.remedy),
-            ("RAM", f"{size(view.total_bytes)}, {size(view.available_bytes)} available"),
+            ("RAM", _ram(view)),
             ("reserve", size(view.reserve_bytes)),
             ("working set", size(view.working_set_bytes)),
             ("limit", f"{size(view.limit_bytes)}, set by {view.binding}"),
@@ -77,6 +77,12 @@ def render_plan(view: PlanView) -> None:
         print_table(
             ("OTHER PROGRAM", "HOLDS "), [(name, size(held)) for name, held in view.holders]
         )
+
+
+def _ram(view: PlanView) -> str:
+    if view.what_if:
+        return f"{size(view.total_bytes)}, on a machine where nothing else runs"
+    return f"{size(view.total_bytes)}, {size(view.available_bytes)} available"
 
 
 def _overhead(view: PlanView) -> str:

@@ -4,6 +4,7 @@ import click
 
 from hotseat.cli.output import print_json, size
 from hotseat.cli.reading import JSON, connected, read_or_absent
+from hotseat.cli.sizes import SIZE
 
 
 @click.group(invoke_without_command=True)
@@ -41,13 +42,23 @@ def remove(name: str, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("model")
+@click.option("--ram", type=SIZE, help="On a Mac with so much memory, for instance 24GiB.")
+@click.option("--working-set", type=SIZE, help="What Metal may wire there, if not its default.")
 @JSON
-def plan(model: str, *, as_json: bool) -> None:
-    """Show what of MODEL fits into memory, without loading it."""
+def plan(model: str, ram: int | None, working_set: int | None, *, as_json: bool) -> None:
+    """Show what of MODEL fits into memory, without loading it.
+
+    MODEL is a registered name, or a folder with config.json and weights (their headers are
+    enough), for which no daemon is needed.
+    """
+    from hotseat.cli.folder_plan import is_folder, plan_folder
     from hotseat.cli.model_view import render_plan
 
-    with connected() as client:
-        view = client.plan(model)
+    if is_folder(model):
+        view = plan_folder(model, ram, working_set)
+    else:
+        with connected() as client:
+            view = client.plan(model, ram, working_set)
     if as_json:
         print_json(view)
     else:

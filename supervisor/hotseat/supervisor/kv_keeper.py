@@ -150,6 +150,7 @@ class KvKeeper:
             file=report.file,
             size_bytes=report.size_bytes,
             written_at=time.time(),
+            tokens=report.tokens,
         )
         self._spawn(self._commit_block(row, send))
 

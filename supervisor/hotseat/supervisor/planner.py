@@ -14,7 +14,7 @@ from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.core.machine import MachineMemory
-from hotseat.supervisor.core.plan import plan_model
+from hotseat.supervisor.core.plan import plan_elsewhere, plan_model
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.memory import MemoryProbe
 from hotseat.supervisor.registry import Registry
@@ -61,6 +61,17 @@ class Planner:
             overhead_measured=measured is not None,
             working_set_bytes=self.working_set_bytes,
             holders=self.probe.holders(HOLDERS) if with_holders else (),
+        )
+
+    def plan_elsewhere(
+        self, record: ModelRecord, ram_bytes: int | None, working_set_bytes: int | None
+    ) -> PlanView:
+        """The plan on a machine of that size, with the overhead that was measured here."""
+        return plan_elsewhere(
+            record,
+            ram_bytes or self.probe.machine().total_bytes,
+            working_set_bytes,
+            overhead_bytes=self.overheads.get(record.tag),
         )
 
     def check(self, model: str, *, own_footprint_bytes: int) -> ModelRecord:

@@ -260,6 +260,10 @@ class StateDesk:
     async def plan(self, message: Plan) -> dict[str, Any]:
         """The memory plan of a model, without touching the seat."""
         record = self._planner.registry.get(message.model)
+        if message.ram_bytes is not None or message.working_set_bytes is not None:
+            return as_dict(
+                self._planner.plan_elsewhere(record, message.ram_bytes, message.working_set_bytes)
+            )
         return as_dict(
             await asyncio.to_thread(
                 self._planner.plan,

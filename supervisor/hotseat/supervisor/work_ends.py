@@ -111,6 +111,10 @@ class WorkEnds:
             restored_tokens=started.restored_tokens if started else 0,
             computed_tokens=started.computed_tokens if started else 0,
             completion_tokens=work.completion_tokens,
+            live_tokens=started.live_tokens if started else 0,
+            disk_tokens=started.restored_tokens - started.live_tokens if started else 0,
+            own_tokens=started.own_tokens if started else 0,
+            shared_tokens=started.restored_tokens - started.own_tokens if started else 0,
         )
         rendered = started.rendered if started else False
         keeps_turn = finished.completion_tokens > 0 or finished.finish_reason != "cancelled"

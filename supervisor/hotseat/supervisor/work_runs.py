@@ -17,6 +17,7 @@ from hotseat.protocol.link import (
     BlockWritten,
     Broken,
     CancelWork,
+    Diverged,
     Divergence,
     Drop,
     Emitted,
@@ -257,6 +258,8 @@ class WorkRuns:
                 self._keeper.lookup(message, record, session, self._send)
             case Started():
                 self._started(work, message)
+            case Diverged():
+                self._left(work, message)
             case Prefilled(tokens_done=done):
                 work.prompt_done = done
                 work.reach(done)
@@ -301,6 +304,18 @@ class WorkRuns:
             position=found.position,
             lost_tokens=found.lost_tokens,
             unlogged={"held": found.held, "rendered": found.rendered},
+        )
+
+    def _left(self, work: Work, message: Diverged) -> None:
+        """Told to whoever watches; the pieces are text of a conversation."""
+        self._events.publish(
+            "prefix.diverged",
+            unlogged={"held": message.held, "given": message.given},
+            request=work.request_id,
+            model=work.model,
+            session=work.request.session,
+            position=message.position,
+            same_text=message.same_text,
         )
 
     def _emitted(self, work: Work, message: Emitted) -> None:

@@ -1,10 +1,12 @@
 """Command line of the library: JSON lines on stdout and nothing else there.
 
     python -m hotseat.library import SOURCE --home HOME [--name N] [--licence TEXT] [--context N]
+    python -m hotseat.library inspect FOLDER
     python -m hotseat.library fetch --cache DIR [--without-gemma]
 
-Lines: {"progress": {"phase", "percent"}}..., then {"record": ...} or {"samples": ...} (exit 0) or
-{"error": {"code", "message", "facts"}} (exit 2). What libraries print goes to stderr.
+Lines: {"progress": {"phase", "percent"}}..., then {"record": ...}, {"inspected": ...} or
+{"samples": ...} (exit 0) or {"error": {"code", "message", "facts"}} (exit 2). What libraries print
+goes to stderr.
 """
 
 import argparse
@@ -83,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("--licence", default="")
     importing.add_argument("--context", type=int, help="shorter context in tokens")
     importing.set_defaults(command=_import)
+    inspecting = commands.add_parser("inspect", help="read configuration and weight headers")
+    inspecting.add_argument("folder", type=Path)
+    inspecting.set_defaults(command=_inspect)
     fetching = commands.add_parser("fetch", help="get the models that the demo uses")
     fetching.add_argument("--cache", type=Path, required=True)
     fetching.add_argument("--without-gemma", action="store_true")
@@ -98,6 +103,13 @@ def _import(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, 
         options.source, options.home, options.name, on_progress, options.licence, options.context
     )
     return "record", msgspec.to_builtins(record)
+
+
+def _inspect(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, Any]:
+    from hotseat.library.inspecting import inspect_folder  # noqa: PLC0415 - costs seconds
+
+    on_progress("libraries", 100.0)
+    return "inspected", msgspec.to_builtins(inspect_folder(options.folder))
 
 
 def _fetch(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, Any]:

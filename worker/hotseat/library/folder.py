@@ -77,7 +77,7 @@ class ModelFolder(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Path, ...]
 
 
-def open_folder(path: Path) -> ModelFolder:
+def open_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolder:
     """Checks configuration, weight headers and tokenizer; `HotseatError` model_unavailable."""
     config = read_table(path / CONFIG_FILE)
     if config is None:
@@ -91,7 +91,7 @@ def open_folder(path: Path) -> ModelFolder:
     for file in weights:
         check_safetensors(file)
     tokenizer = tuple(path / name for name in _TOKENIZER_FILES if (path / name).is_file())
-    if not {file.name for file in tokenizer} & set(_VOCABULARIES):
+    if needs_tokenizer and not {file.name for file in tokenizer} & set(_VOCABULARIES):
         raise unavailable(
             path,
             "it has no tokenizer (tokenizer.json or tokenizer.model)",

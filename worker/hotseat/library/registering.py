@@ -77,7 +77,7 @@ def describe_folder(
         parameters=geometry.parameters,
         files=tuple(digests.values()),
         weights_bytes=sum(file.size_bytes for file in weights),
-        context_tokens=_context_tokens(opened, geometry, context_tokens),
+        context_tokens=read_context_tokens(opened, geometry, context_tokens),
         vocab_size=geometry.vocab_size or len(tokenizer),
         eos_token_ids=tuple(sorted(int(token) for token in tokenizer.eos_token_ids)),
         layers=geometry.layers,
@@ -111,7 +111,7 @@ def _open_tokenizer(folder: Path, eos_token_ids: Any) -> Any:
         ) from error
 
 
-def _context_tokens(folder: ModelFolder, geometry: Geometry, asked: int | None) -> int:
+def read_context_tokens(folder: ModelFolder, geometry: Geometry, asked: int | None) -> int:
     """The model's context length; `asked` may only make it shorter."""
     known = next(
         (

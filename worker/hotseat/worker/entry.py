@@ -27,6 +27,7 @@ from hotseat.worker.caches import new_caches
 from hotseat.worker.capture import RowView
 from hotseat.worker.keeping import Keeper, Send
 from hotseat.worker.lanes import MAX_ROWS, Lane
+from hotseat.worker.leaving import leaving_report
 from hotseat.worker.live import LiveSession
 from hotseat.worker.reader import Restorer, RestoreResult
 from hotseat.worker.restoring import (
@@ -41,6 +42,7 @@ from hotseat.worker.snapshots import stored_positions, wanted_positions
 from hotseat.worker.steps import StepLog, plan_completion, plan_segments
 from hotseat.worker.trace import Trace
 from hotseat.worker.turns import Turn, check_length, emitted, emitted_before, render_prompt
+from hotseat.worker.twins import twin_of
 
 
 class _Entering:
@@ -187,7 +189,8 @@ class Entry:
         live = self._find_live(turn)
         if live is not None:
             usable = live.usable_prefix(turn.ids)
-            if usable == live.trace.position or usable >= len(turn.chain) * BLOCK_TOKENS:
+            is_whole = usable == live.trace.position and self._is_own(turn, live)
+            if is_whole or usable >= len(turn.chain) * BLOCK_TOKENS:
                 return False
         if turn.stage == "new":
             turn.stage = "asked"
@@ -209,17 +212,30 @@ class Entry:
         entering = _Entering(turn, lane)
         self._entering = entering
         live = self._find_live(turn)
-        entering.live_name = live.name if live is not None else None
-        self._keeper.live.take(entering.live_name)
+        if live is not None and not self._is_own(turn, live):
+            live = twin_of(live, turn.start.persist)
+        elif live is not None:
+            entering.live_name = live.name
+            self._keeper.live.take(live.name)
         self._keeper.live.take(turn.held_as)
         self._begin_restore(entering, live)
         return True
 
     def _find_live(self, turn: Turn) -> LiveSession | None:
-        """KV kept at suspension, else the session's: whichever serves more of what is needed."""
+        """KV kept at suspension, the session's, or another one's: what serves most of the prompt.
+
+        Of equals the request's own is taken.
+        """
         live = self._keeper.live
         found = [one for name in (turn.held_as, turn.session) if (one := live.find(name))]
-        return max(found, key=lambda one: one.usable_prefix(turn.ids), default=None)
+        others = [one for one in live.sessions() if one not in found]
+        shared = [one for one in others if one.usable_prefix(turn.ids)]
+        return max([*found, *shared], key=lambda one: one.usable_prefix(turn.ids), default=None)
+
+    @staticmethod
+    def _is_own(turn: Turn, live: LiveSession) -> bool:
+        """False for a context that another session goes on with."""
+        return live.name in (turn.held_as, turn.session)
 
     def _find_lane(self, turn: Turn) -> Lane | None:
         chosen: list[int] = []
@@ -245,6 +261,10 @@ class Entry:
         if turn.known is not None:
             plan = plan_restore(record, turn.ids, turn.chain, turn.known)
         usable = live.usable_prefix(turn.ids) if live is not None else 0
+        decode = self._seated.tokenizer.decode
+        left = leaving_report(turn, root_id(record.tag), live, decode)
+        if left is not None:
+            self._send(left)
         if live is not None and usable and usable >= plan.position:
             live.trim(usable)
             entering.live_tokens = usable
@@ -329,6 +349,7 @@ class Entry:
                 restored_tokens=position,
                 computed_tokens=len(turn.ids) - position,
                 live_tokens=entering.live_tokens,
+                own_tokens=position if turn.start.resume is not None else min(position, turn.agree),
                 restore_s=time.monotonic() - entering.began_at,
                 rendered=turn.is_rendered,
                 miss=entering.miss,

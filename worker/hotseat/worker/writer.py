@@ -211,6 +211,7 @@ class WriterThread:
                 file=written.name,
                 size_bytes=written.size_bytes,
                 is_new=written.bytes_written > 0,
+                tokens=bytes(job.payload.tokens),
             )
         )
 

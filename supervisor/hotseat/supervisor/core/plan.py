@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
 from hotseat.protocol.model import ModelRecord
@@ -17,6 +17,9 @@ from hotseat.supervisor.core.settings import Settings
 
 DEFAULT_OVERHEAD_BYTES: Final = 300 * MIB
 """Interpreter, libraries, Metal's own heaps; used until a load of the model was measured."""
+DEFAULT_STANDBY_BYTES: Final = 80 * MIB
+"""An idle process with the libraries imported, as measured."""
+_SMALL_MAC_BYTES: Final = 36 * GIB
 WORKING_SET_MARGIN_BYTES: Final = GIB
 LEAST_TOKENS: Final = 2048
 """A model fits when one session of this length (or its whole context) has room."""
@@ -96,6 +99,36 @@ def plan_model(
     )
 
 
+def plan_elsewhere(
+    record: ModelRecord,
+    ram_bytes: int,
+    working_set_bytes: int | None = None,
+    *,
+    overhead_bytes: int | None = None,
+    standby_bytes: int = DEFAULT_STANDBY_BYTES,
+) -> PlanView:
+    """What `record` could use on a Mac with so much memory where nothing else runs.
+
+    Without `working_set_bytes` Metal's default is assumed. Settings of this home do not count.
+    """
+    working_set = metal_working_set(ram_bytes) if working_set_bytes is None else working_set_bytes
+    view = plan_model(
+        record,
+        MachineMemory(total_bytes=ram_bytes, available_bytes=ram_bytes),
+        Settings(),
+        standby_bytes=standby_bytes,
+        overhead_bytes=overhead_bytes,
+        overhead_measured=overhead_bytes is not None,
+        working_set_bytes=working_set,
+    )
+    return structs.replace(view, what_if=True)
+
+
+def metal_working_set(ram_bytes: int) -> int:
+    """What Metal lets a process wire by default: two thirds of RAM, above 36 GiB three quarters."""
+    return ram_bytes * 2 // 3 if ram_bytes <= _SMALL_MAC_BYTES else ram_bytes * 3 // 4
+
+
 def session_bytes(record: ModelRecord, tokens: int) -> int:
     """Live KV of one session: full layers grow by whole blocks, windows do not."""
     rounded = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
@@ -131,7 +164,8 @@ def prefill_peak_bytes(record: ModelRecord) -> int:
 
 
 def _scores_bytes(record: ModelRecord, hidden: int) -> int:
-    unfused = [layer.k_dim for layer in record.layers if layer.k_dim not in _FUSED_HEAD_DIMS]
+    heads_of = [layer.k_dim for layer in record.layers if layer.kind != "state"]
+    unfused = [size for size in heads_of if size not in _FUSED_HEAD_DIMS]
     if not unfused:
         return 0
     heads = max(hidden // max(min(unfused), 1), 1)

@@ -1,0 +1,33 @@
+"""The memory plan of a folder that is not registered; needs no daemon."""
+
+from pathlib import Path
+
+from hotseat.cli.library_process import ImportBar, inspect_folder
+from hotseat.protocol.views import PlanView
+from hotseat.supervisor.core.plan import plan_elsewhere, plan_model
+from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.memory import system_probe
+
+HOLDERS = 5
+
+
+def is_folder(model: str) -> bool:
+    """True for what is a path and not a name: names hold no slash."""
+    return "/" in model or (Path(model) / "config.json").is_file()
+
+
+def plan_folder(folder: str, ram_bytes: int | None, working_set_bytes: int | None) -> PlanView:
+    """What the model in `folder` could use here, or on a machine of that size."""
+    with ImportBar() as bar:
+        found = inspect_folder(folder, bar.show)
+    probe = system_probe()
+    machine = probe.machine()
+    if ram_bytes is not None or working_set_bytes is not None:
+        return plan_elsewhere(found.record, ram_bytes or machine.total_bytes, working_set_bytes)
+    return plan_model(
+        found.record,
+        machine,
+        Settings(),
+        working_set_bytes=found.working_set_bytes,
+        holders=probe.holders(HOLDERS),
+    )

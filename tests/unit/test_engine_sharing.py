@@ -1,0 +1,90 @@
+"""Sessions use each other's prefixes: from memory, from disk, to the token."""
+
+import pytest
+
+from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from hotseat.protocol.link import BlockWritten, Diverged, TailRef
+from hotseat.protocol.tokens import pack_tokens
+
+
+@pytest.fixture
+def supervisor(tmp_path, request):
+    kind = getattr(request, "param", "llama")
+    fake = FakeSupervisor(tiny_record(tmp_path, kind), tmp_path / "kv")
+    fake.seat()
+    yield fake
+    fake.unseat()
+
+
+def test_new_session_takes_a_live_prefix_of_another_one(supervisor):
+    shared = prompt_tokens(300)
+    supervisor.turn([*shared, 7, 8], "one")
+    turn = supervisor.turn([*shared, 9, 10], "two")
+    assert (turn.started.restored_tokens, turn.started.live_tokens) == (300, 300)
+    assert turn.started.own_tokens == 0
+
+
+@pytest.mark.parametrize("supervisor", ["llama", "gemma3", "lfm2"], indirect=True)
+def test_fork_of_a_live_context_gives_the_tokens_its_origin_gives(supervisor):
+    supervisor.turn(prompt_tokens(150), "one")
+    supervisor.contexts["two"] = list(supervisor.contexts["one"])
+    supervisor.hints["two"] = supervisor.hints["one"]
+    held = len(supervisor.contexts["one"])
+    fork = supervisor.turn([20, 21, 22], "two", max_tokens=24)
+    origin = supervisor.turn([20, 21, 22], "one", max_tokens=24)
+    assert fork.started.restored_tokens == fork.started.own_tokens == held
+    assert fork.started.live_tokens == held
+    assert fork.tokens == origin.tokens
+
+
+def test_origin_is_untouched_by_what_its_fork_computes(supervisor):
+    supervisor.turn(prompt_tokens(90), "one")
+    context = list(supervisor.contexts["one"])
+    alone = supervisor.turn([40, 41], "one", max_tokens=16).tokens
+    supervisor.contexts |= {"one": context, "two": list(context)}
+    for _ in range(3):
+        supervisor.contexts["two"] = list(context)
+        supervisor.turn([60, 61, 62], "two", max_tokens=16)
+    supervisor.contexts["one"] = context
+    assert supervisor.turn([40, 41], "one", max_tokens=16).tokens == alone
+
+
+def test_block_of_another_session_serves_up_to_where_it_differs(supervisor):
+    """As after a restart: nothing is in memory, and the second block differs in the middle."""
+    whole = prompt_tokens(520)
+    supervisor.turn(whole, "one")
+    supervisor.seat()
+    written = [m for m in supervisor.messages if isinstance(m, BlockWritten)]
+    supervisor.tails = [
+        TailRef(file=report.file, parent=report.parent, tokens=report.tokens) for report in written
+    ]
+    turn = supervisor.turn([*whole[:400], 3, 4, 5], "two")
+    assert (turn.started.restored_tokens, turn.started.live_tokens) == (400, 0)
+    supervisor.blocks.clear()
+    supervisor.tails.clear()
+    supervisor.seat()
+    assert supervisor.turn([*whole[:400], 3, 4, 5]).tokens == turn.tokens
+
+
+def test_written_block_is_reported_with_its_tokens(supervisor):
+    tokens = prompt_tokens(300)
+    supervisor.turn(tokens)
+    report = next(m for m in supervisor.messages if isinstance(m, BlockWritten))
+    assert report.tokens == pack_tokens(tokens[:256])
+
+
+def test_equal_prefix_of_two_sessions_is_written_once(supervisor):
+    shared = prompt_tokens(600)
+    supervisor.turn([*shared, 7], "one")
+    supervisor.turn([*shared, 8], "two")
+    written = [m.block for m in supervisor.messages if isinstance(m, BlockWritten) and m.is_new]
+    assert len(written) == len(set(written)) == 2
+
+
+def test_prompt_that_leaves_what_another_one_holds_is_told(supervisor):
+    shared = prompt_tokens(300)
+    supervisor.turn([*shared, 70, 71, 72], "one", max_tokens=1)
+    supervisor.turn([*shared, 80, 81, 82])
+    told = next(m for m in supervisor.messages if isinstance(m, Diverged))
+    assert (told.position, told.same_text) == (300, False)
+    assert told.held != told.given

@@ -1,0 +1,67 @@
+"""What can be known of a model folder from its configuration and weight headers alone.
+
+Nothing is registered, digested or loaded: weights need not even be there, only their headers.
+"""
+
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+import msgspec
+
+from hotseat.library.folder import open_folder, unavailable
+from hotseat.library.geometry import measure_geometry
+from hotseat.library.registering import read_context_tokens
+from hotseat.protocol.ids import ModelName, Tag
+from hotseat.protocol.model import ModelRecord, ModelSource, TagParts, TemplateProbe
+
+
+class Inspected(msgspec.Struct, frozen=True, kw_only=True):
+    """A record for planning, and what Metal allows on this machine (None without Metal)."""
+
+    record: ModelRecord
+    working_set_bytes: int | None = None
+
+
+def inspect_folder(path: Path) -> Inspected:
+    """The record of a folder as far as planning needs it. Raises model_unavailable."""
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        raise unavailable(folder, "there is no such folder", "check the path")
+    opened = open_folder(folder, needs_tokenizer=False)
+    geometry = measure_geometry(folder)
+    record = ModelRecord(
+        name=ModelName(folder.name),
+        path=str(folder),
+        tag=Tag(""),
+        tag_parts=TagParts(
+            architecture="",
+            weights="",
+            quantisation="",
+            tokenizer="",
+            template="",
+            adapter="",
+            kv="",
+        ),
+        source=ModelSource(kind="mlx", path=str(folder)),
+        architecture=str(opened.config["model_type"]),
+        quantisation=geometry.quantisation,
+        parameters=geometry.parameters,
+        files=(),
+        weights_bytes=sum(file.stat().st_size for file in opened.weights),
+        context_tokens=read_context_tokens(opened, geometry, None),
+        vocab_size=geometry.vocab_size,
+        eos_token_ids=(),
+        layers=geometry.layers,
+        kv_dtype=geometry.kv_dtype,
+        template=TemplateProbe(mode="raw", reason="the folder was only inspected"),
+        unfit_reason=geometry.unfit_reason,
+        registered_at=time.time(),
+        mlx_lm_version=version("mlx-lm"),
+        batches=geometry.batches,
+    )
+    working_set = None
+    if mx.metal.is_available():
+        working_set = int(mx.device_info()["max_recommended_working_set_size"])
+    return Inspected(record=record, working_set_bytes=working_set)
