@@ -20,6 +20,14 @@ _TOUCH_S: Final = 60.0
 """A block that was touched more recently is not touched again: a lookup shall not cost a sync."""
 
 
+_BEHIND: Final = """
+SELECT b.id, b.file, CASE WHEN length(b.tokens) = ? THEN b.tokens ELSE
+  (SELECT substr(s.tokens, 1 + b.idx * ?, ?) FROM session_blocks l
+   JOIN sessions s ON s.id = l.session WHERE l.block = b.id LIMIT 1) END
+FROM blocks b WHERE b.tag = ? AND b.parent = ? ORDER BY b.used_at DESC LIMIT ?
+"""
+
+
 def add_block(db: sqlite3.Connection, block: BlockRow) -> list[KvFile]:
     """Makes a written block known; a file that it replaces is returned."""
     before = db.execute(
@@ -218,14 +226,15 @@ def tails_under(
 def blocks_behind(
     db: sqlite3.Connection, tag: Tag, parent: BlockId, limit: int
 ) -> list[tuple[BlockId, TailRef]]:
-    """Blocks that follow `parent`, told like tails: a prompt may share the beginning of one."""
+    """Blocks that follow `parent`, told like tails: a prompt may share the beginning of one.
+
+    Their tokens are those of a session that they are linked to, unless the row has them itself.
+    """
+    size = _BLOCK_BYTES
     return [
         (BlockId(found[0]), TailRef(file=found[1], parent=parent, tokens=found[2]))
-        for found in db.execute(
-            "SELECT id, file, tokens FROM blocks WHERE tag = ? AND parent = ?"
-            " AND length(tokens) = ? ORDER BY used_at DESC LIMIT ?",
-            (tag, parent, _BLOCK_BYTES, limit),
-        )
+        for found in db.execute(_BEHIND, (size, size, size, tag, parent, limit))
+        if len(found[2] or b"") == size
     ]
 
 
