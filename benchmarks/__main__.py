@@ -14,6 +14,7 @@ BENCHMARKS = (
     "checkpoint",
     "footprint",
     "reclaim",
+    "suspension",
     "versus-server",
     "versus-returning",
 )
