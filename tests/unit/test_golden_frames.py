@@ -54,6 +54,20 @@ CLIENT = {
         on_vanish="hold",
         credit_bytes=65_536,
     ),
+    "generate_tools": m.Generate(
+        model="smol",
+        messages=(m.Message(role="user", content="Weather?"),),
+        tools=(
+            m.Tool(
+                function=m.FunctionSpec(
+                    name="look", description="Look up.", parameters={"type": "object"}
+                )
+            ),
+        ),
+        tool_choice=m.NamedTool(name="look"),
+        response_format=m.ResponseFormat(type="json_schema", schema={"type": "object"}),
+        template_args={"enable_thinking": False},
+    ),
     "generate_hints": m.Generate(
         model="smol",
         prompt="Once",

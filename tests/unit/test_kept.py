@@ -1,7 +1,11 @@
 """Stored replies: the same end again, and output from any offset."""
 
 import pytest
+from msgspec.structs import replace
 
+from hotseat.protocol.codec import decode_daemon, encode_daemon, open_envelope
+from hotseat.protocol.ids import RequestId
+from hotseat.protocol.limits import MAX_ITEMS
 from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
 from hotseat.supervisor.core.streams import Emission, OutStream
 from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept, keep_done
@@ -55,3 +59,20 @@ def test_stored_error_ends_the_stream_without_output():
     kept = decode_kept(encode_kept(KeptReply(error=error)))
     assert kept.end == error
     assert kept.chunks_from(0) == []
+
+
+def test_done_longer_than_the_limit_of_items_reaches_the_client_whole():
+    long = replace(done(), tokens=tuple(range(MAX_ITEMS + 5)))
+    frames = encode_daemon(long, RequestId("r"))
+    assert decode_daemon(open_envelope(frames)) == long
+
+
+def test_stored_output_longer_than_the_limit_of_items_comes_in_chunks():
+    tokens = tuple(range(MAX_ITEMS + 5))
+    emitted = [Emission(offset=at, text_offset=at, tokens=(at,), text="x") for at in tokens]
+    kept = keep_done(replace(done(), tokens=tokens, text="x" * len(tokens)), emitted)
+    chunks = kept.chunks_from(3)
+    for chunk in chunks:
+        assert decode_daemon(open_envelope(encode_daemon(chunk, RequestId("r")))) == chunk
+    assert tuple(token for chunk in chunks for token in chunk.tokens) == tokens[3:]
+    assert sum(len(part.text) for chunk in chunks for part in chunk.parts) == len(tokens) - 3

@@ -31,7 +31,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 SUPERVISOR = PAGE.parents[1] / "supervisor" / "hotseat" / "supervisor"
 TABLE = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
 SHAPES = (
-    Endpoint, m.ClientInfo, m.Message, m.Part, m.ToolCall, m.Sampling, r.WireLimits, r.ChunkPart,
+    Endpoint, m.ClientInfo, m.Message, m.Part, m.ToolCall, m.Tool,
+    m.FunctionSpec, m.NamedTool, m.ResponseFormat, m.Sampling, r.WireLimits, r.ChunkPart,
     r.TokenLogprob, r.Usage, r.Timing, r.Cause, r.SwapPhases, r.SwapMemory, views.StatusView,
     views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
     views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
@@ -40,6 +41,7 @@ SHAPES = (
 )  # fmt: skip
 NUMBERS = (
     "MAX_FRAME_BYTES", "MAX_FRAMES", "MAX_MESSAGE_BYTES", "MAX_DEPTH", "MAX_ITEMS",
+    "MAX_PLAIN_TOKENS",
     "MAX_REQUEST_ID_BYTES", "MAX_SESSION_NAME", "MAX_STOP_STRINGS", "MAX_LOGPROBS", "BLOCK_TOKENS",
     "PING_S", "MISSED_PINGS", "PROGRESS_S", "WELCOME_S", "DEFAULT_CREDIT_BYTES",
     "SLOW_CONSUMER_BYTES",

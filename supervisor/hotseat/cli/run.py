@@ -20,6 +20,10 @@ from hotseat.cli.turns import RunOptions
 @click.option("--raw", is_flag=True, help="Continue PROMPT as text, without a chat template.")
 @click.option("--priority", type=int, help="-10 to 10, among requests of the same model.")
 @click.option("--deadline", "deadline_s", type=float, help="End after so many seconds.")
+@click.option("--tools", "tools_file", type=click.Path(), help="JSON file with a list of tools.")
+@click.option("--tool-choice", help="auto, none, required, or the name of a tool.")
+@click.option("--format", "answer_format", help='"json", or a file with a JSON schema.')
+@click.option("--template-arg", multiple=True, help="NAME=VALUE for the chat template.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--jsonl", "as_lines", is_flag=True, help="Print one JSON object per event.")
 def run(model: str, prompt: str | None, *, as_json: bool, as_lines: bool, **given: object) -> int:

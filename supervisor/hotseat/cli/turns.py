@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from hotseat.cli.failures import EXIT_INTERRUPTED
-from hotseat.cli.output import print_json, printable
+from hotseat.cli.forms import asked_form, show_part
+from hotseat.cli.output import print_json
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Accepted, Chunk, Done, Progress
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from hotseat.cli.live import PhaseLine
     from hotseat.client.requests import GenerateOptions
     from hotseat.client.sync import Client, Stream
+
+
+_SAID = ("reasoning", "tool_calls", "tool_parse_error", "note")
+"""Facts of `run --json` that are there only if there is something to say."""
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +35,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     raw: bool = False
     priority: int | None = None
     deadline_s: float | None = None
+    tools_file: str | None = None
+    tool_choice: str | None = None
+    answer_format: str | None = None
+    template_arg: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: str, given: dict[str, object]) -> Self:
@@ -141,6 +150,7 @@ def _asked(options: RunOptions) -> "GenerateOptions":
         request["deadline_s"] = options.deadline_s
     if options.stop:
         request["stop"] = options.stop
+    request.update(asked_form(options))
     return request
 
 
@@ -148,16 +158,18 @@ def run_facts(done: Done) -> dict[str, Any]:
     """What `run --json` prints."""
     plain: dict[str, Any] = msgspec.to_builtins(done)
     names = ("text", "tokens", "model", "session", "turn", "finish_reason", "usage", "timing")
-    return {name: plain[name] for name in names}
+    facts = {name: plain[name] for name in names}
+    return facts | {name: plain[name] for name in _SAID if plain[name]}
 
 
 def print_chunk(chunk: Chunk) -> None:
-    """Text as it is; without control characters when a terminal would obey them."""
-    from hotseat.client.flow import text_of
+    """Text as it is; without control characters when a terminal would obey them.
 
-    text = text_of(chunk)
-    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    Reasoning is dim and goes to stderr, as calls do when stdout is not a terminal: what is piped
+    on is the answer.
+    """
+    for part in chunk.parts:
+        show_part(part)
 
 
 def _print_text(event: Accepted | Progress | Chunk) -> None:

@@ -143,7 +143,7 @@ def _mistral_form(rules: _Rules, marks: Marks, tools: Sequence[Tool]) -> str:
     start = rules.terminal(marks.call_start or "")
     if not marks.names_first:
         schemas = {"anyOf": [_call_schema(tool) for tool in tools]}
-        several: dict[str, Any] = {"type": "array", "items": schemas, "minItems": 1}
+        several: dict[str, Any] = {"type": "array", "items": schemas, "minItems": 1, "maxItems": 1}
         for tool in tools:
             several |= _shared(arguments_schema(tool))
         return rules.add("call", f"{start} {rules.json('call_list', several)}")

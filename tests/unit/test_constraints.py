@@ -1,0 +1,102 @@
+"""Forced calls in each format: whatever the grammar lets through, mlx-lm's own parser reads."""
+
+import json
+import random
+from importlib import import_module
+
+import numpy as np
+import pytest
+from mlx_lm.utils import load_tokenizer
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import FunctionSpec, NamedTool, ResponseFormat, Tool
+from hotseat.worker.constraints import FORCIBLE, Marks, make_grammar
+from hotseat.worker.grammar import Grammars
+from hotseat.worker.toolcalls import plain_tool
+from tiny_models import write_tokenizer
+
+ENDS = frozenset({2})
+PLAN = Tool(
+    function=FunctionSpec(
+        name="plan",
+        parameters={
+            "type": "object",
+            "properties": {
+                "where": {"type": "string", "enum": ["Rome", "Lima"]},
+                "days": {"type": "integer", "minimum": 1, "maximum": 9},
+                "stops": {
+                    "type": "array",
+                    "items": {"$ref": "#/$defs/stop"},
+                    "minItems": 1,
+                    "maxItems": 2,
+                },
+            },
+            "required": ["where", "days", "stops"],
+            "additionalProperties": False,
+            "$defs": {"stop": {"enum": ["museum", "park"]}},
+        },
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def grammars(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
+    return tokenizer, Grammars(tokenizer, 512, ENDS)
+
+
+def walk(grammars, grammar, seed, limit=400):
+    """Random text that the grammar allows."""
+    tokenizer, made = grammars
+    matcher = made.processor(grammar, 0, "tool_choice")._matcher
+    rng = random.Random(seed)
+    ids = []
+    while len(ids) < limit:
+        bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+        token = rng.choice([int(index) for index in bits.nonzero()[0]])
+        if token in ENDS:
+            return tokenizer.decode(ids)
+        assert matcher.consume_token(token)
+        ids.append(token)
+    raise AssertionError("the grammar lets the call go on for ever")
+
+
+@pytest.mark.parametrize("names_first", [False, True])
+@pytest.mark.parametrize("parser", sorted(FORCIBLE))
+def test_forced_call_is_one_that_the_parser_reads(grammars, parser, names_first):
+    module = import_module(f"mlx_lm.tool_parsers.{parser}")
+    start, end = module.tool_call_start, module.tool_call_end
+    marks = Marks(call_start=start, call_end=end, parser=parser, names_first=names_first)
+    grammar = make_grammar(
+        marks, json.dumps, response_format=None, tool_choice=NamedTool(name="plan"), tools=[PLAN]
+    )
+    for seed in range(5):
+        text = walk(grammars, grammar, seed).strip()
+        assert text.startswith(start) and text.endswith(end)
+        inner = text.removeprefix(start).removesuffix(end) if end else text.removeprefix(start)
+        parsed = module.parse_tool_call(inner, [plain_tool(PLAN)])
+        for call in parsed if isinstance(parsed, list) else [parsed]:
+            assert call["name"] == "plan"
+            assert call["arguments"]["where"] in ("Rome", "Lima")
+            assert call["arguments"]["days"] in range(1, 10)
+            assert set(call["arguments"]["stops"]) <= {"museum", "park"}
+
+
+def test_call_in_an_unknown_format_cannot_be_forced():
+    marks = Marks(call_start="<call>", call_end="</call>", parser="pythonic")
+    with pytest.raises(HotseatError) as caught:
+        make_grammar(marks, json.dumps, response_format=None, tool_choice="required", tools=[PLAN])
+    assert (caught.value.code, caught.value.facts["field"]) == (
+        "unsupported_feature",
+        "tool_choice",
+    )
+
+
+def test_text_needs_no_grammar():
+    plain = ResponseFormat(type="text")
+    made = make_grammar(
+        Marks(), json.dumps, response_format=plain, tool_choice="auto", tools=[PLAN]
+    )
+    assert made is None
