@@ -106,6 +106,9 @@ CLIENT = {
     "count": m.Count(
         model="smol", session="agent", append=(m.Message(role="user", content="?"),), render=True
     ),
+    "disk": m.Disk(),
+    "kv_verify": m.KvVerify(),
+    "kv_gc": m.KvGc(dry_run=True),
     "plan": m.Plan(model="smol"),
     "plan_what_if": m.Plan(model="smol", ram_bytes=24 * 2**30),
     "events": m.Events(since=41, topics=("swap", "request"), credit_bytes=4096),

@@ -37,7 +37,8 @@ SHAPES = (
     views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
     views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
     views.FitView, views.ReleaseView, views.QuoteView, views.WhyView, views.RecoveryView,
-    views.TurnView, views.SessionChange, views.CountView,
+    views.TurnView, views.SessionChange, views.CountView, views.DiskView, views.DiskTagView,
+    views.KvFileView, views.VerifyView, views.GcView,
 )  # fmt: skip
 NUMBERS = (
     "MAX_FRAME_BYTES", "MAX_FRAMES", "MAX_MESSAGE_BYTES", "MAX_DEPTH", "MAX_ITEMS",

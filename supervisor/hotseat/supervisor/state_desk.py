@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -41,6 +41,10 @@ from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable
 from hotseat.supervisor.works import Work, Works, WorkState
+
+
+LISTED_SESSIONS: Final = 1_000
+"""Most sessions in one answer; more would break the limits of a message."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,9 +226,11 @@ class StateDesk:
         return self._telemetry.worker_footprint_bytes or 0
 
     async def sessions(self, message: Sessions) -> dict[str, Any]:
-        """A list, or one session with its messages."""
+        """A list, last used first, or one session with its messages."""
         if message.session is None:
-            return {"sessions": [as_dict(view) for view in await self._views(message.model)]}
+            views = await self._views(message.model)
+            listed = [as_dict(view) for view in views[:LISTED_SESSIONS]]
+            return {"sessions": listed, "total": len(views)}
         if message.model is None:
             raise HotseatError("invalid_request", "naming a session needs its model too")
         for view in await self._views(message.model):
