@@ -57,6 +57,7 @@ class LiveDaemon:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.seat_lock = seat_lock or self.base / "seat.lock"
         self.stub = stub
+        self.command = [sys.executable, "-m", "hotseat.supervisor"]
         if "[seat]" not in settings:
             settings += f'\n[seat]\nstandby = "{"on" if standby else "off"}"\n'
         (self.home / "config.toml").write_text(settings)
@@ -73,7 +74,7 @@ class LiveDaemon:
 
     def start(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hotseat.supervisor"],
+            self.command,
             env=self.environment(),
             stdout=subprocess.DEVNULL,
             stderr=(self.base / "stderr").open("ab"),

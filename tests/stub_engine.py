@@ -35,6 +35,7 @@ from hotseat.protocol.link import (
     Refused,
     Reseat,
     Rewrite,
+    Shrink,
     Start,
     Started,
     Stop,
@@ -93,6 +94,8 @@ class StubEngine:
                 self._unload()
             case HoldBlank():
                 pass
+            case Shrink(keep=keep):
+                self._shrink(keep)
             case Reseat():
                 pass  # the process shell switches the epoch
             case Known():
@@ -295,6 +298,15 @@ class StubEngine:
                 completion_tokens=turn.emitted,
             )
         )
+
+    def _shrink(self, keep: int) -> None:
+        if self._faults.ignore_shrink:
+            return
+        for session in tuple(self._live)[: max(0, len(self._live) - keep)]:
+            ids = self._live[session]
+            if self._files is not None and not self._files.is_durable(session, ids):
+                self._files.write_tail(session, ids)
+            del self._live[session]
 
     def _unload(self) -> None:
         record, self._record = self._record, None

@@ -72,6 +72,7 @@ class Faults(Struct, frozen=True):
     ignore_stop: bool = False
     unload_keeps_memory: bool = False
     ignore_suspend: bool = False
+    ignore_shrink: bool = False
     wrong_secret: bool = False
     lie_token_at: int = -1  # emits another id at this position (tests of the tests)
     # KV

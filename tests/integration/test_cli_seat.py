@@ -77,11 +77,16 @@ def test_stop_of_the_seated_model_releases_it_and_keeps_the_daemon(daemon, capsy
 
 
 def test_stop_of_another_model_is_not_seated(daemon, capsys):
+    def refuse(peer, request_id, message):
+        assert message.model == "gemma", "the daemon has to know which one is meant"
+        daemon.fail(peer, request_id, "not_seated", "gemma is not seated (smol is)", seated="smol")
+
+    daemon.handlers[Release] = refuse
     code, error = call_json(capsys, "stop", "gemma")
     assert code == 6
     assert error["error"]["code"] == "not_seated"
     assert error["error"]["facts"] == {"seated": "smol"}
-    assert daemon.of(Release) == daemon.of(Shutdown) == []
+    assert daemon.of(Shutdown) == []
 
 
 def test_quotes_are_sorted_by_total_and_the_unfit_come_last(daemon, capsys):

@@ -9,6 +9,7 @@ from daemon_harness import wait_for
 from hotseat.cli.main import run
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from stub_home import error_of, expected, journal, serves, stub_daemon
+from watching import Background
 
 QUICK = "[deadlines]\ngrace_s = 0.2\nexit_drain_s = 0.2\n"
 SLOW = {"slow_token_s": 0.02, "reply_tokens": 500}
@@ -99,6 +100,28 @@ def test_waiting_client_hears_that_it_is_suspended_as_long_as_another_model_is_s
         phases = [note.phase for note in heard if note.phase in {"suspended", "checkpointing"}]
         assert phases.count("suspended") > 2, "said again while nothing else happens"
         assert phases[-1] == "suspended" or "suspended" not in phases[phases.index(phases[-1]) :]
+
+
+def test_release_of_a_model_that_lost_the_seat_meanwhile_leaves_the_other_one_alone():
+    """Asked while a swap is under way: what counts is who holds the seat when its turn comes."""
+    with stub_daemon(load_s=0.5) as daemon:
+        client = daemon.client()
+        client.swap("a")
+        swap = Background(client.swap, "b")
+        wait_for(lambda: client.status().swap is not None)
+        error = error_of(client.release, model="a")
+        assert (error.code, error.facts["seated"]) == ("not_seated", "b")
+        assert swap.result().to == "b"
+        assert client.status().phase == "ready"
+        assert client.release(model="b").released == "b"
+
+
+def test_release_for_a_time_of_another_model_holds_nothing_back():
+    with stub_daemon() as daemon:
+        client = daemon.client()
+        client.swap("a")
+        assert error_of(client.release, 60.0, "b").code == "not_seated"
+        assert serves(client, "b")
 
 
 def test_release_ends_with_the_daemon():

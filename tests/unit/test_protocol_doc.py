@@ -38,7 +38,7 @@ SHAPES = (
     views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
     views.FitView, views.ReleaseView, views.QuoteView, views.WhyView, views.RecoveryView,
     views.TurnView, views.SessionChange, views.CountView, views.DiskView, views.DiskTagView,
-    views.KvFileView, views.VerifyView, views.GcView,
+    views.KvFileView, views.VerifyView, views.GcView, views.QuarantineView,
 )  # fmt: skip
 NUMBERS = (
     "MAX_FRAME_BYTES", "MAX_FRAMES", "MAX_MESSAGE_BYTES", "MAX_DEPTH", "MAX_ITEMS",

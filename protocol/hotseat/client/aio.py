@@ -207,12 +207,15 @@ class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
             SwapExchange(choose_request_id(request_id), swap, self._work_patience_s)
         )
 
-    async def release(self, for_s: float | None = None) -> ReleaseView:
+    async def release(
+        self, for_s: float | None = None, model: str | None = None
+    ) -> ReleaseView:
         """Has the seat given up; contexts are kept. Takes as long as running requests may.
 
-        With `for_s`, requests do not seat a model for so many seconds; `swap` does.
+        With `for_s`, requests do not seat a model for so many seconds; `swap` does. With `model`,
+        only if that model holds the seat when its turn comes: `not_seated` otherwise.
         """
-        opening = Release(for_s=for_s)
+        opening = Release(for_s=for_s, model=model)
         return typed(await self._call_patiently(opening), ReleaseView)
 
     async def quote(

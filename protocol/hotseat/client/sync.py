@@ -352,9 +352,12 @@ class Client(SyncSessionVerbs, SyncDiskVerbs):
                 on_progress(progress)
         return self._loop.run(flow.result())
 
-    def release(self, for_s: float | None = None) -> ReleaseView:
-        """Has the seat given up; contexts are kept. With `for_s`, requests leave it empty."""
-        return self._loop.run(self._client.release(for_s))
+    def release(self, for_s: float | None = None, model: str | None = None) -> ReleaseView:
+        """Has the seat given up; contexts are kept. With `for_s`, requests leave it empty.
+
+        With `model`, only if that model holds it then: `not_seated` otherwise.
+        """
+        return self._loop.run(self._client.release(for_s, model))
 
     def quote(
         self,

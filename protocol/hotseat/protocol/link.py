@@ -20,6 +20,7 @@ from hotseat.protocol.link_orders import (
     Reseat,
     Resume,
     Rewrite,
+    Shrink,
     Start,
     Stop,
     Suspend,
@@ -87,6 +88,7 @@ __all__ = [
     "Reseat",
     "Resume",
     "Rewrite",
+    "Shrink",
     "Start",
     "Started",
     "Stop",
@@ -124,6 +126,7 @@ ToWorker = (
     | Drop
     | Rewrite
     | Checkpoint
+    | Shrink
     | Stop
 )
 

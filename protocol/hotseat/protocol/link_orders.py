@@ -189,5 +189,11 @@ class Checkpoint(Struct, frozen=True, tag="checkpoint", kw_only=True):
     swap: int
 
 
+class Shrink(Struct, frozen=True, tag="shrink", kw_only=True):
+    """Memory is short: keep only the `keep` newest idle sessions live; the others' tails first."""
+
+    keep: int = 0
+
+
 class Stop(Struct, frozen=True, tag="stop"):
     """Finish writing and exit 0."""

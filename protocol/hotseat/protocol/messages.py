@@ -299,9 +299,11 @@ class Release(Struct, frozen=True, kw_only=True):
     """Checkpoint every context, empty the seat, stay up.
 
     With `for_s`, requests that would make a swap happen are refused with `seat_released` until
-    then; without it the next request seats its model again.
+    then; without it the next request seats its model again. With `model`, nothing happens and the
+    answer is `not_seated` unless that model holds the seat when its turn comes.
     """
 
+    model: str | None = None
     for_s: Annotated[float, Meta(gt=0.0, le=7 * 24 * 3600.0)] | None = None
 
 

@@ -61,6 +61,19 @@ class MemoryView(Struct, frozen=True, kw_only=True):
     reserve_bytes: int = 0
     kv_budget_bytes: int | None = None
     kv_disk_bytes: int = 0
+    pressure: int | None = None
+    """As the system calls it: 1 normal, 2 warning, 4 critical; None where it has no such level."""
+    shedding: str = ""
+    """"warning": idle contexts leave memory, requests run one at a time. "critical": requests
+    that run are suspended, new ones are refused. Empty: neither."""
+
+
+class QuarantineView(Struct, frozen=True, kw_only=True):
+    """A model that requests do not seat for now. `retry_in_s` None: until somebody swaps to it."""
+
+    model: str
+    reason: str
+    retry_in_s: float | None = None
 
 
 class SwapView(Struct, frozen=True, kw_only=True):
@@ -106,6 +119,7 @@ class StatusView(Struct, frozen=True, kw_only=True):
     pid: int = 0
     swap: SwapView | None = None
     requests: tuple[RequestView, ...] = ()
+    quarantined: tuple[QuarantineView, ...] = ()
     sessions_live: int = 0
     sessions_total: int = 0
     bytes_written: int = 0

@@ -56,18 +56,15 @@ def is_alive(pid: int) -> bool:
 
 
 def release_model(model: str) -> ReleaseView:
-    """Gives the seat up if that model holds it or is about to."""
+    """Gives the seat up if that model holds it or is about to: the daemon looks in time."""
     with connected(shares_identity=True) as client:
-        view = client.status()
-        holder = view.model if view.swap is None else view.swap.to
-        if holder != model:
-            raise HotseatError(
-                "not_seated",
-                f"{model} is not seated ({holder or 'nobody'} is); `hotseat stop` without a name "
-                "ends the daemon",
-                seated=holder,
-            )
-        return release_seat(client, None)
+        try:
+            return release_seat(client, None, model)
+        except HotseatError as error:
+            if error.code != "not_seated":
+                raise
+            text = f"{error.message}; `hotseat stop` without a name ends the daemon"
+            raise HotseatError("not_seated", text, **error.facts) from error
 
 
 def render_stopped(stopped: Stopped) -> None:

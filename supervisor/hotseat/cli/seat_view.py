@@ -156,13 +156,15 @@ def render_swap(report: SwapReport) -> None:
     )
 
 
-def release_seat(client: "Client", for_s: float | None) -> ReleaseView:
+def release_seat(
+    client: "Client", for_s: float | None, model: str | None = None
+) -> ReleaseView:
     """Gives the seat up, and says meanwhile that this takes its time."""
     from hotseat.cli.live import PhaseLine
 
     with PhaseLine() as line:
         line.show(Progress(phase="releasing"))
-        return client.release(for_s)
+        return client.release(for_s, model)
 
 
 def render_release(view: ReleaseView) -> None:
@@ -240,6 +242,8 @@ def _memory_line(memory: MemoryView) -> str:
     line = f"{size(memory.available_bytes)} of {size(memory.total_bytes)} available"
     if memory.kv_budget_bytes is not None:
         line += f", KV budget {size(memory.kv_budget_bytes)}"
+    if memory.shedding:
+        line += f"; short of memory ({memory.shedding})"
     return line
 
 

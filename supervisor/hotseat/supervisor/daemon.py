@@ -31,7 +31,7 @@ from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.foreseen import Foreseen
 from hotseat.supervisor.front import Front, Parts, shutting_down
-from hotseat.supervisor.guard import Guard
+from hotseat.supervisor.guard import Guard, Guarded
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.journal_writer import JournalWriter
 from hotseat.supervisor.kv_desk import KvDesk
@@ -183,8 +183,12 @@ class Daemon:
             port=self.port,
         )
         self.guard = Guard(
-            runner=self.runner, works=self.works, events=self.events, settings=settings
-        )
+            Guarded(
+                home=home, catalogue=self._catalogue, planner=self.planner, runner=self.runner,
+                works=self.works, runs=self.runs, dispatcher=self.dispatcher,
+                telemetry=self.telemetry, events=self.events, settings=settings,
+            )
+        )  # fmt: skip
         self.quotes = QuoteDesk(
             catalogue=self._catalogue,
             sessions=self.sessions,
@@ -267,6 +271,7 @@ class Daemon:
         """Recovers what the last run left and opens the request socket; its address."""
         self.state.recovery = await recover(self._catalogue, self.desk.recover)
         await self.quotes.recall()
+        await self.guard.recall()
         await self.upkeep.recall_overheads()
         await self.disk.recall()
         self._port = ClientPort(
@@ -329,6 +334,7 @@ class Daemon:
         await self.keeper.flush()
         await self.disk.keep_count()
         await self.quotes.keep_now()
+        await self.guard.close()
         for task in tuple(self._tasks):
             task.cancel()
         if self._port is not None:
@@ -356,6 +362,7 @@ class Daemon:
             if seated is None:
                 raise HotseatError("not_seated", "no model is seated; name one", seated=None)
             name = seated
+        self.guard.refuse_new()
         record = self.planner.registry.get(name) if name == seated else self._check(name)
         held_s = self.dispatcher.releases.refuses(time.time())
         if held_s is not None and record.name != seated and request.swap == "auto":

@@ -17,7 +17,7 @@ from hotseat.supervisor.core.scheduler import (
     SeatView,
     decide,
 )
-from hotseat.supervisor.core.seat import quarantined_until
+from hotseat.supervisor.core.seat import quarantine_of
 from hotseat.supervisor.core.seat_types import SETTLED, Asked, Phase, SwapPlan
 from hotseat.supervisor.core.waiting import earliest
 from hotseat.supervisor.event_log import EventLog
@@ -58,6 +58,10 @@ class Dispatcher:
         self.swap_cost_s = 0.0
         self.is_open = True
         self.releases = ReleaseDesk()
+        self.is_short_for: Callable[[int], bool] = lambda _running: False
+        """True when memory allows no further request beside so many."""
+        self.refuse_barred: Callable[[str], None] = lambda _model: None
+        """Raises for a model that only a person may seat."""
 
     def kick(self) -> None:
         """Looks soon; many kicks before that are one look."""
@@ -107,7 +111,7 @@ class Dispatcher:
         if phase is not Phase.READY:
             self.releases.nothing_seated()
             return False
-        plan = self.releases.begin(self._swaps.next_number())
+        plan = self.releases.begin(self._swaps.next_number(), self._runner.state.model)
         if plan is not None:
             self._runner.feed(Asked(plan))
         return True
@@ -168,7 +172,10 @@ class Dispatcher:
         return [work for work in alive if work.deadline is not None and not work.cancel_asked]
 
     def _enact(self, decision: Decision) -> None:
-        for key in decision.admit:
+        running = self._works.running
+        for place, key in enumerate(decision.admit):
+            if self.is_short_for(running + place):
+                break  # it is looked at again when the pressure changes
             self._runs.start(key)
         if self._timer is not None:
             self._timer.cancel()
@@ -183,9 +190,9 @@ class Dispatcher:
             delay_s = max(0.0, wake_at - now)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.kick)
         if decision.swap_to is not None:
-            self._begin_swap(decision.swap_to, decision.asked)
+            self._begin_swap(decision.swap_to, decision.asked, decision.grace_s)
 
-    def _begin_swap(self, model: str, asked: int | None) -> None:
+    def _begin_swap(self, model: str, asked: int | None, grace_s: float) -> None:
         """Validates before anything is drained: a bad target leaves the old model serving."""
         state = self._runner.state
         swap = self._swaps.by_number(asked) if asked is not None else None
@@ -198,6 +205,8 @@ class Dispatcher:
             return  # those who wait said they would
         try:
             self._refuse_quarantined(model)
+            if swap is None:
+                self.refuse_barred(model)
             self._check(model)
         except HotseatError as error:
             if swap is not None:
@@ -219,7 +228,12 @@ class Dispatcher:
         self._runner.feed(
             Asked(
                 SwapPlan(
-                    swap=number, target=model, cause=cause, mode=mode, drain=self._settings.drain
+                    swap=number,
+                    target=model,
+                    cause=cause,
+                    mode=mode,
+                    drain=self._settings.drain,
+                    grace_s=grace_s,
                 )
             )
         )
@@ -234,16 +248,16 @@ class Dispatcher:
 
     def _refuse_quarantined(self, model: str) -> None:
         now = time.monotonic()
-        until = quarantined_until(self._runner.state, model, now)
-        if until is not None:
-            fault = self._runner.state.fault
-            reason = f" ({fault.message})" if fault else ""
+        misses = quarantine_of(self._runner.state, model, now)
+        if misses is not None:
+            left_s = misses.until - now
             raise HotseatError(
                 "model_quarantined",
-                f"{model} could not be seated repeatedly{reason}; tried again in "
-                f"{until - now:.0f} s",
-                retry_after_s=round(until - now, 1),
+                f"{model} could not be kept seated ({misses.reason}); "
+                f"tried again in {left_s:.0f} s",
+                retry_after_s=round(left_s, 1),
                 model=model,
+                reason=misses.reason,
             )
 
     def _cause(self, model: str) -> Cause:

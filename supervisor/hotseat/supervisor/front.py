@@ -185,7 +185,7 @@ class Front:
     async def _release(self, peer: Peer, request_id: RequestId, message: Release) -> ReleaseView:
         self._refuse_when_stopping()
         cause = Cause(client=peer.name, request_id=request_id, model_asked="")
-        answer = self._parts.dispatcher.releases.ask(cause, message.for_s)
+        answer = self._parts.dispatcher.releases.ask(cause, message.for_s, message.model)
         self._parts.dispatcher.kick()
         return await answer
 

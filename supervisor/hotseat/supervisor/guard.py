@@ -1,4 +1,4 @@
-"""The daemon's guards, run by one clock of their own: stuck workers.
+"""The daemon's guards, run by one clock of their own: stuck workers, memory, unclean boots.
 
 Apart from `upkeep`, whose ticks wait for disk and threads: a guard has to look on time.
 """
@@ -8,33 +8,97 @@ import time
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
+from hotseat.protocol.errors import HotseatError
+from hotseat.supervisor.boots import BootMarks, boot_id
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.kin import end_kin, home_mark
+from hotseat.supervisor.paths import Home
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.pressure_watch import PressureWatch
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.stall_watch import StallWatch
+from hotseat.supervisor.state_desk import Telemetry
+from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.works import Works
 
 LOOK_S: Final = 0.2
 log = structlog.get_logger()
 
 
+class Guarded(Struct, frozen=True, kw_only=True):
+    """What is watched."""
+
+    home: Home
+    catalogue: Catalogue
+    planner: Planner
+    runner: SeatRunner
+    works: Works
+    runs: WorkRuns
+    dispatcher: Dispatcher
+    telemetry: Telemetry
+    events: EventLog
+    settings: Settings
+
+
 class Guard:
     """Owns the watchers and their clock."""
 
-    def __init__(
-        self, *, runner: SeatRunner, works: Works, events: EventLog, settings: Settings
-    ) -> None:
-        self.stalls = StallWatch(runner, works, events, settings.stalls)
+    def __init__(self, parts: Guarded) -> None:
+        self._parts = parts
+        settings, runner, works = parts.settings, parts.runner, parts.works
+        self._stalls = StallWatch(runner, works, parts.events, settings.stalls)
+        self._pressure = PressureWatch(
+            planner=parts.planner,
+            runner=runner,
+            works=works,
+            runs=parts.runs,
+            dispatcher=parts.dispatcher,
+            telemetry=parts.telemetry,
+            events=parts.events,
+            settings=settings.pressure,
+        )
+        self._boots = BootMarks(parts.catalogue, boot_id())
+        parts.dispatcher.refuse_barred = self._boots.refuse
+
+    async def recall(self) -> None:
+        """Ends what workers of an earlier daemon left, and looks how the machine went down."""
+        ended = await asyncio.to_thread(end_kin, home_mark(self._parts.home.root))
+        if ended:
+            log.warning("worker.kin_ended", pids=ended)
+        await self._boots.recall()
+        self._parts.telemetry.barred = self._boots.barred
+
+    def refuse_new(self) -> None:
+        """Raises `HotseatError` while memory is so short that nothing new may begin."""
+        self._pressure.refuse_new()
 
     async def run(self) -> None:
         """Looks until it is cancelled; one look that fails does not end the looking."""
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                self._look(time.monotonic())
+                self._stalls.tick(time.monotonic())
+                self._pressure.tick(time.monotonic())
+                await self._note_boot()
+            except HotseatError as error:
+                log.warning("guard.failed", code=error.code, reason=error.message)
             except Exception:  # task root
                 log.exception("guard.defect")
 
-    def _look(self, now: float) -> None:
-        self.stalls.tick(now)
+    async def close(self) -> None:
+        """The daemon ends in order: what was seated was not what took the machine down."""
+        await self._boots.note(None)
+
+    async def _note_boot(self) -> None:
+        state = self._parts.runner.state
+        model = state.plan.target if state.plan is not None and state.plan.target else state.model
+        if state.phase in {Phase.EMPTY, Phase.FAILED}:
+            model = None
+        await self._boots.note(model)
+        self._parts.telemetry.barred = self._boots.barred

@@ -39,6 +39,8 @@ class Planner:
         """Memory that our own processes hold ready for weights: as good as available."""
         self.overheads: dict[str, int] = {}
         """Measured runtime overhead by tag, bytes."""
+        self.refuse_new: Callable[[], None] = lambda: None
+        """Raises while memory is so short that nothing new may begin."""
 
     def machine(self) -> MachineMemory:
         """Memory of the machine now; what is held ready for weights counts as available."""
@@ -77,6 +79,7 @@ class Planner:
     def check(self, model: str, *, own_footprint_bytes: int) -> ModelRecord:
         """The record of a model that can be seated; the typed refusal otherwise."""
         record = self.registry.get(model)
+        self.refuse_new()
         if record.unfit_reason:
             raise HotseatError(
                 "model_unavailable",

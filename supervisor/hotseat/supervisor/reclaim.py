@@ -50,6 +50,8 @@ class ReclaimGate:
             is_waited_for, model = target()
             if not is_waited_for:
                 log.warning("seat.memory_missing", model=model)
+                # Stranded pages stay wired: what is left is measured by itself from here on.
+                self._wired_before_load = None
                 return False
             if model is not None and time.monotonic() < not_before:
                 await asyncio.sleep(POLL_S)  # the back-off of a restart

@@ -20,7 +20,7 @@ class ReleaseDesk:
         self._asked: Cause | None = None
         self._number: int | None = None
         self._began_at = 0.0
-        self._waiters: list[asyncio.Future[ReleaseView]] = []
+        self._waiters: list[tuple[asyncio.Future[ReleaseView], str | None]] = []
         self.until: float | None = None
         """Unix time before which nothing is seated by requests."""
 
@@ -36,13 +36,15 @@ class ReleaseDesk:
             return None
         return self.until - now
 
-    def ask(self, cause: Cause, for_s: float | None) -> "asyncio.Future[ReleaseView]":
-        """The answer comes when the seat is empty."""
+    def ask(
+        self, cause: Cause, for_s: float | None, model: str | None = None
+    ) -> "asyncio.Future[ReleaseView]":
+        """The answer comes when the seat is empty; `model`: only if that one holds it then."""
         if for_s is not None:
             self.until = time.time() + for_s
         waiter: asyncio.Future[ReleaseView] = asyncio.get_running_loop().create_future()
         waiter.add_done_callback(_seen)
-        self._waiters.append(waiter)
+        self._waiters.append((waiter, model))
         if self._number is None:
             self._asked = self._asked or cause
         return waiter
@@ -51,10 +53,11 @@ class ReleaseDesk:
         """Somebody asked for the seat by name: what was held back may go on."""
         self.until = None
 
-    def begin(self, number: int) -> SwapPlan | None:
-        """The plan to feed to the seat, if one is asked for."""
+    def begin(self, number: int, seated: str | None) -> SwapPlan | None:
+        """The plan to feed to the seat, if somebody means the model that holds it."""
         cause, self._asked = self._asked, None
-        if cause is None:
+        self._refuse_others(seated)
+        if cause is None or not self._waiters:
             return None
         self._number, self._began_at = number, time.monotonic()
         return SwapPlan(swap=number, target=None, cause=cause)
@@ -62,6 +65,7 @@ class ReleaseDesk:
     def nothing_seated(self) -> None:
         """There was nothing to give up."""
         self._asked = None
+        self._refuse_others(None)
         self._answer(ReleaseView(released=None, until=self.until))
 
     def done(self, number: int, origin: str | None, figures: SwapFigures) -> None:
@@ -69,6 +73,7 @@ class ReleaseDesk:
         if number != self._number:
             return
         self._number = None
+        self._refuse_others(origin)
         self._answer(
             ReleaseView(
                 released=origin,
@@ -94,15 +99,26 @@ class ReleaseDesk:
         if self._number is None:
             self._fail(error)
 
+    def _refuse_others(self, seated: str | None) -> None:
+        """Whoever named another model than the one that gives the seat up is told so."""
+        others = [(w, model) for w, model in self._waiters if model not in {None, seated}]
+        self._waiters = [entry for entry in self._waiters if entry not in others]
+        if others and not self._waiters:
+            self.until = None
+        for waiter, model in others:
+            if not waiter.done():
+                text = f"{model} is not seated ({seated or 'nobody'} is)"
+                waiter.set_exception(HotseatError("not_seated", text, seated=seated))
+
     def _fail(self, error: HotseatError) -> None:
         waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        for waiter, _ in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
 
     def _answer(self, view: ReleaseView) -> None:
         waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        for waiter, _ in waiters:
             if not waiter.done():
                 waiter.set_result(view)
 

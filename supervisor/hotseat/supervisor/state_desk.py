@@ -17,6 +17,7 @@ from hotseat.protocol.replies import Event, Gap
 from hotseat.protocol.views import (
     MemoryView,
     ModelView,
+    QuarantineView,
     QueueView,
     RecoveryView,
     RequestView,
@@ -30,8 +31,8 @@ from hotseat.protocol.views import (
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core.intake import decode_history
-from hotseat.supervisor.core.seat import quarantined_until
-from hotseat.supervisor.core.seat_types import Phase
+from hotseat.supervisor.core.seat import quarantine_of, quarantines
+from hotseat.supervisor.core.seat_types import Phase, SeatState
 from hotseat.supervisor.core.session_cuts import reachable_turns
 from hotseat.supervisor.event_log import EventLog, Subscriber
 from hotseat.supervisor.grants import notices_for
@@ -64,6 +65,9 @@ class Telemetry:
         self.kv_disk_bytes = 0
         self.sessions_total = 0
         self.load_percent: float | None = None
+        self.pressure: int | None = None
+        self.shedding = ""
+        self.barred: str | None = None
 
 
 class StateDesk:
@@ -128,6 +132,7 @@ class StateDesk:
             bytes_written=self._keeper().bytes_written,
             seated_for_s=round(now - state.seated_at, 3) if is_ready else 0.0,
             last_error=state.fault.message if state.fault else "",
+            quarantined=self._quarantined(state, now),
             recovery=self.recovery,
             notices=self.notices,
         )
@@ -142,6 +147,18 @@ class StateDesk:
     def status_dict(self) -> dict[str, Any]:
         """The JSON-safe form."""
         return as_dict(self.status())
+
+    def _quarantined(self, state: SeatState, now: float) -> tuple[QuarantineView, ...]:
+        barred = self._telemetry.barred
+        boots = "the machine went down repeatedly while it was seated; only a swap seats it"
+        views = [QuarantineView(model=barred, reason=boots)] if barred else []
+        views += [
+            QuarantineView(
+                model=misses.model, reason=misses.reason, retry_in_s=round(misses.until - now, 1)
+            )
+            for misses in quarantines(state, now)
+        ]
+        return tuple(views)
 
     def _standby(self) -> StandbyView:
         standby = self._runner().standby
@@ -178,6 +195,8 @@ class StateDesk:
             reserve_bytes=self._planner.settings.memory.reserve_for(machine.total_bytes),
             kv_budget_bytes=self._runner().kv_budget_bytes,
             kv_disk_bytes=self._telemetry.kv_disk_bytes,
+            pressure=self._telemetry.pressure,
+            shedding=self._telemetry.shedding,
         )
 
     def _swap(self, now: float) -> SwapView | None:
@@ -209,8 +228,8 @@ class StateDesk:
             if view.state == "ready":
                 if state.phase is Phase.READY and state.model == record.name:
                     view = registry.view(record, state="seated")
-                elif quarantined_until(state, record.name, now) is not None:
-                    reason = state.fault.message if state.fault else "failed to load twice"
+                elif (misses := quarantine_of(state, record.name, now)) is not None:
+                    reason = f"{misses.reason}; tried again in {misses.until - now:.0f} s"
                     view = registry.view(record, state="quarantined", reason=reason)
                 else:
                     plan = self._planner.plan(record, own_footprint_bytes=self.own_footprint())

@@ -179,7 +179,11 @@ class WorkRuns:
         """Running works leave at the next token and go on when their model is back."""
         for work in self._works.in_state(WorkState.RUNNING):
             if work.finished is None:
-                self._send(Suspend(request=work.key, hold_as=held_name(work.key)))
+                self.suspend(work)
+
+    def suspend(self, work: Work) -> None:
+        """One running work leaves at the next token and waits."""
+        self._send(Suspend(request=work.key, hold_as=held_name(work.key)))
 
     async def _suspended(self, work: Work, message: Suspended) -> None:
         """Durable first; only then does the drain see it as gone."""

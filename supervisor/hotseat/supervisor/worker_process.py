@@ -19,12 +19,14 @@ from typing import Final
 from msgspec import Struct
 
 from hotseat.protocol.ids import Epoch
+from hotseat.supervisor.exit_notice import ended
 from hotseat.supervisor.kin import VARIABLE as KIN_VARIABLE
 from hotseat.supervisor.kin import end_kin
 
 COMMAND_VARIABLE: Final = "HOTSEAT_WORKER_COMMAND"
 """JSON list that replaces `[python, -m, hotseat.worker]`; how tests put a stub in its place."""
 STDERR_LINES: Final = 200
+REAP_POLL_S: Final = 0.001
 STACKS_S: Final = 0.5
 STACKS_QUIET_S: Final = 0.05
 """A dump is over when nothing more came for so long."""
@@ -99,12 +101,12 @@ class WorkerProcess:
     async def _reap(self, on_exit: Callable[[WorkerExit], None]) -> None:
         assert self._process.stderr is not None  # noqa: S101 - started with a pipe
         reading = asyncio.create_task(self._read_stderr(self._process.stderr))
-        returncode = await self._process.wait()
+        returncode = await self._wait_reaped()
+        # Before anybody is told: what it left may hold its memory, and our end of its stderr.
+        kin = await asyncio.to_thread(end_kin, self._mark)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reading, 0.2)
         os.close(self._pipe_fd)
-        # Before anybody is told: what it left may hold its memory.
-        kin = await asyncio.to_thread(end_kin, self._mark)
         on_exit(
             WorkerExit(
                 epoch=self.epoch,
@@ -115,6 +117,15 @@ class WorkerProcess:
                 kin=tuple(kin),
             )
         )
+
+    async def _wait_reaped(self) -> int:
+        try:
+            await ended(self.pid)
+        except OSError:
+            return await self._process.wait()
+        while self._process.returncode is None:  # noqa: ASYNC110 - it has no event for that alone
+            await asyncio.sleep(REAP_POLL_S)  # its watcher reaps it at this moment
+        return self._process.returncode
 
     async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
         while True:

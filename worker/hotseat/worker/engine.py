@@ -29,6 +29,7 @@ from hotseat.protocol.link import (
     Refused,
     Reseat,
     Rewrite,
+    Shrink,
     Start,
     Stop,
     Stopped,
@@ -126,6 +127,8 @@ class Engine:
                 self._checkpoint(swap)
             case Unload():
                 self._unload()
+            case Shrink(keep=keep):
+                self._shrink(keep)
             case Reseat(epoch=epoch):
                 self._epoch = epoch
             case Stop():
@@ -294,6 +297,11 @@ class Engine:
         for turn in seat.runner.turns():
             if turn.session == name:
                 turn.session = None
+
+    def _shrink(self, keep: int) -> None:
+        if self._seat is not None:
+            self._seat.keeper.shrink(keep)
+        mx.clear_cache()
 
     def _checkpoint(self, swap: int) -> None:
         if self._seat is None:

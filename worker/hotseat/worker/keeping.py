@@ -123,6 +123,15 @@ class Keeper:
                 self._start_leaving(session)
         return fits(self.live.size_bytes - spared_bytes)
 
+    def shrink(self, keep: int) -> None:
+        """Gives up idle sessions but for the `keep` newest; one that is not durable goes later."""
+        sessions = self.live.sessions()
+        for session in sessions[: max(0, len(sessions) - keep)]:
+            if session.is_safe:
+                self.live.take(session.name)
+            elif not session.is_leaving:
+                self._start_leaving(session)
+
     def is_making_room(self) -> bool:
         """True while sessions wait for their tails to be written before they go."""
         return any(session.is_leaving for session in self.live.sessions())

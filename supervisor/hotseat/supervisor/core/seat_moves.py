@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from hotseat.protocol.exits import EX_OUT_OF_MEMORY
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.seat_types import (
@@ -118,7 +119,8 @@ def missed(
         return state, ()
     # An exit code that says "never" is believed at once; a message may be about files on disk,
     # which somebody can put right.
-    is_final = not state.worker_lives and fault.permanent
+    ran_out = fault.facts.get("returncode") == EX_OUT_OF_MEMORY
+    is_final = not state.worker_lives and (fault.permanent or ran_out)
     count = bar if is_final else count_miss
     state = replace(state, misses=count(state.misses, failed_model, fault.message, now))
     state = replace(state, fault=fault)

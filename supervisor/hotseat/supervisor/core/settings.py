@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
+from hotseat.supervisor.core.pressure import PressureSettings
 from hotseat.supervisor.core.scheduler import SchedulerSettings
 from hotseat.supervisor.core.seat_types import Deadlines, DrainPolicy
 from hotseat.supervisor.core.stalls import StallSettings
@@ -111,6 +112,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     deadlines: Deadlines = Deadlines()
     stalls: StallSettings = StallSettings()
+    pressure: PressureSettings = PressureSettings()
     seat: SeatSettings = SeatSettings()
     scheduling: SchedulingSettings = SchedulingSettings()
     models: Mapping[ModelName, ModelSettings] = {}
