@@ -42,7 +42,7 @@ def used(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def daemon(used):
-    honest = {"slow_token_s": HONEST_S, "prefill_s": HONEST_S, "load_s": 1.0}
+    honest = {"slow_token_s": HONEST_S, "prefill_s": HONEST_S, "load_s": 0.7}
     models = {"honest": honest, "fast": {"slow_token_s": 0.05}}
     for kind in ("hang", "freeze"):
         for point in ("load", "warm"):
@@ -111,8 +111,8 @@ def test_long_honest_steps_are_left_alone(row, daemon, client):
         with EventTimes(daemon) as events:
             client.swap("honest")
             epoch = client.status().epoch
-            done = client.generate("honest", prompt="x" * 600, max_tokens=3).result()
-            assert done.tokens == expected("honest", "x" * 600, 3)
+            done = client.generate("honest", prompt="x" * 300, max_tokens=3).result()
+            assert done.tokens == expected("honest", "x" * 300, 3)
             assert client.status().epoch == epoch
             assert not events.named("worker.stalled")
         row.record()

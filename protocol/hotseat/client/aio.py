@@ -207,9 +207,7 @@ class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
             SwapExchange(choose_request_id(request_id), swap, self._work_patience_s)
         )
 
-    async def release(
-        self, for_s: float | None = None, model: str | None = None
-    ) -> ReleaseView:
+    async def release(self, for_s: float | None = None, model: str | None = None) -> ReleaseView:
         """Has the seat given up; contexts are kept. Takes as long as running requests may.
 
         With `for_s`, requests do not seat a model for so many seconds; `swap` does. With `model`,

@@ -156,9 +156,7 @@ def render_swap(report: SwapReport) -> None:
     )
 
 
-def release_seat(
-    client: "Client", for_s: float | None, model: str | None = None
-) -> ReleaseView:
+def release_seat(client: "Client", for_s: float | None, model: str | None = None) -> ReleaseView:
     """Gives the seat up, and says meanwhile that this takes its time."""
     from hotseat.cli.live import PhaseLine
 

@@ -16,9 +16,7 @@ async def ended(pid: int) -> None:
     if sys.platform == "darwin":
         queue = select.kqueue()
         try:
-            event = select.kevent(
-                pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT
-            )
+            event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
             with contextlib.suppress(ProcessLookupError):
                 queue.control([event], 0)
                 await _readable(queue.fileno())

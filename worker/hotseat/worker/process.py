@@ -114,6 +114,9 @@ def run_worker(
     exit_at_end_of_pipe(arguments.token_fd)
     try:
         libraries = load_libraries()
+    except MemoryError:
+        _complain("no memory for the libraries")
+        return EX_OUT_OF_MEMORY
     except ImportError as error:
         _complain(f"cannot import the libraries: {error}; install the extra `worker`")
         return EX_LIBRARIES

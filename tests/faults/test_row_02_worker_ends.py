@@ -1,0 +1,94 @@
+"""Row 2: a worker ends by a signal, an exit code or a limit at every point of its life: nothing
+acknowledged is lost, every request ends once, and the cause is named as it was.
+"""
+
+import itertools
+
+import pytest
+
+from daemon_harness import wait_for
+from event_times import EventTimes
+from hotseat.protocol.errors import HotseatError
+from stub_home import error_of, expected, serves, stub_daemon
+from watching import Background
+
+SETTINGS = """
+[deadlines]
+back_off_s = 0.02
+grace_s = 0.2
+"""
+ENDS = {
+    "SIGSEGV": ({"die_at": ..., "signal": 11}, "crashed (SIGSEGV)"),
+    "SIGABRT": ({"die_at": ..., "signal": 6}, "crashed (SIGABRT)"),
+    "exit 0": ({"die_at": ..., "exit_code": 0}, "stopped as asked"),
+    "exit 1": ({"die_at": ..., "exit_code": 1}, "exited with code 1"),
+    "RLIMIT_AS": ({"exhaust_at": ...}, "ran out of memory"),
+}
+POINTS = (
+    "hello", "load", "warm", "start", "lookup", "first_token", "token_n", "finish", "checkpoint",
+    "stop",
+)  # fmt: skip
+NOT_TRIED_AGAIN = {"RLIMIT_AS"}
+"""A model for which memory does not suffice while it is seated."""
+WHILE_SEATING = {"hello", "load", "warm"}
+SLICE = 3
+
+
+def faults_at(end, point, once_file):
+    fields, cause = ENDS[end]
+    fault = {name: point if value is ... else value for name, value in fields.items()}
+    return fault | {"once_file": str(once_file)}, cause
+
+
+def chosen(row, end):
+    """All points under push counts; in a slice a few, others for each kind of end."""
+    if row.counts != "slice":
+        return POINTS
+    first = list(ENDS).index(end) * SLICE
+    return [POINTS[(first + place) % len(POINTS)] for place in range(SLICE)]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_worker_that_ends_at_any_point_loses_nothing_and_its_end_is_named(row, tmp_path, end):
+    numbers = itertools.count()
+    for point in chosen(row, end):
+        for _ in range(row.runs(push=5, slice=1, release=100)):
+            once = tmp_path / f"once-{next(numbers)}"
+            fault, cause = faults_at(end, point, once)
+            models = {"a": fault | {"token_n": 5}}
+            options = fault if point == "hello" else {"models": models}
+            with stub_daemon("ab", settings=SETTINGS, **options) as daemon:
+                live_through(daemon, point, cause, is_final=end in NOT_TRIED_AGAIN)
+            row.record()
+            assert once.exists(), "the fault did not happen"
+
+
+def live_through(daemon, point, cause, *, is_final):
+    with daemon.client() as client, EventTimes(daemon) as events:
+        first = turn(client, "append", "x" * 300)
+        if first is None:  # it could not be seated: the request said so, and may be asked again
+            assert point in WHILE_SEATING
+            if is_final:
+                error = error_of(client.generate("a", prompt="x").result)
+                assert error.code == "model_quarantined"
+                assert cause in error.message
+                assert serves(client, "b")
+                return
+            first = turn(client, "append", "x" * 300)
+        assert first.tokens == expected("a", "x" * 300, 8)
+        swap = Background(client.swap, "b")
+        assert swap.result().to == "b"
+        again = turn(client, "append", "y")
+        assert (first.turn, again.turn) == (1, 2)
+        assert again.usage.restored_tokens >= 256, "full blocks were acknowledged"
+        reasons = [event.facts["reason"] for _, event in events.named("worker.exited")]
+        assert any(cause in reason for reason in reasons), reasons
+        wait_for(lambda: client.status().queue.running == 0, 5, "nothing runs")
+
+
+def turn(client, how, text):
+    try:
+        return client.generate("a", session="s", max_tokens=8, **{how: text}).result()
+    except HotseatError as error:
+        assert error.code in {"worker_lost", "model_unavailable"}, error  # noqa: PT017
+        return None
