@@ -17,6 +17,8 @@ from hotseat.protocol.link import (
     CancelWork,
     Checkpoint,
     Checkpointed,
+    Counted,
+    CountPrompt,
     Drop,
     Emitted,
     Failed,
@@ -88,6 +90,8 @@ class StubEngine:
                 self._cancel(message.request)
             case Suspend():
                 self._suspend(message)
+            case CountPrompt():
+                self._count(message)
             case Prepare():
                 self._send(Prepared(model=message.record.name))
             case Unload():
@@ -110,6 +114,11 @@ class StubEngine:
                 self._stop()
             case _:
                 assert_never(message)
+
+    def _count(self, order: CountPrompt) -> None:
+        prompt, _ = build_prompt(order.start)
+        text = "".join(decode_token(token) for token in prompt) if order.wants_text else ""
+        self._send(Counted(request=order.start.request, tokens=pack_tokens(prompt), text=text))
 
     def step(self) -> bool:
         running = [turn for turn in self._turns.values() if turn.state != "lookup"]

@@ -11,6 +11,7 @@ from hotseat.protocol.link_orders import (
     AppendInput,
     CancelWork,
     Checkpoint,
+    CountPrompt,
     Drop,
     HoldBlank,
     Input,
@@ -36,6 +37,7 @@ from hotseat.protocol.link_reports import (
     BlockWritten,
     Broken,
     Checkpointed,
+    Counted,
     Diverged,
     Divergence,
     Emitted,
@@ -66,6 +68,8 @@ __all__ = [
     "CancelWork",
     "Checkpoint",
     "Checkpointed",
+    "CountPrompt",
+    "Counted",
     "Diverged",
     "Divergence",
     "Drop",
@@ -116,6 +120,7 @@ ToWorker = (
     Load
     | Warm
     | Start
+    | CountPrompt
     | Suspend
     | Prepare
     | HoldBlank
@@ -142,6 +147,7 @@ FromWorker = (
     | Diverged
     | Suspended
     | Prepared
+    | Counted
     | Unloaded
     | Prefilled
     | Emitted

@@ -98,6 +98,14 @@ class Start(Struct, frozen=True, tag="start", kw_only=True):
     """With it, `context`, `hint` and `input` are those of the first Start."""
 
 
+class CountPrompt(Struct, frozen=True, tag="count", kw_only=True):
+    """Render what `start` would feed, answer Counted, run nothing. With or without a seat."""
+
+    record: ModelRecord
+    start: Start
+    wants_text: bool = False
+
+
 class Suspend(Struct, frozen=True, tag="suspend", kw_only=True):
     """Leave the batch at the next token boundary and keep the KV live under `hold_as`.
 

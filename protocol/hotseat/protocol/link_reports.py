@@ -138,6 +138,17 @@ class Prepared(Struct, frozen=True, tag="prepared", kw_only=True):
     warmed_bytes: int = 0
 
 
+class Counted(Struct, frozen=True, tag="counted", kw_only=True):
+    """What a prompt has: packed ids and, if asked for, its text. With `code` it was refused."""
+
+    request: RequestKey
+    tokens: bytes = b""
+    text: str = ""
+    code: str = ""
+    message: str = ""
+    facts: dict[str, Any] = {}
+
+
 class Unloaded(Struct, frozen=True, tag="unloaded", kw_only=True):
     """Nothing of the model is referenced. Bytes by the allocator and by the OS, before and after.
 

@@ -16,9 +16,7 @@ import structlog
 import zmq
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.messages import (
-    Generate,
-)
+from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
@@ -26,6 +24,7 @@ from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
@@ -153,6 +152,13 @@ class Daemon:
             check=self._check,
             settings=settings.scheduler,
         )
+        self.counter = Counter(
+            sessions=self.sessions,
+            catalogue=self._catalogue,
+            planner=self.planner,
+            runner=self.runner,
+            own_footprint=self.state.own_footprint,
+        )
         self.desk = WorkDesk(
             works=self.works,
             catalogue=self._catalogue,
@@ -163,6 +169,7 @@ class Daemon:
             limits=settings.limits,
             port=self.port,
             check=self._check_request,
+            check_fits=self.counter.check_fits,
             persists=lambda model: settings.model(model).persist,
             kick=self._kick,
         )
@@ -196,6 +203,7 @@ class Daemon:
             runner=self.runner,
             own_footprint=self.state.own_footprint,
             queue_s=self.dispatcher.wait_for_seat_s,
+            counter=self.counter,
         )
         self.disk = DiskTier(
             DiskParts(
@@ -235,6 +243,7 @@ class Daemon:
                 desk=self.desk,
                 swaps=self.swaps,
                 quotes=self.quotes,
+                counter=self.counter,
                 runner=self.runner,
                 dispatcher=self.dispatcher,
                 disk=self.disk,

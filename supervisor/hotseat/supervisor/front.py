@@ -12,6 +12,7 @@ from hotseat.protocol.messages import (
     Attach,
     Cancel,
     ClientMessage,
+    Count,
     Credit,
     Disk,
     Events,
@@ -37,6 +38,7 @@ from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
 from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_desk import KvDesk
@@ -64,6 +66,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     desk: WorkDesk
     swaps: SwapDesk
     quotes: QuoteDesk
+    counter: Counter
     runner: SeatRunner
     dispatcher: Dispatcher
     disk: DiskTier
@@ -150,6 +153,8 @@ class Front:
                 return as_dict(await self._parts.kv.verify())
             case KvGc():
                 return as_dict(await self._parts.kv.collect(dry_run=message.dry_run))
+            case Count():
+                return as_dict(await self._parts.counter.count(message))
             case Plan():
                 return await self._parts.state.plan(message)
             case Release():

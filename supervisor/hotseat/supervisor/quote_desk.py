@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.messages import Message, Quote
+from hotseat.protocol.messages import Count, Message, Quote
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Done, Event, SwapReport
 from hotseat.protocol.views import QuoteView, WhyView
@@ -19,6 +19,7 @@ from hotseat.supervisor.core.costs import (
 )
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import Phase
+from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions
@@ -40,7 +41,9 @@ class QuoteDesk:
         runner: SeatRunner,
         own_footprint: Callable[[], int],
         queue_s: Callable[[str], float],
+        counter: Counter,
     ) -> None:
+        self._counter = counter
         self._catalogue = catalogue
         self._sessions = sessions
         self._planner = planner
@@ -96,7 +99,7 @@ class QuoteDesk:
             )
         except HotseatError as error:
             return QuoteView(model=name, fits=False, reason=error.message)
-        tokens, stored = await self._tokens(record, message)
+        tokens, stored, exact = await self._tokens(record, message)
         costs = self.costs.of(name)
         on_disk = 0 if seated and self._is_live(message.session) else stored
         return QuoteView(
@@ -109,6 +112,7 @@ class QuoteDesk:
             prefill_s=_rounded(seconds_for(tokens - stored, costs.prefill_tokens_per_s)),
             prompt_tokens=tokens,
             stored_tokens=stored,
+            exact=exact,
         )
 
     def _is_seated(self, name: str) -> bool:
@@ -120,18 +124,29 @@ class QuoteDesk:
         beat = self._runner.beat
         return beat is not None and session in beat.live_sessions
 
-    async def _tokens(self, record: ModelRecord, message: Quote) -> tuple[int, int]:
-        """Prompt tokens, and how many of them are stored."""
+    async def _tokens(self, record: ModelRecord, message: Quote) -> tuple[int, int, bool]:
+        """Prompt tokens, how many of them are stored, and whether the first is counted."""
         if message.messages is not None:
+            asked = Count(model=record.name, messages=message.messages)
+            try:
+                counted = await self._counter.count_at_hand(asked)
+            except HotseatError:
+                counted = None  # what is wrong with them is told when they are sent
+            if counted is not None:
+                return counted.tokens, counted.stored_tokens, True
             characters = sum(_characters(entry) for entry in message.messages)
-            return estimate_tokens(characters), 0
+            return estimate_tokens(characters), 0, False
         if message.session is None:
-            return 0, 0
+            return 0, 0, True
         row = await self._sessions.load(record.name, message.session)
         if row is None:
-            return 0, 0
+            return 0, 0, True
         held = len(row.tokens) // 4
-        return held, held if row.tag == record.tag else 0
+        if row.tag != record.tag:
+            return held, 0, True
+        stored = await self._counter.stored_tokens(record, row.tokens, message.session)
+        # A lookup spares the last token, which the next turn does not have to compute.
+        return held, held if stored >= held - 1 else stored, True
 
     async def why(self, limit: int) -> list[WhyView]:
         """The last swaps, newest first."""

@@ -14,6 +14,8 @@ import zmq
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import (
     Beat,
+    Counted,
+    CountPrompt,
     FromWorker,
     HoldBlank,
     Prepare,
@@ -96,6 +98,8 @@ class Standby:
         self._starting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.on_ready: Callable[[], None] = lambda: None
+        self.on_counted: Callable[[Counted], None] = lambda _answer: None
+        """Gets what any worker counted, also one that was promoted meanwhile."""
 
     @property
     def pid(self) -> int | None:
@@ -161,6 +165,18 @@ class Standby:
             order = HoldBlank(size_bytes=size_bytes, free_floor_bytes=free_floor_bytes)
             self._ready.link.send(order)
 
+    def has_prepared(self, model: str) -> bool:
+        """True when it has the tokenizer of a model, or is loading it."""
+        return self._ready is not None and model in self._ready.prepared
+
+    def send(self, order: CountPrompt) -> bool:
+        """Asks the standby something; False when there is none that listens."""
+        ready = self._ready
+        if ready is None or not ready.is_greeted:
+            return False
+        ready.prepared.setdefault(order.record.name, 0)
+        return ready.link.send(order)
+
     async def close(self) -> None:
         """Ends the standby; there is nothing in it to lose."""
         self.enabled = False
@@ -192,6 +208,9 @@ class Standby:
         log.info("standby.started", pid=started.process.pid)
 
     def _receive(self, link: LinkPort, epoch: Epoch, message: FromWorker) -> None:
+        if isinstance(message, Counted):
+            self.on_counted(message)
+            return
         ready, taken = self._ready, self._taken
         if ready is None or link is not ready.link:
             if taken is not None and link is taken.link and isinstance(message, Beat):

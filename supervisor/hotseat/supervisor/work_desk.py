@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -21,16 +21,18 @@ from hotseat.supervisor.catalogue.accepts import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort, Peer, error_body
-from hotseat.supervisor.core.intake import check_generate, plan_turn
+from hotseat.supervisor.core.intake import Intake, check_generate, plan_turn
 from hotseat.supervisor.core.settings import LimitSettings
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.sessions import Sessions, as_stored
+from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
 from hotseat.supervisor.works import Work, Works, WorkState
 
 RETRY_S: Final = 1.0
+CheckFits = Callable[[ModelRecord, Intake, float], Awaitable[None]]
+"""Raises context_overflow for a prompt that is known to be too long."""
 log = structlog.get_logger()
 
 
@@ -49,6 +51,7 @@ class WorkDesk:
         limits: LimitSettings,
         port: Callable[[], ClientPort],
         check: Callable[[Generate], ModelRecord],
+        check_fits: CheckFits,
         persists: Callable[[ModelName], bool],
         kick: Callable[[], None],
     ) -> None:
@@ -61,6 +64,7 @@ class WorkDesk:
         self._limits = limits
         self._port = port
         self._check = check
+        self._check_fits = check_fits
         self._persists = persists
         self._kick = kick
         self._unclaimed: dict[RequestKey, RequestRow] = {}
@@ -180,7 +184,7 @@ class WorkDesk:
     async def _check_session(self, work: Work, *, may_wait: bool) -> None:
         """Early answers: a busy session, a wrong turn, input that cannot follow what it holds."""
         assert work.record is not None  # noqa: S101 - set by the only caller
-        stored = None
+        row, stored = None, None
         if work.session_key is not None and work.request.session is not None:
             holder = self._works.holder(work.session_key, work)
             if holder is not None:
@@ -195,7 +199,9 @@ class WorkDesk:
                 )
             row = await self._sessions.load(work.model, work.request.session)
             stored = as_stored(row, work.record)
-        plan_turn(work.request, work.record, stored)
+        intake = plan_turn(work.request, work.record, stored)
+        if work.held_as is None:
+            await self._check_fits(work.record, intake, clock_of(row))
 
     def _accepted(self, work: Work, *, replayed: bool) -> Accepted:
         """With its place in the queue and the wait to expect, as long as it waits."""

@@ -18,6 +18,7 @@ from hotseat.protocol.link import (
     CancelWork,
     Checkpoint,
     Checkpointed,
+    CountPrompt,
     Drop,
     Failed,
     FromWorker,
@@ -41,10 +42,11 @@ from hotseat.protocol.link import (
 )
 from hotseat.worker.blank import BlankMemory
 from hotseat.worker.budget import KvBudget
+from hotseat.worker.counting import count_prompt
 from hotseat.worker.entry import Entry
 from hotseat.worker.footprint import footprint_bytes, give_back
 from hotseat.worker.keeping import Keeper
-from hotseat.worker.preparing import Preparer
+from hotseat.worker.preparing import Preparer, TokenizerKit
 from hotseat.worker.reader import Restorer
 from hotseat.worker.running import Runner
 from hotseat.worker.seating import (
@@ -99,7 +101,7 @@ class Engine:
         self._send = send
         self._epoch = epoch
         self._restorer = restorer or Restorer()
-        self._preparer = Preparer(send, load_kit)
+        self._preparer = Preparer(send, load_kit, count_with=count_prompt)
         self._blank = BlankMemory()
         self._seat: _Seat | None = None
         self._phase = "empty"
@@ -107,7 +109,7 @@ class Engine:
         self._is_stopping = False
         self._beat = self._make_beat()
 
-    def handle(self, message: ToWorker) -> None:  # noqa: C901 - one case a kind
+    def handle(self, message: ToWorker) -> None:  # noqa: C901, PLR0912 - one case a kind
         """Takes a message; what it causes is sent now or by later steps."""
         match message:
             case Start() | CancelWork() | Suspend() | Known() | Drop():
@@ -119,6 +121,8 @@ class Engine:
                 self._load(message)
             case Warm():
                 self._warm()
+            case CountPrompt():
+                self._count(message)
             case Prepare():
                 self._preparer.prepare(message)
             case HoldBlank(size_bytes=size_bytes, free_floor_bytes=floor_bytes):
@@ -308,6 +312,15 @@ class Engine:
             self._send(Checkpointed(swap=swap, sessions=0, bytes_written=0))
         else:
             self._seat.keeper.checkpoint(swap)
+
+    def _count(self, order: CountPrompt) -> None:
+        """With the seated model's tokenizer here, since it must not be used by two threads."""
+        seat = self._seat
+        if seat is not None and seat.seated.record.tag == order.record.tag:
+            seated = seat.seated
+            self._send(count_prompt(TokenizerKit(seated.tokenizer, seated.renderer), order))
+        else:
+            self._preparer.count(order)
 
     def _stop(self) -> None:
         self._is_stopping = True

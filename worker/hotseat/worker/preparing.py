@@ -15,7 +15,7 @@ from msgspec import Struct
 from hotseat.protocol.exits import EX_INTERNAL
 from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import FromWorker, Prepare, Prepared
+from hotseat.protocol.link import Counted, CountPrompt, FromWorker, Prepare, Prepared
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.linkport import die
 from hotseat.worker.pages import warm_files
@@ -37,6 +37,7 @@ class TokenizerKit(Struct, frozen=True):
 
 
 LoadKit = Callable[[ModelRecord], TokenizerKit]
+CountWith = Callable[[TokenizerKit, CountPrompt], Counted]
 
 
 class Preparer:
@@ -47,12 +48,15 @@ class Preparer:
         send: Callable[[FromWorker], None],
         load_kit: LoadKit,
         limit_bytes: int = KEPT_LIMIT_BYTES,
+        *,
+        count_with: CountWith | None = None,
     ) -> None:
         self._send = send
         self._load_kit = load_kit
+        self._count_with = count_with
         self._limit_bytes = limit_bytes
         self._changed = threading.Condition()
-        self._jobs: deque[Prepare] = deque()
+        self._jobs: deque[Prepare | CountPrompt] = deque()
         self._kits: OrderedDict[Tag, tuple[TokenizerKit, int]] = OrderedDict()
         self._loading: Tag | None = None
         self._warming_stopped = threading.Event()
@@ -61,9 +65,16 @@ class Preparer:
 
     def prepare(self, message: Prepare) -> None:
         """Begins; Prepared follows. Page warming for an earlier one ends."""
+        self._put(message)
+
+    def count(self, order: CountPrompt) -> None:
+        """Renders a prompt, with a tokenizer that is loaded for it if need be; Counted follows."""
+        self._put(order)
+
+    def _put(self, job: Prepare | CountPrompt) -> None:
         with self._changed:
             self._warming_stopped.set()
-            self._jobs.append(message)
+            self._jobs.append(job)
             self._changed.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="preparer", daemon=True)
@@ -111,7 +122,7 @@ class Preparer:
             traceback.print_exc()
             die(EX_INTERNAL, "preparer thread failed")
 
-    def _next(self) -> Prepare | None:
+    def _next(self) -> Prepare | CountPrompt | None:
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._is_closed)
             if self._is_closed:
@@ -122,13 +133,18 @@ class Preparer:
             self._loading = job.record.tag
             return job
 
-    def _do(self, job: Prepare) -> None:
+    def _do(self, job: Prepare | CountPrompt) -> None:
         try:
-            self._keep(job.record)
+            reason = self._keep(job.record)
+            if isinstance(job, CountPrompt):
+                # Before it is given up: a seated model's tokenizer is its engine's alone.
+                self._send(self._counted(job, reason))
         finally:
             with self._changed:
                 self._loading = None
                 self._changed.notify_all()
+        if isinstance(job, CountPrompt):
+            return
         warmed = 0
         if job.warm_pages:
             warmed = warm_files(
@@ -136,16 +152,31 @@ class Preparer:
             )
         self._send(Prepared(model=job.record.name, warmed_bytes=warmed))
 
-    def _keep(self, record: ModelRecord) -> None:
+    def _counted(self, order: CountPrompt, reason: str) -> Counted:
+        with self._changed:
+            held = self._kits.get(order.record.tag)
+        if held is not None and self._count_with is not None:
+            return self._count_with(held[0], order)
+        name = order.record.name
+        return Counted(
+            request=order.start.request,
+            code="model_unavailable",
+            message=f"the tokenizer of {name} cannot be loaded ({reason}); import the model again",
+            facts={"model": name},
+        )
+
+    def _keep(self, record: ModelRecord) -> str:
+        """Why its tokenizer could not be loaded; empty when it is in memory."""
         with self._changed:
             if record.tag in self._kits:
                 self._kits.move_to_end(record.tag)
-                return
+                return ""
         try:
             kit = self._load_kit(record)
-        except Exception:  # noqa: BLE001 - the load will fail the same way, and say why
-            return
+        except Exception as error:  # noqa: BLE001 - the load will fail the same way, and say why
+            return " ".join(str(error).split()) or type(error).__name__
         self._store(record, kit)
+        return ""
 
     def _store(self, record: ModelRecord, kit: TokenizerKit) -> None:
         with self._changed:
@@ -171,5 +202,5 @@ def kit_bytes(record: ModelRecord) -> int:
     )
 
 
-def _without_warming(job: Prepare) -> Prepare:
-    return Prepare(record=job.record)
+def _without_warming(job: Prepare | CountPrompt) -> Prepare | CountPrompt:
+    return job if isinstance(job, CountPrompt) else Prepare(record=job.record)

@@ -14,6 +14,7 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import TailRef, TailWritten
 from hotseat.protocol.tokens import block_chain, root_id, unpack_tokens
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile, TagTotals
+from hotseat.supervisor.core.prompt_size import StoredUnder
 
 _BLOCK_BYTES: Final = 4 * BLOCK_TOKENS
 _TOUCH_S: Final = 60.0
@@ -236,6 +237,17 @@ def blocks_behind(
         for found in db.execute(_BEHIND, (size, size, size, tag, parent, limit))
         if len(found[2] or b"") == size
     ]
+
+
+def stored_under(
+    db: sqlite3.Connection, tag: Tag, chain: Sequence[BlockId], limit: int
+) -> StoredUnder:
+    """What a lookup of this chain would find; nothing counts as used by it."""
+    count = known_prefix(db, tag, chain, now=0.0)
+    parents = (root_id(tag), *chain[:count])
+    tails = tails_under(db, tag, parents, None, limit)
+    behind = blocks_behind(db, tag, parents[-1], limit)
+    return StoredUnder(count, (*tails, *(ref for _, ref in behind)))
 
 
 def remove_tail(db: sqlite3.Connection, session_id: int) -> list[KvFile]:

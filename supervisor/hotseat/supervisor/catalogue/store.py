@@ -41,6 +41,7 @@ from hotseat.supervisor.catalogue.schema import Opened
 from hotseat.supervisor.catalogue.session_verbs import Change
 from hotseat.supervisor.catalogue.thread import CatalogueThread
 from hotseat.supervisor.core.eviction import Worth
+from hotseat.supervisor.core.prompt_size import StoredUnder
 from hotseat.supervisor.core.session_cuts import TurnRow
 
 _CUT_BLOCKS: Final = 4
@@ -207,6 +208,10 @@ class Catalogue:
                 *snapshots.snapshots_under(db, tag, parents, session, limit, now),
             ]
         )
+
+    async def stored_under(self, tag: Tag, chain: Sequence[BlockId]) -> StoredUnder:
+        """What of a chain is stored, tails and beginnings of blocks included; touches nothing."""
+        return await self._thread.call(lambda db: blocks.stored_under(db, tag, chain, _TAILS))
 
     async def blocks_behind(
         self, tag: Tag, parent: BlockId, limit: int = _CUT_BLOCKS

@@ -1,0 +1,27 @@
+"""Command about the size of prompts: count."""
+
+import click
+
+from hotseat.cli.output import print_json
+from hotseat.cli.reading import JSON, connected
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt")
+@click.option("--session", help="PROMPT is the next turn of this session.")
+@click.option("--render", is_flag=True, help="Show the text of the whole prompt too.")
+@JSON
+def count(model: str, prompt: str, session: str | None, *, render: bool, as_json: bool) -> None:
+    """Count the tokens PROMPT would have as a turn of MODEL, and how many of them are stored.
+
+    Nothing is loaded or swapped: the standby counts for models that are not seated.
+    """
+    from hotseat.cli.count_view import count_turn, render_count
+
+    with connected() as client:
+        view = count_turn(client, model, prompt, session, render=render)
+    if as_json:
+        print_json(view)
+    else:
+        render_count(view)

@@ -1,0 +1,65 @@
+"""A worker counts what a request would feed, seated or not, and runs nothing for it."""
+
+import queue
+
+import pytest
+
+from engine_harness import FakeSupervisor, tiny_record
+from hotseat.protocol.ids import Epoch, RequestKey
+from hotseat.protocol.link import Counted, CountPrompt, Start, Started, TextInput, WholeInput
+from hotseat.protocol.messages import Message, Sampling
+from hotseat.protocol.tokens import unpack_tokens
+from hotseat.worker.engine import Engine
+
+ASK = WholeInput(messages=(Message(role="user", content="How long is this question?"),))
+
+
+def order(record, given, *, wants_text=False):
+    start = Start(
+        request=RequestKey("count:1"), session=None, input=given, clock=0.0,
+        sampling=Sampling(), seed=0,
+    )  # fmt: skip
+    return CountPrompt(record=record, start=start, wants_text=wants_text)
+
+
+@pytest.fixture
+def record(tmp_path):
+    return tiny_record(tmp_path, "llama")
+
+
+def test_seated_worker_counts_what_a_request_then_feeds(record, tmp_path):
+    supervisor = FakeSupervisor(record, tmp_path / "kv")
+    supervisor.seat()
+    supervisor.engine.handle(order(record, ASK))
+    counted = supervisor.until(Counted)
+    started = supervisor.until(Started, supervisor.start(ASK, max_tokens=1))
+    assert counted.tokens == started.prompt
+    supervisor.unseat()
+
+
+def counted_by_standby(record, given, **options):
+    answers = queue.SimpleQueue()
+    engine = Engine(send=answers.put, epoch=Epoch(1))
+    try:
+        engine.handle(order(record, given, **options))
+        return answers.get(timeout=20.0)
+    finally:
+        engine.close()
+
+
+def test_worker_without_a_model_loads_the_tokenizer_to_count(record):
+    counted = counted_by_standby(record, ASK, wants_text=True)
+    assert "How long is this question?" in counted.text
+    assert len(unpack_tokens(counted.tokens)) > 5
+
+
+def test_what_cannot_be_rendered_is_answered_with_its_code(record):
+    counted = counted_by_standby(record, TextInput(text=""))
+    assert (counted.code, counted.tokens) == ("invalid_request", b"")
+
+
+def test_tokenizer_that_cannot_be_loaded_is_said(record, tmp_path):
+    (tmp_path / "src" / "tiny" / "tokenizer.json").unlink()
+    counted = counted_by_standby(record, ASK)
+    assert counted.code == "model_unavailable"
+    assert "tokenizer.json" in counted.message

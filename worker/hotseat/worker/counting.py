@@ -1,0 +1,18 @@
+"""Counts what a request would feed, with the renderer that would render it. Must not know KV."""
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.link import Counted, CountPrompt
+from hotseat.protocol.tokens import pack_tokens
+from hotseat.worker.preparing import TokenizerKit
+from hotseat.worker.turns import render_prompt
+
+
+def count_prompt(kit: TokenizerKit, order: CountPrompt) -> Counted:
+    """The ids of the prompt, and its text if that was asked for; a refusal is an answer too."""
+    request = order.start.request
+    try:
+        prompt = render_prompt(kit.renderer, order.start)
+    except HotseatError as error:
+        return Counted(request=request, code=error.code, message=error.message, facts=error.facts)
+    text = str(kit.tokenizer.decode(prompt)) if order.wants_text else ""
+    return Counted(request=request, tokens=pack_tokens(prompt), text=text)
