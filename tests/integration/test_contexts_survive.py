@@ -47,8 +47,19 @@ def kill_worker(daemon, client):
     wait_for(lambda: not psutil.pid_exists(pid), what="worker gone")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("llama", "float32"),
+        ("llama", "bfloat16"),
+        ("qwen3", "float32"),
+        ("qwen3", "bfloat16"),
+        ("gemma3", "float32"),
+        ("gemma3", "bfloat16"),
+        ("falcon_h1", "float32"),
+        ("lfm2", "bfloat16"),
+    ],
+)
 def test_context_survives_swap_restart_and_kills_with_identical_tokens(kind, dtype):
     expected = never_swapped(kind, dtype)
     daemon = LiveDaemon(standby=True)

@@ -7,6 +7,7 @@ import pytest
 from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Prefilled
+from killed_engine import turn_then_kill
 from suspend_harness import GREEDY, SAMPLED, Run
 
 KINDS = (
@@ -22,13 +23,12 @@ KINDS = (
     "mamba2",
     "recurrent_gemma",
 )
-ROUNDS = 5
 PROMPTS = (280, 41, 30, 7, 64)
 ANSWER = 64
 
 
-def conversation(record, kv_dir, *, checkpoints: bool, deaths: bool):
-    """Five turns, with a new worker between them or not; outcomes in order."""
+def conversation(record, kv_dir, *, is_disturbed: bool):
+    """Five turns, each saved and followed by a new worker, or not; outcomes in order."""
     supervisor = FakeSupervisor(record, kv_dir)
     supervisor.seat()
     outcomes = []
@@ -36,9 +36,8 @@ def conversation(record, kv_dir, *, checkpoints: bool, deaths: bool):
         for number, length in enumerate(PROMPTS):
             prompt = prompt_tokens(length, number)
             outcomes.append(supervisor.turn(prompt, "s", max_tokens=ANSWER))
-            if checkpoints:
+            if is_disturbed:
                 assert supervisor.checkpoint().failed == ()
-            if deaths:
                 supervisor.seat()
     finally:
         supervisor.unseat()
@@ -52,16 +51,25 @@ def record(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(record, tmp_path_factory):
-    kv_dir = tmp_path_factory.mktemp("kv")
-    return conversation(record, kv_dir, checkpoints=False, deaths=False)
+    return conversation(record, tmp_path_factory.mktemp("kv"), is_disturbed=False)
 
 
-@pytest.mark.parametrize("checkpoints", [True, False], ids=["saved", "killed"])
-def test_five_rounds_of_restoring_change_no_token(record, undisturbed, tmp_path, checkpoints):
-    again = conversation(record, tmp_path, checkpoints=checkpoints, deaths=True)
+def test_five_rounds_of_saving_and_restoring_change_no_token(record, undisturbed, tmp_path):
+    again = conversation(record, tmp_path, is_disturbed=True)
     assert [one.tokens for one in again] == [one.tokens for one in undisturbed]
     assert {len(one.tokens) for one in again} == {ANSWER}
-    assert all(one.started.miss == "" for one in again)
+    assert [one.started.computed_tokens for one in again] == list(PROMPTS)
+
+
+def test_five_rounds_of_kill_9_change_no_token(record, undisturbed, tmp_path):
+    known: dict = {}
+    for number, expected in enumerate(undisturbed):
+        prompt = prompt_tokens(PROMPTS[number], number)
+        tokens, started, known = turn_then_kill(record, tmp_path, known, prompt, ANSWER)
+        assert tokens == expected.tokens, f"round {number}"
+        assert started.miss == ""
+        lost = started.computed_tokens - PROMPTS[number]
+        assert lost == 0 if record.is_recurrent else lost <= 255
 
 
 SUSPENDED_PROMPT = 250

@@ -1,8 +1,11 @@
 """The memory plan against published numbers, and what it says when a model does not fit."""
 
+import msgspec
 import pytest
 
 from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.model import LayerSpec, StateSpec
+from hotseat.supervisor.core.blocks import block_pool, blocks_for_tokens
 from hotseat.supervisor.core.machine import Holder, MachineMemory
 from hotseat.supervisor.core.plan import (
     DEFAULT_OVERHEAD_BYTES,
@@ -42,6 +45,40 @@ def test_kv_of_known_models_is_what_is_published(layers, per_token, windows):
     assert (plan.kv_bytes_per_token, plan.window_bytes) == (per_token, windows)
     by_length = {fit.context_tokens: fit.bytes_per_session for fit in plan.sessions}
     assert by_length == {n: n * per_token + windows for n in (4096, 8192, 16_384, 32_768)}
+
+
+STATE = LayerSpec(
+    kind="state",
+    states=(
+        StateSpec(shape=(3, 1000), dtype="bfloat16"),
+        StateSpec(shape=(10, 100), dtype="float32"),
+    ),
+)
+
+
+def test_recurrent_state_costs_every_session_the_same_with_its_snapshot():
+    layers = (STATE, *full_layers(4))
+    plan = plan_model(model_record(layers=layers), MAC, Settings())
+    assert plan.state_bytes == 6000 + 4000
+    by_length = {fit.context_tokens: fit.bytes_per_session for fit in plan.sessions}
+    assert by_length[8192] == 8192 * plan.kv_bytes_per_token + 2 * 10_000
+    assert by_length[4096] == 4096 * plan.kv_bytes_per_token + 2 * 10_000
+
+
+def test_prefill_peak_takes_caches_in_one_list_for_one_layer():
+    inside = [
+        msgspec.structs.replace(layer, group=number)
+        for number, full in enumerate(full_layers(4))
+        for layer in (STATE, full)
+    ]
+    lists, plain = (model_record(layers=tuple(one)) for one in (inside, full_layers(4)))
+    assert prefill_peak_bytes(lists) == prefill_peak_bytes(plain)
+
+
+def test_purely_recurrent_model_holds_one_unit_per_session():
+    record = model_record(layers=(STATE,) * 3)
+    pool = block_pool(record, 10 * 60_000)
+    assert (pool.total, blocks_for_tokens(100_000, pool.geometry)) == (10, 1)
 
 
 def test_llama_on_a_24_gib_mac_adds_up():

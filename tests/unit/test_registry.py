@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.model import FileDigest, ModelSource
+from hotseat.protocol.model import Capabilities, FileDigest, LayerSpec, ModelSource, StateSpec
 from hotseat.supervisor.core.settings import ModelSettings, Settings
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.registry import Registry
@@ -155,6 +155,17 @@ def test_view_shows_the_callers_state_or_its_own(home):
     assert registry.view(record, state="seated").state == "seated"
     assert registry.view(unfit).reason == "recurrent layers"
     assert registry.view(unfit).state == "unfit"
+
+
+def test_view_says_what_the_caches_allow_unless_the_model_cannot_be_served(home):
+    state = LayerSpec(kind="state", states=(StateSpec(shape=(4, 8), dtype="float32"),))
+    record = write_model(home.models_dir / "hybrid", layers=(state,), batches=False)
+    unfit = write_model(home.models_dir / "unfit", unfit_reason="chunked", layers=())
+    registry = Registry(home, Settings())
+    hybrid = registry.view(record)
+    assert hybrid.capabilities == Capabilities(cuts="snapshots", batches=False)
+    assert hybrid.state_bytes == 4 * 8 * 4
+    assert registry.view(unfit).capabilities is None
 
 
 def test_removing_an_import_deletes_its_folder(home):

@@ -13,6 +13,8 @@ from hotseat.protocol.ids import ModelName, Tag
 RECORD_FILE = "model.json"
 RECORD_VERSION = 1
 KV_LAYOUT_VERSION = 1
+STATES_HELD = 2
+"""Recurrent states in memory per sequence: the newest, and the snapshot it can go back to."""
 
 
 FloatType = Literal["float32", "float16", "bfloat16"]

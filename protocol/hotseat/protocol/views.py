@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from hotseat.protocol.model import TemplateProbe
+from hotseat.protocol.model import Capabilities, TemplateProbe
 
 
 class WorkerView(Struct, frozen=True, kw_only=True):
@@ -131,7 +131,11 @@ class StatusView(Struct, frozen=True, kw_only=True):
 
 
 class ModelView(Struct, frozen=True, kw_only=True):
-    """One registered model. `state`: seated, ready, unfit, unavailable or quarantined."""
+    """One registered model. `state`: seated, ready, unfit, unavailable or quarantined.
+
+    `capabilities`: what its caches allow; absent for one that cannot be served. `state_bytes`: of
+    recurrent layers, per session, whatever its length.
+    """
 
     name: str
     state: Literal["seated", "ready", "unfit", "unavailable", "quarantined"]
@@ -142,6 +146,8 @@ class ModelView(Struct, frozen=True, kw_only=True):
     weights_bytes: int = 0
     context_tokens: int = 0
     kv_bytes_per_token: int = 0
+    state_bytes: int = 0
+    capabilities: Capabilities | None = None
     append: str = ""
     licence: str = ""
     tag: str = ""
@@ -314,6 +320,8 @@ class PlanView(Struct, frozen=True, kw_only=True):
     kv_budget_bytes: int = 0
     kv_bytes_per_token: int = 0
     window_bytes: int = 0
+    state_bytes: int = 0
+    """Recurrent state of one session, whatever its length."""
     context_tokens: int = 0
     max_context_tokens: int = 0
     sessions: tuple[FitView, ...] = ()

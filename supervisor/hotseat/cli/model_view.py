@@ -23,7 +23,16 @@ def render_models(views: Sequence[ModelView], reason: str) -> None:
         print("no models; register one with `hotseat import SOURCE`")
         return
     print_table(
-        ("NAME", "STATE", "ARCHITECTURE", "QUANTISATION", "WEIGHTS ", "CONTEXT ", "KV/TOKEN "),
+        (
+            "NAME",
+            "STATE",
+            "ARCHITECTURE",
+            "QUANTISATION",
+            "WEIGHTS ",
+            "CONTEXT ",
+            "KV/TOKEN ",
+            "CUTS BY",
+        ),
         [
             (
                 view.name,
@@ -33,6 +42,7 @@ def render_models(views: Sequence[ModelView], reason: str) -> None:
                 size(view.weights_bytes),
                 count(view.context_tokens),
                 size(view.kv_bytes_per_token),
+                _cuts(view),
             )
             for view in views
         ],
@@ -60,6 +70,7 @@ def render_plan(view: PlanView) -> None:
             ("KV budget", size(view.kv_budget_bytes)),
             ("KV per token", size(view.kv_bytes_per_token)),
             ("windows", size(view.window_bytes) if view.window_bytes else ""),
+            ("state", f"{size(view.state_bytes)} a session" if view.state_bytes else ""),
             ("context", _context(view)),
         ]
     )
@@ -79,10 +90,12 @@ def render_plan(view: PlanView) -> None:
         )
 
 
-def _ram(view: PlanView) -> str:
-    if view.what_if:
-        return f"{size(view.total_bytes)}, on a machine where nothing else runs"
-    return f"{size(view.total_bytes)}, {size(view.available_bytes)} available"
+def _cuts(view: ModelView) -> str:
+    """Where a context can be cut back to, and whether requests share a batch."""
+    if view.capabilities is None:
+        return "-"
+    alone = "" if view.capabilities.batches else ", one per batch"
+    return f"{view.capabilities.cuts}{alone}"
 
 
 def _overhead(view: PlanView) -> str:

@@ -89,6 +89,8 @@ class Registry:
             weights_bytes=record.weights_bytes,
             context_tokens=record.context_tokens,
             kv_bytes_per_token=record.kv_bytes_per_token,
+            state_bytes=record.state_bytes,
+            capabilities=None if record.unfit_reason else record.capabilities,
             append=record.template.mode,
             licence=record.source.licence,
             tag=record.tag,

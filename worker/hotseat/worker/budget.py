@@ -6,14 +6,12 @@ Batches are left-padded to their longest row, so a row's cost depends on its nei
 from collections.abc import Sequence
 
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.model import LayerSpec, ModelRecord
+from hotseat.protocol.model import STATES_HELD, LayerSpec, ModelRecord
 
 RESERVE_TOKENS = 1024
 """A request is admitted with room for this many tokens beyond its prompt, then grows by blocks."""
 JOIN_FACTOR = 2
 """A row joins a lane if that costs at most this many times what it costs alone."""
-STATES_HELD = 2
-"""Recurrent states in memory per sequence: the newest, and the snapshot it can go back to."""
 
 
 def padded(tokens: int) -> int:

@@ -7,11 +7,15 @@ Blocks are the unit of accounting and of disk, not of MLX memory.
 from msgspec import Struct
 
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.model import STATES_HELD, ModelRecord
 
 
 class BlockGeometry(Struct, frozen=True, kw_only=True):
-    """What a block and a sequence cost. `window_bytes` are the full sliding windows of one."""
+    """What a block and a sequence cost.
+
+    `window_bytes` is what one sequence takes whatever its length: full sliding windows, recurrent
+    state and the snapshot it can go back to.
+    """
 
     block_bytes: int
     window_bytes: int
@@ -43,16 +47,18 @@ class BlockPool(Struct, frozen=True, kw_only=True):
 
 
 def block_geometry(record: ModelRecord) -> BlockGeometry:
-    """Bytes of a block in the layers that keep every token, and of all windows."""
+    """Bytes of a block in the layers that keep every token, and of all the others."""
     return BlockGeometry(
-        block_bytes=BLOCK_TOKENS * record.kv_bytes_per_token, window_bytes=record.window_bytes
+        block_bytes=BLOCK_TOKENS * record.kv_bytes_per_token,
+        window_bytes=record.window_bytes + STATES_HELD * record.state_bytes,
     )
 
 
 def blocks_for_tokens(tokens: int, geometry: BlockGeometry) -> int:
-    """Blocks that a sequence of `tokens` takes, its windows counted as blocks, rounded up.
+    """Blocks that a sequence of `tokens` takes, its fixed bytes counted as blocks, rounded up.
 
-    A model of windows only has blocks of no bytes; its windows are then one block per sequence.
+    A model of windows or recurrent layers only has blocks of no bytes; these are then one block
+    per sequence.
     """
     if tokens <= 0:
         return 0

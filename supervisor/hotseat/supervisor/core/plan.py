@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct, structs
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
-from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.model import STATES_HELD, ModelRecord
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.core.machine import Holder, MachineMemory
 from hotseat.supervisor.core.settings import Settings
@@ -90,6 +90,7 @@ def plan_model(
         kv_budget_bytes=budget,
         kv_bytes_per_token=record.kv_bytes_per_token,
         window_bytes=record.window_bytes,
+        state_bytes=record.state_bytes,
         context_tokens=record.context_tokens,
         max_context_tokens=max_context_tokens(record, budget),
         sessions=tuple(
@@ -130,9 +131,12 @@ def metal_working_set(ram_bytes: int) -> int:
 
 
 def session_bytes(record: ModelRecord, tokens: int) -> int:
-    """Live KV of one session: full layers grow by whole blocks, windows do not."""
+    """Live KV of one session: full layers grow by whole blocks, the others do not.
+
+    Recurrent state counts with the snapshot that is kept beside it.
+    """
     rounded = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
-    return record.kv_bytes(rounded)
+    return record.kv_bytes(rounded) + (STATES_HELD - 1) * record.state_bytes
 
 
 def max_context_tokens(record: ModelRecord, budget_bytes: int) -> int:
@@ -155,7 +159,10 @@ def prefill_peak_bytes(record: ModelRecord) -> int:
     the embedding); for mixtures of experts this is too large, which errs on the safe side.
     Attention with head sizes that MLX has no fused kernel for also stores its scores.
     """
-    layers = max(len(record.layers), 1)
+    # Caches of one list belong to one layer.
+    lists = {layer.group for layer in record.layers if layer.group is not None}
+    alone = sum(layer.group is None for layer in record.layers)
+    layers = max(len(lists) + alone, 1)
     square, linear = 12 * layers, record.vocab_size
     root = math.isqrt(linear * linear + 4 * square * record.parameters)
     hidden = max((root - linear) // (2 * square), 1)
@@ -164,8 +171,11 @@ def prefill_peak_bytes(record: ModelRecord) -> int:
 
 
 def _scores_bytes(record: ModelRecord, hidden: int) -> int:
-    heads_of = [layer.k_dim for layer in record.layers if layer.kind != "state"]
-    unfused = [size for size in heads_of if size not in _FUSED_HEAD_DIMS]
+    unfused = [
+        layer.k_dim
+        for layer in record.layers
+        if layer.kind != "state" and layer.k_dim not in _FUSED_HEAD_DIMS
+    ]
     if not unfused:
         return 0
     heads = max(hidden // max(min(unfused), 1), 1)
