@@ -149,6 +149,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     template: TemplateProbe
     prefill_chunk: int = 256
     unfit_reason: str = ""
+    adapter: str = ""
+    """Absolute folder of the LoRA adapter that is loaded with the model; empty: none."""
     registered_at: float = 0.0
     mlx_lm_version: str = ""
     batches: bool = True

@@ -55,10 +55,14 @@ def import_model(
     licence: str | None,
     context: int | None,
     on_progress: OnProgress,
+    adapter: str | None = None,
 ) -> ModelRecord:
     """Registers a model in the home folder; works with and without a running daemon."""
     arguments = ["import", source, "--home", str(find_home())]
-    for option, value in (("--name", name), ("--licence", licence), ("--context", context)):
+    options = {
+        "--name": name, "--licence": licence, "--context": context, "--adapter": adapter
+    }  # fmt: skip
+    for option, value in options.items():
         if value is not None:
             arguments.append(f"{option}={value}")
     last = run_library(arguments, on_progress)

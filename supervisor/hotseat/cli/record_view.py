@@ -17,6 +17,7 @@ def render_record(record: ModelRecord) -> None:
             ("append", record.template.mode),
             ("licence", record.source.licence),
             ("folder", record.path),
+            ("adapter", record.adapter),
         ]
     )
     if record.unfit_reason:

@@ -1,6 +1,7 @@
 """Command line of the library: JSON lines on stdout and nothing else there.
 
     python -m hotseat.library import SOURCE --home HOME [--name N] [--licence TEXT] [--context N]
+        [--adapter FOLDER]
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library fetch --cache DIR [--without-gemma]
 
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("--name")
     importing.add_argument("--licence", default="")
     importing.add_argument("--context", type=int, help="shorter context in tokens")
+    importing.add_argument("--adapter", type=Path, help="folder of a LoRA adapter")
     importing.set_defaults(command=_import)
     inspecting = commands.add_parser("inspect", help="read configuration and weight headers")
     inspecting.add_argument("folder", type=Path)
@@ -100,7 +102,13 @@ def _import(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, 
 
     on_progress("libraries", 100.0)
     record = import_model(
-        options.source, options.home, options.name, on_progress, options.licence, options.context
+        options.source,
+        options.home,
+        options.name,
+        on_progress,
+        options.licence,
+        options.context,
+        options.adapter,
     )
     return "record", msgspec.to_builtins(record)
 

@@ -177,10 +177,11 @@ def digest_files(folder: ModelFolder, on_progress: OnProgress) -> dict[str, File
     """blake2b-128 of every file that belongs to the model, by name."""
     files = [*folder.others, *folder.tokenizer, *folder.weights]
     progress = ByteProgress(on_progress, "digest", sum(file.stat().st_size for file in files))
-    return {file.name: _digest_file(file, progress) for file in files}
+    return {file.name: digest_file(file, progress) for file in files}
 
 
-def _digest_file(file: Path, progress: ByteProgress) -> FileDigest:
+def digest_file(file: Path, progress: ByteProgress) -> FileDigest:
+    """blake2b-128 of a file that does not change meanwhile."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     before = file.stat()
     with file.open("rb") as stream:

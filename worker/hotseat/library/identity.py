@@ -6,6 +6,7 @@ Two registrations of the same files give the same tag; anything that changes KV 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any, Final
 
 import msgspec
@@ -84,6 +85,12 @@ def tokenizer_digest(files: Iterable[FileDigest], config: Mapping[str, Any]) -> 
 def template_digest(template: str) -> str:
     """Of the chat template's source; of the empty text without one."""
     return digest_json(template)
+
+
+def adapter_digest(files: Iterable[FileDigest]) -> str:
+    """Of an adapter's files wherever they lie; a word for none."""
+    listed = sorted([PurePath(file.name).name, file.blake2b] for file in files)
+    return digest_json(listed) if listed else NO_ADAPTER
 
 
 def kv_part(kv_dtype: str) -> str:

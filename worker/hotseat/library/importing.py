@@ -44,8 +44,11 @@ def import_model(
     on_progress: OnProgress,
     licence: str = "",
     context_tokens: int | None = None,
+    adapter: Path | None = None,
 ) -> ModelRecord:
     """Registers a GGUF file (converted) or an MLX folder (in place) and returns its record.
+
+    `adapter` is a folder of LoRA weights that is loaded with the model, in place as well.
 
     `on_progress` gets (phase, percent). Raises `HotseatError`: model_unavailable, invalid_request
     or disk_full.
@@ -53,6 +56,8 @@ def import_model(
     source = Path(source).expanduser().absolute()
     if not source.exists():
         raise unavailable(source, "there is no such file or folder", "check the path")
+    if adapter is not None:
+        adapter = Path(adapter).expanduser().absolute()
     chosen = _model_name(source, name)
     models = Path(home).expanduser().absolute() / MODELS_FOLDER
     models.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,9 +67,11 @@ def import_model(
         try:
             if source.is_dir():
                 return _register_folder(
-                    source, models, chosen, on_progress, licence, context_tokens
+                    source, models, chosen, on_progress, licence, context_tokens, adapter
                 )
-            return _import_file(source, models, chosen, on_progress, licence, context_tokens)
+            return _import_file(
+                source, models, chosen, on_progress, licence, context_tokens, adapter
+            )
         except OSError as error:
             raise _disk_error(error, models) from error
 
@@ -76,10 +83,13 @@ def _register_folder(
     on_progress: OnProgress,
     licence: str,
     context_tokens: int | None,
+    adapter: Path | None,
 ) -> ModelRecord:
     """Only the record is written; the folder stays the user's."""
     origin = ModelSource(kind="mlx", path=str(source), licence=licence)
-    record = describe_folder(source, name, origin, on_progress, context_tokens=context_tokens)
+    record = describe_folder(
+        source, name, origin, on_progress, context_tokens=context_tokens, adapter=adapter
+    )
     with _staging_folder(models) as staging:
         write_record(staging, record)
         _publish(staging, models, name)
@@ -93,6 +103,7 @@ def _import_file(
     on_progress: OnProgress,
     licence: str,
     context_tokens: int | None,
+    adapter: Path | None,
 ) -> ModelRecord:
     _check_space(models, source.stat().st_size)
     with source.open("rb") as stream:
@@ -112,6 +123,7 @@ def _import_file(
             context_tokens=context_tokens,
             final_path=models / name,
             requantised=conversion.requantised,
+            adapter=adapter,
         )
         write_record(staging, record)
         _publish(staging, models, name)

@@ -9,6 +9,7 @@ import msgspec
 from mlx_lm.utils import load_config, load_tokenizer
 
 from hotseat.library import identity
+from hotseat.library.adapter import digest_adapter
 from hotseat.library.durable import write_durably
 from hotseat.library.folder import ModelFolder, digest_files, open_folder, unavailable
 from hotseat.library.geometry import Geometry, measure_geometry
@@ -39,6 +40,7 @@ def describe_folder(
     context_tokens: int | None = None,
     final_path: Path | None = None,
     requantised: tuple[str, ...] = (),
+    adapter: Path | None = None,
 ) -> ModelRecord:
     """The record of an MLX folder; `final_path` is where the folder will be used from.
 
@@ -52,6 +54,7 @@ def describe_folder(
     tokenizer = _open_tokenizer(folder, config.get("eos_token_id"))
     probe = probe_template(tokenizer)
     on_progress("inspect", 100.0)
+    adapted = () if adapter is None else digest_adapter(folder, adapter, on_progress)
     digests = digest_files(opened, on_progress)
     weights = [digests[file.name] for file in opened.weights]
     parts = TagParts(
@@ -62,7 +65,7 @@ def describe_folder(
             [digests[file.name] for file in opened.tokenizer], opened.tokenizer_config
         ),
         template=identity.template_digest(template_text(tokenizer)),
-        adapter=identity.NO_ADAPTER,
+        adapter=identity.adapter_digest(adapted),
         kv=identity.kv_part(geometry.kv_dtype),
     )
     again = f", re-quantised from {'/'.join(requantised)}" if requantised else ""
@@ -75,8 +78,9 @@ def describe_folder(
         architecture=str(opened.config["model_type"]),
         quantisation=geometry.quantisation + again,
         parameters=geometry.parameters,
-        files=tuple(digests.values()),
-        weights_bytes=sum(file.size_bytes for file in weights),
+        files=(*digests.values(), *adapted),
+        adapter="" if adapter is None else str(adapter),
+        weights_bytes=sum(file.size_bytes for file in (*weights, *adapted)),
         context_tokens=read_context_tokens(opened, geometry, context_tokens),
         vocab_size=geometry.vocab_size or len(tokenizer),
         eos_token_ids=tuple(sorted(int(token) for token in tokenizer.eos_token_ids)),

@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx_lm.utils
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.tuner.utils import load_adapters
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
@@ -77,6 +78,9 @@ def load_model(
     try:
         # trust_remote_code stays off: a model folder is data.
         model, _config = mlx_lm.utils.load_model(Path(record.path), lazy=True)
+        if record.adapter:
+            load_adapters(model, record.adapter)
+            model.eval()  # new layers begin in training mode, with dropout
         # Building draws first values that are thrown away; the global key would keep their graph.
         mx.eval(mx.random.state)
         _check_caches(record, model)
