@@ -141,6 +141,8 @@ class ImportBar:
             if phase != self._phase:
                 note(phase)
         else:
+            if phase.startswith("replacing"):
+                self._bar.console.print(phase)  # stays when the bar goes
             self._bar.update(self._task, description=phase, completed=percent)
         self._phase = phase
 

@@ -92,6 +92,7 @@ def _register_folder(
     )
     with _staging_folder(models) as staging:
         write_record(staging, record)
+        _tell_what_becomes_cold(models / name, record, on_progress)
         _publish(staging, models, name)
     return record
 
@@ -126,8 +127,16 @@ def _import_file(
             adapter=adapter,
         )
         write_record(staging, record)
+        _tell_what_becomes_cold(models / name, record, on_progress)
         _publish(staging, models, name)
     return record
+
+
+def _tell_what_becomes_cold(target: Path, record: ModelRecord, on_progress: OnProgress) -> None:
+    """Said before the record is replaced: KV of another tag cannot be used any more."""
+    before = _record_of(target)
+    if before is not None and before.tag != record.tag:
+        on_progress(f"replacing {record.name}: its stored contexts become cold", 0.0)
 
 
 def _model_name(source: Path, asked: str | None) -> ModelName:
@@ -151,9 +160,8 @@ def _model_name(source: Path, asked: str | None) -> ModelName:
 
 def _check_name_is_free(target: Path, source: Path) -> None:
     """Importing the same source again replaces it; another source under its name is refused."""
-    try:
-        record = msgspec.json.decode((target / RECORD_FILE).read_bytes(), type=ModelRecord)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    record = _record_of(target)
+    if record is None:
         return
     if record.source.path != str(source):
         raise HotseatError(
@@ -163,6 +171,14 @@ def _check_name_is_free(target: Path, source: Path) -> None:
             name=target.name,
             source=record.source.path,
         )
+
+
+def _record_of(folder: Path) -> ModelRecord | None:
+    """The record that lies there, if one can be read."""
+    try:
+        return msgspec.json.decode((folder / RECORD_FILE).read_bytes(), type=ModelRecord)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 @contextmanager
