@@ -11,9 +11,16 @@ from hotseat.cli.reading import JSON
 @click.option("--name", help="Name of the model; by default from the source.")
 @click.option("--licence", help="Licence to record with the model.")
 @click.option("--context", type=click.IntRange(min=1), help="Shorter context, in tokens.")
+@click.option("--adapter", type=click.Path(), help="Folder of a LoRA adapter to load with it.")
 @JSON
 def import_(
-    source: str, name: str | None, licence: str | None, context: int | None, *, as_json: bool
+    source: str,
+    name: str | None,
+    licence: str | None,
+    context: int | None,
+    adapter: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Register SOURCE: a GGUF file (converted) or an MLX folder (used in place)."""
     from hotseat.cli.cold_note import note_what_is_cold, registered_tags
@@ -22,7 +29,7 @@ def import_(
 
     tags = registered_tags()
     with ImportBar() as bar:
-        record = import_model(source, name, licence, context, bar.show)
+        record = import_model(source, name, licence, context, bar.show, adapter)
     note_what_is_cold(tags.get(record.name), record)
     if as_json:
         print_json(record)
