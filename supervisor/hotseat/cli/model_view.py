@@ -98,6 +98,12 @@ def _cuts(view: ModelView) -> str:
     return f"{view.capabilities.cuts}{alone}"
 
 
+def _ram(view: PlanView) -> str:
+    if view.what_if:
+        return f"{size(view.total_bytes)}, on a machine where nothing else runs"
+    return f"{size(view.total_bytes)}, {size(view.available_bytes)} available"
+
+
 def _overhead(view: PlanView) -> str:
     return f"{size(view.overhead_bytes)} ({'measured' if view.overhead_measured else 'assumed'})"
 

@@ -15,13 +15,13 @@ from typing import Any
 import structlog
 import zmq
 
-from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
+from hotseat.supervisor.core.routes import check_swap_allowed, model_asked
 from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.counting import Counter
@@ -366,27 +366,11 @@ class Daemon:
         """The record of the model a request names, if it may run at all."""
         state = self.runner.state
         seated = state.model if state.phase is Phase.READY else None
-        name = request.model
-        if name == "seated":
-            if seated is None:
-                raise HotseatError("not_seated", "no model is seated; name one", seated=None)
-            name = seated
+        name = model_asked(request, seated)
         self.guard.refuse_new()
         record = self.planner.registry.get(name) if name == seated else self._check(name)
-        held_s = self.dispatcher.releases.refuses(time.time())
-        if held_s is not None and record.name != seated and request.swap == "auto":
-            raise HotseatError(
-                "seat_released",
-                f"the seat was given up for {held_s:.0f} s more; `hotseat swap {record.name}` "
-                "takes it back",
-                retry_after_s=round(held_s, 1),
-            )
-        if request.swap == "never" and record.name != seated:
-            raise HotseatError(
-                "not_seated",
-                f"{record.name} is not seated ({seated or 'nobody'} is) and swap is never",
-                seated=seated,
-            )
+        released_s = self.dispatcher.releases.refuses(time.time())
+        check_swap_allowed(request, record.name, seated, released_s)
         return record
 
     def _gone(self, peer: Peer) -> None:

@@ -1,0 +1,42 @@
+"""Which model a request means, and whether the seat may be moved for it."""
+
+import pytest
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import Generate
+from hotseat.supervisor.core.routes import check_swap_allowed, model_asked
+
+
+def request(model="a", swap="auto"):
+    return Generate(model=model, prompt="x", swap=swap)
+
+
+@pytest.mark.parametrize(("asked", "seated", "name"), [("a", "b", "a"), ("seated", "b", "b")])
+def test_seated_stands_for_whatever_holds_the_seat(asked, seated, name):
+    assert model_asked(request(asked), seated) == name
+
+
+def test_seated_without_a_model_is_refused():
+    with pytest.raises(HotseatError) as caught:
+        model_asked(request("seated"), None)
+    assert caught.value.code == "not_seated"
+
+
+@pytest.mark.parametrize(
+    ("swap", "seated", "released_s", "code"),
+    [
+        ("auto", "b", None, None),
+        ("auto", "b", 5.0, "seat_released"),
+        ("auto", "a", 5.0, None),
+        ("wait", "b", 5.0, None),
+        ("never", "b", None, "not_seated"),
+        ("never", "a", None, None),
+    ],
+)
+def test_seat_moves_only_for_requests_that_may_move_it(swap, seated, released_s, code):
+    caught = None
+    try:
+        check_swap_allowed(request(swap=swap), "a", seated, released_s)
+    except HotseatError as error:
+        caught = error.code
+    assert caught == code
