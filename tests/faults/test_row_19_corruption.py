@@ -139,7 +139,7 @@ def test_real_worker_answers_cold_from_damaged_checkpoints_and_says_so(row, real
             made = client.generate("a", append=" and", session=f"s{place}", max_tokens=8, seed=1)
             done = made.result()
             wrong += done.tokens != expected.tokens
-            if number % 3 != 2:
+            if number % 3 != 2 and place == 0:  # the second shares what the first has in memory
                 assert done.usage.restored_tokens < expected.usage.restored_tokens
         told = {event.name for event in events(home)}
         if number % 3 != 2:

@@ -91,6 +91,11 @@ def test_nothing_is_done_before_hello(daemon, peer, kind):
             "plan": {"model": "a"},
             "session_delete": {"model": "a", "session": "s"},
             "quote": {"models": ["a"]},
+            "session_fork": {"model": "a", "session": "s", "to": "t"},
+            "session_rewind": {"model": "a", "session": "s", "turn": 1},
+            "session_replace": {"model": "a", "session": "s", "text": "x"},
+            "session_pin": {"model": "a", "session": "s"},
+            "count": {"model": "a", "prompt": "x"},
         }
         stranger.pack(kind, fields.get(kind, {}), "early")
         answer = stranger.answer("early")
