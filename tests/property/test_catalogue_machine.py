@@ -166,6 +166,44 @@ class CatalogueMachine(RuleBasedStateMachine):
         evicted = self.run(self.catalogue.evict(size, kept, Worth.UNREFERENCED))
         self.drop_files(evicted.files, held)
 
+    @rule(size=st.sampled_from([1, 25, 1000]), spared=st.none() | NAMES, data=st.data())
+    def evict_cold(self, size, spared, data):
+        """Also files of sessions go, but never those of one in use, and never into a chain."""
+        held = self.draw_leased(data)
+        before = self.durable_tokens(spared)
+        sessions = frozenset() if spared is None else frozenset({("m", spared)})
+        kept = Kept(blocks=frozenset(held), sessions=sessions)
+        evicted = self.run(self.catalogue.evict(size, kept))
+        for file in evicted.files:
+            if file.file in self.tails:
+                del self.tails[file.file]
+                continue
+            (block,) = [known for known, name in self.blocks.items() if name == file.file]
+            assert block not in held
+            del self.blocks[block]
+        assert self.durable_tokens(spared) == before
+        if evicted.size_bytes < size and not held and spared is None:
+            assert not self.blocks and not self.tails
+
+    @rule(name=NAMES)
+    def pinned_session_outlives_eviction(self, name):
+        is_known = name in self.sessions
+        assert self.run(self.catalogue.pin("m", name, pinned=True)) == is_known
+        self.evict_pinned(name)
+        self.run(self.catalogue.pin("m", name, pinned=False))
+
+    def evict_pinned(self, name):
+        before = self.durable_tokens(name)
+        evicted = self.run(self.catalogue.evict(10**9, Kept()))
+        gone = {file.file for file in evicted.files}
+        self.tails = {file: tail for file, tail in self.tails.items() if file not in gone}
+        self.blocks = {block: file for block, file in self.blocks.items() if file not in gone}
+        assert self.durable_tokens(name) == before
+
+    def durable_tokens(self, name):
+        rows = self.run(self.catalogue.session_summaries())
+        return next((row.durable_tokens for row in rows if row.name == name), None)
+
     @precondition(lambda self: self.blocks or self.tails)
     @rule(data=st.data())
     def damage(self, data):
