@@ -9,6 +9,7 @@ import pytest
 from daemon_harness import LiveDaemon
 from hotseat.client import arguments_of, calls_of, reasoning_of, text_of, tool_reply
 from hotseat.protocol.errors import HotseatError
+from real_home import cli, cli_json
 from tiny_models import register_tiny
 
 SETTINGS = '[deadlines]\ngrace_s = 0.05\n[seat]\nstandby = "off"\n'
@@ -208,3 +209,27 @@ def test_call_that_cannot_be_read_arrives_as_text_and_says_so(client):
     assert done.tool_calls == ()
     assert done.text == "<tool_call>" * 3
     assert "ended inside the call" in done.tool_parse_error
+
+
+def test_command_line_shows_a_call_and_has_it_in_its_json(daemon, tmp_path):
+    tools = tmp_path / "tools.json"
+    tools.write_text(json.dumps([WEATHER]))
+    asked = ("run", "agent", "Weather?", "--tools", str(tools), "--tool-choice", "get_weather")
+    code, facts = cli_json(daemon, *asked)
+    assert (code, facts["finish_reason"]) == (0, "tool_calls")
+    assert facts["tool_calls"][0]["name"] == "get_weather"
+    code, out, err = cli(daemon, *asked)
+    assert code == 0 and out.strip() == ""
+    assert "get_weather {" in err
+
+
+def test_command_line_takes_a_schema_and_template_arguments(daemon, tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"enum": ["blue", "green"]}))
+    code, facts = cli_json(
+        daemon, "run", "qwen", "Colour?", "--format", str(schema), "--max-tokens", "20",
+        "--template-arg", "enable_thinking=false", "--seed", "1",
+    )  # fmt: skip
+    assert code == 0 and facts["usage"]["completion_tokens"] > 0
+    code, _, err = cli(daemon, "run", "qwen", "x", "--template-arg", "loud=1")
+    assert code != 0 and "loud" in err and "Traceback" not in err
