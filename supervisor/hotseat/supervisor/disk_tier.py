@@ -83,6 +83,8 @@ class DiskTier:
             try:
                 await self.keep_budget()
                 await self.keep_count()
+                if await self._parts.catalogue.catch_up_files():
+                    changed.set()  # a home of an older version gets its session files bit by bit
             except HotseatError as error:
                 log.warning("kv.eviction_failed", code=error.code, reason=error.message)
             except OSError as error:

@@ -43,7 +43,6 @@ from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable
 from hotseat.supervisor.works import Work, Works, WorkState
 
-
 LISTED_SESSIONS: Final = 1_000
 """Most sessions in one answer; more would break the limits of a message."""
 
