@@ -159,3 +159,39 @@ def test_disk_defaults_follow_the_disk():
     assert KvSettings().free_floor_for(1000 * GIB) == 20 * GIB
     assert KvSettings().free_floor_for(10 * GIB) == GIB
     assert KvSettings(free_floor_bytes=7, disk_budget_bytes=8).free_floor_for(GIB) == 7
+
+
+def test_aliases_are_tables_or_plain_names(load):
+    settings = load('[aliases]\na = "m"\n"b-*" = { use = "seated", otherwise = "m" }\n')
+    assert settings.aliases["a"].use == "m"
+    assert settings.aliases["b-*"].otherwise == "m"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ('[aliases]\na = { otherwise = "m" }', 2, "says no model"),
+        ('[aliases]\na = "b"\nb = "m"', 2, "is an alias itself"),
+        ("[aliases]\na = 3", 2, "says no model"),
+        ('[aliases]\na = "../x"', 2, "is no model name"),
+        ("[models.m.sampling]\ntop_p = 1.5", 2, "from 0 to 1"),
+        ("[models.m]\nsampling = 3", 2, "is no table"),
+        ("[models.m.template_args]\nx = [1]", 2, "no plain value"),
+        ("[models.m]\nswap = 'maybe'", 2, "auto"),
+        ("[power]\non_battery = 1", 2, "neither true nor false"),
+    ],
+)
+def test_mistake_in_a_new_section_says_where_it_is(fault, text, line, words):
+    error = fault(text)
+    assert error.facts["line"] == line and words in error.message
+
+
+def test_defaults_of_a_model_are_read(load):
+    model = load(
+        "[models.m]\nkeep_alive_s = 60\npin = true\nswap = 'wait'\n"
+        "sampling = { temperature = 0.5, presence_penalty = -1 }\n"
+        "template_args = { think = true }\n"
+    ).model("m")
+    assert (model.keep_alive_s, model.pin, model.swap) == (60.0, True, "wait")
+    assert (model.sampling.temperature, model.sampling.presence_penalty) == (0.5, -1.0)
+    assert model.template_args == {"think": True}

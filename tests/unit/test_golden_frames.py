@@ -34,6 +34,7 @@ CLIENT = {
     ),
     "hello_anonymous": m.Hello(protocol=1),
     "ping": m.Ping(),
+    "reload": m.Reload(),
     "generate": m.Generate(
         model="smol",
         messages=(

@@ -37,6 +37,7 @@ SHAPES = (
     views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
     views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
     views.FitView, views.ReleaseView, views.QuoteView, views.WhyView, views.RecoveryView,
+    views.ReloadView,
     views.TurnView, views.SessionChange, views.CountView, views.DiskView, views.DiskTagView,
     views.KvFileView, views.VerifyView, views.GcView, views.QuarantineView,
 )  # fmt: skip

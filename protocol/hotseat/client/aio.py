@@ -41,6 +41,7 @@ from hotseat.protocol.messages import (
     Plan,
     Quote,
     Release,
+    Reload,
     Shutdown,
     Status,
     Swap,
@@ -52,6 +53,7 @@ from hotseat.protocol.views import (
     PlanView,
     QuoteView,
     ReleaseView,
+    ReloadView,
     StatusView,
     WhyView,
 )
@@ -206,6 +208,10 @@ class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
         return self._connection.start(
             SwapExchange(choose_request_id(request_id), swap, self._work_patience_s)
         )
+
+    async def reload(self) -> ReloadView:
+        """Has the daemon read its settings again; a wrong file changes nothing."""
+        return typed(await self._call(Reload()), ReloadView)
 
     async def release(self, for_s: float | None = None, model: str | None = None) -> ReleaseView:
         """Has the seat given up; contexts are kept. Takes as long as running requests may.

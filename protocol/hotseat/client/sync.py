@@ -35,6 +35,7 @@ from hotseat.protocol.views import (
     PlanView,
     QuoteView,
     ReleaseView,
+    ReloadView,
     StatusView,
     WhyView,
 )
@@ -351,6 +352,10 @@ class Client(SyncSessionVerbs, SyncDiskVerbs):
             if on_progress is not None:
                 on_progress(progress)
         return self._loop.run(flow.result())
+
+    def reload(self) -> ReloadView:
+        """Has the daemon read its settings again; a wrong file changes nothing."""
+        return self._loop.run(self._client.reload())
 
     def release(self, for_s: float | None = None, model: str | None = None) -> ReleaseView:
         """Has the seat given up; contexts are kept. With `for_s`, requests leave it empty.

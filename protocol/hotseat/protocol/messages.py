@@ -324,6 +324,10 @@ class Why(Struct, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 10
 
 
+class Reload(Struct, frozen=True):
+    """Read the settings again. A wrong file is refused and the old settings stay."""
+
+
 class Shutdown(Struct, frozen=True):
     """End the daemon in order: drain, checkpoint, stop the worker."""
 
@@ -354,6 +358,7 @@ ClientMessage = (
     | Quote
     | Why
     | Shutdown
+    | Reload
 )
 
 CLIENT_KINDS: dict[str, type[ClientMessage]] = {
@@ -382,4 +387,5 @@ CLIENT_KINDS: dict[str, type[ClientMessage]] = {
     "quote": Quote,
     "why": Why,
     "shutdown": Shutdown,
+    "reload": Reload,
 }

@@ -365,6 +365,18 @@ class ReleaseView(Struct, frozen=True, kw_only=True):
     """Unix time before which requests do not seat a model again."""
 
 
+class ReloadView(Struct, frozen=True, kw_only=True):
+    """What reading the settings again changed: dotted names.
+
+    `restart` are those that only a new daemon takes; `reseats`: the seated model's own settings
+    changed, so it is swapped for itself, contexts first.
+    """
+
+    changed: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    reseats: bool = False
+
+
 class WhyView(Struct, frozen=True, kw_only=True):
     """One swap with who caused it and what it cost. `outcome`: finished or failed.
 

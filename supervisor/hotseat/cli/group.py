@@ -31,6 +31,8 @@ _COMMANDS: Final = {
     "endpoint": ("hotseat.cli.daemon:endpoint", "Print where clients find the daemon."),
     "stop": ("hotseat.cli.daemon:stop", "End the daemon, or release MODEL."),
     "restart": ("hotseat.cli.daemon:restart", "End the daemon and start it again."),
+    "config": ("hotseat.cli.config:config", "Check or show the settings."),
+    "reload": ("hotseat.cli.config:reload", "Have the daemon read config.toml again."),
     "doctor": ("hotseat.cli.doctor:doctor", "Look for what is wrong, with remedies."),
     "service": ("hotseat.cli.service:service", "Have launchd run the daemon."),
     "demo": ("hotseat.cli.daemon:demo", "Watch two models share the seat."),

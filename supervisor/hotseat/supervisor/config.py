@@ -15,8 +15,10 @@ from msgspec import Struct, structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, KIB, MIB
-from hotseat.supervisor.core.settings import ModelSettings, Settings
+from hotseat.supervisor.core.settings import AliasSettings, ModelSettings, Settings
 
+_NAMES: Final = frozenset({"at_start", "use", "otherwise"})
+"""Settings that name a model."""
 SEAT_LOCK_VARIABLE: Final = "HOTSEAT_SEAT_LOCK"
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)")
 _UNITS: Final = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
@@ -78,12 +80,33 @@ class _Reader:
             ) from error
         sections: dict[str, Any] = {}
         for name, kind in get_type_hints(Settings).items():
-            if name in plain and name != "models":
+            if name in plain and name not in {"models", "aliases"}:
                 sections[name] = self._section((name,), plain[name], kind)
+        if "aliases" in plain:
+            sections["aliases"] = self._aliases(plain["aliases"])
         if "models" in plain:
             sections["models"] = self._models(plain["models"])
         self._check_keys((), plain, Settings)
         return Settings(**sections)
+
+    def _aliases(self, plain: object) -> dict[str, AliasSettings]:
+        remedy = 'write "NAME-*" = { use = "MODEL" } under [aliases]'
+        if not isinstance(plain, dict):
+            raise self._fault(("aliases",), plain, "is no table", remedy)
+        aliases: dict[str, AliasSettings] = {}
+        for name, value in plain.items():
+            where = ("aliases", name)
+            if isinstance(value, str):
+                aliases[name] = AliasSettings(use=self._name((*where, "use"), value))
+                continue
+            if not isinstance(value, dict) or "use" not in value:
+                raise self._fault(where, value, "says no model to use", remedy)
+            aliases[name] = self._section(where, value, AliasSettings)
+        for name, alias in aliases.items():
+            if alias.use in aliases and alias.use != name:
+                text = f"is an alias of {alias.use!r}, which is an alias itself"
+                raise self._fault(("aliases", name), alias.use, text, "name the model")
+        return aliases
 
     def _models(self, plain: object) -> dict[ModelName, ModelSettings]:
         if not isinstance(plain, dict):
@@ -124,29 +147,65 @@ class _Reader:
             raise self._fault((*where, name), plain[name], "is not a setting", remedy, near=near)
 
     def _value(self, where: tuple[str, ...], value: object, hint: Any) -> object:
-        name = where[-1]
         if get_origin(hint) is Literal:
             choices = [str(choice) for choice in get_args(hint)]
             if value not in choices:
                 raise self._fault(where, value, "is no choice", f"write one of {choices}")
             return value
+        if where[-1] in _NAMES:
+            return self._name(where, value)
+        if isinstance(hint, type) and issubclass(hint, Struct):
+            return self._section(where, value, hint)
+        if get_origin(hint) is Mapping:
+            return self._arguments(where, value)
+        return self._scalar(where, value, _plain_type(hint))
+
+    def _scalar(self, where: tuple[str, ...], value: object, kind: Any) -> object:
+        name = where[-1]
         if name.endswith("_bytes"):
             size = parse_size(value)
             if size is None:
                 raise self._fault(where, value, "is no size", 'write bytes, or "8GiB"')
             return size
-        if name.endswith("_s"):
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (is_number and 0 < value < float("inf")):  # type: ignore[operator]
-                raise self._fault(where, value, "is no time", "write seconds above 0")
-            return float(value)  # type: ignore[arg-type]
         if name.endswith("path"):
             return self._existing_text(where, value)
-        if _plain_type(hint) is bool:
+        if kind is bool:
             if not isinstance(value, bool):
                 raise self._fault(where, value, "is neither true nor false", "write one of them")
             return value
+        if kind is float:
+            return (
+                self._seconds(where, value) if name.endswith("_s") else self._number(where, value)
+            )
         return self._count(where, value)
+
+    def _seconds(self, where: tuple[str, ...], value: object) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and 0 < value < float("inf")):  # type: ignore[operator]
+            raise self._fault(where, value, "is no time", "write seconds above 0")
+        return float(value)  # type: ignore[arg-type]
+
+    def _name(self, where: tuple[str, ...], value: object) -> str:
+        if not isinstance(value, str) or not is_model_name(value):
+            raise self._fault(where, value, "is no model name", "see `hotseat models`")
+        return value
+
+    def _number(self, where: tuple[str, ...], value: object) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        lowest = -2.0 if where[-1] in {"presence_penalty", "frequency_penalty"} else 0.0
+        highest = {"top_p": 1.0, "min_p": 1.0}.get(where[-1], 2.0 if lowest else 10.0)
+        if not (is_number and lowest <= value <= highest):  # type: ignore[operator]
+            remedy = f"write a number from {lowest:g} to {highest:g}"
+            raise self._fault(where, value, "is out of range", remedy)
+        return float(value)  # type: ignore[arg-type]
+
+    def _arguments(self, where: tuple[str, ...], value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self._fault(where, value, "is no table", f"write [{'.'.join(where)}]")
+        for name, argument in value.items():
+            if not isinstance(argument, bool | int | float | str):
+                raise self._fault((*where, name), argument, "is no plain value", "write one")
+        return dict(value)
 
     def _existing_text(self, where: tuple[str, ...], value: object) -> str:
         if not isinstance(value, str) or not value:

@@ -15,13 +15,11 @@ from typing import Any
 import structlog
 import zmq
 
-from hotseat.protocol.messages import Generate
-from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause
+from hotseat.supervisor.admission import Admission
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.routes import check_swap_allowed, model_asked
 from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.counting import Counter
@@ -43,6 +41,7 @@ from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.recovery import announce, recover
 from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.reload_desk import Holders, ReloadDesk
 from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
@@ -106,7 +105,10 @@ class Daemon:
         self.journal = JournalWriter(self._catalogue)
         self.events.on_event = self.journal.take
         self.keeper = KvKeeper(self._catalogue, home.kv_dir, self.events)
-        self.swaps = SwapDesk(self._catalogue, self.port, self._checked_name, self._kick)
+        self.admission = Admission(self.planner, self.state.own_footprint)
+        self.swaps = SwapDesk(
+            self._catalogue, self.port, lambda name: self.admission.model(name).name, self._kick
+        )
         self.seat_events = SeatEvents(
             works=self.works,
             outbox=self.outbox,
@@ -141,6 +143,7 @@ class Daemon:
             record=lambda: self.runner.record,
             serving=lambda: self.runner.serving_epoch,
             waits_again=self.seat_events.work_ended,
+            filled=self.admission.filled,
         )
         self.ends.forget_held = self.runs.forget_held
         self.dispatcher = Dispatcher(
@@ -149,7 +152,7 @@ class Daemon:
             swaps=self.swaps,
             runner=self.runner,
             events=self.events,
-            check=self._check,
+            check=self.admission.model,
             settings=settings.scheduler,
         )
         self.counter = Counter(
@@ -168,9 +171,9 @@ class Daemon:
             events=self.events,
             limits=settings.limits,
             port=self.port,
-            check=self._check_request,
+            check=self.admission.request,
             check_fits=self.counter.check_fits,
-            persists=lambda model: settings.model(model).persist,
+            persists=lambda model: self.planner.settings.model(model).persist,
             kick=self._kick,
         )
         self.upkeep = Upkeep(
@@ -224,6 +227,21 @@ class Daemon:
             events=self.events,
             kv_dir=home.kv_dir,
         )
+        self.reloads = ReloadDesk(
+            home,
+            Holders(
+                planner=self.planner,
+                dispatcher=self.dispatcher,
+                runner=self.runner,
+                desk=self.desk,
+                outbox=self.outbox,
+                upkeep=self.upkeep,
+                disk=self.disk,
+                guard=self.guard,
+            ),  # fmt: skip
+            self.events,
+            lambda model: self.dispatcher.seat_by_itself(model, "reload"),
+        )
         self.front = Front(
             Parts(
                 works=self.works,
@@ -248,6 +266,7 @@ class Daemon:
                 dispatcher=self.dispatcher,
                 disk=self.disk,
                 kv=self.kv,
+                reloads=self.reloads,
             ),
             port=self.port,
             spawn=self.spawn,
@@ -255,6 +274,9 @@ class Daemon:
             is_stopping=lambda: self._stopping,
             fail_waiting=self._fail_waiting,
         )
+        self.admission.dispatcher = self.dispatcher
+        self.admission.refuse_new = self.guard.refuse_new
+        self.planner.registry.seated = self._seated
         foreseen = Foreseen(
             self.planner,
             self.runner,
@@ -301,6 +323,7 @@ class Daemon:
         self.spawn(self.upkeep.run())
         self.spawn(self.disk.run())
         self.spawn(self.guard.run())
+        self.state.notices += self.admission.seat_at_start(self.settings.seat.at_start)
         return self._port.address
 
     async def run(self) -> None:
@@ -353,25 +376,12 @@ class Daemon:
 
     # --- questions the parts ask ----------------------------------------------------------------
 
+    def _seated(self) -> str | None:
+        state = self.runner.state
+        return state.model if state.phase is Phase.READY else None
+
     def _kick(self) -> None:
         self.dispatcher.kick()
-
-    def _check(self, model: str) -> ModelRecord:
-        return self.planner.check(model, own_footprint_bytes=self.state.own_footprint())
-
-    def _checked_name(self, model: str) -> str:
-        return self._check(model).name
-
-    def _check_request(self, request: Generate) -> ModelRecord:
-        """The record of the model a request names, if it may run at all."""
-        state = self.runner.state
-        seated = state.model if state.phase is Phase.READY else None
-        name = model_asked(request, seated)
-        self.guard.refuse_new()
-        record = self.planner.registry.get(name) if name == seated else self._check(name)
-        released_s = self.dispatcher.releases.refuses(time.time())
-        check_swap_allowed(request, record.name, seated, released_s)
-        return record
 
     def _gone(self, peer: Peer) -> None:
         self.outbox.forget(peer)

@@ -64,6 +64,7 @@ class DiskTier:
 
     def __init__(self, parts: DiskParts) -> None:
         self._parts = parts
+        self.settings = parts.settings
         self._seen: dict[SessionKey, float] = {}
         self._is_over = False
         self._written_before = 0
@@ -158,8 +159,8 @@ class DiskTier:
         return DiskState(
             used_bytes=self.used_bytes,
             free_bytes=disk.free,
-            budget_bytes=parts.settings.disk_budget_for(disk.free + self.used_bytes),
-            floor_bytes=parts.settings.free_floor_for(disk.total),
+            budget_bytes=self.settings.disk_budget_for(disk.free + self.used_bytes),
+            floor_bytes=self.settings.free_floor_for(disk.total),
         )
 
     def usable_tags(self) -> frozenset[Tag]:

@@ -50,7 +50,7 @@ class Dispatcher:
         self._runner = runner
         self._events = events
         self._check = check
-        self._settings = settings
+        self.settings = settings
         self._queue = ModelQueue()
         self._handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -98,7 +98,7 @@ class Dispatcher:
         self._end_overdue(now)
         seat = self._see_seat()
         waiting = self._works.startable()
-        decision = decide(waiting, self._swaps.wanted, seat, now, self._settings, self._queue)
+        decision = decide(waiting, self._swaps.wanted, seat, now, self.settings, self._queue)
         self._queue = decision.queue
         self._works.foresight.queue_is(decision.queue)
         self._enact(decision)
@@ -125,12 +125,19 @@ class Dispatcher:
         """A fresh worker for the same model, if nothing runs or waits; contexts are kept."""
         state = self._runner.state
         busy = self._works.running or self._works.startable() or self._swaps.wanted
-        if state.phase is not Phase.READY or state.model is None or busy or not self.is_open:
+        if busy or state.phase is not Phase.READY or not self.is_open:
             return
-        cause = Cause(client="hotseat", request_id="recycle", model_asked=state.model)
-        number = self._swaps.next_number()
         self._events.publish("worker.worn", model=state.model, reason=reason)
-        self._runner.feed(Asked(SwapPlan(swap=number, target=state.model, cause=cause)))
+        self.seat_by_itself(state.model or "", "recycle")
+
+    def seat_by_itself(self, model: str, why: str) -> None:
+        """A swap that no client asked for; running work is drained or suspended, contexts kept."""
+        if self._runner.state.phase not in SETTLED or not model or not self.is_open:
+            return
+        cause = Cause(client="hotseat", request_id=why, model_asked=model)
+        number = self._swaps.next_number()
+        plan = SwapPlan(swap=number, target=model, cause=cause, drain=self.settings.drain)
+        self._runner.feed(Asked(plan))
 
     def wait_for_seat_s(self, model: str) -> float:
         """Roughly how long a new request for `model` would wait."""
@@ -149,7 +156,7 @@ class Dispatcher:
         )
         target = state.plan.target if state.plan is not None else None
         began = state.marks[0].at if state.marks else state.since
-        return self._works.foresight.seat_is(seat, target, began, self._settings)
+        return self._works.foresight.seat_is(seat, target, began, self.settings)
 
     def _learn(self, now: float) -> None:
         for work in self._works.take_ended():
@@ -232,7 +239,7 @@ class Dispatcher:
                     target=model,
                     cause=cause,
                     mode=mode,
-                    drain=self._settings.drain,
+                    drain=self.settings.drain,
                     grace_s=grace_s,
                 )
             )

@@ -23,6 +23,7 @@ from hotseat.protocol.messages import (
     Plan,
     Quote,
     Release,
+    Reload,
     SessionDelete,
     SessionFork,
     SessionPin,
@@ -44,6 +45,7 @@ from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.quote_desk import QuoteDesk
+from hotseat.supervisor.reload_desk import ReloadDesk
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.state_desk import StateDesk, as_dict
@@ -71,6 +73,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     dispatcher: Dispatcher
     disk: DiskTier
     kv: KvDesk
+    reloads: ReloadDesk
 
 
 class Front:
@@ -163,6 +166,8 @@ class Front:
                 return {
                     "quotes": [as_dict(view) for view in await self._parts.quotes.quote(message)]
                 }
+            case Reload():
+                return as_dict(await self._parts.reloads.reload())
             case Why():
                 return {
                     "swaps": [as_dict(view) for view in await self._parts.quotes.why(message.limit)]

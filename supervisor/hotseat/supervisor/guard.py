@@ -74,6 +74,11 @@ class Guard:
         await self._boots.recall()
         self._parts.telemetry.barred = self._boots.barred
 
+    def use(self, settings: Settings) -> None:
+        """Takes new settings."""
+        self._stalls.settings = settings.stalls
+        self._pressure.settings = settings.pressure
+
     def refuse_new(self) -> None:
         """Raises `HotseatError` while memory is so short that nothing new may begin."""
         self._pressure.refuse_new()

@@ -29,7 +29,7 @@ class Outbox:
     ) -> None:
         self._works = works
         self._port = port
-        self._slow_consumer_s = slow_consumer_s
+        self.slow_consumer_s = slow_consumer_s
         self._abandoned = abandoned
         self._slots: dict[_Slot, Work] = {}
 
@@ -115,10 +115,10 @@ class Outbox:
                 self._tick_reader(work, reader, now)
 
     def _tick_reader(self, work: Work, reader: Reader, now: float) -> None:
-        if reader.stream.is_slow(now, self._slow_consumer_s):
+        if reader.stream.is_slow(now, self.slow_consumer_s):
             error = HotseatError(
                 "slow_consumer",
-                f"no credit for {self._slow_consumer_s:.0f} s with more than 1 MiB waiting; "
+                f"no credit for {self.slow_consumer_s:.0f} s with more than 1 MiB waiting; "
                 "read faster or attach again",
             )
             self._port().refuse(reader.peer, reader.request_id, error)

@@ -48,6 +48,11 @@ class Planner:
         available = machine.available_bytes + self.blank_bytes()
         return replace(machine, available_bytes=available)
 
+    def use(self, settings: Settings) -> None:
+        """Takes new settings; records are read anew, since settings change them."""
+        self.settings = settings
+        self.registry.use(settings)
+
     def plan(
         self, record: ModelRecord, *, own_footprint_bytes: int, with_holders: bool = False
     ) -> PlanView:

@@ -51,7 +51,7 @@ class PressureWatch:
         self._dispatcher = dispatcher
         self._telemetry = telemetry
         self._events = events
-        self._settings = settings
+        self.settings = settings
         self.state = Pressure()
         dispatcher.is_short_for = self._is_short_for
         planner.refuse_new = self.refuse_new
@@ -60,7 +60,7 @@ class PressureWatch:
         """One reading and what follows."""
         reading = self._read()
         before = self.state.level
-        self.state, given_up = next_pressure(self.state, reading, self._held(), now, self._settings)
+        self.state, given_up = next_pressure(self.state, reading, self._held(), now, self.settings)
         if self.state.level is not before:
             self._tell(reading)
             self._dispatcher.kick()
@@ -82,7 +82,7 @@ class PressureWatch:
                 "memory_pressure",
                 f"memory is critically short ({available / GIB:.1f} GiB available); nothing new "
                 "begins; close other programs, or `hotseat release`",
-                retry_after_s=self._settings.calm_s,
+                retry_after_s=self.settings.calm_s,
                 available_bytes=available,
             )
 

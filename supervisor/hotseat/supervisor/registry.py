@@ -7,6 +7,7 @@ import difflib
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,6 +18,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.model import RECORD_FILE, RECORD_VERSION, ModelRecord
 from hotseat.protocol.views import ModelView
+from hotseat.supervisor.core.aliases import resolve_name
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.paths import Home
 
@@ -43,6 +45,13 @@ class Registry:
         self._home = home
         self._settings = settings
         self._entries: dict[ModelName, _Entry] = {}
+        self.seated: Callable[[], str | None] = lambda: None
+        """The model that holds the seat, for the name `seated`."""
+
+    def use(self, settings: Settings) -> None:
+        """Takes new settings; what was read under the old ones is forgotten."""
+        self._settings = settings
+        self._entries = {}
 
     def names(self) -> list[ModelName]:
         """All registered names, also of models that cannot be used now."""
@@ -56,12 +65,18 @@ class Registry:
             entry.record for _, entry in sorted(self._entries.items()) if entry.record is not None
         ]
 
+    def resolve(self, name: str) -> str:
+        """What a name stands for now: itself, or what an alias says."""
+        self._scan()
+        return resolve_name(name, self._settings.aliases, self._entries, self.seated())
+
     def get(self, name: str) -> ModelRecord:
         """The record of a model that can be loaded as it was registered.
 
-        Raises `HotseatError`: unknown_model {near}, model_unavailable {model, reason}.
+        `name` may be an alias. Raises `HotseatError`: unknown_model {near}, model_unavailable
+        {model, reason}, not_seated for an alias of an empty seat.
         """
-        self._scan()
+        name = self.resolve(name)
         entry = self._entry(name)
         reason = entry.reason or _changed_file(entry.record)
         if entry.record is None or reason:

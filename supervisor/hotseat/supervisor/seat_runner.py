@@ -86,7 +86,7 @@ class SeatRunner:
         self.awake = AwakeClock(time.monotonic())
         self.working_set_bytes: int | None = None
         self._home = home
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self._planner = planner
         self.lock = lock
         self._host = host
@@ -147,7 +147,7 @@ class SeatRunner:
 
     def _step_table(self, event: SeatEvent) -> None:
         before = self.state
-        self.state, effects = next_state(before, event, time.monotonic(), self._deadlines)
+        self.state, effects = next_state(before, event, time.monotonic(), self.deadlines)
         if self.state.phase is not before.phase:
             self._host.phase_changed(self.state)
         for effect in effects:

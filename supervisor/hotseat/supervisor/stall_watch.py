@@ -43,7 +43,7 @@ class StallWatch:
         self._runner = runner
         self._works = works
         self._events = events
-        self._settings = settings
+        self.settings = settings
         self._clocks = Clocks(at=time.monotonic())
         self._heard = 0
         self._said = 0
@@ -60,7 +60,7 @@ class StallWatch:
             self._clocks = Clocks(at=now)
             return
         self._clocks = look(self._clocks, self._signs(), now)
-        stall = stalled(self._clocks, self._settings)
+        stall = stalled(self._clocks, self.settings)
         if stall is not None and not self._is_reporting:
             self._is_reporting = True
             report = self._report(stall, state.epoch)

@@ -139,7 +139,7 @@ class StateDesk:
     async def look_at_folders(self, home: Home) -> None:
         """Tries the folders that macOS may keep from a job; what it finds is in every status."""
         folders = [home.root, *(Path(r.path) for r in self._planner.registry.records())]
-        self.notices = await asyncio.to_thread(notices_for, folders, Path.home())
+        self.notices += await asyncio.to_thread(notices_for, folders, Path.home())
         if self.events is not None and self.notices:
             self.events.publish("folders.checked", notices=list(self.notices))
 

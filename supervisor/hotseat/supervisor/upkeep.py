@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import RequestKey
+from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.link import Checkpoint
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
@@ -66,7 +66,7 @@ class Upkeep:
         self._keeper = keeper
         self._catalogue = catalogue
         self._telemetry = telemetry
-        self._settings = settings
+        self.settings = settings
         self._port = port
         self._dispatcher = dispatcher
         self._swaps = swaps
@@ -123,7 +123,7 @@ class Upkeep:
             await self.keep_costs(now)
         if now - self._pruned_at >= PRUNE_S:
             self._pruned_at = now
-            limits = self._settings.limits
+            limits = self.settings.limits
             await self._catalogue.prune_replies(
                 time.time(), limits.reply_keep_s, limits.reply_keep_bytes
             )
@@ -133,7 +133,7 @@ class Upkeep:
     def _checkpoint_idle(self, now: float) -> None:
         """Tails of quiet sessions go to disk after a while, without a swap."""
         since = self._ends.last_end_at
-        if not since or now - since < self._settings.kv.idle_checkpoint_s:
+        if not since or now - since < self.settings.kv.idle_checkpoint_s:
             return
         if self._runner.admits and self._works.running == 0:
             self._ends.last_end_at = 0.0
@@ -145,7 +145,10 @@ class Upkeep:
         if not self._runner.admits or self._works.running or self._dispatcher.releases.is_asked:
             return
         idle_since = max(self._idle_since, state.seated_at)
-        if now - idle_since >= self._settings.seat.keep_alive_s:
+        chosen = self.settings.model(ModelName(state.model or ""))
+        if chosen.pin:
+            return
+        if now - idle_since >= (chosen.keep_alive_s or self.settings.seat.keep_alive_s):
             self._idle_since = now  # one that fails is tried again, but not at every tick
             cause = Cause(client="hotseat", request_id="keep_alive", model_asked="")
             self._dispatcher.releases.ask(cause, None)

@@ -61,7 +61,7 @@ class WorkDesk:
         self._held = held
         self._outbox = outbox
         self._events = events
-        self._limits = limits
+        self.limits = limits
         self._port = port
         self._check = check
         self._check_fits = check_fits
@@ -142,10 +142,10 @@ class WorkDesk:
     async def _accept(self, work: Work, peer: Peer, row: RequestRow | None) -> None:
         request = work.request
         waiting = len(self._works.in_state(WorkState.WAITING))
-        if row is None and waiting >= self._limits.max_waiting:
+        if row is None and waiting >= self.limits.max_waiting:
             raise HotseatError(
                 "queue_full",
-                f"{waiting} requests wait already (max_waiting {self._limits.max_waiting})",
+                f"{waiting} requests wait already (max_waiting {self.limits.max_waiting})",
                 retry_after_s=self._room_in_s(),
                 waiting=waiting,
             )
@@ -235,7 +235,7 @@ class WorkDesk:
             raise HotseatError(
                 "request_unknown",
                 f"no request {message.request_id} of this client is known; replies are kept for "
-                f"{self._limits.reply_keep_s:.0f} s",
+                f"{self.limits.reply_keep_s:.0f} s",
                 request_id=message.request_id,
             )
         known = self._works.get(key)  # another attach may have claimed it meanwhile
@@ -286,7 +286,7 @@ class WorkDesk:
                 self._unclaimed[row.key] = row
             else:
                 await self._end_row(row, "the daemon restarted during the swap; ask again")
-        self._unclaimed_until = now + self._limits.claim_s
+        self._unclaimed_until = now + self.limits.claim_s
         if self._unclaimed:
             self._events.publish("request.unclaimed", count=len(self._unclaimed))
         return rows

@@ -35,6 +35,7 @@ from hotseat.protocol.link import (
     ToWorker,
     WriteFailed,
 )
+from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.client_port import error_body
 from hotseat.supervisor.core.intake import plan_turn
@@ -71,10 +72,12 @@ class WorkRuns:
         record: Callable[[], ModelRecord | None],
         serving: Callable[[], int | None],
         waits_again: Callable[[], None],
+        filled: Callable[..., Generate],
     ) -> None:
         """`record` is what the seated worker has loaded, `serving` the epoch that takes work.
 
-        `waits_again` is called when a work could not be handed over.
+        `waits_again` is called when a work could not be handed over, `filled` gives a request with
+        its model's defaults.
         """
         self._works = works
         self._ends = ends
@@ -86,6 +89,7 @@ class WorkRuns:
         self._record = record
         self._serving = serving
         self._waits_again = waits_again
+        self._filled = filled
         self._held = held
         self.wear = Wear()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,6 +121,7 @@ class WorkRuns:
             record.name, request.session
         )  # fmt: skip
         stored = as_stored(row, record)
+        request = self._filled(request, record.name, begins=stored is None)
         work.intake = plan_turn(request, record, stored)
         work.turn = (stored.turn if stored else 0) + 1
         work.clock = clock_of(row)

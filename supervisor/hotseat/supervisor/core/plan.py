@@ -62,7 +62,7 @@ def plan_model(
     overhead = DEFAULT_OVERHEAD_BYTES if overhead_bytes is None else overhead_bytes
     reserve = settings.memory.reserve_for(machine.total_bytes)
     binding = min(
-        _terms(machine, settings, reserve, own_footprint_bytes, working_set_bytes),
+        _terms(record, machine, settings, reserve, own_footprint_bytes, working_set_bytes),
         key=lambda term: term.size_bytes,
     )
     limit = max(binding.size_bytes, 0)
@@ -184,6 +184,7 @@ def _scores_bytes(record: ModelRecord, hidden: int) -> int:
 
 
 def _terms(
+    record: ModelRecord,
     machine: MachineMemory,
     settings: Settings,
     reserve: int,
@@ -220,6 +221,10 @@ def _terms(
         terms.append(
             _Term("cap", settings.memory.limit_bytes, "raise [memory] limit_bytes in config.toml")
         )
+    cap = settings.model(record.name).limit_bytes
+    if cap is not None:
+        way_out = f"raise [models.{record.name}] limit_bytes in config.toml"
+        terms.append(_Term("cap", cap, way_out))
     return terms
 
 

@@ -33,17 +33,27 @@ class Deadlines(Struct, frozen=True, kw_only=True):
     """Seconds each phase may last; loading counts from the last progress."""
 
     start_s: float = 60.0
+    """A worker's start until it says hello."""
     load_s: float = 600.0
+    """Loading, counted from the last progress."""
     warm_s: float = 120.0
+    """The first token of a fresh model."""
     grace_s: float = 10.0
     """What running requests get to finish by themselves before they are suspended."""
     drain_s: float = 600.0
+    """Draining altogether."""
     exit_drain_s: float = 15.0
+    """Draining when the daemon has to end."""
     checkpoint_s: float = 300.0
+    """Saving every context."""
     stop_s: float = 10.0
+    """A worker that was asked to end."""
     term_s: float = 5.0
+    """The same after SIGTERM."""
     kill_s: float = 5.0
+    """The same after SIGKILL."""
     reclaim_s: float = 30.0
+    """Memory of the ended worker coming back."""
     back_off_s: float = 0.5
     """Before the second restart in a row without progress; twice as long before each further."""
 

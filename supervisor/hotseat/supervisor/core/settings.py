@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.messages import Sampling
 from hotseat.supervisor.core.pressure import PressureSettings
 from hotseat.supervisor.core.scheduler import SchedulerSettings
 from hotseat.supervisor.core.seat_types import Deadlines, DrainPolicy
@@ -29,8 +31,11 @@ class MemorySettings(Struct, frozen=True, kw_only=True):
     """`[memory]`: what is left to everybody else, and caps below what the machine allows."""
 
     reserve_bytes: int | None = None
+    """Never planned with; unset: 18 % of the memory, at least 1 and at most 6 GiB."""
     limit_bytes: int | None = None
+    """Cap on weights, contexts and overhead together, below what the machine allows."""
     kv_budget_bytes: int | None = None
+    """Cap on live contexts of any model."""
 
     def reserve_for(self, total_bytes: int) -> int:
         """Bytes never planned with; 18 % of RAM within 1 and 6 GiB unless set."""
@@ -44,8 +49,11 @@ class KvSettings(Struct, frozen=True, kw_only=True):
     """`[kv]`: KV on disk."""
 
     disk_budget_bytes: int | None = None
+    """All stored contexts together; unset: 20 % of the free space, at most 50 GiB."""
     free_floor_bytes: int | None = None
+    """Free space that contexts never touch; unset: 20 GiB, at most 10 % of the disk."""
     idle_checkpoint_s: float = 30.0
+    """Quiet after which the last tokens of a session go to disk too."""
 
     def disk_budget_for(self, free_bytes: int) -> int:
         """Bytes of KV files over all tags; min(50 GiB, 20 % of free space) unless set."""
@@ -64,16 +72,24 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     """`[limits]`: bounds on what clients may use up."""
 
     max_waiting: int = 256
+    """Requests that may wait at a time; the next one gets `queue_full`."""
     reply_keep_s: float = 3600.0
+    """How long a reply can be asked for again."""
     reply_keep_bytes: int = 64 * MIB
+    """All kept replies together."""
     slow_consumer_s: float = 30.0
+    """A client that reads nothing for so long, with 1 MiB waiting, is let go."""
     claim_s: float = 60.0
+    """After a restart of the daemon, how long a request waits for its client to come back."""
 
 
 class SeatSettings(Struct, frozen=True, kw_only=True):
     """`[seat]`: where the lock of this machine's one seat lies, and what is kept ready for it."""
 
+    at_start: str | None = None
+    """Model that is seated when the daemon starts; unset: none until somebody asks."""
     lock_path: str | None = None
+    """The lock of this machine's one seat; the same for all users of it."""
     standby: Literal["on", "off"] = "on"
     """"off" saves about 100 MB and makes every swap start an interpreter first."""
     ready_memory: Literal["on", "off"] = "on"
@@ -86,22 +102,93 @@ class SchedulingSettings(Struct, frozen=True, kw_only=True):
     """`[scheduling]`: who gets the seat when. The grace time is `deadlines.grace_s`."""
 
     min_seat_s: float = _SCHEDULER.min_seat_s
+    """A model with work keeps the seat at least so long."""
     weight: int = int(_SCHEDULER.weight)
     """A model with work keeps the seat for so many times what a swap costs."""
     drain: DrainPolicy = _SCHEDULER.drain
+    """What becomes of work that still runs after the grace time."""
     tool_linger_s: float = _SCHEDULER.tool_linger_s
+    """Longest wait for an agent that runs a tool and is expected back."""
     ageing_s: float = _SCHEDULER.ageing_s
+    """Waiting that outweighs one step of priority."""
     max_running: int = _SCHEDULER.max_running
+    """Requests on the worker at a time."""
+
+
+class PowerSettings(Struct, frozen=True, kw_only=True):
+    """`[power]`: whether the Mac may fall asleep over work. The display always may."""
+
+    prevent_sleep: bool = True
+    """No idle sleep while a request runs or a swap is under way."""
+    on_battery: bool = False
+    """The same on battery."""
+
+
+class SamplingDefaults(Struct, frozen=True, kw_only=True):
+    """`[models.NAME.sampling]`: stands in for what a request leaves at 0.
+
+    A request that has to be greedy all the same asks for `top_k` 1.
+    """
+
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 0.0
+    """0 is off, like everywhere below."""
+    top_k: int = 0
+    """Draws among so many tokens."""
+    min_p: float = 0.0
+    """Drops tokens less likely than this share of the likeliest."""
+    repetition_penalty: float = 0.0
+    """Above 1 avoids tokens that were there."""
+    presence_penalty: float = 0.0
+    """Taken off once for a token that was there."""
+    frequency_penalty: float = 0.0
+    """Taken off for each time a token was there."""
+
+    def fill(self, asked: Sampling) -> Sampling:
+        """What the request asked for, defaults where it asked for nothing."""
+        given = {name: getattr(asked, name) or getattr(self, name) for name in _DRAWN}
+        return replace(asked, **given)
+
+
+_DRAWN: Final = SamplingDefaults.__struct_fields__
+SwapPolicy = Literal["auto", "wait", "never"]
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):
-    """`[models.NAME]`: what differs from the model's record. `path` holds a model.json."""
+    """`[models.NAME]`: what differs from the model's record."""
 
-    context_tokens: int | None = None
-    prefill_chunk: int | None = None
-    kv_budget_bytes: int | None = None
-    persist: bool = True
     path: str | None = None
+    """Folder with a model.json: registers the model under this name."""
+    context_tokens: int | None = None
+    """Shorter context than the model could have."""
+    prefill_chunk: int | None = None
+    """Tokens of a prompt computed in one step; a divisor or multiple of 256."""
+    limit_bytes: int | None = None
+    """Cap on weights, contexts and overhead of this model together."""
+    kv_budget_bytes: int | None = None
+    """Cap on this model's live contexts."""
+    swap: SwapPolicy = "auto"
+    """What its requests may do at most: `wait` until somebody seats it, `never` swap or wait."""
+    keep_alive_s: float | None = None
+    """Idle time after which it gives the seat up; unset: `seat.keep_alive_s`."""
+    pin: bool = False
+    """Never gives the seat up for being idle; requests of other models still take it."""
+    persist: bool = True
+    """False keeps its contexts off the disk: every swap then costs a prefill."""
+    sampling: SamplingDefaults = SamplingDefaults()
+    """Defaults of a draw."""
+    template_args: Mapping[str, bool | int | float | str] = {}
+    """Arguments of the chat template, for sessions that name none."""
+
+
+class AliasSettings(Struct, frozen=True, kw_only=True):
+    """`[aliases]`: other names for models; `*` and `?` are globs. Registered names win."""
+
+    use: str
+    """A registered model, or `seated`: whatever holds the seat."""
+    otherwise: str | None = None
+    """With `seated`: the model to seat when none is."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -115,6 +202,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     pressure: PressureSettings = PressureSettings()
     seat: SeatSettings = SeatSettings()
     scheduling: SchedulingSettings = SchedulingSettings()
+    power: PowerSettings = PowerSettings()
+    aliases: Mapping[str, AliasSettings] = {}
     models: Mapping[ModelName, ModelSettings] = {}
 
     @property

@@ -1,0 +1,66 @@
+"""Commands about settings: config check, config show, reload."""
+
+from pathlib import Path
+
+import click
+
+from hotseat.cli.output import print_json
+from hotseat.cli.reading import JSON, connected
+
+
+@click.group()
+def config() -> None:
+    r"""Check or show the settings. The file is config.toml in HOTSEAT_HOME; it need not exist.
+
+    \b
+    hotseat config show            every setting, with what is set
+    hotseat config check           before `hotseat reload`
+    """
+
+
+@config.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@JSON
+def check(file: Path | None, *, as_json: bool) -> None:
+    """Read FILE, by default that of the home folder, as the daemon would."""
+    from hotseat.cli.config_view import config_file
+    from hotseat.supervisor.config import load_settings
+
+    path = config_file(file)
+    load_settings(path)
+    if as_json:
+        print_json({"file": str(path), "exists": path.exists(), "ok": True})
+    else:
+        print(f"{path}: {'good' if path.exists() else 'does not exist; defaults apply'}")
+
+
+@config.command()
+@JSON
+def show(*, as_json: bool) -> None:
+    """Show every setting with its meaning; what the file sets stands without a #."""
+    from hotseat.cli.config_view import config_file, render_settings
+    from hotseat.supervisor.config import load_settings
+
+    settings = load_settings(config_file(None))
+    if as_json:
+        print_json(settings)
+    else:
+        print(render_settings(settings), end="")
+
+
+@click.command()
+@JSON
+def reload(*, as_json: bool) -> None:
+    """Have the daemon read config.toml again.
+
+    A file with a mistake is refused and the old settings stay. The running model is only touched
+    if its own settings changed: then it is swapped for itself, contexts saved first.
+    """
+    from hotseat.cli.config_view import render_reload
+
+    with connected() as client:
+        view = client.reload()
+    if as_json:
+        print_json(view)
+    else:
+        render_reload(view)

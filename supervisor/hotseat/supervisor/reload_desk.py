@@ -1,0 +1,79 @@
+"""Takes new settings into a running daemon: all of them or, if the file is wrong, none.
+
+Knows who holds a copy of what. The file is read in a thread.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from msgspec import Struct
+
+from hotseat.supervisor.config import load_settings
+from hotseat.supervisor.core.seat_types import Phase
+from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.core.settings_change import SettingsChange, compare_settings
+from hotseat.supervisor.disk_tier import DiskTier
+from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.guard import Guard
+from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.paths import Home
+from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.upkeep import Upkeep
+from hotseat.supervisor.work_desk import WorkDesk
+
+log = structlog.get_logger()
+
+
+class Holders(Struct, frozen=True, kw_only=True):
+    """Everybody who keeps settings."""
+
+    planner: Planner
+    dispatcher: Dispatcher
+    runner: SeatRunner
+    desk: WorkDesk
+    outbox: Outbox
+    upkeep: Upkeep
+    disk: DiskTier
+    guard: Guard
+
+
+class ReloadDesk:
+    """`hotseat reload`."""
+
+    def __init__(
+        self,
+        home: Home,
+        holders: Holders,
+        events: EventLog,
+        reseat: Callable[[str], None],
+    ) -> None:
+        self._home = home
+        self._holders = holders
+        self._events = events
+        self._reseat = reseat
+
+    async def reload(self) -> SettingsChange:
+        """Raises `HotseatError` (invalid_config) for a wrong file; the old settings stay then."""
+        new = await asyncio.to_thread(load_settings, self._home.config)
+        state = self._holders.runner.state
+        seated = state.model if state.phase is Phase.READY else None
+        change = compare_settings(self._holders.planner.settings, new, seated)
+        self._apply(new)
+        self._events.publish("settings.reloaded", changed=list(change.changed))
+        if change.reseats and seated is not None:
+            self._reseat(seated)
+        return change
+
+    def _apply(self, new: Settings) -> None:
+        holders = self._holders
+        holders.planner.use(new)
+        holders.dispatcher.settings = new.scheduler
+        holders.runner.deadlines = new.deadlines
+        holders.desk.limits = new.limits
+        holders.outbox.slow_consumer_s = new.limits.slow_consumer_s
+        holders.upkeep.settings = new
+        holders.disk.settings = new.kv
+        holders.guard.use(new)
