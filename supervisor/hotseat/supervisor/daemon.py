@@ -238,7 +238,7 @@ class Daemon:
                 upkeep=self.upkeep,
                 disk=self.disk,
                 guard=self.guard,
-            ),  # fmt: skip
+            ),
             self.events,
             lambda model: self.dispatcher.seat_by_itself(model, "reload"),
         )
