@@ -17,6 +17,16 @@ BENCHMARKS = (
     "suspension",
     "versus-server",
     "versus-returning",
+    "resume",
+    "restore-rate",
+    "checkpoint-rate",
+    "decode",
+    "relay",
+    "agents",
+    "shared-prefix",
+    "wear",
+    "fork",
+    "cold-sessions",
 )
 
 

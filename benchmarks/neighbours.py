@@ -35,6 +35,7 @@ class Answer:
     text: str
     prompt_tokens: int
     cached_tokens: int
+    completion_tokens: int = 0
 
 
 class HttpServer:
@@ -105,7 +106,8 @@ class HttpServer:
             raise RuntimeError(f"a neighbour sent no text: {self._last_words()}")
         details = usage.get("prompt_tokens_details") or {}
         cached = int(details.get("cached_tokens", 0))
-        return Answer(first_s, text, int(usage.get("prompt_tokens", 0)), cached)
+        prompt, made = (int(usage.get(f"{kind}_tokens", 0)) for kind in ("prompt", "completion"))
+        return Answer(first_s, text, prompt, cached, made)
 
     def _is_up(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2)
