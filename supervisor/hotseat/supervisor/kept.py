@@ -1,5 +1,7 @@
 """Replies as they are stored, and what a reader gets of a stored one. Pure."""
 
+from collections.abc import Iterable
+
 import msgspec
 from msgspec import Struct
 
@@ -53,18 +55,20 @@ class KeptReply(Struct, frozen=True, kw_only=True):
                 return chunks
 
 
-def keep_done(done: Done, emissions: list[Emission]) -> KeptReply:
-    """A reply with the places where its text can be cut."""
+def keep_done(done: Done, emissions: Iterable[Emission]) -> KeptReply:
+    """A reply with the places where its text can be cut. `emissions` are gone through twice."""
     ends: list[int] = []
     length = 0
+    has_parts = False
     for emission in emissions:
+        has_parts = has_parts or bool(emission.parts)
         units = units_of(emission.all_parts)
         if emission.tokens:
             ends.extend([length] * (len(emission.tokens) - 1))
             ends.append(length + units)
         length += units
     parts: tuple[ChunkPart, ...] = ()
-    if any(emission.parts for emission in emissions):
+    if has_parts:
         parts = join_parts(part for emission in emissions for part in emission.all_parts)
     return KeptReply(done=done, text_ends=pack_tokens(ends), parts=parts)
 

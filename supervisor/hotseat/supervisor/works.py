@@ -16,6 +16,7 @@ from hotseat.protocol.parts import Collected, collect_parts
 from hotseat.protocol.replies import Cause, ChunkPart, Done, ErrorBody, TokenLogprob
 from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
+from hotseat.supervisor.core.output_log import OutputLog
 from hotseat.supervisor.core.poison import INNOCENT, Suspicion, resume_alone
 from hotseat.supervisor.core.streams import Emission, OutStream
 from hotseat.supervisor.core.waiting import Waiting
@@ -67,7 +68,7 @@ class Work:
         self.is_recorded = False
         """Its accept record is on disk."""
         self.readers: list[Reader] = []
-        self.emissions: list[Emission] = []
+        self.emissions = OutputLog()
         self.completion_tokens = 0
         self.text_length = 0
         self.intake: Intake | None = None

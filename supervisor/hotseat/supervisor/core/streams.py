@@ -13,12 +13,15 @@ from hotseat.protocol.credit import LOGPROB_COST, TOKEN_COST, parts_cost
 from hotseat.protocol.limits import SLOW_CONSUMER_BYTES
 from hotseat.protocol.parts import join_parts, text_part
 from hotseat.protocol.replies import Chunk, ChunkPart, TokenLogprob
+from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 
 MAX_CHUNK_ITEMS: Final = 8192
 """A chunk stays far below the limits of a message (bytes, items) however much was merged."""
 LOGPROB_ITEMS: Final = 7
 TOP_ITEMS: Final = 3
 PART_ITEMS: Final = 7
+BUNDLE_STEPS: Final = 64
+"""Waiting steps that are packed together."""
 
 
 class Emission(Struct, frozen=True, kw_only=True):
@@ -64,6 +67,17 @@ class Emission(Struct, frozen=True, kw_only=True):
         )
 
 
+class _Bundle(Struct, frozen=True):
+    """Plain output of many steps that waits for credit: no object per token."""
+
+    tokens: bytes
+    text: str
+
+    def opened(self) -> Emission:
+        tokens = tuple(unpack_tokens(self.tokens))
+        return Emission(offset=0, text_offset=0, tokens=tokens, text=self.text)
+
+
 class OutStream:
     """Merges emissions while there is no credit. One object per reader of a request."""
 
@@ -74,7 +88,8 @@ class OutStream:
         self._pushed = offset
         self._pushed_text = -1
         self._seq = 0
-        self._unsent: deque[Emission] = deque()
+        self._unsent: deque[Emission | _Bundle] = deque()
+        self._loose = 0
         self._unsent_bytes = 0
         self.starved_since: float | None = None
 
@@ -95,6 +110,9 @@ class OutStream:
         self._pushed, self._pushed_text = end, text_end
         self._unsent.append(rest)
         self._unsent_bytes += rest.cost_bytes
+        self._loose = 0 if rest.logprobs or rest.parts else self._loose + 1
+        if self._loose == BUNDLE_STEPS:
+            self._bundle()
 
     def grant(self, credit_bytes: int) -> None:
         """The reader takes this many bytes more."""
@@ -118,12 +136,22 @@ class OutStream:
         taken: list[Emission] = []
         items = 0
         while self._unsent and items < MAX_CHUNK_ITEMS and self.credit_bytes > 0:
-            emission = self._unsent.popleft()
+            waiting = self._unsent.popleft()
+            emission = waiting.opened() if isinstance(waiting, _Bundle) else waiting
             taken.append(emission)
             items += emission.items
             self.credit_bytes -= emission.cost_bytes
             self._unsent_bytes -= emission.cost_bytes
+        self._loose = min(self._loose, len(self._unsent))
         return self._merge(taken)
+
+    def _bundle(self) -> None:
+        """Packs the plain steps that came last: a reader may let 1 MiB of output wait."""
+        self._loose = 0
+        steps = [self._unsent.pop() for _ in range(BUNDLE_STEPS)][::-1]
+        plain = [step for step in steps if isinstance(step, Emission)]
+        tokens = pack_tokens(token for step in plain for token in step.tokens)
+        self._unsent.append(_Bundle(tokens, "".join(step.text for step in plain)))
 
     def _merge(self, taken: list[Emission]) -> Chunk:
         ids = tuple(token for emission in taken for token in emission.tokens)
