@@ -39,7 +39,7 @@ class Outbox:
         """Adds a reader from completion token `offset` on; one under the same id is replaced."""
         self._drop(work, peer, request_id)
         reader = Reader(peer, request_id, OutStream(credit or DEFAULT_CREDIT_BYTES, offset))
-        for emission in work.emissions:
+        for emission in work.emissions.behind(offset):
             reader.stream.push(emission)
         work.readers.append(reader)
         work.unread_since = None
