@@ -1,4 +1,4 @@
-"""Every cache kind of mlx-lm: rounds of save, death and restore change no token."""
+"""Every kind of cache that is served: rounds of save, death and restore change no token."""
 
 import random
 
@@ -17,11 +17,9 @@ KINDS = (
     "gpt_oss",
     "mixtral",
     "deepseek_v2",
-    "deepseek_v32",
     "lfm2",
     "falcon_h1",
     "mamba2",
-    "recurrent_gemma",
 )
 PROMPTS = (280, 41, 30, 7, 64)
 ANSWER = 64

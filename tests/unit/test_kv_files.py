@@ -5,7 +5,7 @@ import os
 import pytest
 
 from hotseat.supervisor.catalogue.rows import KvFile
-from hotseat.supervisor.kv_files import kv_sweep, unlink_files
+from hotseat.supervisor.kv_files import kv_sweep, sweep_drafts, unlink_files
 
 
 def write(path, mtime=100.0):
@@ -19,7 +19,7 @@ def test_sweep_takes_old_files_that_no_row_names(tmp_path):
     known = write(tmp_path / "tag1" / "blocks" / "ab" / "known.kv")
     same_name_elsewhere = write(tmp_path / "tag2" / "blocks" / "ab" / "known.kv")
     orphan = write(tmp_path / "tag1" / "blocks" / "cd" / "orphan.kv")
-    temporary = write(tmp_path / "tag1" / "tails" / ".x.tmp")
+    temporary = write(tmp_path / "tag1" / "tails" / ".x.tmp", 300.0)
     young = write(tmp_path / "tag1" / "tails" / "young.kv", 200.0)
     marker = write(tmp_path / "tag1" / "CACHEDIR.TAG")
     top = write(tmp_path / "CACHEDIR.TAG")
@@ -28,6 +28,16 @@ def test_sweep_takes_old_files_that_no_row_names(tmp_path):
     assert all(path.exists() for path in (known, young, marker, top))
     assert not any(path.exists() for path in (same_name_elsewhere, orphan, temporary))
     assert not (tmp_path / "tag2").exists()
+
+
+def test_what_a_dead_worker_began_goes_and_what_the_next_one_writes_stays(tmp_path):
+    left = write(tmp_path / "tag" / "tails" / ".1-2.kv.ab.tmp", 100.0)
+    next_ones = write(tmp_path / "tag" / "blocks" / "ab" / ".x.kv.cd.tmp", 200.0)
+    finished = write(tmp_path / "tag" / "tails" / "1-1.kv", 100.0)
+    assert sweep_drafts(tmp_path, before=150.0) == 5
+    assert not left.exists()
+    assert next_ones.exists()
+    assert finished.exists()
 
 
 def test_sweep_does_not_leave_the_kv_folder(tmp_path):

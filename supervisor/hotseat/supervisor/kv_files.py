@@ -3,6 +3,7 @@
 Rows go before files: whoever calls this has committed already that the files are not needed.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -15,6 +16,7 @@ from hotseat.protocol.ids import Tag
 from hotseat.supervisor.catalogue.rows import KvFile
 
 _KEPT: Final = frozenset({"CACHEDIR.TAG"})
+_DRAFT: Final = ".tmp"
 
 
 class Swept(Struct, frozen=True, kw_only=True):
@@ -27,7 +29,7 @@ class Swept(Struct, frozen=True, kw_only=True):
 
 
 def kv_sweep(kv_dir: Path, known_files: Mapping[Tag, AbstractSet[str]], older_than: float) -> Swept:
-    """Removes temporary files and orphans last written before Unix time `older_than`.
+    """Removes all temporary files, and orphans last written before Unix time `older_than`.
 
     Blocks; run it in a thread, and before any worker starts: a worker that finds an old file it
     was about to write reports it as written, and it must not vanish then. Not for a catalogue
@@ -39,7 +41,7 @@ def kv_sweep(kv_dir: Path, known_files: Mapping[Tag, AbstractSet[str]], older_th
             continue
         try:
             found = entry.stat(follow_symlinks=False)
-            if found.st_mtime >= older_than:
+            if found.st_mtime >= older_than and not _is_draft(name):
                 kept_young += 1
                 continue
             os.unlink(entry.path)  # noqa: PTH108 - a scan of many entries
@@ -52,6 +54,23 @@ def kv_sweep(kv_dir: Path, known_files: Mapping[Tag, AbstractSet[str]], older_th
         removed_bytes += found.st_size
     _remove_empty(kv_dir)
     return Swept(removed=removed, removed_bytes=removed_bytes, kept_young=kept_young, failed=failed)
+
+
+def sweep_drafts(kv_dir: Path, before: float) -> int:
+    """Removes what a dead worker was about to write, by bytes; `before` is when it died.
+
+    The next worker's temporary files are younger. Blocks; run it in a thread.
+    """
+    freed = 0
+    for _, name, entry in _kv_entries(kv_dir):
+        if not _is_draft(name):
+            continue
+        with contextlib.suppress(OSError):
+            found = entry.stat(follow_symlinks=False)
+            if found.st_mtime < before:
+                os.unlink(entry.path)  # noqa: PTH108 - a scan of many entries
+                freed += found.st_size
+    return freed
 
 
 def find_orphans(
@@ -101,12 +120,18 @@ def _kv_entries(kv_dir: Path) -> Iterator[tuple[Tag, str, os.DirEntry[str]]]:
         waiting = [(tag_dir, "")]
         while waiting:
             folder, prefix = waiting.pop()
-            with os.scandir(folder) as listing:
+            # A folder may go meanwhile: models are removed while others are served.
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listing:
                 for entry in listing:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append((Path(entry.path), f"{prefix}{entry.name}/"))
                     else:
                         yield Tag(tag_dir.name), prefix + entry.name, entry
+
+
+def _is_draft(name: str) -> bool:
+    """A file that has not got its name yet."""
+    return name.rpartition("/")[2].startswith(".") and name.endswith(_DRAFT)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ from hotseat.protocol.tokens import root_id
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.event_log import EventLog
-from hotseat.supervisor.kv_files import unlink_files
+from hotseat.supervisor.kv_files import sweep_drafts, unlink_files
 from hotseat.supervisor.quarantine import Quarantine
 
 UNLINKED_S: Final = 60.0
@@ -221,6 +221,16 @@ class KvKeeper:
     async def unlink(self, files: list[KvFile]) -> None:
         """Unlinks files that no row names any more."""
         await self._unlink(files)
+
+    async def sweep_drafts(self, died_at: float) -> None:
+        """Takes away what a worker that died at this Unix time had begun to write."""
+        try:
+            freed = await asyncio.to_thread(sweep_drafts, self._kv_dir, died_at)
+        except OSError as error:
+            log.warning("kv.sweep_failed", error=str(error))
+            return
+        if freed:
+            log.info("kv.drafts_removed", freed_bytes=freed)
 
     async def _unlink(self, files: list[KvFile]) -> None:
         leased = self.leased_tails
