@@ -25,6 +25,7 @@ from hotseat.protocol.limits import (
 )
 from hotseat.protocol.messages import ClientInfo, ClientMessage, Hello, Ping
 from hotseat.protocol.replies import DaemonMessage, ErrorBody, Pong, Welcome
+from hotseat.supervisor.core.log_pace import LogPace
 from hotseat.supervisor.sockets import Frames, LoopSocket, bind_socket
 
 FEATURES: Final = (
@@ -82,6 +83,7 @@ class ClientPort:
         self._on_message = on_message
         self._on_gone = on_gone
         self._peers: dict[bytes, Peer] = {}
+        self._pace = LogPace()
         socket = bind_socket(context, zmq.ROUTER, self.address, max_frame_bytes=MAX_FRAME_BYTES)
         path.chmod(0o600)
         self._socket = LoopSocket(socket, self._receive)
@@ -136,7 +138,10 @@ class ClientPort:
             message = decode_client(envelope)
             self._dispatch(routing, envelope, message)
         except HotseatError as error:
-            log.info("request.refused", code=error.code, reason=error.message)
+            left_out = self._pace.admit(error.code, time.monotonic())
+            if left_out is not None:
+                facts = {"left_out": left_out} if left_out else {}
+                log.info("request.refused", code=error.code, reason=error.message, **facts)
             self._send(routing, request_id, error_body(error))
         except Exception as error:  # task root
             log.exception("message.defect")
