@@ -164,6 +164,8 @@ class SeatEvents:
         if ended.kin:
             facts["kin"] = list(ended.kin)
         self._events.publish("worker.exited", asked=asked, **facts)
+        if ended.returncode:
+            self._spawn(self._keeper.sweep_drafts(time.time()))
 
     def swap_done(self, done: t.SwapDone, figures: SwapFigures) -> None:
         """Report, events, and the share of the swap in what requests waited."""
