@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from msgspec import inspect as mi
 
-from hotseat.protocol import limits, views
+from hotseat.protocol import limits, telemetry, views
 from hotseat.protocol import messages as m
 from hotseat.protocol import replies as r
 from hotseat.protocol.discovery import Endpoint
@@ -37,7 +37,7 @@ SHAPES = (
     views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
     views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
     views.FitView, views.ReleaseView, views.QuoteView, views.WhyView, views.RecoveryView,
-    views.ReloadView,
+    views.ReloadView, telemetry.Sample,
     views.TurnView, views.SessionChange, views.CountView, views.DiskView, views.DiskTagView,
     views.KvFileView, views.VerifyView, views.GcView, views.QuarantineView,
 )  # fmt: skip

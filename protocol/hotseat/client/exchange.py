@@ -22,6 +22,7 @@ from hotseat.protocol.replies import (
     Reply,
     SwapReport,
 )
+from hotseat.protocol.telemetry import SAMPLED
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -188,6 +189,8 @@ class Subscription(Exchange[Event | Gap, Reply]):
     def receive(self, message: DaemonMessage) -> Iterable[ClientMessage]:
         """Drops what was seen before, keeps the order of the daemon."""
         match message:
+            case Event(name=name) if name == SAMPLED:
+                pass  # carries the number of the event before it
             case Event(seq=seq):
                 if self._last_seq is not None and seq <= self._last_seq:
                     self._window.buffered(EVENT_COST)

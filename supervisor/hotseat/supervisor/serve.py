@@ -25,6 +25,8 @@ from hotseat.supervisor.logs import SERVICE_LOG, configure_logs
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.rebuild import restore_catalogue
 from hotseat.supervisor.service_log import is_service, keep_output_small
+from hotseat.supervisor.telemetry_feed import TelemetryFeed
+from hotseat.supervisor.vitals import Vitals
 
 SWEEP_AGE_S: Final = 60.0
 log = structlog.get_logger()
@@ -61,8 +63,10 @@ async def _serve(home: Home, settings: Settings) -> None:
         await _sweep(home, catalogue)
         await catalogue.reconcile_files()
     daemon = Daemon(home, settings, catalogue, VERSION)
+    feed = watch_daemon(daemon)
     try:
         address = await daemon.start()
+        feed.start()
         if is_service():
             daemon.spawn(keep_output_small(home.logs_dir / SERVICE_LOG))
             daemon.spawn(daemon.state.look_at_folders(home))
@@ -73,8 +77,22 @@ async def _serve(home: Home, settings: Settings) -> None:
         await daemon.run()
     finally:
         home.endpoint_file.unlink(missing_ok=True)
+        feed.close()
         await daemon.close()
         log.info("daemon.stopped")
+
+
+def watch_daemon(daemon: Daemon) -> TelemetryFeed:
+    """What samples this daemon, introduced to whom subscribers ask."""
+    vitals = Vitals(
+        planner=daemon.planner,
+        runner=daemon.runner,
+        works=daemon.works,
+        keeper=daemon.keeper,
+        telemetry=daemon.telemetry,
+    )
+    daemon.state.feed = TelemetryFeed(vitals, daemon.events)
+    return daemon.state.feed
 
 
 async def _sweep(home: Home, catalogue: Catalogue) -> None:

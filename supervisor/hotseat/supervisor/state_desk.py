@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -14,6 +14,7 @@ from hotseat.protocol.ids import RequestId
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
 from hotseat.protocol.messages import Events, Plan, Sessions
 from hotseat.protocol.replies import Event, Gap
+from hotseat.protocol.telemetry import wants_telemetry
 from hotseat.protocol.views import (
     MemoryView,
     ModelView,
@@ -39,9 +40,13 @@ from hotseat.supervisor.grants import notices_for
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable
 from hotseat.supervisor.works import Work, Works, WorkState
+
+if TYPE_CHECKING:
+    from hotseat.supervisor.telemetry_feed import TelemetryFeed
 
 LISTED_SESSIONS: Final = 1_000
 """Most sessions in one answer; more would break the limits of a message."""
@@ -67,6 +72,7 @@ class Telemetry:
         self.pressure: int | None = None
         self.shedding = ""
         self.barred: str | None = None
+        self.keeps_awake: Callable[[], Literal["", "request", "swap"]] = lambda: ""
 
 
 class StateDesk:
@@ -94,6 +100,8 @@ class StateDesk:
         self._port = port
         self._subscribers: dict[tuple[bytes, RequestId], Subscriber] = {}
         self.events: EventLog | None = None
+        self.feed: TelemetryFeed | None = None
+        self.releases: ReleaseDesk | None = None
         self.notices: tuple[str, ...] = ()
         """What a person should know and do something about."""
         self.recovery: RecoveryView | None = None
@@ -105,7 +113,8 @@ class StateDesk:
         runner, now = self._runner(), time.monotonic()
         state = runner.state
         is_ready = state.phase is Phase.READY
-        startable, waiting = self._works.startable(), self._works.in_state(WorkState.WAITING)
+        waiting = self._works.in_state(WorkState.WAITING)
+        queued = (model for model in self._works.foresight.queued if model != state.model)
         return StatusView(
             running=True,
             phase=state.phase.value,
@@ -117,7 +126,7 @@ class StateDesk:
                 running=self._works.running,
                 waiting=len(waiting),
                 suspended=sum(work.is_suspended for work in waiting),
-                models=tuple(dict.fromkeys(e.model for e in startable if e.model != state.model)),
+                models=tuple(queued),
             ),
             memory=self._memory(),
             uptime_s=round(now - self._identity.started_at, 3),
@@ -134,6 +143,8 @@ class StateDesk:
             quarantined=self._quarantined(state, now),
             recovery=self.recovery,
             notices=self.notices,
+            released_until=self.releases.held_until(time.time()) if self.releases else None,
+            keeps_awake=self._telemetry.keeps_awake(),
         )
 
     async def look_at_folders(self, home: Home) -> None:
@@ -312,12 +323,16 @@ class StateDesk:
         subscriber = Subscriber(deliver, since, message.topics, credit)
         self._subscribers[peer.routing, request_id] = subscriber
         self.events.subscribe(subscriber)
+        if self.feed is not None and wants_telemetry(message.topics):
+            self.feed.add(subscriber, replays=message.since == 0)
 
     def unsubscribe(self, peer: Peer, request_id: RequestId) -> bool:
         """False when there was no such subscription."""
         subscriber = self._subscribers.pop((peer.routing, request_id), None)
         if subscriber is not None and self.events is not None:
             self.events.unsubscribe(subscriber)
+            if self.feed is not None:
+                self.feed.remove(subscriber)
         return subscriber is not None
 
     def grant(self, peer: Peer, request_id: RequestId, credit_bytes: int) -> None:

@@ -1,0 +1,66 @@
+"""Commands that watch numbers: top, record, report."""
+
+from pathlib import Path
+
+import click
+
+from hotseat.cli.durations import Duration
+from hotseat.cli.output import note, print_json
+from hotseat.cli.reading import JSON, connected
+
+
+@click.command()
+def top() -> None:
+    """Watch memory, seat, queue and swaps live; q ends it.
+
+    Where the output is no terminal, one screen is printed.
+
+    Example: hotseat top
+    """
+    from hotseat.cli.top import watch_top
+
+    with connected() as client:
+        watch_top(client)
+
+
+@click.command()
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File; else stdout.")
+@click.option("--for", "for_s", type=Duration(), help="End after so long: 90s, 30m, 2h.")
+@click.option("--kept", is_flag=True, help="Begin with what the daemon still remembers.")
+def record(out: Path | None, for_s: float | None, *, kept: bool) -> None:
+    """Write samples and swaps as JSONL until interrupted; 5 lines a second.
+
+    Example: hotseat record --out afternoon.jsonl --for 30m
+    """
+    from hotseat.cli.recording import record_to
+
+    with connected() as client:
+        count = record_to(client, out, for_s=for_s, kept=kept)
+    note(f"{count} samples" + (f" in {out}; hotseat report {out} -o report.html" if out else ""))
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="HTML file; else FILE with the ending .html.",
+)
+@JSON
+def report(file: Path, out: Path | None, *, as_json: bool) -> None:
+    """Draw a recording as one HTML page that needs nothing else.
+
+    Example: hotseat report afternoon.jsonl -o afternoon.html
+    """
+    from hotseat.cli.report_page import report_facts, write_report
+    from hotseat.cli.telemetry_file import read_recording
+
+    recording = read_recording(file)
+    target = out or file.with_suffix(".html")
+    write_report(recording, target)
+    facts = report_facts(recording, target)
+    if as_json:
+        print_json(facts)
+    else:
+        print(f"{target}: {facts.samples} samples, {facts.swaps} swaps, {facts.seconds:.0f} s")

@@ -1,0 +1,65 @@
+"""Memory by class: always the whole machine, whatever the clocks say."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotseat.supervisor.core.memory_classes import Held, memory_classes
+from hotseat.supervisor.paging import MacPaging, Paging, VmStatistics64
+
+SIZES = st.integers(min_value=-10, max_value=100)
+HELD = st.builds(
+    Held,
+    **dict.fromkeys(
+        ("total", "available", "worker", "active", "live_kv", "model_bytes", "standby"), SIZES
+    ),
+)
+
+
+@given(HELD)
+def test_classes_add_up_and_none_is_negative(held):
+    classes = memory_classes(held)
+    parts = [getattr(classes, name) for name in classes.__struct_fields__]
+    assert sum(parts) == max(0, held.total)
+    assert min(parts) >= 0
+
+
+def test_seated_model_splits_into_weights_contexts_and_the_rest():
+    held = Held(total=100, available=40, worker=30, active=24, live_kv=4, model_bytes=20, standby=5)
+    classes = memory_classes(held)
+    assert (classes.weights, classes.live_kv, classes.runtime) == (20, 4, 6)
+    assert (classes.standby, classes.other, classes.free) == (5, 25, 40)
+
+
+def test_weights_of_a_load_are_those_that_are_there():
+    held = Held(total=100, available=60, worker=12, active=10, model_bytes=20)
+    assert memory_classes(held).weights == 10
+
+
+class FakeLibc:
+    """Answers like Darwin's kernel, in units of natural_t."""
+
+    def __init__(self):
+        self.asked = 0
+
+    @property
+    def mach_host_self(self):
+        return _host
+
+    def host_statistics64(self, host, flavour, found, count):
+        assert (host, flavour) == (7, 4)
+        assert count._obj.value * 4 == 152
+        found._obj.swapins, found._obj.swapouts = 3, 5
+        return 0
+
+
+def _host():
+    return 7
+
+
+def test_mac_swap_is_counted_in_pages_of_the_kernel():
+    assert MacPaging(FakeLibc(), page_bytes=16384)() == Paging(3 * 16384, 5 * 16384)
+
+
+def test_mac_structure_has_swap_where_the_kernel_puts_it():
+    """Offsets of <mach/vm_statistics.h>: sixteen, nine eights, two fours, two eights before it."""
+    assert VmStatistics64.swapins.offset == 16 + 9 * 8 + 2 * 4 + 2 * 8
