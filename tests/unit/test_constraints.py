@@ -100,3 +100,11 @@ def test_text_needs_no_grammar():
         Marks(), json.dumps, response_format=plain, tool_choice="auto", tools=[PLAN]
     )
     assert made is None
+
+
+def test_strict_call_in_an_unknown_format_is_refused():
+    strict = Tool(function=FunctionSpec(name="plan", strict=True))
+    marks = Marks(call_start="<call>", call_end="</call>", parser="pythonic")
+    with pytest.raises(HotseatError) as caught:
+        make_grammar(marks, json.dumps, response_format=None, tool_choice="auto", tools=[strict])
+    assert caught.value.facts["field"] == "tools.function.strict"

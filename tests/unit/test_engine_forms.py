@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from engine_harness import FakeSupervisor
 from hotseat.protocol.ids import RequestKey
@@ -216,3 +217,26 @@ def test_id_of_a_call_is_the_same_when_its_request_runs_again(seats):
     _, second = ask(supervisor, **form)
     assert first.tool_calls == second.tool_calls
     assert isinstance(RequestKey("t:4001"), str)
+
+
+def strict(tool):
+    return Tool(function=replace(tool.function, strict=True))
+
+
+def test_strict_tool_that_the_model_chooses_follows_its_schema(seats):
+    # The model says four tokens of its own, then the bias has it call.
+    sampling = Sampling(temperature=1.0, logit_bias=((CALL_MARK, 9.0), (THINK, -100.0)))
+    _, said = ask(seats("agent"), tools=(strict(WEATHER),), sampling=sampling, seed=4)
+    assert said.tool_calls
+    for call in said.tool_calls:
+        arguments = json.loads(call.arguments)
+        assert arguments["city"] in ("Rome", "Lima")
+        assert 1 <= arguments["days"] <= 14
+
+
+def test_strict_tool_leaves_text_free(seats):
+    sampling = Sampling(logit_bias=((CALL_MARK, -100.0),))
+    outcome, said = ask(seats("agent"), tools=(strict(WEATHER),), sampling=sampling, max_tokens=12)
+    assert len(outcome.tokens) == 12
+    assert said.text
+    assert not said.tool_calls

@@ -46,6 +46,8 @@ class FunctionSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.\-]{1,128}\Z")]
     description: str = ""
     parameters: dict[str, Any] = {}
+    strict: bool = False
+    """Calls follow `parameters` to the letter, also where the model chooses whether to call."""
 
 
 class Tool(Struct, frozen=True, kw_only=True):

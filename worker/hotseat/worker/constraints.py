@@ -4,6 +4,7 @@ Knows how models write tool calls, one function per mlx-lm parser. Must not know
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -81,6 +82,8 @@ def make_grammar(
     if is_forced or (schema is not None and tools and tool_choice == "auto"):
         field = "tool_choice" if is_forced else "response_format"
         answers.append(_calls(rules, marks, tool_choice, tools, field))
+    if not answers and tool_choice == "auto" and is_any_strict(tools):
+        answers.append(_free_text_and_calls(rules, marks, tools))
     if not answers:
         return None
     start = f"{_thinking(rules, marks)} WS ({' | '.join(answers)})"
@@ -94,6 +97,14 @@ def answer_schema(response_format: ResponseFormat | None) -> dict[str, Any] | No
     if response_format.type == "json_object":
         return _ANY_OBJECT
     return response_format.schema or {}
+
+
+def _free_text_and_calls(rules: _Rules, marks: Marks, tools: Sequence[Tool]) -> str:
+    """Any text without the mark of a call, then calls or none."""
+    calls = _calls(rules, marks, "auto", tools, "tools.function.strict")
+    mark = re.escape(marks.call_start or "").replace("/", r"\/")
+    rules.add("PROSE", rf"/(.|\n)*/ & ~/(.|\n)*{mark}(.|\n)*/")
+    return f"PROSE {calls}?"
 
 
 def _thinking(rules: _Rules, marks: Marks) -> str:
@@ -220,6 +231,11 @@ def _coder_value(
 def arguments_schema(tool: Tool) -> dict[str, Any]:
     """The schema of a tool's arguments; an object without properties unless it says more."""
     return tool.function.parameters or {"type": "object", "properties": {}}
+
+
+def is_any_strict(tools: Sequence[Tool]) -> bool:
+    """True if calls have to follow a schema although the model chooses whether to call."""
+    return any(tool.function.strict for tool in tools)
 
 
 def _shared(schema: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,13 @@ import mlx.core as mx
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import Start, TextInput, TokensInput
-from hotseat.worker.constraints import Marks, answer_schema, arguments_schema, make_grammar
+from hotseat.worker.constraints import (
+    Marks,
+    answer_schema,
+    arguments_schema,
+    is_any_strict,
+    make_grammar,
+)
 from hotseat.worker.grammar import GrammarProcessor, Grammars
 from hotseat.worker.partsout import PartsOut, Speech
 from hotseat.worker.rendering import template_text
@@ -53,9 +59,11 @@ class Form:
         schema = answer_schema(start.response_format)
         if start.tool_choice in ("auto", "none"):
             field = "response_format"
-            if schema is None:
+            is_strict = start.tool_choice == "auto" and is_any_strict(start.tools)
+            if schema is None and not is_strict:
                 return
-            grammars.check_schema(schema, "response_format.schema")
+            if schema is not None:
+                grammars.check_schema(schema, "response_format.schema")
         if start.tool_choice != "none":
             for index, tool in enumerate(start.tools):
                 where = f"tools[{index}].function.parameters"

@@ -138,6 +138,13 @@ def _check_tools(request: Generate, framing: Framing, record: ModelRecord) -> No
             field, f"{field}: calls of {record.name} (format {template.tool_parser}) cannot be "
             "constrained; use tool_choice auto without a response_format"
         )  # fmt: skip
+    is_strict = choice == "auto" and any(tool.function.strict for tool in framing.tools)
+    if is_strict and not template.forces_calls:
+        field = "tools.function.strict"
+        raise _unsupported(
+            field, f"{field}: calls of {record.name} (format {template.tool_parser}) cannot be "
+            "constrained; leave strict out"
+        )  # fmt: skip
 
 
 def _check_arguments(framing: Framing, record: ModelRecord) -> None:
