@@ -94,7 +94,8 @@ def test_evicted_session_goes_on_after_a_prefill(crowded):
     before = by_name(client)["s2"]
     done = ask(client, "s2", times=1)
     assert before.prefill_tokens > 0
-    assert done.usage.restored_tokens <= before.durable_tokens
+    # Another session's block may still begin with the same tokens.
+    assert done.usage.computed_tokens > before.prefill_tokens - 256
     assert done.turn == 2
 
 

@@ -92,7 +92,8 @@ def test_session_continued_from_the_shell_after_a_swap_says_what_was_restored(sh
     code, first = shell.call(*turn, "Tell me of the sea.")
     assert code == 0
     assert set(first) >= RUN
-    assert (set(first["usage"]), set(first["timing"])) == (USAGE, TIMING)
+    assert set(first["usage"]) >= USAGE
+    assert set(first["timing"]) == TIMING
     assert (first["model"], first["session"], first["turn"]) == ("model", "s", 1)
     assert len(first["tokens"]) == first["usage"]["completion_tokens"] == 12
     assert first["usage"]["restored_tokens"] == 0

@@ -59,6 +59,11 @@ def interrupted():
         return turns
 
 
+def counts(turn):
+    usage = turn.usage
+    return usage.prompt_tokens, usage.restored_tokens, usage.computed_tokens
+
+
 @pytest.fixture(scope="module")
 def runs():
     return never_swapped(), interrupted()
@@ -76,7 +81,7 @@ def test_smollm2_after_swap_restart_and_kills_gives_the_tokens_of_a_run_that_nev
 def test_smollm2_after_swap_and_restart_computes_only_what_is_new(runs):
     expected, turns = runs
     for turn, reference in zip(turns[:3], expected[:3], strict=True):
-        assert turn.usage == reference.usage
+        assert counts(turn) == counts(reference)
     assert all(turn.usage.restored_tokens > 0 for turn in turns[1:])
     lost = [
         turn.usage.computed_tokens - reference.usage.computed_tokens

@@ -43,10 +43,11 @@ def chunk(offset, text, count=1, kind="text"):
     return Chunk(seq=0, offset_tokens=offset, tokens=tokens, parts=parts)
 
 
-def done(text, count):
+def done(text, count, reasoning=""):
     return Done(
         model="m",
         text=text,
+        reasoning=reasoning,
         tokens=tuple(range(count)),
         finish_reason="stop",
         usage=Usage(),
@@ -150,11 +151,11 @@ def test_last_text_without_tokens_that_was_missed_is_delivered():
     assert text_of(stream) == "aend"
 
 
-def test_reasoning_is_not_compared_with_the_result():
+def test_reasoning_is_apart_from_the_text():
     stream = completion()
     stream.receive(chunk(0, "thinking", kind="reasoning"))
     stream.receive(chunk(1, "a"))
-    stream.receive(done("a", 2))
+    stream.receive(done("a", 2, reasoning="thinking"))
     assert stream.error is None
     assert len(items(stream)) == 2
 

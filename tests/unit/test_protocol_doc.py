@@ -23,7 +23,7 @@ from hotseat.protocol import replies as r
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import ERRORS
 from hotseat.protocol.messages import CLIENT_KINDS
-from hotseat.protocol.model import TemplateProbe
+from hotseat.protocol.model import Capabilities, TemplateProbe
 from hotseat.protocol.replies import DAEMON_KINDS
 from hotseat.supervisor.client_port import FEATURES
 
@@ -35,7 +35,7 @@ SHAPES = (
     m.FunctionSpec, m.NamedTool, m.ResponseFormat, m.Sampling, r.WireLimits, r.ChunkPart,
     r.TokenLogprob, r.Usage, r.Timing, r.Cause, r.SwapPhases, r.SwapMemory, views.StatusView,
     views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
-    views.SwapView, views.ModelView, TemplateProbe, views.SessionView, views.PlanView,
+    views.SwapView, views.ModelView, TemplateProbe, Capabilities, views.SessionView, views.PlanView,
     views.FitView, views.ReleaseView, views.QuoteView, views.WhyView, views.RecoveryView,
     views.ReloadView, telemetry.Sample,
     views.TurnView, views.SessionChange, views.CountView, views.DiskView, views.DiskTagView,
