@@ -17,9 +17,11 @@ POLICY = SchedulerSettings(tool_linger_s=10.0)
 class Case:
     """Foresight with the seat at model `a`."""
 
-    def __init__(self, waiting=()):
+    def __init__(self, waiting=(), swap_s=6.0):
         self.waiting = list(waiting)
         self.foresight = Foresight(lambda: self.waiting)
+        if swap_s is not None:
+            self.foresight.swapped("a", swap_s)
         self.seat("a")
 
     def seat(self, model, now=0.0, **fields):
@@ -93,8 +95,7 @@ def test_forecast_is_made_anew_for_a_request_that_has_just_come():
 
 
 def test_unmeasured_swap_is_not_taken_for_a_free_one():
-    case = Case([Waiting(key="r1", model="b", order=1)])
-    case.seat("a", swap_cost_s=0.0)
+    case = Case([Waiting(key="r1", model="b", order=1)], swap_s=None)
     assert case.foresight.forecast("r1", 0.0).wait_s is None
 
 

@@ -1,25 +1,14 @@
-"""Which model a request means, and whether the seat may be moved for it."""
+"""Whether the seat may be moved for a request."""
 
 import pytest
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Generate
-from hotseat.supervisor.core.routes import check_swap_allowed, model_asked
+from hotseat.supervisor.core.routes import check_swap_allowed
 
 
 def request(model="a", swap="auto"):
     return Generate(model=model, prompt="x", swap=swap)
-
-
-@pytest.mark.parametrize(("asked", "seated", "name"), [("a", "b", "a"), ("seated", "b", "b")])
-def test_seated_stands_for_whatever_holds_the_seat(asked, seated, name):
-    assert model_asked(request(asked), seated) == name
-
-
-def test_seated_without_a_model_is_refused():
-    with pytest.raises(HotseatError) as caught:
-        model_asked(request("seated"), None)
-    assert caught.value.code == "not_seated"
 
 
 @pytest.mark.parametrize(

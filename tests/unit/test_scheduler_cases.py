@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.core.estimates import Costs, Outlook, first_start_s, forecasts
@@ -286,6 +287,20 @@ def test_request_that_only_waits_for_its_model_comes_last_at_no_known_time():
     waiting = [*waits("c", never_swaps=True), *waits("x", "b")[1:]]
     found = told(waiting, seat(), 1.0)
     assert (found["c0"].position, found["c0"].wait_s) == (1, None)
+
+
+def test_swap_costs_are_those_of_the_model_swapped_to_and_the_mean_stands_in():
+    costs = Costs().with_swap("small", 2.0).with_swap("large", 10.0)
+    assert [costs.swap_to(name) for name in ("small", "large", "new")] == [2.0, 10.0, 6.0]
+    assert costs.with_turn("small", 1.0).swap_to("large") == 10.0
+
+
+def test_wait_counts_the_swap_to_each_model_at_its_own_cost():
+    costs = replace(COSTS, swaps=(("b", 1.0), ("c", 9.0)))
+    outlook = Outlook(seat=seat(running=1), costs=costs, settings=POLICY)
+    found = forecasts(outlook, waits("b", "c"), 2.0)
+    # a works 10 s; a swap of 1 s; b works 4 s; a swap of 9 s.
+    assert (found["b0"].wait_s, found["c1"].wait_s) == (11.0, 24.0)
 
 
 def test_turns_are_learned_as_a_running_mean_of_bounded_size():

@@ -8,7 +8,7 @@ from hotseat.protocol.model import Capabilities, TemplateProbe
 
 
 class WorkerView(Struct, frozen=True, kw_only=True):
-    """The seated worker. Bytes; None before it was measured."""
+    """The seated worker, in bytes; None before it was measured."""
 
     pid: int | None = None
     footprint_bytes: int | None = None
@@ -128,6 +128,12 @@ class StatusView(Struct, frozen=True, kw_only=True):
     recovery: RecoveryView | None = None
     notices: tuple[str, ...] = ()
     """What a person should know and do something about, a sentence each."""
+    released_until: float | None = None
+    """Unix time before which requests leave the seat empty (`release --for`)."""
+    seated_until: float | None = None
+    """Unix time at which the model gives the seat up if nobody asks for it; None while in use."""
+    keeps_awake: Literal["", "request", "swap"] = ""
+    """What the machine is kept from idle sleep for."""
 
 
 class ModelView(Struct, frozen=True, kw_only=True):
@@ -241,8 +247,7 @@ class DiskTagView(Struct, frozen=True, kw_only=True):
 class DiskView(Struct, frozen=True, kw_only=True):
     """KV on disk. Eviction begins above `high_bytes` and ends at `low_bytes`.
 
-    `floor_bytes` of the volume always stay free. `bytes_written` counts since the daemon started,
-    `bytes_written_ever` since the home was made.
+    `floor_bytes` stay free. `bytes_written` counts from the daemon's start, `_ever` from the first.
     """
 
     used_bytes: int
@@ -300,7 +305,7 @@ class FitView(Struct, frozen=True, kw_only=True):
 
 
 class PlanView(Struct, frozen=True, kw_only=True):
-    """The memory plan of a model, bytes. `binding` names the term that sets `limit_bytes`."""
+    """A memory plan, in bytes. `binding` sets `limit_bytes`, `holders` are foreign processes."""
 
     model: str
     fits: bool
@@ -328,14 +333,13 @@ class PlanView(Struct, frozen=True, kw_only=True):
     what_if: bool = False
     """For the machine that was asked about, not for this one."""
     holders: tuple[tuple[str, int], ...] = ()
-    """Largest foreign processes: (name, bytes)."""
 
 
 class QuoteView(Struct, frozen=True, kw_only=True):
     """What asking a model now would cost, seconds, from measured costs; None: never measured.
 
-    `prompt_tokens` are counted when a worker has the tokenizer, otherwise estimated for messages
-    (four characters a token). `stored_tokens` of them need no prefill.
+    `swap_s` of a model never seated is the mean of the others. `prompt_tokens` are counted when a
+    worker has the tokenizer, else four characters a token. `stored_tokens` need no prefill.
     """
 
     model: str

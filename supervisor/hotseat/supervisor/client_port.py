@@ -97,6 +97,17 @@ class ClientPort:
         """False when the peer is gone or does not read; then it is treated as vanished."""
         return self._send(peer.routing, request_id, message)
 
+    def offer(self, peer: Peer, request_id: RequestId, message: DaemonMessage) -> bool | None:
+        """Like `send`, but None when the peer does not read at the moment; it stays connected."""
+        try:
+            self._socket.send([peer.routing, *encode_daemon(message, request_id)])
+        except zmq.Again:
+            return None
+        except zmq.ZMQError as error:
+            self._vanish(peer, str(error))
+            return False
+        return True
+
     def refuse(self, peer: Peer, request_id: RequestId, error: HotseatError) -> bool:
         """Sends an error of the table."""
         return self.send(peer, request_id, error_body(error))
@@ -106,6 +117,11 @@ class ClientPort:
         patience_s = MISSED_PINGS * PING_S
         for peer in [p for p in self._peers.values() if now - p.seen_at > patience_s]:
             self._vanish(peer, "pings stopped")
+
+    def forgive(self, lost_s: float) -> None:
+        """Time in which this process did not run is no silence of the peers."""
+        for peer in self._peers.values():
+            peer.seen_at += lost_s
 
     def close(self, linger_ms: int = 500) -> None:
         """Stops receiving; last answers get a moment to leave."""

@@ -79,8 +79,7 @@ class Daemon:
     def _build(self) -> None:
         """Makes the parts and introduces them to each other."""
         settings, home = self.settings, self.home
-        lock_path = settings.seat.lock_path
-        lock = SeatLock(Path(lock_path) if lock_path else DEFAULT_SEAT_LOCK)
+        lock = SeatLock(Path(settings.seat.lock_path or DEFAULT_SEAT_LOCK))
         self.planner = Planner(Registry(home, settings), system_probe(), settings)
         self.works = Works()
         self.telemetry = Telemetry()
@@ -205,7 +204,7 @@ class Daemon:
             planner=self.planner,
             runner=self.runner,
             own_footprint=self.state.own_footprint,
-            queue_s=self.dispatcher.wait_for_seat_s,
+            dispatcher=self.dispatcher,
             counter=self.counter,
         )
         self.disk = DiskTier(
@@ -242,6 +241,7 @@ class Daemon:
             self.events,
             lambda model: self.dispatcher.seat_by_itself(model, "reload"),
         )
+        self.state.releases = self.dispatcher.releases
         self.front = Front(
             Parts(
                 works=self.works,

@@ -55,7 +55,6 @@ class Dispatcher:
         self._handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.swap_cost_s = 0.0
         self.is_open = True
         self.releases = ReleaseDesk()
         self.is_short_for: Callable[[int], bool] = lambda _running: False
@@ -152,7 +151,7 @@ class Dispatcher:
             settled=state.phase in SETTLED,
             seated_at=state.seated_at,
             running=self._works.running,
-            swap_cost_s=self.swap_cost_s,
+            swap_cost_s=self._works.foresight.swap_cost_s(state.model),
         )
         target = state.plan.target if state.plan is not None else None
         began = state.marks[0].at if state.marks else state.since

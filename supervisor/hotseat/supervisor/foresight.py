@@ -61,6 +61,11 @@ class Foresight:
         if request.next_model is not None:
             self._hint = request.next_model
 
+    def swapped(self, model: str, lost_s: float) -> None:
+        """A swap to `model` cost so much beside its drain."""
+        costs = self.outlook.costs.with_swap(model, lost_s)
+        self.outlook = replace(self.outlook, costs=costs)
+
     def seat_is(
         self, seat: SeatView, target: str | None, swap_began: float, settings: SchedulerSettings
     ) -> SeatView:
@@ -75,7 +80,6 @@ class Foresight:
             target=target,
             swap_began=swap_began,
             settings=settings,
-            costs=replace(self.outlook.costs, swap_s=seat.swap_cost_s or None),
         )
         self._told_at = float("-inf")
         return seat
@@ -85,6 +89,15 @@ class Foresight:
         self.outlook = replace(self.outlook, queue=queue)
 
     # --- what will happen -----------------------------------------------------------------------
+
+    def swap_cost_s(self, model: str | None) -> float:
+        """What a swap to `model` costs beside the drain; 0 while none was seen."""
+        return self.outlook.costs.swap_to(model) or 0.0
+
+    @property
+    def queued(self) -> tuple[str, ...]:
+        """Models that wait for the seat, in the order they get it; `swap=wait` joins none."""
+        return self.outlook.queue.models
 
     @property
     def up_next(self) -> str | None:

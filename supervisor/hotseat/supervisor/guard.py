@@ -1,4 +1,4 @@
-"""The daemon's guards, run by one clock of their own: stuck workers, memory, unclean boots.
+"""The daemon's guards, run by one clock of their own: stuck workers, memory, sleep, unclean boots.
 
 Apart from `upkeep`, whose ticks wait for disk and threads: a guard has to look on time.
 """
@@ -11,6 +11,7 @@ import structlog
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.supervisor.awake import whole_time
 from hotseat.supervisor.boots import BootMarks, boot_id
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.seat_types import Phase
@@ -20,10 +21,13 @@ from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kin import end_kin, home_mark
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.power import system_power
+from hotseat.supervisor.power_watch import PowerWatch
 from hotseat.supervisor.pressure_watch import PressureWatch
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.stall_watch import StallWatch
 from hotseat.supervisor.state_desk import Telemetry
+from hotseat.supervisor.wake_watch import WakeWatch
 from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.works import Works
 
@@ -63,6 +67,22 @@ class Guard:
             events=parts.events,
             settings=settings.pressure,
         )
+        self._power = PowerWatch(
+            runner=runner,
+            works=works,
+            events=parts.events,
+            settings=settings.power,
+            assertion=system_power(),
+        )
+        self._wakes = WakeWatch(
+            runner=runner,
+            planner=parts.planner,
+            dispatcher=parts.dispatcher,
+            events=parts.events,
+            now=time.monotonic(),
+            whole_now=whole_time(),
+        )
+        parts.telemetry.keeps_awake = lambda: self._power.keeps_awake
         self._boots = BootMarks(parts.catalogue, boot_id())
         parts.dispatcher.refuse_barred = self._boots.refuse
 
@@ -78,6 +98,7 @@ class Guard:
         """Takes new settings."""
         self._stalls.settings = settings.stalls
         self._pressure.settings = settings.pressure
+        self._power.settings = settings.power
 
     def refuse_new(self) -> None:
         """Raises `HotseatError` while memory is so short that nothing new may begin."""
@@ -88,8 +109,11 @@ class Guard:
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                self._stalls.tick(time.monotonic())
-                self._pressure.tick(time.monotonic())
+                now = time.monotonic()
+                self._stalls.tick(now)
+                self._pressure.tick(now)
+                self._power.tick(now)
+                self._wakes.tick(now, whole_time())
                 await self._note_boot()
             except HotseatError as error:
                 log.warning("guard.failed", code=error.code, reason=error.message)
@@ -98,6 +122,7 @@ class Guard:
 
     async def close(self) -> None:
         """The daemon ends in order: what was seated was not what took the machine down."""
+        await asyncio.to_thread(self._power.close)
         await self._boots.note(None)
 
     async def _note_boot(self) -> None:

@@ -17,9 +17,11 @@ from hotseat.supervisor.core.costs import (
     estimate_tokens,
     seconds_for,
 )
+from hotseat.supervisor.core.routes import seat_released
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.counting import Counter
+from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions
@@ -30,7 +32,7 @@ KEEP_EVERY_S: Final = 30.0
 
 
 class QuoteDesk:
-    """Learns costs from what happened and prices what could. `queue_s(model)` is the wait ahead."""
+    """Learns costs from what happened and prices what could."""
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class QuoteDesk:
         planner: Planner,
         runner: SeatRunner,
         own_footprint: Callable[[], int],
-        queue_s: Callable[[str], float],
+        dispatcher: Dispatcher,
         counter: Counter,
     ) -> None:
         self._counter = counter
@@ -49,7 +51,7 @@ class QuoteDesk:
         self._planner = planner
         self._runner = runner
         self._own_footprint = own_footprint
-        self._queue_s = queue_s
+        self._dispatcher = dispatcher
         self.costs = self._kept = Costs()
         self._kept_at = 0.0
 
@@ -92,6 +94,9 @@ class QuoteDesk:
             return QuoteView(model=name, fits=False, reason=text)
         try:
             seated = self._is_seated(name)
+            held_s = None if seated else self._dispatcher.releases.refuses(time.time())
+            if held_s is not None:
+                raise seat_released(name, held_s)
             record = (
                 self._planner.registry.get(name)
                 if seated
@@ -106,8 +111,8 @@ class QuoteDesk:
             model=name,
             fits=True,
             seated=seated,
-            queue_s=round(self._queue_s(name), 3),
-            swap_s=0.0 if seated else _rounded(costs.swap_s),
+            queue_s=round(self._dispatcher.wait_for_seat_s(name), 3),
+            swap_s=0.0 if seated else _rounded(self.costs.swap_to(name)),
             restore_s=_rounded(seconds_for(on_disk, costs.restore_tokens_per_s)),
             prefill_s=_rounded(seconds_for(tokens - stored, costs.prefill_tokens_per_s)),
             prompt_tokens=tokens,

@@ -31,10 +31,13 @@ class ReleaseDesk:
 
     def refuses(self, now: float) -> float | None:
         """Seconds for which requests are refused; None when they are not. `now` is Unix time."""
-        if self.until is None or now >= self.until:
+        if self.held_until(now) is None:
             self.until = None
-            return None
-        return self.until - now
+        return None if self.until is None else self.until - now
+
+    def held_until(self, now: float) -> float | None:
+        """Unix time until which requests leave the seat empty; None when they do not."""
+        return None if self.until is None or now >= self.until else self.until
 
     def ask(
         self, cause: Cause, for_s: float | None, model: str | None = None

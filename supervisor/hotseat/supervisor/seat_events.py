@@ -30,8 +30,6 @@ from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.worker_process import WorkerExit
 from hotseat.supervisor.works import Works, WorkState
 
-_COST_WEIGHT = 0.5
-"""Of the newest swap in the running estimate of what a swap costs."""
 _NOT_THE_MODEL = frozenset({"interrupted"})
 log = structlog.get_logger()
 
@@ -189,10 +187,7 @@ class SeatEvents:
         )
         # Draining is work that would have been done anyway: only the rest is lost to a swap.
         lost_s = report.total_s - report.phases.drain_s
-        cost_s = self.dispatcher.swap_cost_s
-        self.dispatcher.swap_cost_s = (
-            lost_s if not cost_s else cost_s + _COST_WEIGHT * (lost_s - cost_s)
-        )
+        self._works.foresight.swapped(done.plan.target, lost_s)
         for work in self._works.in_state(WorkState.WAITING):
             if work.model == done.plan.target:
                 work.swap_s += now - max(self._swap_began, work.accepted_at)

@@ -72,6 +72,7 @@ class Telemetry:
         self.pressure: int | None = None
         self.shedding = ""
         self.barred: str | None = None
+        self.idle_left_s: Callable[[], float | None] = lambda: None
         self.keeps_awake: Callable[[], Literal["", "request", "swap"]] = lambda: ""
 
 
@@ -114,6 +115,7 @@ class StateDesk:
         state = runner.state
         is_ready = state.phase is Phase.READY
         waiting = self._works.in_state(WorkState.WAITING)
+        left_s = self._telemetry.idle_left_s()
         queued = (model for model in self._works.foresight.queued if model != state.model)
         return StatusView(
             running=True,
@@ -144,6 +146,7 @@ class StateDesk:
             recovery=self.recovery,
             notices=self.notices,
             released_until=self.releases.held_until(time.time()) if self.releases else None,
+            seated_until=None if left_s is None else round(time.time() + left_s, 3),
             keeps_awake=self._telemetry.keeps_awake(),
         )
 

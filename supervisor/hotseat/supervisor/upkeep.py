@@ -11,6 +11,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.link import Checkpoint
 from hotseat.protocol.replies import Cause
+from hotseat.supervisor.awake import AwakeClock
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort
 from hotseat.supervisor.core.settings import Settings
@@ -75,6 +76,8 @@ class Upkeep:
         self._unread: dict[RequestKey, float] = {}
         self._measured_at = self._pruned_at = time.monotonic()
         self._counted: tuple[int, int, float] | None = None
+        self._awake = AwakeClock(time.monotonic())
+        telemetry.idle_left_s = lambda: self._idle_left_s(time.monotonic())
 
     def abandoned(self, work: Work) -> None:
         """The last reader of a work is gone: `on_vanish` says what that means."""
@@ -107,6 +110,9 @@ class Upkeep:
                 log.exception("upkeep.defect")
 
     async def _tick(self, now: float) -> None:
+        lost_s = self._awake.take_lost_s(now)
+        if lost_s:
+            self._port().forgive(lost_s)
         self._port().drop_silent(now)
         self._outbox.tick(now)
         self._swaps.tick(now)
@@ -141,18 +147,23 @@ class Upkeep:
 
     def _release_idle(self, now: float) -> None:
         """Memory that nobody used for long goes back to the machine."""
-        state = self._runner.state
         if not self._runner.admits or self._works.running or self._dispatcher.releases.is_asked:
             return
-        idle_since = max(self._idle_since, state.seated_at)
-        chosen = self.settings.model(ModelName(state.model or ""))
-        if chosen.pin:
-            return
-        if now - idle_since >= (chosen.keep_alive_s or self.settings.seat.keep_alive_s):
+        left_s = self._idle_left_s(now)
+        if left_s is not None and left_s <= 0.0:
             self._idle_since = now  # one that fails is tried again, but not at every tick
             cause = Cause(client="hotseat", request_id="keep_alive", model_asked="")
             self._dispatcher.releases.ask(cause, None)
             self._dispatcher.kick()
+
+    def _idle_left_s(self, now: float) -> float | None:
+        """Until the seated model is given up for being idle; None for one that is not."""
+        state = self._runner.state
+        chosen = self.settings.model(ModelName(state.model or ""))
+        if not self._runner.admits or self._works.running or chosen.pin:
+            return None
+        idle_since = max(self._idle_since, state.seated_at)
+        return idle_since + (chosen.keep_alive_s or self.settings.seat.keep_alive_s) - now
 
     async def _learn_overhead(self, footprint: int | None) -> None:
         """What a worker holds beside weights and KV, remembered for the next plan."""

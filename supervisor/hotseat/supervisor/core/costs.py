@@ -36,6 +36,14 @@ class Costs(Struct, frozen=True, kw_only=True):
         """What is known of a model."""
         return self.models.get(model, ModelCosts())
 
+    def swap_to(self, model: str) -> float | None:
+        """Its own cost, or the mean of the others for a model that was never seated."""
+        own_s = self.of(model).swap_s
+        if own_s is not None:
+            return own_s
+        known = [costs.swap_s for costs in self.models.values() if costs.swap_s is not None]
+        return sum(known) / len(known) if known else None
+
     def with_swap(self, model: str, total_s: float) -> "Costs":
         """After a swap to `model`."""
         costs = self.of(model)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hotseat.supervisor.core.model_queue import ModelQueue, queue_models
 from hotseat.supervisor.core.scheduler import SchedulerSettings, SeatView, residency_s
@@ -15,14 +16,28 @@ from hotseat.supervisor.core.waiting import Waiting, in_start_order, of_model
 
 NEWEST_SHARE: Final = 0.3
 """Of the newest turn in the running estimate of what turns take."""
+NEWEST_SWAP_SHARE: Final = 0.5
+"""The same for swaps: there are fewer of them."""
 MAX_MODELS: Final = 64
 
 
 class Costs(Struct, frozen=True, kw_only=True):
-    """Measured: seconds a swap costs, and seconds a turn spends on the worker, by model."""
+    """Measured: seconds a swap to a model costs beside the drain, and a turn on the worker."""
 
     swap_s: float | None = None
+    """Of all swaps: stands in for a model that was never seated."""
+    swaps: tuple[tuple[str, float], ...] = ()
     turn_s: tuple[tuple[str, float], ...] = ()
+
+    def swap_to(self, model: str | None) -> float | None:
+        """None when no swap was seen yet."""
+        return dict(self.swaps).get(model or "", self.swap_s)
+
+    def with_swap(self, model: str, seconds: float) -> "Costs":
+        """The costs after one more swap to `model`."""
+        own_s = _blend(dict(self.swaps).get(model), seconds, NEWEST_SWAP_SHARE)
+        mean_s = _blend(self.swap_s, seconds, NEWEST_SWAP_SHARE)
+        return replace(self, swap_s=mean_s, swaps=_put(self.swaps, model, own_s))
 
     def turn_of(self, model: str) -> float | None:
         """None when no turn of this model was seen yet."""
@@ -30,10 +45,20 @@ class Costs(Struct, frozen=True, kw_only=True):
 
     def with_turn(self, model: str, seconds: float) -> "Costs":
         """The costs after one more turn."""
-        before = self.turn_of(model)
-        mean_s = seconds if before is None else before + NEWEST_SHARE * (seconds - before)
-        others = tuple(pair for pair in self.turn_s if pair[0] != model)
-        return Costs(swap_s=self.swap_s, turn_s=(*others, (model, mean_s))[-MAX_MODELS:])
+        mean_s = _blend(self.turn_of(model), seconds, NEWEST_SHARE)
+        return replace(self, turn_s=_put(self.turn_s, model, mean_s))
+
+
+def _blend(before: float | None, newest: float, share: float) -> float:
+    return newest if before is None else before + share * (newest - before)
+
+
+def _put(
+    pairs: tuple[tuple[str, float], ...], model: str, seconds: float
+) -> tuple[tuple[str, float], ...]:
+    """The newest last; the oldest are forgotten."""
+    others = tuple(pair for pair in pairs if pair[0] != model)
+    return (*others, (model, seconds))[-MAX_MODELS:]
 
 
 class Outlook(Struct, frozen=True, kw_only=True):
@@ -100,14 +125,15 @@ def _stays(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> list[_St
     begins_s: float | None = 0.0
     if holder is not None:
         if not seat.settled:
-            begins_s = None if costs.swap_s is None else max(
-                0.0, costs.swap_s - (now - outlook.swap_began)
-            )  # fmt: skip
+            swap_s = costs.swap_to(holder)
+            elapsed_s = now - outlook.swap_began
+            begins_s = None if swap_s is None else max(0.0, swap_s - elapsed_s)
         lasts_s = _lasts_s(outlook, waiting, holder, now)
         stays.append(_Stay(model=holder, begins_s=begins_s, lasts_s=lasts_s))
         begins_s = None if begins_s is None else begins_s + lasts_s
     for model in queue.models:
-        begins_s = None if begins_s is None or costs.swap_s is None else begins_s + costs.swap_s
+        swap_s = costs.swap_to(model)
+        begins_s = None if begins_s is None or swap_s is None else begins_s + swap_s
         lasts_s = _lasts_s(outlook, waiting, model, now)
         stays.append(_Stay(model=model, begins_s=begins_s, lasts_s=lasts_s))
         begins_s = None if begins_s is None else begins_s + lasts_s
@@ -120,7 +146,7 @@ def _lasts_s(outlook: Outlook, waiting: Sequence[Waiting], model: str, now: floa
     """How long the model holds the seat: until its work is done, at most q and the grace time."""
     seat, settings = outlook.seat, outlook.settings
     is_seated = seat.settled and seat.model == model
-    over_s = residency_s(settings, outlook.costs.swap_s or 0.0)
+    over_s = residency_s(settings, outlook.costs.swap_to(model) or 0.0)
     if is_seated:
         over_s = max(0.0, over_s - (now - seat.seated_at))
     running = seat.running if is_seated else 0
@@ -139,10 +165,11 @@ def _away_s(outlook: Outlook, stays: Sequence[_Stay], own: _Stay) -> float | Non
     others = [stay for stay in stays if stay.model != own.model and stay.lasts_s > 0.0]
     if not others:
         return 0.0
-    swap_s = outlook.costs.swap_s
-    if swap_s is None:
+    swaps = [outlook.costs.swap_to(stay.model) for stay in (*others, own)]
+    known = [swap_s for swap_s in swaps if swap_s is not None]
+    if len(known) < len(swaps):
         return None
-    return sum(stay.lasts_s for stay in others) + (len(others) + 1) * swap_s
+    return sum(stay.lasts_s for stay in others) + sum(known)
 
 
 def _wait_s(outlook: Outlook, stay: _Stay, place: int, away_s: float | None) -> float | None:

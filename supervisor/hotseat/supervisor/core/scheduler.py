@@ -59,7 +59,8 @@ class SeatView(Struct, frozen=True, kw_only=True):
     seated_at: float = 0.0
     running: int = 0
     swap_cost_s: float = 0.0
-    """Measured: what a swap costs beside the drain."""
+    """Measured: what a swap to the seated model costs beside the drain. It stays for a multiple of
+    that, so the share of time lost to swaps is bounded seating by seating."""
     linger_until: float = 0.0
     """An agent of the seated model is expected back before that."""
 
