@@ -25,6 +25,7 @@ BENCHMARKS = (
     "agents",
     "shared-prefix",
     "wear",
+    "telemetry",
     "fork",
     "cold-sessions",
 )

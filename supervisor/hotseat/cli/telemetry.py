@@ -15,7 +15,6 @@ def top() -> None:
 
     Where the output is no terminal, one screen is printed.
 
-    Example: hotseat top
     """
     from hotseat.cli.top import watch_top
 
@@ -28,10 +27,7 @@ def top() -> None:
 @click.option("--for", "for_s", type=Duration(), help="End after so long: 90s, 30m, 2h.")
 @click.option("--kept", is_flag=True, help="Begin with what the daemon still remembers.")
 def record(out: Path | None, for_s: float | None, *, kept: bool) -> None:
-    """Write samples and swaps as JSONL until interrupted; 5 lines a second.
-
-    Example: hotseat record --out afternoon.jsonl --for 30m
-    """
+    """Write samples and swaps as JSONL until interrupted; 5 lines a second."""
     from hotseat.cli.recording import record_to
 
     with connected() as client:
@@ -49,10 +45,7 @@ def record(out: Path | None, for_s: float | None, *, kept: bool) -> None:
 )
 @JSON
 def report(file: Path, out: Path | None, *, as_json: bool) -> None:
-    """Draw a recording as one HTML page that needs nothing else.
-
-    Example: hotseat report afternoon.jsonl -o afternoon.html
-    """
+    """Draw a recording as one HTML page that needs nothing else."""
     from hotseat.cli.report_page import report_facts, write_report
     from hotseat.cli.telemetry_file import read_recording
 
