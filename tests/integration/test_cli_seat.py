@@ -150,9 +150,10 @@ def test_status_and_ps_show_standby_and_suspended_requests(daemon, capsys):
     assert "standby    pid 4343, ready, 96.0 MiB\n" in out
     assert "1 running, 1 waiting (1 of them suspended; next: gemma)" in out
     _, out, _ = call(capsys, "ps")
-    seat, standby = out.splitlines()[2:]
-    assert seat.split()[-3:] == ["1", "0.0", "s"]
-    assert standby.split()[:7] == ["(standby)", "ready", "-", "4343", "96.0", "MiB", "-"]
+    seat, waits, standby = out.splitlines()[2:]
+    assert seat.split()[:2] == ["smol", "ready"]
+    assert waits.split()[:2] == ["gemma", "suspended"]
+    assert standby.split()[:5] == ["(standby)", "ready", "96.0", "MiB", "-"]
     _, facts = call_json(capsys, "ps")
     assert (facts["standby"]["pid"], facts["suspended"]) == (4343, 1)
     _, out, _ = call(capsys, "queue")

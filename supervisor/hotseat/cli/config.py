@@ -10,12 +10,7 @@ from hotseat.cli.reading import JSON, connected
 
 @click.group()
 def config() -> None:
-    r"""Check or show the settings. The file is config.toml in HOTSEAT_HOME; it need not exist.
-
-    \b
-    hotseat config show            every setting, with what is set
-    hotseat config check           before `hotseat reload`
-    """
+    """Check or show the settings. The file is config.toml in HOTSEAT_HOME; it need not exist."""
 
 
 @config.command()

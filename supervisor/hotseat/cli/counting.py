@@ -2,14 +2,17 @@
 
 import click
 
+from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON, connected
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.argument("prompt")
-@click.option("--session", help="PROMPT is the next turn of this session.")
+@click.option(
+    "--session", shell_complete=session_names, help="PROMPT is the next turn of this session."
+)
 @click.option("--render", is_flag=True, help="Show the text of the whole prompt too.")
 @JSON
 def count(model: str, prompt: str, session: str | None, *, render: bool, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hotseat.cli.completing import model_names
 from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON
 
@@ -37,7 +38,7 @@ def endpoint(*, as_json: bool, as_env: bool) -> None:
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=model_names)
 @click.option("--timeout", "timeout_s", type=float, default=960.0, show_default=True)
 @JSON
 def stop(model: str | None, timeout_s: float, *, as_json: bool) -> None:

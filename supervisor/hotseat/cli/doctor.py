@@ -9,12 +9,9 @@ from hotseat.cli.reading import JSON
 @click.command()
 @JSON
 def doctor(*, as_json: bool) -> int:
-    r"""Look for what is wrong with this installation; each finding has its remedy.
+    """Look for what is wrong with this installation; each finding has its remedy.
 
     Changes nothing, and works without a daemon. Exit code 1 if something is bad.
-
-    \b
-    hotseat doctor
     """
     from hotseat.cli.checks import run_checks
     from hotseat.cli.findings import worst

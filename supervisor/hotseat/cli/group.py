@@ -6,12 +6,13 @@ from typing import Any, Final
 
 import click
 
+from hotseat.cli.examples import show_examples
 from hotseat.protocol.version import VERSION
 
 _COMMANDS: Final = {
     "serve": ("hotseat.cli.daemon:serve", "Run the daemon in the foreground."),
     "status": ("hotseat.cli.seat:status", "Show seat, worker, queue and memory."),
-    "ps": ("hotseat.cli.seat:ps", "Show the seated model and its worker."),
+    "ps": ("hotseat.cli.seat:ps", "Show models that are seated or asked for."),
     "queue": ("hotseat.cli.seat:queue", "Show running and waiting requests."),
     "models": ("hotseat.cli.models:models", "List registered models, or remove one."),
     "import": ("hotseat.cli.importing:import_", "Register a GGUF file or an MLX folder."),
@@ -39,8 +40,16 @@ _COMMANDS: Final = {
     "doctor": ("hotseat.cli.doctor:doctor", "Look for what is wrong, with remedies."),
     "service": ("hotseat.cli.service:service", "Have launchd run the daemon."),
     "demo": ("hotseat.cli.daemon:demo", "Watch two models share the seat."),
+    "completion": ("hotseat.cli.help:completion", "Make a shell complete names."),
+    "help": ("hotseat.cli.help:help_", "Show all commands, or the help of one."),
     "version": ("hotseat.cli.daemon:version", "Print the version."),
 }
+_FIRST: Final = (
+    "demo", "serve", "import", "run", "ps", "swap", "status", "sessions", "doctor", "help"
+)  # fmt: skip
+"""What a first screen shows; the rest is behind `hotseat help`."""
+WANTS_ALL: Final = "hotseat.help.all"
+_ALL: Final = "--all"
 
 
 class LateGroup(click.Group):
@@ -58,7 +67,14 @@ class LateGroup(click.Group):
             return None
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
         command: Any = getattr(importlib.import_module(module), name)
-        return command if isinstance(command, click.Command) else None
+        return show_examples(command, cmd_name) if isinstance(command, click.Command) else None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`--help --all` shows every command."""
+        if _ALL in args and set(args) <= {_ALL, *ctx.help_option_names}:
+            ctx.meta[WANTS_ALL] = True
+            args = ["--help"]
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -72,10 +88,20 @@ class LateGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the commands without importing them."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+        """Lists the commands without importing them: the first ones, or all if that was asked."""
+        is_all = ctx.meta.get(WANTS_ALL, False)
+        with formatter.section("Commands" if is_all else "First commands"):
+            shown = _COMMANDS if is_all else _FIRST
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in shown])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Exit codes with all commands; on the first screen the way to them."""
+        if ctx.meta.get(WANTS_ALL, False):
+            super().format_epilog(ctx, formatter)
+            return
+        more = len(_COMMANDS) - len(_FIRST)
+        formatter.write_paragraph()
+        formatter.write_text(f"{more} more commands: `hotseat help`. One: `hotseat help COMMAND`.")
 
 
 @click.command(

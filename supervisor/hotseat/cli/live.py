@@ -10,6 +10,7 @@ from hotseat.protocol.replies import Progress
 if TYPE_CHECKING:
     from rich.status import Status
 
+_BAR = 24
 _QUIET_PHASES = frozenset({"decode", "ready"})
 _IN_WORDS = {"suspended": "suspended: waiting for the seat"}
 
@@ -28,7 +29,7 @@ class PhaseLine:
         if progress.phase in _QUIET_PHASES:
             self.hide()
         elif self._is_live:
-            self._show_live(describe(progress))
+            self._show_live(describe(progress) + bar(progress))
         elif progress.phase != self._phase:
             note(describe(progress))
         self._phase = progress.phase
@@ -67,6 +68,14 @@ class PhaseLine:
         traceback: TracebackType | None,
     ) -> None:
         self.hide()
+
+
+def bar(progress: Progress) -> str:
+    """How far a phase is, drawn; empty for one that cannot say."""
+    if progress.percent is None:
+        return ""
+    full = round(_BAR * min(max(progress.percent, 0.0), 100.0) / 100.0)
+    return f"  {'━' * full}{'╌' * (_BAR - full)} {progress.percent:.0f} %"
 
 
 def describe(progress: Progress) -> str:

@@ -2,6 +2,7 @@
 
 import click
 
+from hotseat.cli.completing import model_names
 from hotseat.cli.output import print_json, size
 from hotseat.cli.reading import JSON, connected, read_or_absent
 from hotseat.cli.sizes import SIZE
@@ -24,7 +25,7 @@ def list_(*, as_json: bool) -> int:
 
 
 @models.command("rm")
-@click.argument("name")
+@click.argument("name", shell_complete=model_names)
 @JSON
 def remove(name: str, *, as_json: bool) -> None:
     """Unregister model NAME and delete what hotseat made for it.
@@ -41,7 +42,7 @@ def remove(name: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--ram", type=SIZE, help="On a Mac with so much memory, for instance 24GiB.")
 @click.option("--working-set", type=SIZE, help="What Metal may wire there, if not its default.")
 @JSON

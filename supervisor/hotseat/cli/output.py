@@ -46,16 +46,25 @@ def console(*, stderr: bool = False) -> "Console":
     return PlainConsole(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table without lines; headings that end in a space are right-aligned numbers."""
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, first_shrinks: bool = False
+) -> None:
+    """A table without lines; headings that end in a space are right-aligned numbers.
+
+    `first_shrinks`: where the terminal is narrow the first column is cut, the others are not.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for heading in headings:
+    for place, heading in enumerate(headings):
         table.add_column(
-            heading.rstrip(), justify="right" if heading.endswith(" ") else "left", no_wrap=True
+            heading.rstrip(),
+            justify="right" if heading.endswith(" ") else "left",
+            # Columns that may wrap are the first to be cut; a name has nothing to wrap at.
+            no_wrap=not (first_shrinks and place == 0),
+            overflow="ellipsis",
         )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))

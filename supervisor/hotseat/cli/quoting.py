@@ -2,13 +2,14 @@
 
 import click
 
+from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON, connected
 
 
 @click.command()
-@click.argument("model", nargs=-1)
-@click.option("--session", help="For the next turn of this session.")
+@click.argument("model", nargs=-1, shell_complete=model_names)
+@click.option("--session", shell_complete=session_names, help="For the next turn of this session.")
 @JSON
 def quote(model: tuple[str, ...], session: str | None, *, as_json: bool) -> None:
     """Show what asking MODELs would cost now, the cheapest first; all without MODEL.

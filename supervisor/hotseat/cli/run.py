@@ -4,14 +4,15 @@ import sys
 
 import click
 
+from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.reading import connected
 from hotseat.cli.turns import RunOptions
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.argument("prompt", required=False)
-@click.option("--session", help="Continue this session, or begin it.")
+@click.option("--session", shell_complete=session_names, help="Continue this session, or begin it.")
 @click.option("--max-tokens", type=int, help="End after so many tokens.")
 @click.option("--temperature", type=float, help="0 is greedy.", show_default="0")
 @click.option("--seed", type=int, help="Makes a draw repeatable.")

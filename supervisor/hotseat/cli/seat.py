@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from hotseat.cli.completing import model_names
 from hotseat.cli.durations import Duration
 from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON, connected, read_or_absent
@@ -31,14 +32,19 @@ def status(*, as_json: bool) -> int:
 @click.command()
 @JSON
 def ps(*, as_json: bool) -> int:
-    """Show the seated model and its worker."""
-    from hotseat.cli.seat_view import ps_facts, render_ps
+    """Show models that are seated or asked for, like `ollama ps`.
 
-    view, code = _status()
+    SESSIONS are live/cold, QUEUE is running+waiting, UNTIL says when an idle model gives the seat
+    up by itself.
+    """
+    from hotseat.cli.ps_view import look, ps_facts, render_ps, status_only
+    from hotseat.cli.seat_view import absent_status
+
+    seen, code = read_or_absent(look, lambda error: status_only(absent_status(error)))
     if as_json:
-        print_json(ps_facts(view))
+        print_json(ps_facts(seen))
     else:
-        render_ps(view)
+        render_ps(seen)
     return code
 
 
@@ -57,7 +63,7 @@ def queue(*, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option(
     "--mode",
     type=click.Choice(["auto", "process", "in-process"]),

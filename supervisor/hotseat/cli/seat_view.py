@@ -1,11 +1,12 @@
 """How seat, worker, queue, memory and swaps look to a person."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hotseat.cli.output import count, duration, note, print_facts, print_table, size
+from hotseat.cli.ps_view import quarantine_lines
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import Progress, SwapReport
 from hotseat.protocol.version import VERSION
@@ -52,6 +53,7 @@ def render_status(view: StatusView) -> None:
         [
             ("seat", _seat_line(view)),
             ("swap", _swap_line(view)),
+            ("released", _released_line(view)),
             ("worker", _worker_line(view.worker)),
             ("standby", _standby_line(view.standby)),
             ("queue", _queue_line(view.queue)),
@@ -59,58 +61,13 @@ def render_status(view: StatusView) -> None:
             ("memory", _memory_line(view.memory)),
             ("KV on SSD", _disk_line(view)),
             ("daemon", f"{view.version}, pid {view.pid}, up {duration(view.uptime_s)}"),
+            ("awake", _awake_line(view)),
             ("last run", _recovery_line(view.recovery)),
             ("last error", view.last_error),
+            *quarantine_lines(view),
             *(("notice", text) for text in view.notices),
         ]
     )
-
-
-def ps_facts(view: StatusView) -> dict[str, Any]:
-    """What `ps --json` prints."""
-    return {
-        "running": view.running,
-        "phase": view.phase,
-        "model": view.model,
-        "epoch": view.epoch,
-        "seated_for_s": view.seated_for_s,
-        "worker": msgspec.to_builtins(view.worker),
-        "standby": msgspec.to_builtins(view.standby),
-        "suspended": view.queue.suspended,
-        "sessions_live": view.sessions_live,
-        "sessions_total": view.sessions_total,
-    }
-
-
-def render_ps(view: StatusView) -> None:
-    """A row for the seat, one for the standby if there is one."""
-    if not view.running:
-        note(view.last_error)
-        return
-    worker, standby = view.worker, view.standby
-    rows: list[tuple[str, ...]] = [
-        (
-            view.model or "-",
-            view.phase,
-            str(view.epoch),
-            str(worker.pid or "-"),
-            size(worker.footprint_bytes) or "-",
-            size(worker.live_kv_bytes) or "-",
-            str(view.sessions_live),
-            str(view.queue.suspended),
-            duration(view.seated_for_s),
-        )
-    ]
-    if standby.pid is not None:
-        footprint = size(standby.footprint_bytes) or "-"
-        rows.append(
-            ("(standby)", _readiness(standby), "-", str(standby.pid), footprint, *["-"] * 4)
-        )
-    print_table(
-        ("MODEL", "PHASE", "EPOCH ", "PID ", "FOOTPRINT ", "LIVE KV ", "SESSIONS ", "SUSPENDED ",
-         "SEATED FOR "),
-        rows,
-    )  # fmt: skip
 
 
 def render_queue(view: StatusView) -> None:
@@ -176,7 +133,7 @@ def render_release(view: ReleaseView) -> None:
             f"written; available {size(view.available_before)} -> {size(view.available_after)}"
         )
     if view.until is not None:
-        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(view.until))
+        until = _clock(view.until)
         print(f"requests leave it empty until {until}; `hotseat swap MODEL` takes it back")
 
 
@@ -192,6 +149,20 @@ def _swap_line(view: StatusView) -> str:
     origin = view.swap.from_ or "nothing"
     move = f"{origin} -> {view.swap.to or 'nothing'}"
     return f"{move}: {view.swap.phase}{percent}, {duration(view.swap.elapsed_s)}"
+
+
+def _released_line(view: StatusView) -> str:
+    if view.released_until is None:
+        return ""
+    return f"requests leave the seat empty until {_clock(view.released_until)}; a swap takes it"
+
+
+def _awake_line(view: StatusView) -> str:
+    return f"kept from idle sleep: {view.keeps_awake}" if view.keeps_awake else ""
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _recovery_line(found: RecoveryView | None) -> str:

@@ -8,12 +8,9 @@ from hotseat.cli.reading import JSON
 
 @click.group()
 def service() -> None:
-    r"""Have launchd run the daemon: at login, and again after a crash.
+    """Have launchd run the daemon: at login, and again after a crash.
 
-    \b
-    hotseat service install        once; works again after an upgrade
-    hotseat service status         is it well?
-    hotseat service uninstall      contexts and models stay
+    `install` works again after an upgrade; `uninstall` leaves contexts and models.
     """
 
 

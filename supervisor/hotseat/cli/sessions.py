@@ -4,11 +4,12 @@ from typing import TextIO
 
 import click
 
+from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.output import print_json, size
 from hotseat.cli.reading import JSON, connected
 from hotseat.protocol.views import SessionChange
 
-MODEL = click.option("--model", help="Only sessions of this model.")
+MODEL = click.option("--model", shell_complete=model_names, help="Only sessions of this model.")
 
 
 @click.group(invoke_without_command=True)
@@ -32,8 +33,8 @@ def list_(model: str | None, *, as_json: bool) -> None:
 
 
 @sessions.command()
-@click.argument("model")
-@click.argument("session")
+@click.argument("model", shell_complete=model_names)
+@click.argument("session", shell_complete=session_names)
 @JSON
 def show(model: str, session: str, *, as_json: bool) -> None:
     """Show SESSION of MODEL with its messages."""
@@ -48,8 +49,8 @@ def show(model: str, session: str, *, as_json: bool) -> None:
 
 
 @sessions.command("rm")
-@click.argument("model")
-@click.argument("session")
+@click.argument("model", shell_complete=model_names)
+@click.argument("session", shell_complete=session_names)
 @JSON
 def remove(model: str, session: str, *, as_json: bool) -> None:
     """Remove SESSION of MODEL and what only it used."""
@@ -62,8 +63,8 @@ def remove(model: str, session: str, *, as_json: bool) -> None:
 
 
 @sessions.command()
-@click.argument("model")
-@click.argument("session")
+@click.argument("model", shell_complete=model_names)
+@click.argument("session", shell_complete=session_names)
 @click.argument("to")
 @click.option("--at-turn", type=click.IntRange(0), help="Turn to fork at; the last if not given.")
 @JSON
@@ -74,8 +75,8 @@ def fork(model: str, session: str, to: str, at_turn: int | None, *, as_json: boo
 
 
 @sessions.command()
-@click.argument("model")
-@click.argument("session")
+@click.argument("model", shell_complete=model_names)
+@click.argument("session", shell_complete=session_names)
 @click.argument("turn", type=click.IntRange(0))
 @JSON
 def rewind(model: str, session: str, turn: int, *, as_json: bool) -> None:
@@ -85,8 +86,8 @@ def rewind(model: str, session: str, turn: int, *, as_json: bool) -> None:
 
 
 @sessions.command()
-@click.argument("model")
-@click.argument("session")
+@click.argument("model", shell_complete=model_names)
+@click.argument("session", shell_complete=session_names)
 @click.argument("history", type=click.File("r", encoding="utf-8"))
 @click.option("--expect-turn", type=click.IntRange(0), help="Refuse if it is at another turn.")
 @JSON
@@ -107,8 +108,8 @@ def replace(
 
 
 @sessions.command()
-@click.argument("model")
-@click.argument("session")
+@click.argument("model", shell_complete=model_names)
+@click.argument("session", shell_complete=session_names)
 @JSON
 def pin(model: str, session: str, *, as_json: bool) -> None:
     """Keep what SESSION of MODEL has on disk from being evicted."""
@@ -117,8 +118,8 @@ def pin(model: str, session: str, *, as_json: bool) -> None:
 
 
 @sessions.command()
-@click.argument("model")
-@click.argument("session")
+@click.argument("model", shell_complete=model_names)
+@click.argument("session", shell_complete=session_names)
 @JSON
 def unpin(model: str, session: str, *, as_json: bool) -> None:
     """Let what SESSION of MODEL has on disk be evicted again."""

@@ -1,0 +1,82 @@
+"""Examples for the help of every command, by its path. A test parses each of them."""
+
+from typing import Final
+
+import click
+
+EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
+    "serve": ("hotseat serve --verbose",),
+    "status": ("hotseat status", "hotseat status --json"),
+    "ps": ("hotseat ps",),
+    "queue": ("hotseat queue",),
+    "models": ("hotseat models", "hotseat models rm gemma"),
+    "models list": ("hotseat models list --json",),
+    "models rm": ("hotseat models rm gemma",),
+    "import": (
+        "hotseat import model.gguf --name gemma",
+        "hotseat import ./folder-with-safetensors",
+    ),
+    "plan": ("hotseat plan gemma", "hotseat plan gemma --ram 24GiB"),
+    "run": (
+        'hotseat run gemma "What is a hot seat?"',
+        'hotseat run gemma "And who sits there?" --session chat',
+        "hotseat run gemma                  a chat; /help inside",
+    ),
+    "swap": ("hotseat swap gemma", "hotseat swap gemma --mode in-process --json"),
+    "release": ("hotseat release", "hotseat release --for 30m"),
+    "quote": ("hotseat quote", "hotseat quote gemma --session chat"),
+    "why": ("hotseat why -n 3",),
+    "count": ('hotseat count gemma "How long is this?"',),
+    "cancel": ("hotseat cancel 6f1c2a    an ID of `hotseat queue`",),
+    "sessions": ("hotseat sessions", "hotseat sessions --model gemma"),
+    "sessions list": ("hotseat sessions list --model gemma",),
+    "sessions show": ("hotseat sessions show gemma chat",),
+    "sessions rm": ("hotseat sessions rm gemma chat",),
+    "sessions fork": ("hotseat sessions fork gemma chat other --at-turn 2",),
+    "sessions rewind": ("hotseat sessions rewind gemma chat 2",),
+    "sessions replace": ("hotseat sessions replace gemma chat summary.json",),
+    "sessions pin": ("hotseat sessions pin gemma chat",),
+    "sessions unpin": ("hotseat sessions unpin gemma chat",),
+    "disk": ("hotseat disk",),
+    "kv": ("hotseat kv gc --dry-run",),
+    "kv verify": ("hotseat kv verify",),
+    "kv gc": ("hotseat kv gc --dry-run",),
+    "kv rebuild": ("hotseat kv rebuild",),
+    "events": ("hotseat events --follow --topic swap",),
+    "logs": ("hotseat logs --follow",),
+    "endpoint": ("hotseat endpoint", 'eval "$(hotseat endpoint --env)"'),
+    "stop": ("hotseat stop", "hotseat stop gemma"),
+    "restart": ("hotseat restart",),
+    "config": ("hotseat config show", "hotseat config check"),
+    "config check": ("hotseat config check",),
+    "config show": ("hotseat config show",),
+    "reload": ("hotseat config check && hotseat reload",),
+    "doctor": ("hotseat doctor",),
+    "service": ("hotseat service install", "hotseat service status"),
+    "service install": ("hotseat service install",),
+    "service uninstall": ("hotseat service uninstall", "hotseat service uninstall --purge"),
+    "service start": ("hotseat service start",),
+    "service stop": ("hotseat service stop",),
+    "service restart": ("hotseat service restart",),
+    "service status": ("hotseat service status",),
+    "service logs": ("hotseat service logs --follow",),
+    "demo": ("hotseat demo", "hotseat demo --without-gemma"),
+    "completion": ('eval "$(hotseat completion zsh)"', "hotseat completion fish | source"),
+    "help": ("hotseat help", "hotseat help run"),
+    "version": ("hotseat version",),
+    "top": ("hotseat top",),
+    "record": ("hotseat record",),
+    "report": ("hotseat report recording.jsonl",),
+    "bench": ("hotseat bench",),
+}
+
+
+def show_examples(command: click.Command, path: str) -> click.Command:
+    """Puts the examples at the end of the help of a command and of those below it."""
+    if path in EXAMPLES and not command.epilog:
+        lines = "\n".join(f"  {example}" for example in EXAMPLES[path])
+        command.epilog = f"\b\nExamples:\n{lines}"
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            show_examples(inner, f"{path} {name}")
+    return command
