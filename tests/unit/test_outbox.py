@@ -168,3 +168,25 @@ async def test_error_ends_a_stream_that_was_never_accepted(desk):
     error = ErrorBody(code="disk_full", message="full")
     desk.outbox.end(desk.work, error)
     assert await asyncio.to_thread(peer.answer, "r") == error
+
+
+async def test_reader_slower_than_the_output_gets_all_of_it_and_stays_connected(desk):
+    peer = await reader(desk, 100 * MIB)
+    for _ in range(6_000):  # more than two queues of messages and a socket's buffer hold
+        desk.emit("x" * 500)
+        desk.outbox.pump(desk.work)
+    assert desk.work.readers[0].held is not None, "the connection never was full"
+    desk.outbox.end(desk.work, DONE)
+    listening = asyncio.create_task(asyncio.to_thread(peer.until_end, "r"))
+    await tick_until(desk, listening.done)
+    messages = await listening
+    assert tokens_of(messages) == list(range(6_000))
+    assert messages[-1] == DONE
+
+
+async def test_reader_whose_connection_stays_full_is_given_up(desk):
+    await reader(desk, 100 * MIB)
+    for _ in range(6_000):
+        desk.emit("x" * 1_000)
+        desk.outbox.pump(desk.work)
+    await tick_until(desk, lambda: desk.abandoned == [desk.work])

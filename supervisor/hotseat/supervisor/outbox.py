@@ -51,7 +51,8 @@ class Outbox:
         for reader in tuple(work.readers):
             if not reader.is_accepted:
                 reader.is_accepted = True
-                self._send(work, reader, message)
+                reader.sent_at = time.monotonic()
+                self._port().send(reader.peer, reader.request_id, message)
         self.pump(work)
 
     def emit(self, work: Work, emission: Emission) -> None:
@@ -83,11 +84,20 @@ class Outbox:
             if not reader.is_accepted and work.end is None:
                 continue
             for _ in range(MAX_STEP):
-                chunk = reader.stream.take(now)
-                if chunk is None or not self._send(work, reader, chunk):
+                chunk, reader.held = reader.held or reader.stream.take(now), None
+                if chunk is None:
                     break
-            if work.end is not None and reader.stream.is_empty and reader in work.readers:
-                self._send(work, reader, work.end)
+                if not self._send(work, reader, chunk):
+                    reader.held = chunk
+                    reader.stream.starve(now)
+                    break
+            is_read = reader.held is None and reader.stream.is_empty
+            if (
+                work.end is not None
+                and is_read
+                and reader in work.readers
+                and self._send(work, reader, work.end)
+            ):
                 self._drop(work, reader.peer, reader.request_id)
 
     def progress(self, work: Work, message: Progress) -> None:
@@ -127,7 +137,7 @@ class Outbox:
             return
         if work.end is None and reader.is_accepted and now - reader.sent_at >= PROGRESS_S / 2:
             self._send(work, reader, self.note_for(work, now))
-        elif not reader.stream.is_empty:
+        elif work.end is not None or reader.held is not None or not reader.stream.is_empty:
             self.pump(work)
 
     def note_for(self, work: Work, now: float) -> Progress:
@@ -146,12 +156,13 @@ class Outbox:
         )
 
     def _send(self, work: Work, reader: Reader, message: DaemonMessage) -> bool:
+        """False when it did not leave: the reader is gone, or reads more slowly than we write."""
         reader.sent_at = time.monotonic()
-        sent = self._port().send(reader.peer, reader.request_id, message)
-        if not sent:
+        sent = self._port().offer(reader.peer, reader.request_id, message)
+        if sent is False:
             self._drop(work, reader.peer, reader.request_id)
             self._note_unread(work)
-        return sent
+        return bool(sent)
 
     def _drop(self, work: Work, peer: Peer, request_id: RequestId) -> None:
         work.readers = [

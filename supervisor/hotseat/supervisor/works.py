@@ -13,7 +13,7 @@ from hotseat.protocol.link import Finished, Started
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected, collect_parts
-from hotseat.protocol.replies import Cause, ChunkPart, Done, ErrorBody, TokenLogprob
+from hotseat.protocol.replies import Cause, Chunk, ChunkPart, Done, ErrorBody, TokenLogprob
 from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
 from hotseat.supervisor.core.output_log import OutputLog
@@ -45,6 +45,8 @@ class Reader:
         self.stream = stream
         self.sent_at = 0.0
         self.is_accepted = False
+        self.held: Chunk | None = None
+        """Next to go: the connection took nothing more when it was tried."""
 
 
 class Work:

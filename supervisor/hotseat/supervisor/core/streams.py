@@ -119,6 +119,11 @@ class OutStream:
         self.credit_bytes += credit_bytes
         self.starved_since = None
 
+    def starve(self, now: float) -> None:
+        """The reader took nothing of what was offered."""
+        if self.starved_since is None:
+            self.starved_since = now
+
     def is_slow(self, now: float, patience_s: float) -> bool:
         """True when 1 MiB has been waiting for credit for longer than `patience_s`."""
         if self._unsent_bytes < SLOW_CONSUMER_BYTES:
