@@ -27,7 +27,7 @@ with Client(name="tools") as client:
         append=[question],
         tools=[WEATHER],
         tool_choice="required",
-        max_tokens=64,
+        max_tokens=300,
     ).result()
     for call in asked.tool_calls:
         town = json.loads(call.arguments)["town"]
