@@ -99,7 +99,7 @@ def _rate(talk: Talk, number: int, turns: int) -> float:
 
 def _question(number: int, agent: int, turn: int) -> str:
     lines = [
-        f"Note {number}.{agent}.{turn}.{line}: crate {line + agent} holds {line * 7 + number} nails."
+        f"Note {number}.{agent}.{turn}.{line}: crate {line + agent} has {line * 7 + number} nails."
         for line in range(3)
     ]
     return " ".join([*lines, "Tell a long story about these crates."])

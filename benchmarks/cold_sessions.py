@@ -23,10 +23,11 @@ TARGET = 0.95
 BUDGET_TOKENS, SESSION_TOKENS, TIMES = 8192, 2000, 10
 ANSWER = 800
 ABOUT = """\
-Tiny llama. Constrained: a KV budget of {budget:.1f} MiB, sessions of 2,000 tokens until all of them hold
-ten times that, all but the newest given up from memory; each sample is the next turn of the oldest
-one, restored from disk. Unconstrained: the default budget, a session of the same length whose KV
-is in memory. 800 tokens are decoded; the rate is from the first to the last at the client."""
+Tiny llama. Constrained: a KV budget of {budget:.1f} MiB, sessions of 2,000 tokens until all of
+them hold ten times that, all but the newest given up from memory; each sample is the next turn of
+the oldest one, restored from disk. Unconstrained: the default budget, a session of the same
+length whose KV is in memory. 800 tokens are decoded; the rate is from the first to the last at
+the client."""
 
 
 def main(arguments: Sequence[str] = ()) -> int:

@@ -1,10 +1,11 @@
-"""Restore of a session of 1.04 GiB of KV from cold disk over reading as many bytes past the cache."""
+"""Restore of 1.06 GiB of KV from cold disk over reading as many bytes past the page cache."""
 
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import mlx.core as mx
 from benchmarks.measure import (
     GIB,
     MIB,
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] = ()) -> int:
                 if arm is raw:
                     samples.append((raw, read_size / read_directly(file, read_size) / 1e6))
                 else:
+                    mx.clear_cache()  # no memory is left over from the run before
                     started = time.monotonic()
                     session.restore()
                     samples.append((ours, size / (time.monotonic() - started) / 1e6))

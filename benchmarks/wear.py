@@ -15,10 +15,11 @@ MESSAGE, ANSWER = 100, 200
 IDLE_S = 0.3
 SETTINGS = f"[kv]\nidle_checkpoint_s = {IDLE_S}\n"
 ABOUT = f"""\
-Tiny models, one session, {TURNS} turns of {MESSAGE} ids in and {ANSWER} tokens out. After every turn nothing is
-asked until the idle checkpoint (after {IDLE_S} s instead of 30) has written the tail; after every third
-turn another model is seated, and this one again for the next turn. Written: all KV files, as the
-daemon counts them. Generated: K and V of every token in every layer, windows included."""
+Tiny models, one session, {TURNS} turns of {MESSAGE} ids in and {ANSWER} tokens out. After every
+turn nothing is asked until the idle checkpoint (after {IDLE_S} s instead of 30) has written the
+tail; after every third turn another model is seated, and this one again for the next turn.
+Written: all KV files, as the daemon counts them. Generated: K and V of every token in every
+layer, windows included."""
 
 
 def main(arguments: Sequence[str] = ()) -> int:
