@@ -409,6 +409,9 @@ class StubEngine:
                 return
         if turn.emitted == self._faults.token_n:
             self._trigger.reach("token_n")
+        if turn.emitted == turn.start.max_tokens:  # the worker before died at its very end
+            self._finish(turn, "length", limit="max_tokens")
+            return
         if turn.emitted >= self._faults.reply_tokens:
             turn.ids.append(END_OF_TURN)
             self._finish(turn, "stop", closed=True)

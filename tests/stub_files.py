@@ -82,7 +82,7 @@ class StubFiles:
         path = self._kv_dir / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         data = json.dumps(facts).encode()
-        temporary = path.with_suffix(f".{self._epoch}.tmp")
+        temporary = path.with_name(f".{path.name}.{self._epoch}.tmp")
         reach("kv.writing")
         temporary.write_bytes(data)
         reach("kv.synced")

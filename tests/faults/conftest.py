@@ -64,7 +64,6 @@ SLICE_POINTS = {
     "worker_point": ("worker.takes.Suspend", "worker.tells.TailWritten", "worker.tells.Loaded"),
     "real_worker_point": ("worker.tells.Checkpointed",),
     "supervisor_point": ("seat.checkpointing", "tail.committed", "swap.stored"),
-    "real_supervisor_point": ("seat.does.SendCheckpoint",),
 }
 """What the default counts take of the named points of a swap."""
 
@@ -72,10 +71,22 @@ SLICE_POINTS = {
 def pytest_generate_tests(metafunc):
     """All named points of a swap, or a few of them where only a slice is run."""
     counts = metafunc.config.getoption("--fault-counts", default="slice")
+    if "real_supervisor_point" in metafunc.fixturenames:
+        metafunc.parametrize("real_supervisor_point", SUPERVISOR_SWAP_POINTS)
     for name, few in SLICE_POINTS.items():
         if name in metafunc.fixturenames:
             every = WORKER_SWAP_POINTS if "worker" in name else SUPERVISOR_SWAP_POINTS
             metafunc.parametrize(name, few if counts == "slice" else every)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out of a slice what takes long and has a cheaper relative in it."""
+    if config.getoption("--fault-counts", default="slice") != "slice":
+        return
+    beyond = [item for item in items if item.get_closest_marker("beyond_slice")]
+    if beyond:
+        config.hook.pytest_deselected(items=beyond)
+        items[:] = [item for item in items if item not in beyond]
 
 
 class Row:

@@ -19,8 +19,9 @@ def stub_story():
     with FaultHome("stub") as home:
         yield Story(home, home.client())
         home.stop()
-        files, _ = audit(home)
+        files, drafts = audit(home)
         assert files > 0
+        assert drafts == [], "what a dead worker had begun to write lies there still"
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,9 @@ def real_story():
     with FaultHome("real") as home:
         yield Story(home, home.client())
         home.stop()
-        files, _ = audit(home)
+        files, drafts = audit(home)
         assert files > 0
+        assert drafts == [], "what a dead worker had begun to write lies there still"
 
 
 def through(row, story, point, runs):

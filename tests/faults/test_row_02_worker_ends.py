@@ -31,7 +31,7 @@ POINTS = (
 NOT_TRIED_AGAIN = {"RLIMIT_AS"}
 """A model for which memory does not suffice while it is seated."""
 WHILE_SEATING = {"hello", "load", "warm"}
-SLICE = 3
+SLICE = 2
 
 
 def faults_at(end, point, once_file):

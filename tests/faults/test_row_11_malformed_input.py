@@ -11,7 +11,7 @@ import pytest
 
 from hotseat.protocol.errors import ERRORS
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.replies import ErrorBody
+from hotseat.protocol.replies import ErrorBody, Pong
 from malformed import BODIES, FRAMES
 from raw_peer import RawPeer
 from stub_home import stub_daemon
@@ -61,6 +61,8 @@ def flood(daemon, name, count):
                 peer.send(*frames_of(name, sent + place)[0])
             for _ in range(burst):
                 got = peer.receive()
+                while got is not None and isinstance(got[1], Pong):
+                    got = peer.receive()
                 assert got is not None, f"no answer to {name}"
                 wrong += not isinstance(got[1], ErrorBody) or got[1].code != code
             sent += burst
