@@ -71,8 +71,8 @@ def test_levels_up_and_down_shed_in_order_and_everything_goes_on(row, machine, c
     for run in range(row.runs(push=3, slice=1, release=20)):
         for name in ("s1", "s2"):
             client.generate("a", prompt="x" * 300, session=f"{name}-{run}", max_tokens=3).result()
-        old = client.generate("a", prompt="old", max_tokens=300)
-        young = client.generate("a", prompt="young", max_tokens=150)
+        old = client.generate("a", prompt="old", max_tokens=200)
+        young = client.generate("a", prompt="young", max_tokens=120)
         next(old)
         next(young)
         epoch = client.status().epoch
@@ -85,7 +85,7 @@ def test_levels_up_and_down_shed_in_order_and_everything_goes_on(row, machine, c
             wait_for(lambda: live(client) == 0, SHED_S, "no idle context in memory")
             events.wait("memory.shed", step="request", since=began)
             wait_for(lambda: client.status().queue.suspended == 1, 5, "youngest suspended")
-            assert old.offset_tokens < 300
+            assert old.offset_tokens < 200
             waiting = client.generate("a", prompt="late", max_tokens=3)
             began = time.monotonic()
             machine.set(level=4)
@@ -97,8 +97,8 @@ def test_levels_up_and_down_shed_in_order_and_everything_goes_on(row, machine, c
             assert error.code == "memory_pressure"
             wait_for(lambda: client.status().queue.running == 0, 5, "nothing runs")
             machine.set(level=1)
-            assert old.result().tokens == expected("a", "old", 300)
-            assert young.result().tokens == expected("a", "young", 150)
+            assert old.result().tokens == expected("a", "old", 200)
+            assert young.result().tokens == expected("a", "young", 120)
             assert waiting.result().tokens == expected("a", "late", 3)
             assert not events.named("worker.exited"), "nothing was killed"
             assert client.status().epoch == epoch
@@ -123,7 +123,7 @@ def test_memory_that_does_not_come_back_is_named_and_smaller_models_still_load(
 ):
     register(machine.daemon, "big", weights_bytes=6 * GIB)
     for _ in range(row.runs(push=3, slice=1, release=20)):
-        machine.set(available=2 * GIB, wired=20 * GIB, footprint=20 * GIB)
+        machine.set(available=8 * GIB, wired=0, footprint=0)  # all of the last run came back
         client.release()
         machine.set(available=8 * GIB, wired=2 * GIB, footprint=6 * GIB)
         client.swap("a")

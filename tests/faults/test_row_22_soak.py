@@ -16,7 +16,7 @@ from hotseat.protocol.failpoints import SUPERVISOR_SWAP_POINTS, WORKER_SWAP_POIN
 from hotseat.protocol.limits import MIB
 from raw_peer import RawPeer
 
-SLICE_S, PUSH_S, RELEASE_S = 6.0, 300.0, 24 * 3600.0
+SLICE_S, PUSH_S, RELEASE_S = 3.0, 300.0, 24 * 3600.0
 FDS = 5
 SLOPE_MIB_H = 1.0
 SETTLING_S = 3600.0
