@@ -18,10 +18,11 @@ from hotseat.protocol.link import Checkpointed, Known, Load, TailRef, TailWritte
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import block_chain
 from hotseat.worker.caches import FullKVCache
+from hotseat.worker.capture import Room
 from hotseat.worker.keeping import Keeper
 from hotseat.worker.live import LiveSession
 from hotseat.worker.reader import Restorer, RestoreResult
-from hotseat.worker.restoring import RestorePlan, plan_restore, rebuild_sequence
+from hotseat.worker.restoring import plan_restore, rebuild_sequence
 from hotseat.worker.steps import StepLog
 from hotseat.worker.trace import Trace
 
@@ -96,18 +97,18 @@ class LargeSession:
         assert plan.position == TOKENS
         self._is_read.clear()
         self._restorer.bind(self._kv_dir, self.record)
-        result = self._read(plan)
-        restored = rebuild_sequence(self.record, prompt, plan, result, None)
+        self._restorer.begin(REQUEST, plan.blocks, plan.tail)
+        room = Room(self.record, plan.position).begin()
+        restored = rebuild_sequence(self.record, prompt, plan, self._read(), None, room)
         assert restored is not None
-        assert restored.trace.position == TOKENS, result.miss
+        assert restored.trace.position == TOKENS
         return restored.caches
 
     def close(self) -> None:
         """Ends the threads."""
         self._restorer.close()
 
-    def _read(self, plan: RestorePlan) -> RestoreResult:
-        self._restorer.begin(REQUEST, plan.blocks, plan.tail)
+    def _read(self) -> RestoreResult:
         assert self._is_read.wait(120)
         (result,) = self._restorer.poll()
         return result

@@ -145,6 +145,22 @@ async def test_end_waits_behind_output_that_has_no_credit_yet(desk):
     assert rest[0].offset_tokens == 1
 
 
+async def test_output_that_comes_together_shares_a_chunk(desk):
+    peer = await reader(desk, 1_000)
+    for _ in range(3):
+        desk.emit("abc")
+    chunk = await asyncio.to_thread(peer.answer, "r")
+    assert chunk.tokens == (0, 1, 2)
+
+
+async def test_output_that_comes_alone_is_not_held(desk):
+    peer = await reader(desk, 1_000)
+    desk.emit("abc")
+    chunk = await asyncio.to_thread(peer.answer, "r")
+    desk.emit("def")
+    assert (chunk.tokens, (await asyncio.to_thread(peer.answer, "r")).tokens) == ((0,), (1,))
+
+
 async def test_reader_that_went_away_is_dropped_at_the_next_word(desk):
     peer = await reader(desk, 1_000)
     peer.close()

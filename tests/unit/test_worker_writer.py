@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hotseat.protocol.ids import Epoch, Tag
+from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.link import (
     BlockWritten,
     Checkpointed,
@@ -17,7 +17,8 @@ from hotseat.protocol.link import (
     TailWritten,
     WriteFailed,
 )
-from hotseat.worker.kvfile import read_kv
+from hotseat.worker import writer as writer_module
+from hotseat.worker.kvfile import KvPayload, KvWritten, read_kv
 from hotseat.worker.writer import Failures, WriterThread
 from kv_payloads import TAG, make_chain, make_payload
 
@@ -90,6 +91,50 @@ def test_files_are_written_and_reported_in_order(
         read_kv(
             tmp_path / "kv", message.file, tag=TAG, parent=payload.parent, tokens=payload.tokens
         )
+
+
+@pytest.fixture
+def side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file counts as large."""
+    monkeypatch.setattr(writer_module, "LARGE_BYTES", 1)
+
+
+@pytest.mark.usefixtures("side_by_side")
+def test_files_written_side_by_side_are_reported_in_order(
+    gate: Gate, make_writer: Callable[..., WriterThread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_began = threading.Event()
+    real = writer_module.write_block
+    chain = make_chain(3)
+
+    def write(kv_dir: Path, block: BlockId, payload: KvPayload, **options: int) -> KvWritten:
+        if block == chain[0][0]:
+            assert second_began.wait(10), "the second file waits for the first"
+        else:
+            second_began.set()
+        return real(kv_dir, block, payload, **options)
+
+    monkeypatch.setattr(writer_module, "write_block", write)
+    writer = make_writer()
+    for index, (block, payload) in enumerate(chain):
+        writer.put_block(payload, block, index)
+    writer.after_written(DONE)
+    assert writer.drain(10)
+    *blocks, done = gate.messages
+    assert [message.block for message in blocks] == [block for block, _ in chain]
+    assert done is DONE and writer.backlog_bytes == 0
+
+
+@pytest.mark.usefixtures("side_by_side")
+def test_equal_blocks_are_never_written_side_by_side(
+    gate: Gate, make_writer: Callable[..., WriterThread]
+) -> None:
+    writer = make_writer()
+    ((block, payload),) = make_chain(1)
+    for _ in range(4):
+        writer.put_block(payload, block, 0)
+    assert writer.drain(10)
+    assert [message.is_new for message in gate.messages] == [True, False, False, False]
 
 
 def test_counters_tell_what_reached_the_disk(

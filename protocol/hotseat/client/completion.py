@@ -5,6 +5,7 @@ again what was received before, from any earlier token on; this machine turns th
 gapless sequence of chunks.
 """
 
+import contextlib
 from collections.abc import Iterable
 
 from msgspec.structs import replace
@@ -87,6 +88,10 @@ class Completion(Exchange[StreamEvent, Done]):
                 self.refuse(message)
         return NOTHING_TO_SEND
 
+    def is_worth_telling(self, cost_bytes: int) -> bool:
+        """True if it brings a grant."""
+        return self._window.is_due(cost_bytes)
+
     def consumed(self, cost_bytes: int) -> Iterable[ClientMessage]:
         """Grants credit as chunks leave the inbox."""
         grant = self._window.consumed(cost_bytes)
@@ -108,7 +113,8 @@ class Completion(Exchange[StreamEvent, Done]):
 
     def _add_progress(self, progress: Progress) -> None:
         """Keeps only the newest of equal phases, so that an unread inbox stays small."""
-        if self._inbox:
+        # A consumer on another thread may take the last item at any moment.
+        with contextlib.suppress(IndexError):
             last, cost_bytes = self._inbox[-1]
             if isinstance(last, Progress) and last.phase == progress.phase:
                 self._inbox[-1] = (progress, cost_bytes)

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Final, TypeVar
 
-import zmq.asyncio
+import zmq
 
 from hotseat.client.dialogue import AnyExchange, Dialogue
 from hotseat.client.endpoint import HOW_TO_START, check_address, find_address
@@ -44,7 +44,7 @@ class Connection:
         self._connect_timeout_s = connect_timeout_s
         self._outgoing = asyncio.Event()
         self._welcomed = asyncio.Event()
-        self._context: zmq.asyncio.Context | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._pause_s = _FIRST_PAUSE_S
         self.dialogue = Dialogue(token, info, self._outgoing.set)
@@ -53,7 +53,7 @@ class Connection:
         """Waits for a Welcome within the connect timeout; raises DaemonUnreachable otherwise."""
         if self._context is None:
             self.dialogue.endpoint = self._locate()
-            self._context = zmq.asyncio.Context()
+            self._context = zmq.Context()
             self._tasks = [
                 asyncio.create_task(self._stay_connected(self._context)),
                 asyncio.create_task(self._watch_patience()),
@@ -102,7 +102,7 @@ class Connection:
         """Looked up for every connection: a restarted daemon may listen elsewhere."""
         return check_address(self._endpoint) if self._endpoint else find_address(self._home)
 
-    async def _stay_connected(self, context: zmq.asyncio.Context) -> None:
+    async def _stay_connected(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         try:
             while True:
                 try:
@@ -124,7 +124,7 @@ class Connection:
             self.dialogue.fail_all(HotseatError("internal", f"client failed: {error!r}"))
             raise
 
-    async def _converse(self, context: zmq.asyncio.Context) -> None:
+    async def _converse(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         """One connection, from Hello to its loss."""
         self.dialogue.endpoint = self._locate()
         with Wire(context, self.dialogue.endpoint) as wire:
@@ -142,8 +142,9 @@ class Connection:
             for task in done:
                 task.result()
             # A last reply may have come together with the end of the connection.
-            while (frames := await wire.receive_left()) is not None:
-                self.dialogue.received(frames)
+            while found := wire.receive_left():
+                for frames in found:
+                    self.dialogue.received(frames)
 
     async def _send(self, wire: Wire) -> None:
         while True:
@@ -153,7 +154,10 @@ class Connection:
                 await wire.send(self.dialogue.outgoing.popleft())
 
     async def _receive(self, wire: Wire) -> None:
-        while self.dialogue.received(await wire.receive()):
+        while True:
+            for frames in await wire.receive():
+                if not self.dialogue.received(frames):
+                    return
             if self.dialogue.welcome is not None and not self._welcomed.is_set():
                 self._pause_s = _FIRST_PAUSE_S
                 self._welcomed.set()

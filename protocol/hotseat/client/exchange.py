@@ -80,6 +80,15 @@ class Exchange(Generic[Item, Result]):
         del cost_bytes
         return NOTHING_TO_SEND
 
+    def is_worth_telling(self, cost_bytes: int) -> bool:
+        """True if `consumed` would have something sent; from any thread."""
+        del cost_bytes
+        return False
+
+    def pop(self) -> tuple[Item, int] | None:
+        """The next item and its cost, if there is one: `consumed` is owed. From any thread."""
+        return self._inbox.popleft() if self._inbox else None
+
     def finish(self, result: Result) -> None:
         """Ends well; a second end changes nothing."""
         if not self.is_over:
@@ -131,6 +140,10 @@ class Window:
             return NOTHING_TO_SEND
         grant, self._consumed_bytes = self._consumed_bytes, 0
         return (Credit(grant_bytes=grant),)
+
+    def is_due(self, cost_bytes: int) -> bool:
+        """True if so much more would be worth a grant."""
+        return (self._consumed_bytes + cost_bytes) * 2 >= self._size_bytes
 
     def restart(self) -> int:
         """First grant of a new connection: the window less what still waits here."""
@@ -208,6 +221,10 @@ class Subscription(Exchange[Event | Gap, Reply]):
         self._window.buffered(cost)
         self._add(message, cost)
         return NOTHING_TO_SEND
+
+    def is_worth_telling(self, cost_bytes: int) -> bool:
+        """True if it brings a grant."""
+        return self._window.is_due(cost_bytes)
 
     def consumed(self, cost_bytes: int) -> Iterable[ClientMessage]:
         """Grants credit as events leave the inbox."""

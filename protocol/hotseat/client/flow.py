@@ -57,6 +57,15 @@ class Flow(Generic[Item, Result]):
             self._news.clear()
             await self._news.wait()
 
+    @property
+    def exchange(self) -> Exchange[Item, Result]:
+        """What is exchanged, for a consumer on another thread."""
+        return self._exchange
+
+    def tell_consumed(self, cost_bytes: int) -> None:
+        """Items of this cost were taken by `Exchange.pop`."""
+        self._dialogue.send(self._exchange, self._exchange.consumed(cost_bytes))
+
     async def result(self) -> Result:
         """The result; items not taken before are dropped."""
         while await self.next() is not None:
@@ -88,6 +97,11 @@ class AsyncStream:
         self._completion = completion
         self._cancel = cancel
         self._on_progress = on_progress
+
+    @property
+    def flow(self) -> Flow[StreamEvent, Done]:
+        """Items as they come."""
+        return self._flow
 
     @property
     def request_id(self) -> str:
@@ -173,6 +187,11 @@ class AsyncEvents:
     def __init__(self, flow: Flow[Event | Gap, Reply], cancel: Canceller) -> None:
         self._flow = flow
         self._cancel = cancel
+
+    @property
+    def flow(self) -> Flow[Event | Gap, Reply]:
+        """Items as they come."""
+        return self._flow
 
     async def next(self) -> Event | Gap | None:
         """Next event; None when the subscription ended."""

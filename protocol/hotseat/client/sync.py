@@ -5,18 +5,20 @@ threads at once. It adds no behaviour: everything that is decided is decided in 
 """
 
 import asyncio
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from hotseat.client.aio import CALL_S, RECONNECT_S, AsyncClient, SwapMode
 from hotseat.client.disk_verbs import SyncDiskVerbs
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.flow import AsyncEvents, AsyncStream, ProgressCallback, text_of
+from hotseat.client.pull import Pull
 from hotseat.client.requests import GenerateOptions, MessageLike
 from hotseat.client.session_verbs import SyncSessionVerbs
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, WELCOME_S
@@ -72,6 +74,11 @@ class _LoopThread:
             raise DaemonUnreachable("client was closed")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def begin_call(self, function: Callable[[], None]) -> None:
+        """Has a plain function run there soon; not at all once it is closed."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function)
+
     def call(self, function: Callable[[], T]) -> T:
         """Runs a plain function there."""
 
@@ -106,26 +113,6 @@ class _LoopThread:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-class _Pull(Generic[T]):
-    """Takes items one by one; an interrupted wait goes on later, so that no item is lost."""
-
-    def __init__(self, loop: _LoopThread, take: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._loop = loop
-        self._take = take
-        self._pending: Future[T] | None = None
-
-    def next(self, timeout_s: float | None = None) -> T:
-        """The next item; TimeoutError when it did not come in time."""
-        if self._pending is None:
-            self._pending = self._loop.begin(self._take())
-        pending = self._pending
-        done, _ = wait([pending], timeout_s)
-        if not done:
-            raise TimeoutError
-        self._pending = None
-        return pending.result()
-
-
 class Stream:
     """One generation: iterate it for chunks, ask it for its result, leave it to cancel."""
 
@@ -134,7 +121,7 @@ class Stream:
     ) -> None:
         self._loop = loop
         self._stream = stream
-        self._pull = _Pull(loop, stream.next_event)
+        self._pull = Pull(stream.flow, loop.begin_call)
         self._on_progress = on_progress
 
     @property
@@ -208,7 +195,7 @@ class EventStream:
     def __init__(self, loop: _LoopThread, events: AsyncEvents) -> None:
         self._loop = loop
         self._events = events
-        self._pull = _Pull(loop, events.next)
+        self._pull = Pull(events.flow, loop.begin_call)
 
     def __iter__(self) -> Self:
         return self

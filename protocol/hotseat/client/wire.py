@@ -4,16 +4,17 @@ The socket never reconnects by itself: a lost connection is a new `Wire`, so tha
 first message on every connection by construction.
 """
 
+import asyncio
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import zmq
-import zmq.asyncio
-from zmq.utils.monitor import parse_monitor_message
 
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.limits import MAX_FRAME_BYTES
 
+BURST: Final = 64
+"""Messages taken before the loop gets a turn: pings must leave however much arrives."""
 _LINGER_MS: Final = 500
 """How long a close may take to hand over what was sent last, for instance a cancel."""
 _NEVER: Final = -1
@@ -24,19 +25,46 @@ _LOSSES: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+Frames = list[bytes]
+
+
+class _Ear:
+    """Tells the event loop when something may have happened on a socket.
+
+    ZeroMQ's fd is edge triggered, and any call on the socket may swallow the edge: whoever finds
+    nothing to do waits for the next one, whoever did something looks again before it waits.
+    """
+
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+        self.readable = asyncio.Event()
+        self.writable = asyncio.Event()
+        self._loop.add_reader(self._fd, self.ring)
+
+    def ring(self) -> None:
+        """Something may have happened; the one fd speaks for both directions."""
+        self.readable.set()
+        self.writable.set()
+
+    def close(self) -> None:
+        """The socket is about to be closed."""
+        self._loop.remove_reader(self._fd)
 
 
 class Wire:
-    """A context manager around one connection attempt."""
+    """A context manager around one connection attempt, on the running event loop."""
 
-    def __init__(self, context: zmq.asyncio.Context, address: str) -> None:
+    def __init__(self, context: "zmq.Context[Any]", address: str) -> None:
         self._address = address
-        self._socket = context.socket(zmq.DEALER)
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, _LINGER_MS)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.setsockopt(zmq.RECONNECT_IVL, _NEVER)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        self._watch = self._socket.get_monitor_socket(_LOSSES)
+        self._watch: zmq.Socket[bytes] = self._socket.get_monitor_socket(_LOSSES)
+        self._ear = _Ear(self._socket)
+        self._watched = _Ear(self._watch)
 
     def __enter__(self) -> Self:
         try:
@@ -57,26 +85,60 @@ class Wire:
         self._close()
 
     def _close(self) -> None:
+        self._ear.close()
+        self._watched.close()
         self._socket.disable_monitor()
         self._watch.close(0)
         self._socket.close()
 
-    async def send(self, frames: list[bytes]) -> None:
+    async def send(self, frames: Frames) -> None:
         """Waits until the connection takes the message."""
-        await self._socket.send_multipart(frames)
+        while True:
+            try:
+                self._socket.send_multipart(frames, zmq.DONTWAIT)
+            except zmq.Again:
+                await self._wait_writable()
+            else:
+                self._ear.readable.set()
+                return
 
-    async def receive(self) -> list[bytes]:
-        """Waits for a message."""
-        frames: list[bytes] = await self._socket.recv_multipart()
-        return frames
+    async def _wait_writable(self) -> None:
+        self._ear.writable.clear()
+        events = int(self._socket.getsockopt(zmq.EVENTS))
+        if events & zmq.POLLIN:
+            self._ear.readable.set()
+        if not events & zmq.POLLOUT:
+            await self._ear.writable.wait()
 
-    async def receive_left(self) -> list[bytes] | None:
-        """A message that came before the connection was lost, or None."""
-        if not await self._socket.poll(0):
-            return None
-        return await self.receive()
+    async def receive(self) -> list[Frames]:
+        """Waits for messages; those that are there, a burst at most."""
+        await asyncio.sleep(0)
+        while not (found := self.receive_left()):
+            await self._ear.readable.wait()
+            self._ear.readable.clear()
+        return found
+
+    def receive_left(self) -> list[Frames]:
+        """Messages that are there, a burst at most."""
+        found: list[Frames] = []
+        while len(found) < BURST:
+            try:
+                frames: Any = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            found.append(frames)
+        self._ear.writable.set()
+        if found:
+            self._ear.readable.set()
+        return found
 
     async def lost(self) -> None:
         """Returns when the connection failed or ended."""
-        event = parse_monitor_message(await self._watch.recv_multipart())
-        del event  # only losses are watched
+        while True:
+            try:
+                self._watch.recv_multipart(zmq.DONTWAIT)  # only losses are watched
+            except zmq.Again:
+                await self._watched.readable.wait()
+                self._watched.readable.clear()
+            else:
+                return

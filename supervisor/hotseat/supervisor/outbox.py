@@ -1,11 +1,12 @@
 """Output of works on its way to their readers: credit, progress notes, ends. Starts no work."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import RequestId
+from hotseat.protocol.ids import RequestId, RequestKey
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, PROGRESS_S
 from hotseat.protocol.replies import Accepted, DaemonMessage, Done, ErrorBody, Progress
 from hotseat.supervisor.client_port import ClientPort, Peer
@@ -32,6 +33,7 @@ class Outbox:
         self.slow_consumer_s = slow_consumer_s
         self._abandoned = abandoned
         self._slots: dict[_Slot, Work] = {}
+        self._due: dict[RequestKey, Work] = {}
 
     def attach(
         self, work: Work, peer: Peer, request_id: RequestId, offset: int, credit: int | None
@@ -56,10 +58,15 @@ class Outbox:
         self.pump(work)
 
     def emit(self, work: Work, emission: Emission) -> None:
-        """New output."""
+        """New output; it leaves as soon as what came together with it was looked at.
+
+        So tokens that wait in the link's queue share a chunk, and one that is alone is not held.
+        """
         for reader in work.readers:
             reader.stream.push(emission)
-        self.pump(work)
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._pump_due)
+        self._due[work.key] = work
 
     def end(self, work: Work, end: Done | ErrorBody) -> None:
         """The end, after whatever output has not been read yet."""
@@ -99,6 +106,11 @@ class Outbox:
                 and self._send(work, reader, work.end)
             ):
                 self._drop(work, reader.peer, reader.request_id)
+
+    def _pump_due(self) -> None:
+        due, self._due = self._due, {}
+        for work in due.values():
+            self.pump(work)
 
     def progress(self, work: Work, message: Progress) -> None:
         """A note for all readers."""

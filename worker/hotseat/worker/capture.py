@@ -165,14 +165,17 @@ def rebuild_caches(
     payloads: Sequence[KvPayload],
     position: int,
     ring_starts: dict[int, int],
+    room: "Room | None" = None,
 ) -> list[Any]:
     """Caches of a sequence after `position` tokens, from its blocks and maybe a tail or snapshot.
 
     A tail may go on beyond `position` (full attention only). Evaluated layer by layer, so that
     the payloads and one layer's copy are the most that is held beside the result. Raises
-    ValueError if a window is not stored as far back as it reaches, or a state not at all.
+    ValueError if a window is not stored as far back as it reaches, or a state not at all. What
+    `room` has of the right size is used.
     """
     caches: list[Any] = []
+    room = room or Room(record, position)
     for entry, layer in enumerate(record.layers):
         if layer.kind == "state":
             states = [part for part in payloads[-1].states if part.entry == entry]
@@ -185,13 +188,11 @@ def rebuild_caches(
             continue
         parts = [part for payload in payloads if (part := _part(payload, entry)) is not None]
         if layer.kind == "full":
-            keys = _stack([part.keys for part in parts], [part.k_shape for part in parts], record)
-            values = _stack(
-                [part.values for part in parts], [part.v_shape for part in parts], record
+            keys, values = room.take(entry, position)
+            keys = _assemble(keys, [(part.keys, part.k_shape) for part in parts], position, record)
+            values = _assemble(
+                values, [(part.values, part.v_shape) for part in parts], position, record
             )
-            size = padded(position)
-            keys, values = _fit(keys, position, size), _fit(values, position, size)
-            mx.eval(keys, values)
             caches.append(FullKVCache.restored(position, keys, values))
             continue
         held = min(layer.window, position)
@@ -240,9 +241,61 @@ def _stack(
     return whole.view(_DTYPES[record.kv_dtype])
 
 
-def _fit(array: mx.array, position: int, size: int) -> mx.array:
-    """The first `position` tokens, with zeros up to `size`: caches grow by whole blocks."""
-    array = array[:, :, :position]
-    if size == position:
-        return array
-    return mx.pad(array, [(0, 0), (0, 0), (0, size - position), (0, 0)])
+class Room:
+    """Zeros for the full-attention layers of a sequence, one pair an entry.
+
+    A first touch of memory takes longer than all else in a restore, so it is begun while the files
+    are read. Caches grow by whole blocks: there are zeros behind the last token.
+    """
+
+    def __init__(self, record: ModelRecord, position: int) -> None:
+        self._record = record
+        self._pairs = {
+            entry: self._zeros(entry, position)
+            for entry, layer in enumerate(record.layers)
+            if layer.kind == "full"
+        }
+
+    def begin(self) -> "Room":
+        """Has mlx touch it from now on, on its own thread."""
+        arrays = [array for pair in self._pairs.values() for array in pair]
+        mx.async_eval(arrays)  # type: ignore[no-untyped-call]
+        return self
+
+    def take(self, entry: int, position: int) -> tuple[mx.array, mx.array]:
+        """The pair of `entry`; a new one if it is not as long as `position` needs."""
+        pair = self._pairs.pop(entry, None)
+        if pair is None or pair[0].shape[2] != padded(position):
+            return self._zeros(entry, position)
+        return pair
+
+    def _zeros(self, entry: int, position: int) -> tuple[mx.array, mx.array]:
+        layer = self._record.layers[entry]
+        words = _WORDS[self._record.kv_dtype]
+        size = padded(position)
+        return (
+            mx.zeros((1, layer.kv_heads, size, layer.k_dim), words),
+            mx.zeros((1, layer.kv_heads, size, layer.v_dim), words),
+        )
+
+
+def _assemble(
+    whole: mx.array,
+    runs: Iterable[tuple[Any, tuple[int, int, int]]],
+    position: int,
+    record: ModelRecord,
+) -> mx.array:
+    """The first `position` tokens in place of zeros; each run is copied once."""
+    words = _NUMPY[record.kv_dtype]
+    mx.eval(whole)
+    # mlx documents that writing to a view without a copy writes to the array.
+    view: np.ndarray[Any, Any] = np.array(whole, copy=False)
+    start = 0
+    for run, shape in runs:
+        count = min(shape[1], position - start)
+        part = np.frombuffer(run, dtype=words).reshape(shape)
+        view[0, :, start : start + count] = part[:, :count]
+        start += count
+    numbers = whole.view(_DTYPES[record.kv_dtype])
+    mx.eval(numbers)
+    return numbers

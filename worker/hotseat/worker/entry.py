@@ -6,7 +6,6 @@ chunk. Runs on the engine's thread. Must not know tokens' text or how a turn end
 
 import time
 from collections import deque
-from typing import Any
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
@@ -24,7 +23,8 @@ from hotseat.protocol.link import (
 from hotseat.protocol.tokens import pack_tokens, root_id
 from hotseat.worker.budget import RESERVE_TOKENS, KvBudget
 from hotseat.worker.caches import new_caches
-from hotseat.worker.capture import RowView
+from hotseat.worker.capture import Room, RowView
+from hotseat.worker.entering import Entering
 from hotseat.worker.keeping import Keeper, Send
 from hotseat.worker.lanes import MAX_ROWS, Lane
 from hotseat.worker.leaving import leaving_report
@@ -43,21 +43,6 @@ from hotseat.worker.steps import StepLog, plan_completion, plan_segments
 from hotseat.worker.trace import Trace
 from hotseat.worker.turns import Turn, check_length, emitted, emitted_before, render_prompt
 from hotseat.worker.twins import twin_of
-
-
-class _Entering:
-    """The one request that has a place in a lane and is not inserted yet."""
-
-    def __init__(self, turn: Turn, lane: Lane) -> None:
-        self.turn = turn
-        self.lane = lane
-        self.caches: list[Any] | None = None
-        self.plan: RestorePlan | None = None
-        self.live_name: str | None = None
-        """Under which name the live KV lay that it took."""
-        self.live_tokens = 0
-        self.miss = ""
-        self.began_at = time.monotonic()
 
 
 class Entry:
@@ -81,7 +66,7 @@ class Entry:
         self._send = send
         self._fit_tokens = budget.fit_tokens(seated.record.context_tokens)
         self._waiting: deque[Turn] = deque()
-        self._entering: _Entering | None = None
+        self._entering: Entering | None = None
 
     def __len__(self) -> int:
         return len(self._waiting) + (self._entering is not None)
@@ -209,7 +194,7 @@ class Entry:
             return False
         self._waiting.popleft()
         lane.turns.append(turn)
-        entering = _Entering(turn, lane)
+        entering = Entering(turn, lane)
         self._entering = entering
         live = self._find_live(turn)
         if live is not None and not self._is_own(turn, live):
@@ -254,7 +239,7 @@ class Entry:
             return self._runner.lanes[chosen[0]]
         return None
 
-    def _begin_restore(self, entering: _Entering, live: LiveSession | None) -> None:
+    def _begin_restore(self, entering: Entering, live: LiveSession | None) -> None:
         turn = entering.turn
         record = self._record
         plan = RestorePlan([], None, 0)
@@ -274,10 +259,11 @@ class Entry:
             entering.plan = plan
             turn.stage = "reading"
             self._restorer.begin(turn.start.request, plan.blocks, plan.tail)
+            entering.room = Room(record, plan.position).begin()
         else:
             self._begin_empty(entering)
 
-    def _begin_empty(self, entering: _Entering) -> None:
+    def _begin_empty(self, entering: Entering) -> None:
         is_recurrent = self._record.is_recurrent
         log = StepLog(0, since=0 if is_recurrent else None)
         entering.turn.trace = Trace(self._record.tag, [], log, is_recurrent=is_recurrent)
@@ -295,7 +281,8 @@ class Entry:
         hint = turn.hint if turn.hint and turn.hint.boundary <= turn.agree else None
         entering.miss = entering.miss or result.miss
         try:
-            restored = rebuild_sequence(self._record, turn.ids, entering.plan, result, hint)
+            room, entering.room = entering.room, None
+            restored = rebuild_sequence(self._record, turn.ids, entering.plan, result, hint, room)
         except Exception as error:  # noqa: BLE001 - what cannot be restored is computed
             restored = None
             entering.miss = entering.miss or f"restore failed: {error}"
@@ -306,7 +293,7 @@ class Entry:
             entering.caches = restored.caches
         return True
 
-    def _begin_again(self, entering: _Entering, failed: RestorePlan, result: RestoreResult) -> None:
+    def _begin_again(self, entering: Entering, failed: RestorePlan, result: RestoreResult) -> None:
         """Tries the snapshot before the one that could not be used, else starts from nothing."""
         turn = entering.turn
         known = turn.known and without_damaged(turn.known, failed, result)
@@ -326,7 +313,7 @@ class Entry:
             root = root_id(self._record.tag)
             trace.snapshots_at |= set(stored_positions(turn.ids, root, turn.chain, turn.known))
 
-    def _insert(self, entering: _Entering) -> None:
+    def _insert(self, entering: Entering) -> None:
         turn, caches = entering.turn, entering.caches
         trace = turn.trace
         if trace is None or caches is None:
@@ -359,7 +346,7 @@ class Entry:
         )
         self._runner.insert(entering.lane, turn, caches)
 
-    def _keep_entering(self, entering: _Entering, name: str | None) -> None:
+    def _keep_entering(self, entering: Entering, name: str | None) -> None:
         """The KV that a request had taken or restored stays live under `name`."""
         turn = entering.turn
         caches, trace = entering.caches, turn.trace

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
-import numpy as np
 from msgspec import Struct
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.ids import BlockId, Epoch, Tag
+from hotseat.worker.directio import DIRECT_FROM_BYTES, FileReads, write_directly
 from hotseat.worker.kvfolders import make_folder
 from hotseat.worker.kvformat import (
     PREFIX_BYTES,
@@ -24,6 +24,7 @@ from hotseat.worker.kvformat import (
     KvHeader,
     KvPayload,
     LayerPart,
+    PartHeader,
     StatePart,
     check_identity,
     encode_file,
@@ -186,6 +187,7 @@ class _Opened:
             raise KvDamagedError(f"{name!r} leaves the KV folder")
         with _reasons():
             self._fd = os.open(kv_dir / name, _READ_FLAGS)
+        self._reads = FileReads(self._fd, kv_dir / name)
         try:
             with _reasons():
                 size = os.fstat(self._fd).st_size
@@ -200,27 +202,33 @@ class _Opened:
 
     def close(self) -> None:
         # What was read is verified by then: a disk that fails now must not end the worker.
+        self._reads.close()
         with contextlib.suppress(OSError):
             os.close(self._fd)
 
     def read_parts(self, skip_entries: Collection[int]) -> tuple[LayerPart, ...]:
-        wanted = []
-        offset = self._prefix.payload_offset
-        for part in self.header.parts:
-            if part.entry not in skip_entries:
-                wanted.append((part, offset))
-            offset += part.size_bytes
-        buffer = _allocate(sum(part.size_bytes for part, _ in wanted))
         parts = []
-        start = 0
-        for part, position in wanted:
-            region = buffer[start : start + part.size_bytes]
-            start += part.size_bytes
-            # Digest while the bytes are still in the processor's cache.
-            with _reasons():
-                self._fill(region, position)
-            parts.append(read_part(part, region))
+        for run, start in self._runs(skip_entries):
+            left = self._read(sum(part.size_bytes for part in run), start)
+            for part in run:
+                parts.append(read_part(part, left[: part.size_bytes]))
+                left = left[part.size_bytes :]
         return tuple(parts)
+
+    def _runs(self, skip_entries: Collection[int]) -> Iterator[tuple[list[PartHeader], int]]:
+        """Parts that are wanted and lie one behind the other, with where they start."""
+        run: list[PartHeader] = []
+        start = offset = self._prefix.payload_offset
+        for part in self.header.parts:
+            if part.entry in skip_entries:
+                if run:
+                    yield run, start
+                run, start = [], offset + part.size_bytes
+            else:
+                run.append(part)
+            offset += part.size_bytes
+        if run:
+            yield run, start
 
     def read_states(self) -> tuple[StatePart, ...]:
         headers = self.header.states
@@ -234,17 +242,11 @@ class _Opened:
         return tuple(states)
 
     def _read(self, size: int, position: int) -> memoryview:
-        buffer = _allocate(size)
-        self._fill(buffer, position)
-        return buffer
-
-    def _fill(self, view: memoryview, position: int) -> None:
-        while len(view):
-            count = os.preadv(self._fd, [view], position)
-            if count == 0:
-                raise KvDamagedError("truncated while it was read")
-            view = view[count:]
-            position += count
+        with _reasons():
+            try:
+                return self._reads.read(position, size)
+            except EOFError as error:
+                raise KvDamagedError("truncated while it was read") from error
 
 
 @contextlib.contextmanager
@@ -259,11 +261,6 @@ def _reasons() -> Iterator[None]:
         raise KvDamagedError(reason, is_lasting=error.errno not in _PASSING) from error
 
 
-def _allocate(size: int) -> memoryview:
-    # numpy, because bytearray would write zeros first: a pass over every byte.
-    return np.empty(size, dtype=np.uint8).data
-
-
 def _write_temporary(path: Path, pieces: Sequence[Buffer], size: int, floor_bytes: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(path, flags, 0o600)
@@ -275,7 +272,10 @@ def _write_temporary(path: Path, pieces: Sequence[Buffer], size: int, floor_byte
         if failpoints.ARMED:
             failpoints.reach("kv.writing")
             _write_torn(fd, pieces)
-        _write_all(fd, pieces)
+        if size >= DIRECT_FROM_BYTES:
+            write_directly(fd, (memoryview(piece) for piece in pieces))
+        else:
+            _write_all(fd, pieces)
         sync_file(fd)
     finally:
         os.close(fd)

@@ -12,7 +12,7 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Known, TailRef
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
-from hotseat.worker.capture import rebuild_caches
+from hotseat.worker.capture import Room, rebuild_caches
 from hotseat.worker.reader import BlockToRead, RestoreResult
 from hotseat.worker.snapshots import stored_positions
 from hotseat.worker.steps import (
@@ -111,13 +111,14 @@ def rebuild_sequence(
     plan: RestorePlan,
     result: RestoreResult,
     hint: Hint | None,
+    room: Room | None = None,
 ) -> Restored | None:
     """What was read becomes caches; None if nothing of it can be used.
 
-    `hint` is the session's, if it speaks of this prompt.
+    `hint` is the session's, if it speaks of this prompt. `room`: memory for it, from before.
     """
     if record.is_recurrent:
-        return _rebuild_recurrent(record, prompt, plan, result)
+        return _rebuild_recurrent(record, prompt, plan, result, room)
     payloads = result.payloads
     position = len(payloads) * BLOCK_TOKENS
     boundary = position
@@ -134,13 +135,17 @@ def rebuild_sequence(
     else:
         rings = rings_at(hint, position) or rings_at(decode_hint(payloads[-1].hint), position)
         log = StepLog(position, (), rings)
-    caches = rebuild_caches(record, payloads, position, rings)
+    caches = rebuild_caches(record, payloads, position, rings, room)
     trace = Trace(record.tag, prompt[:position], log, stored_blocks=len(result.payloads))
     return Restored(caches, trace)
 
 
 def _rebuild_recurrent(
-    record: ModelRecord, prompt: list[int], plan: RestorePlan, result: RestoreResult
+    record: ModelRecord,
+    prompt: list[int],
+    plan: RestorePlan,
+    result: RestoreResult,
+    room: Room | None,
 ) -> Restored | None:
     tail, position = result.tail, plan.position
     if tail is None or len(result.payloads) < len(plan.blocks):
@@ -149,7 +154,7 @@ def _rebuild_recurrent(
     if told is None or told.position != position:
         told = Hint(HINT_VERSION, position, position)
     rings = rings_at(told, position)
-    caches = rebuild_caches(record, [*result.payloads, tail], position, rings)
+    caches = rebuild_caches(record, [*result.payloads, tail], position, rings, room)
     log = StepLog(position, told.steps, rings, since=told.boundary)
     stored = plan.boundary // BLOCK_TOKENS
     trace = Trace(record.tag, prompt[:position], log, stored_blocks=stored, is_recurrent=True)

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -21,6 +22,7 @@ from hotseat.protocol.link import BlockWritten, FromWorker, TailWritten, WriteFa
 from hotseat.worker.kvfile import (
     KvPayload,
     KvWriteError,
+    KvWritten,
     block_file,
     snapshot_file,
     tail_file,
@@ -32,6 +34,9 @@ from hotseat.worker.linkport import die
 from hotseat.worker.sync import full_sync
 
 BACKLOG_LIMIT_BYTES: Final = 256 * MIB
+WRITE_THREADS: Final = 3
+LARGE_BYTES: Final = 4 * MIB
+"""From that size on files are written side by side."""
 
 Failures = tuple[WriteFailed, ...]
 AfterWritten = Callable[[Failures], None]
@@ -58,7 +63,14 @@ class _Barrier(Struct, frozen=True):
     then: AfterWritten
 
 
-_Job = _BlockJob | _TailJob | _SnapshotJob | _Barrier
+_FileJob = _BlockJob | _TailJob | _SnapshotJob
+_Job = _FileJob | _Barrier
+
+
+class _UnderWay(Struct, frozen=True):
+    job: _FileJob
+    name: str
+    written: Future[KvWritten | KvWriteError]
 
 
 class WriterThread:
@@ -88,12 +100,14 @@ class WriterThread:
         self._limit_bytes = backlog_limit_bytes
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
-        self._is_working = False
+        self._unfinished = 0
         self._is_stopping = False
         # Writer thread only.
         self._failures: list[WriteFailed] = []
         self._sequence = 0
         self._unsynced_files = 0
+        self._under_way: deque[_UnderWay] = deque()
+        self._pool = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="writer")
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -124,9 +138,7 @@ class WriterThread:
     def drain(self, timeout_s: float | None = None) -> bool:
         """Waits until nothing is queued; False if that took longer than `timeout_s`."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: not self._jobs and not self._is_working, timeout_s
-            )
+            return self._changed.wait_for(lambda: not self._unfinished, timeout_s)
 
     def stop(self) -> None:
         """Writes what is queued and ends the thread."""
@@ -134,6 +146,7 @@ class WriterThread:
             self._is_stopping = True
             self._changed.notify_all()
         self._thread.join()
+        self._pool.shutdown()
 
     def _put(self, job: _Job, size: int) -> None:
         with self._changed:
@@ -149,6 +162,7 @@ class WriterThread:
             if self._is_stopping:
                 raise RuntimeError("the writer was stopped")
             self.backlog_bytes += size
+            self._unfinished += 1
             self._jobs.append(job)
             self._changed.notify_all()
 
@@ -158,85 +172,92 @@ class WriterThread:
             with contextlib.suppress(OSError):
                 prepare_kv_dir(self._kv_dir)
             while (job := self._take()) is not None:
-                self._do(job)
-                size = 0 if isinstance(job, _Barrier) else job.payload.size_bytes
+                self._begin(job)
                 del job  # frees the payload before the wait for the next one
-                self._done(size)
         except Exception:  # noqa: BLE001 - task root: without a writer nothing is durable
             traceback.print_exc()
             die(EX_INTERNAL, "writer thread failed")
 
     def _take(self) -> _Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._is_stopping)
-            if not self._jobs:
-                return None
-            self._is_working = True
-            return self._jobs.popleft()
+        """The next job; None at the end. What is under way is reported before a wait."""
+        while True:
+            with self._changed:
+                if not self._under_way:
+                    self._changed.wait_for(lambda: self._jobs or self._is_stopping)
+                    if not self._jobs:
+                        return None
+                if self._jobs:
+                    return self._jobs.popleft()
+            self._report_oldest()
 
     def _done(self, size: int) -> None:
         with self._changed:
-            self._is_working = False
+            self._unfinished -= 1
             self.backlog_bytes -= size
             self._changed.notify_all()
 
-    def _do(self, job: _Job) -> None:
+    def _begin(self, job: _Job) -> None:
+        """Large files are written side by side, so that no disk waits for a digest or a copy.
+
+        They are reported in the order put all the same.
+        """
+        if isinstance(job, _Barrier):
+            self._report_all()
+            self._full_sync()
+            failures, self._failures = tuple(self._failures), []
+            job.then(failures)
+            self._done(0)
+            return
+        name = self._name_of(job)
+        if job.payload.size_bytes < LARGE_BYTES or any(one.name == name for one in self._under_way):
+            self._report_all()
+            self._report(job, name, self._write(job, name))
+            return
+        if len(self._under_way) >= WRITE_THREADS:
+            self._report_oldest()
+        self._under_way.append(_UnderWay(job, name, self._pool.submit(self._write, job, name)))
+
+    def _name_of(self, job: _FileJob) -> str:
         match job:
             case _BlockJob():
-                self._write_block(job)
-            case _TailJob() | _SnapshotJob():
-                self._write_tail(job)
-            case _Barrier():
-                self._full_sync()
-                failures, self._failures = tuple(self._failures), []
-                job.then(failures)
+                return block_file(job.block)
+            case _TailJob():
+                self._sequence += 1
+                return tail_file(self._epoch, self._sequence)
+            case _SnapshotJob():
+                self._sequence += 1
+                return snapshot_file(self._epoch, self._sequence)
             case _:
                 assert_never(job)
 
-    def _write_block(self, job: _BlockJob) -> None:
+    def _write(self, job: _FileJob, name: str) -> KvWritten | KvWriteError:
+        """On the writer thread or one of its helpers."""
         try:
             self._check_tag(job.payload)
-            written = write_block(
-                self._kv_dir, job.block, job.payload, floor_bytes=self._floor_bytes
-            )
+            if isinstance(job, _BlockJob):
+                return write_block(
+                    self._kv_dir, job.block, job.payload, floor_bytes=self._floor_bytes
+                )
+            return write_kv(self._kv_dir, name, job.payload, floor_bytes=self._floor_bytes)
         except KvWriteError as error:
-            self._fail(error, block_file(job.block), None)
-            return
-        self._count(written.bytes_written)
-        self._send(
-            BlockWritten(
-                block=job.block,
-                parent=job.payload.parent,
-                index=job.index,
-                file=written.name,
-                size_bytes=written.size_bytes,
-                is_new=written.bytes_written > 0,
-                tokens=bytes(job.payload.tokens),
-            )
-        )
+            return error
 
-    def _write_tail(self, job: _TailJob | _SnapshotJob) -> None:
-        self._sequence += 1
-        is_tail = isinstance(job, _TailJob)
-        name = (tail_file if is_tail else snapshot_file)(self._epoch, self._sequence)
-        try:
-            self._check_tag(job.payload)
-            written = write_kv(self._kv_dir, name, job.payload, floor_bytes=self._floor_bytes)
-        except KvWriteError as error:
-            self._fail(error, name, job.session)
-            return
-        self._count(written.bytes_written)
-        self._send(
-            TailWritten(
-                kind="tail" if is_tail else "snapshot",
-                session=job.session or "",
-                parent=job.payload.parent,
-                tokens=job.payload.tokens,
-                hint=job.payload.hint,
-                file=written.name,
-                size_bytes=written.size_bytes,
-            )
-        )
+    def _report_all(self) -> None:
+        while self._under_way:
+            self._report_oldest()
+
+    def _report_oldest(self) -> None:
+        oldest = self._under_way.popleft()
+        self._report(oldest.job, oldest.name, oldest.written.result())
+
+    def _report(self, job: _FileJob, name: str, written: KvWritten | KvWriteError) -> None:
+        session = None if isinstance(job, _BlockJob) else job.session
+        if isinstance(written, KvWriteError):
+            self._fail(written, name, session)
+        else:
+            self._count(written.bytes_written)
+            self._send(_written_report(job, written))
+        self._done(job.payload.size_bytes)
 
     def _check_tag(self, payload: KvPayload) -> None:
         if payload.tag != self._tag:
@@ -262,3 +283,25 @@ class WriterThread:
         failure = WriteFailed(code=error.code, message=error.message, file=file, session=session)
         self._failures.append(failure)
         self._send(failure)
+
+
+def _written_report(job: _FileJob, written: KvWritten) -> BlockWritten | TailWritten:
+    if isinstance(job, _BlockJob):
+        return BlockWritten(
+            block=job.block,
+            parent=job.payload.parent,
+            index=job.index,
+            file=written.name,
+            size_bytes=written.size_bytes,
+            is_new=written.bytes_written > 0,
+            tokens=bytes(job.payload.tokens),
+        )
+    return TailWritten(
+        kind="tail" if isinstance(job, _TailJob) else "snapshot",
+        session=job.session or "",
+        parent=job.payload.parent,
+        tokens=job.payload.tokens,
+        hint=job.payload.hint,
+        file=written.name,
+        size_bytes=written.size_bytes,
+    )

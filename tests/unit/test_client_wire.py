@@ -1,0 +1,69 @@
+"""The client's socket on an event loop: however much arrives, the loop gets its turns."""
+
+import asyncio
+
+import zmq
+
+from hotseat.client.wire import BURST, Wire
+
+MESSAGES = 40 * BURST
+
+
+async def test_flood_of_messages_leaves_turns_to_others(tmp_path):
+    context = zmq.Context()
+    daemon = context.socket(zmq.ROUTER)
+    daemon.setsockopt(zmq.LINGER, 0)
+    daemon.setsockopt(zmq.SNDHWM, 0)
+    address = f"ipc://{tmp_path}/s"
+    daemon.bind(address)
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    with Wire(context, address) as wire:
+        await wire.send([b"hello"])
+        routing, _ = await asyncio.to_thread(daemon.recv_multipart)
+        for number in range(MESSAGES):
+            daemon.send_multipart([routing, b"%d" % number])
+        counting = asyncio.create_task(count_turns())
+        found = []
+        while len(found) < MESSAGES:
+            found += await wire.receive()
+        counting.cancel()
+    daemon.close()
+    context.term()
+    assert found == [[b"%d" % number] for number in range(MESSAGES)]
+    assert turns >= MESSAGES // BURST
+
+
+async def test_message_that_arrives_while_another_is_sent_is_received(tmp_path):
+    context = zmq.Context()
+    daemon = context.socket(zmq.ROUTER)
+    daemon.setsockopt(zmq.LINGER, 0)
+    daemon.bind(f"ipc://{tmp_path}/s")
+    with Wire(context, f"ipc://{tmp_path}/s") as wire:
+        for number in range(200):
+            await wire.send([b"%d" % number])
+            routing, said = await asyncio.to_thread(daemon.recv_multipart)
+            daemon.send_multipart([routing, said])
+            async with asyncio.timeout(5):
+                assert await wire.receive() == [[b"%d" % number]]
+    daemon.close()
+    context.term()
+
+
+async def test_end_of_the_listener_is_noticed(tmp_path):
+    context = zmq.Context()
+    daemon = context.socket(zmq.ROUTER)
+    daemon.bind(f"ipc://{tmp_path}/s")
+    with Wire(context, f"ipc://{tmp_path}/s") as wire:
+        await wire.send([b"hello"])
+        await asyncio.to_thread(daemon.recv_multipart)
+        daemon.close(0)
+        async with asyncio.timeout(5):
+            await wire.lost()
+    context.term()

@@ -1,0 +1,126 @@
+"""Large files past the page cache: the same bytes, whatever the file system allows."""
+
+import errno
+import fcntl
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hotseat.worker import directio
+from hotseat.worker.directio import ALIGNMENT, PIECE_BYTES, FileReads, write_directly
+
+SIZE = 2 * PIECE_BYTES + 3 * ALIGNMENT + 77
+"""Two whole pieces, some pages and a rest."""
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return os.urandom(SIZE)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[FileReads]:
+    fd = os.open(path, os.O_RDONLY)
+    reads = FileReads(fd, path)
+    try:
+        yield reads
+    finally:
+        reads.close()
+        os.close(fd)
+
+
+def drop_from_cache(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+@pytest.mark.parametrize("is_cold", [True, False])
+@pytest.mark.parametrize(
+    ("position", "size"),
+    [(0, SIZE), (64, SIZE - 64), (ALIGNMENT + 1, PIECE_BYTES), (SIZE - 5, 5), (192, 10)],
+)
+def test_any_span_is_read_as_it_was_written(
+    tmp_path: Path, content: bytes, position: int, size: int, *, is_cold: bool
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    if is_cold:
+        drop_from_cache(path)
+    with opened(path) as reads:
+        assert bytes(reads.read(position, size)) == content[position : position + size]
+
+
+def test_file_that_is_half_in_the_cache_is_read_whole(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    drop_from_cache(path)
+    with path.open("rb") as stream:
+        stream.read(PIECE_BYTES + 100)
+    with opened(path) as reads:
+        assert bytes(reads.read(64, SIZE - 64)) == content[64:]
+
+
+def test_file_that_ends_too_early_is_said_so(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with opened(path) as reads, pytest.raises(EOFError):
+        reads.read(0, SIZE + 1)
+
+
+def test_refused_direct_reads_go_through_the_cache(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    real = os.preadv
+
+    def refuse(fd: int, buffers: list[memoryview], position: int, flags: int = 0) -> int:
+        if flags:
+            raise BlockingIOError(errno.EAGAIN, "not cached")
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
+            raise OSError(errno.EINVAL, "no direct reads here")
+        return real(fd, buffers, position)
+
+    monkeypatch.setattr(directio.os, "preadv", refuse)
+    with opened(path) as reads:
+        assert bytes(reads.read(64, SIZE - 64)) == content[64:]
+
+
+def test_pieces_of_any_length_are_written_one_behind_the_other(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "file"
+    cuts = [0, 64, 64, ALIGNMENT + 1, PIECE_BYTES + 9, SIZE]
+    whole = memoryview(content)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    write_directly(fd, [whole[a:b] for a, b in itertools.pairwise(cuts)])
+    os.close(fd)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("answer", ["refused", "short"])
+def test_refused_or_short_direct_writes_go_on_through_the_cache(
+    tmp_path: Path, content: bytes, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    real = os.write
+
+    def write(fd: int, data: memoryview) -> int:
+        if not fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
+            return real(fd, data)
+        if answer == "refused":
+            raise OSError(errno.EINVAL, "no direct writes here")
+        return real(fd, data[:ALIGNMENT])
+
+    monkeypatch.setattr(directio.os, "write", write)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    write_directly(fd, [memoryview(content)])
+    os.close(fd)
+    assert path.read_bytes() == content
