@@ -199,14 +199,14 @@ class Upkeep:
         """Refreshes the numbers that are too dear for every question."""
         pid = self._runner.worker_pid
         if pid is not None:
-            footprint = await asyncio.to_thread(self._planner.probe.footprint, pid)
+            footprint = await asyncio.to_thread(self._planner.probe.quick_footprint, pid)
             if pid == self._runner.worker_pid:
                 self._telemetry.worker_footprint_bytes = footprint
                 await self._learn_overhead(footprint)
                 self._note_wear(footprint)
         standby = self._runner.standby.pid
         if standby is not None:
-            footprint = await asyncio.to_thread(self._planner.probe.footprint, standby)
+            footprint = await asyncio.to_thread(self._planner.probe.quick_footprint, standby)
             self._planner.standby_bytes = footprint or 0
         else:
             self._planner.standby_bytes = 0
