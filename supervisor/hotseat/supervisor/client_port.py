@@ -108,17 +108,6 @@ class ClientPort:
             return False
         return True
 
-    def offer(self, peer: Peer, request_id: RequestId, message: DaemonMessage) -> bool | None:
-        """Like `send`, but None when the peer does not read at the moment; it stays connected."""
-        try:
-            self._socket.send([peer.routing, *encode_daemon(message, request_id)])
-        except zmq.Again:
-            return None
-        except zmq.ZMQError as error:
-            self._vanish(peer, str(error))
-            return False
-        return True
-
     def refuse(self, peer: Peer, request_id: RequestId, error: HotseatError) -> bool:
         """Sends an error of the table."""
         return self.send(peer, request_id, error_body(error))

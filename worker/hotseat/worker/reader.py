@@ -274,9 +274,7 @@ def _read_tail(job: _Job, progress: _Progress) -> KvPayload | None:
     if tail is None:
         return None
     try:
-        payload = _read(
-            job, tail.file, tail.parent, tail.tokens, with_windows=True, is_block=False
-        )
+        payload = _read(job, tail.file, tail.parent, tail.tokens, with_windows=True, is_block=False)
     except KvDamagedError as error:
         progress.miss = f"tail: {error.reason}"
         if error.is_lasting:
