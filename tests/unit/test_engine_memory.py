@@ -148,3 +148,19 @@ def test_closed_engine_holds_no_memory_of_its_model(record, tmp_path):
     gc.collect()
     mx.clear_cache()
     assert mx.get_active_memory() <= before
+
+
+@pytest.mark.parametrize("persist", [True, False])
+def test_context_that_another_one_shares_counts_as_long_as_it_stays(record, tmp_path, persist):
+    budget = 2000 * record.kv_bytes_per_token
+    supervisor = FakeSupervisor(record, tmp_path, kv_budget_bytes=budget)
+    supervisor.seat()
+    shared = prompt_tokens(600)
+    supervisor.turn([*shared, 7], "one", max_tokens=4, persist=persist)
+    request = supervisor.start([*shared, 9], "two", max_tokens=20, persist=persist)
+    while supervisor.outcome(request).finished is None:
+        supervisor.advance()
+        assert admitted_bytes(supervisor) <= budget
+    restored = supervisor.outcome(request).started.restored_tokens
+    supervisor.unseat()
+    assert restored == (600 if persist else 0)

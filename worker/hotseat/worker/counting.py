@@ -14,5 +14,12 @@ def count_prompt(kit: TokenizerKit, order: CountPrompt) -> Counted:
         prompt = render_prompt(kit.renderer, order.start)
     except HotseatError as error:
         return Counted(request=request, code=error.code, message=error.message, facts=error.facts)
+    except Exception as error:  # noqa: BLE001 - a strange template must not take the worker down
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return Counted(
+            request=request,
+            code="internal",
+            message=f"the prompt could not be rendered ({type(error).__name__}: {reason[:200]})",
+        )
     text = str(kit.tokenizer.decode(prompt)) if order.wants_text else ""
     return Counted(request=request, tokens=pack_tokens(prompt), text=text)

@@ -190,7 +190,7 @@ class Entry:
         wanted = len(turn.ids) + min(left, RESERVE_TOKENS)
         turn.reserved_tokens = min(wanted, self._fit_tokens)
         lane = self._find_lane(turn)
-        if lane is None:
+        if lane is None or self._ask(turn):  # what it would have shared may have made room
             return False
         self._waiting.popleft()
         lane.turns.append(turn)
@@ -235,9 +235,13 @@ class Entry:
             return False
 
         live = self._find_live(turn)
-        if self._keeper.make_room(fits, spare=live.name if live is not None else None):
-            return self._runner.lanes[chosen[0]]
-        return None
+        spare = live.name if live is not None else None
+        # Another session's context stays beside its twin; where there is no room for both it goes.
+        stays = live is not None and not self._is_own(turn, live)
+        has_room = self._keeper.make_room(fits, spare, spare_stays=stays)
+        if not has_room and stays and not self._keeper.is_making_room():
+            has_room = self._keeper.make_room(fits)
+        return self._runner.lanes[chosen[0]] if has_room else None
 
     def _begin_restore(self, entering: Entering, live: LiveSession | None) -> None:
         turn = entering.turn

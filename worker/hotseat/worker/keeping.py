@@ -102,18 +102,21 @@ class Keeper:
             trace.snapshots_at.add(trace.position)
             self._writer.put_snapshot(self._tail(trace, view, snapshot), None)
 
-    def make_room(self, fits: Callable[[int], bool], spare: str | None = None) -> bool:
+    def make_room(
+        self, fits: Callable[[int], bool], spare: str | None = None, *, spare_stays: bool = False
+    ) -> bool:
         """Gives up idle sessions, oldest first, until `fits(bytes of those that stay)`.
 
-        `spare` is neither touched nor counted. Nothing is given up if that could not be enough.
-        A session whose tail is not durable goes later, when its tail is written: then False.
+        `spare` is not touched, and counted only if it stays. Nothing is given up if that could not
+        be enough. A session whose tail is not durable goes later, when its tail is written: then
+        False.
         """
         spared = self.live.find(spare)
-        spared_bytes = spared.size_bytes if spared else 0
-        if not fits(0):
+        taken_bytes = spared.size_bytes if spared and not spare_stays else 0
+        if not fits(spared.size_bytes if spared and spare_stays else 0):
             return False
         for session in self.live.sessions():
-            if fits(self.live.size_bytes - spared_bytes):
+            if fits(self.live.size_bytes - taken_bytes):
                 return True
             if session is spared:
                 continue
@@ -121,7 +124,7 @@ class Keeper:
                 self.live.take(session.name)
             elif not session.is_leaving:
                 self._start_leaving(session)
-        return fits(self.live.size_bytes - spared_bytes)
+        return fits(self.live.size_bytes - taken_bytes)
 
     def shrink(self, keep: int) -> None:
         """Gives up idle sessions but for the `keep` newest; one that is not durable goes later."""

@@ -88,7 +88,8 @@ class Preparer:
         with self._changed:
             self._warming_stopped.set()
             self._jobs = deque(_without_warming(job) for job in self._jobs)
-            self._changed.wait_for(lambda: self._loading != record.tag)
+            # Two threads must not use one tokenizer: what is to be counted with it comes first.
+            self._changed.wait_for(lambda: self._is_closed or not self._is_used(record.tag))
             held = self._kits.get(record.tag)
             is_asked = any(job.record.tag == record.tag for job in self._jobs)
         if held is not None:
@@ -97,6 +98,10 @@ class Preparer:
         if is_asked:
             self._store(record, kit)
         return kit
+
+    def _is_used(self, tag: Tag) -> bool:
+        counts = any(isinstance(job, CountPrompt) and job.record.tag == tag for job in self._jobs)
+        return counts or self._loading == tag
 
     def names_kept(self) -> tuple[Tag, ...]:
         """Tags of the kits in memory, the oldest first."""

@@ -243,8 +243,10 @@ def _plain_call(call: ToolCall, path: str) -> dict[str, Any]:
             "invalid_request", f"{path}.arguments: not JSON ({error})", path=path
         ) from error
     if not isinstance(arguments, dict):
+        # Not the value itself: errors are logged and journalled, conversations are not.
+        kind = type(arguments).__name__
         raise HotseatError(
-            "invalid_request", f"{path}.arguments: not a JSON object but {arguments!r}", path=path
+            "invalid_request", f"{path}.arguments: not a JSON object but {kind}", path=path
         )
     function = {"name": call.name, "arguments": arguments}
     return {"id": call.id, "type": "function", "function": function}
