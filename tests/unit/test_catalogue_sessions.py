@@ -264,3 +264,30 @@ async def test_totals_are_per_tag(catalogue):
     await catalogue.commit_tail(TAG, OWN, tail_of(LONG), 2.0)
     (total,) = await catalogue.totals()
     assert (total.tag, total.size_bytes, total.blocks, total.tails) == (TAG, 2050, 2, 1)
+
+
+async def test_deleted_session_takes_the_ways_it_went_before_along(catalogue):
+    other = [*LONG[:256], *([7] * 344)]
+    for tokens in (other, LONG):
+        await store_blocks(catalogue, tokens)
+        await catalogue.commit_turn(turn_commit(tokens))
+    await catalogue.delete_session("m", "s")
+    assert await catalogue.files(TAG) == set()
+
+
+async def test_deleted_session_leaves_what_follows_a_block_of_others(catalogue):
+    other = [*LONG[:256], *([7] * 344)]
+    for tokens in (other, LONG):
+        await store_blocks(catalogue, tokens)
+    await catalogue.commit_turn(turn_commit(LONG))
+    await catalogue.commit_turn(turn_commit(LONG[:256], "other"))
+    files = await catalogue.delete_session("m", "s")
+    assert [file.file for file in files] == [block_rows(LONG)[1].file]
+
+
+async def test_turn_without_its_blocks_names_the_first_that_is_missing(catalogue):
+    await store_blocks(catalogue, LONG[:256])
+    chain = block_chain(TAG, LONG)
+    assert (await catalogue.commit_turn(turn_commit(LONG))).missing == chain[1]
+    await store_blocks(catalogue, LONG)
+    assert (await catalogue.commit_turn(turn_commit(LONG))).missing is None

@@ -1,5 +1,6 @@
 """Snapshots belong to their token prefix: who finds them, and when they go."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -190,3 +191,38 @@ async def test_rebuilt_catalogue_offers_the_snapshots_it_finds(catalogue):
     rebuilt = await catalogue.rebuild(Found(files=tuple(files), sessions=()))
     assert (rebuilt.snapshots, rebuilt.unused_files) == (1, 1)
     assert await offered(catalogue, LONG) == ["snapshots/a.kv"]
+
+
+async def test_every_snapshot_of_every_session_is_found_where_it_hangs(catalogue):
+    """At the root, behind a block, at a boundary; not behind a block of somebody else."""
+    await commit(catalogue, LONG, session="a")
+    await commit(catalogue, OTHER, session="b")
+    for name, tokens in (("r", LONG[:9]), ("i", LONG[:280]), ("x", LONG[:512]), ("o", OTHER[:599])):
+        await put(catalogue, tokens, f"snapshots/{name}.kv")
+    listed = {one.name: one for one in await catalogue.session_summaries()}
+    blocks = 2 * 1000
+    assert (listed["a"].durable_tokens, listed["a"].bytes_on_disk) == (512, blocks + 3 * 50)
+    assert (listed["b"].durable_tokens, listed["b"].bytes_on_disk) == (599, blocks + 3 * 50)
+
+
+async def test_list_of_many_sessions_with_snapshots_does_not_compare_all_with_all(catalogue):
+    def fill(db):
+        for number in range(2000):
+            tokens = pack_tokens([number, *range(3999)])
+            db.execute(
+                "INSERT INTO sessions (model, name, tag, tokenizer_digest, turn, tokens, messages,"
+                " hint, closed, clock, persist, created_at, used_at)"
+                " VALUES ('m', ?, ?, 'd', 1, ?, x'', x'', 0, 0, 1, 0, 0)",
+                (f"s{number}", TAG, tokens),
+            )
+            db.executemany(
+                "INSERT INTO snapshots (tag, parent, idx, tokens, hint, file, size_bytes,"
+                " written_at, used_at) VALUES (?, ?, 0, ?, x'', ?, 10, 0, 0)",
+                [(TAG, ROOT, tokens[: 200 * n], f"snapshots/{number}-{n}") for n in range(1, 5)],
+            )
+
+    await catalogue._thread.call(fill)
+    began = time.monotonic()
+    listed = await catalogue.session_summaries()
+    assert time.monotonic() - began < 2.0
+    assert {one.bytes_on_disk for one in listed} == {40}

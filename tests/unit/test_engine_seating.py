@@ -12,21 +12,26 @@ import pytest
 from mlx_lm.models.switch_layers import SwitchGLU
 
 from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
-from hotseat.protocol.ids import Epoch
+from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link import (
     BlockWritten,
+    Counted,
+    CountPrompt,
     Failed,
     Load,
     Loaded,
     Prepare,
     Prepared,
     Reseat,
+    Start,
+    TextInput,
     Unload,
     Unloaded,
     Warm,
     Warmed,
 )
+from hotseat.protocol.messages import Sampling
 from hotseat.worker.engine import Engine
 from hotseat.worker.footprint import footprint_bytes, give_back
 from hotseat.worker.pages import PIECE_BYTES, available_bytes, warm_files
@@ -123,6 +128,30 @@ def test_load_waits_for_the_preparation_of_its_model_under_way(record, preparers
     preparer.take(record)
     assert kits.loaded == [record.name]
     answers.wait(1)
+
+
+def test_load_waits_until_all_that_was_asked_is_counted_with_its_tokenizer(record, preparers):
+    """A tokenizer is no thing for two threads, and the engine has it from then on."""
+    counted, began, goes_on = [], threading.Event(), threading.Event()
+
+    def count(_kit, order):
+        began.set()
+        assert goes_on.wait(20)
+        counted.append(order.start.request)
+        return Counted(request=order.start.request)
+
+    preparer, _kits, answers = preparers(count_with=count)
+    for number in range(3):
+        start = Start(
+            request=RequestKey(f"count:{number}"), session=None, input=TextInput(text="x"),
+            clock=0.0, sampling=Sampling(), seed=0,
+        )  # fmt: skip
+        preparer.count(CountPrompt(record=record, start=start))
+    assert began.wait(20)
+    threading.Timer(0.05, goes_on.set).start()
+    preparer.take(record)
+    assert len(counted) == 3
+    answers.wait(3)
 
 
 def test_kits_beyond_the_limit_go_oldest_first(record, other, preparers):

@@ -3,7 +3,7 @@
 import pytest
 
 from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
-from hotseat.protocol.link import BlockWritten, Diverged, TailRef
+from hotseat.protocol.link import BlockWritten, Diverged, Rewrite, TailRef
 from hotseat.protocol.tokens import pack_tokens
 
 
@@ -88,3 +88,14 @@ def test_prompt_that_leaves_what_another_one_holds_is_told(supervisor):
     told = next(m for m in supervisor.messages if isinstance(m, Diverged))
     assert (told.position, told.same_text) == (300, False)
     assert told.held != told.given
+
+
+def test_block_that_went_from_disk_is_written_again_with_its_tail(supervisor):
+    supervisor.turn(prompt_tokens(600), "one")
+    supervisor.checkpoint()
+    (first, *_), before = list(supervisor.blocks), len(supervisor.tails)
+    (supervisor.kv_dir / supervisor.blocks.pop(first)).unlink()
+    supervisor.engine.handle(Rewrite(block=first))
+    supervisor.checkpoint()
+    assert (supervisor.kv_dir / supervisor.blocks[first]).exists()
+    assert len(supervisor.tails) == before + 1

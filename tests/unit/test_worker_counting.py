@@ -1,8 +1,11 @@
 """A worker counts what a request would feed, seated or not, and runs nothing for it."""
 
+import json
 import queue
+from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from engine_harness import FakeSupervisor, tiny_record
 from hotseat.protocol.ids import Epoch, RequestKey
@@ -63,3 +66,21 @@ def test_tokenizer_that_cannot_be_loaded_is_said(record, tmp_path):
     counted = counted_by_standby(record, ASK)
     assert counted.code == "model_unavailable"
     assert "tokenizer.json" in counted.message
+
+
+def test_template_that_fails_in_its_own_way_is_an_answer(record):
+    config = Path(record.path) / "tokenizer_config.json"
+    held = json.loads(config.read_text()) | {"chat_template": "{{ 1 // 0 }}"}
+    config.write_text(json.dumps(held))
+    for extra in Path(record.path).glob("chat_template*"):
+        extra.unlink()
+    seen = config.stat()
+    files = tuple(
+        structs.replace(file, size_bytes=seen.st_size, mtime_ns=seen.st_mtime_ns)
+        if file.name == config.name
+        else file
+        for file in record.files
+    )
+    counted = counted_by_standby(structs.replace(record, files=files), ASK)
+    assert counted.code == "internal"
+    assert "ZeroDivisionError" in counted.message

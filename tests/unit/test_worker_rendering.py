@@ -223,6 +223,14 @@ def test_tool_arguments_that_are_no_object_are_named_by_path(renderer_with, argu
         renderer.render([user("a"), Message(role="assistant", tool_calls=(call,))], CLOCK)
 
 
+def test_refused_tool_arguments_are_not_repeated_since_errors_are_logged(renderer_with):
+    renderer, _ = renderer_with(WITH_TOOLS)
+    call = ToolCall(name="tide", arguments='["the secret"]')
+    with pytest.raises(HotseatError) as refused:
+        renderer.render([user("a"), Message(role="assistant", tool_calls=(call,))], CLOCK)
+    assert "secret" not in refused.value.message
+
+
 def test_raw_text_continues_exactly_where_it_was_cut(renderer_with):
     renderer, tokenizer = renderer_with("none")
     whole = renderer.encode_text("The river runs", first=True)

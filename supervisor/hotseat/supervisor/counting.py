@@ -133,7 +133,12 @@ class Counter:
         if not isinstance(intake.input, TokensInput):
             if not self._runner.standby.is_greeted:
                 return
-            _, answer = await self._ask(record, self._start(intake, clock), wants_text=False)
+            try:
+                _, answer = await self._ask(record, self._start(intake, clock), wants_text=False)
+            except HotseatError as error:
+                if error.code == "not_seated":
+                    return  # nobody can count just now: the worker will
+                raise
             tokens = len(answer.tokens) // TOKEN_BYTES
         if tokens >= limit:
             raise HotseatError(

@@ -120,7 +120,7 @@ class Daemon:
         self.runner = SeatRunner(
             self._context, home, settings.deadlines, self.planner, lock, self.seat_events
         )
-        self.held = HeldRuns(self._catalogue)
+        self.held = HeldRuns(self._catalogue, self.keeper)
         self.ends = WorkEnds(
             works=self.works,
             catalogue=self._catalogue,

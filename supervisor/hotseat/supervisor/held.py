@@ -5,6 +5,7 @@ The name begins with a dot, which no client may use; the session goes when the r
 
 import hashlib
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -13,9 +14,10 @@ from msgspec import Struct
 from hotseat.protocol.ids import ModelName, RequestKey, SessionName
 from hotseat.protocol.link import Resume, Started, Suspended
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.supervisor.catalogue.rows import KvFile, SessionRow, TurnCommit
+from hotseat.supervisor.catalogue.rows import SessionRow, TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.streams import Emission
+from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.sessions import tokenizer_digest
 from hotseat.supervisor.works import Work
 
@@ -56,8 +58,9 @@ def resume_of(work: Work) -> Resume | None:
 class HeldRuns:
     """Keeps and forgets hidden sessions."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, keeper: KvKeeper) -> None:
         self._catalogue = catalogue
+        self._keeper = keeper
 
     async def keep(self, work: Work, message: Suspended) -> None:
         """Makes a suspended request durable; its tail follows with the checkpoint."""
@@ -89,7 +92,17 @@ class HeldRuns:
             return None
         return row, msgspec.msgpack.decode(row.messages, type=HeldRun)
 
-    async def forget(self, model: str, key: RequestKey) -> list[KvFile]:
-        """Removes the hidden session; blocks stay as cache. The files to unlink."""
-        files = await self._catalogue.delete_session(ModelName(model), held_name(key), ())
-        return files or []
+    async def forget(self, model: str, key: RequestKey) -> None:
+        """Removes the hidden session and what only it needs."""
+        await self._remove(ModelName(model), held_name(key))
+
+    async def forget_orphans(self, alive: Iterable[RequestKey]) -> None:
+        """Removes hidden sessions of other requests: the last daemon died before it did."""
+        wanted = {held_name(key) for key in alive}
+        for model, name in await self._catalogue.hidden_sessions():
+            if name not in wanted:
+                await self._remove(model, name)
+
+    async def _remove(self, model: ModelName, name: SessionName) -> None:
+        files = await self._catalogue.delete_session(model, name, self._keeper.leased)
+        await self._keeper.unlink(files or [])

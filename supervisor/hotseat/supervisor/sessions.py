@@ -8,7 +8,13 @@ from msgspec import structs
 from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import SessionView
-from hotseat.supervisor.catalogue.rows import KvFile, SessionRow, SessionSummary, TurnCommit
+from hotseat.supervisor.catalogue.rows import (
+    KvFile,
+    SessionRow,
+    SessionSummary,
+    TurnCommit,
+    TurnCommitted,
+)
 from hotseat.supervisor.catalogue.session_verbs import Change, taken
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.intake import Stored, decode_history
@@ -34,12 +40,12 @@ class Sessions:
         """True for a session that is kept off the disk."""
         return (model, name) in self._volatile
 
-    async def commit(self, commit: TurnCommit) -> tuple[KvFile, ...]:
-        """Makes a turn durable with the reply of its request; files that became obsolete."""
+    async def commit(self, commit: TurnCommit) -> TurnCommitted:
+        """Makes a turn durable with the reply of its request."""
         if not commit.persist:
             self._commit_volatile(commit)
-            return ()
-        return (await self._catalogue.commit_turn(commit)).obsolete_files
+            return TurnCommitted(turn=commit.turn or 1)
+        return await self._catalogue.commit_turn(commit)
 
     def _commit_volatile(self, commit: TurnCommit) -> None:
         key = (commit.model, commit.session)

@@ -124,6 +124,7 @@ class WorkDesk:
             if row is not None:
                 reply = encode_kept(KeptReply(error=body))
                 await self._catalogue.finish(row.key, "error", reply, time.time())
+                await self._held.forget(row.model, row.key)
         finally:
             self._works.forget(work)
             self._outbox.end(work, body)
@@ -173,7 +174,10 @@ class WorkDesk:
     async def _claim_held(self, work: Work) -> None:
         """A request that the last daemon suspended goes on where it was."""
         found = await self._held.find(work.model, work.key)
-        if found is None or work.record is None or found[0].tag != work.record.tag:
+        if found is None or work.record is None:
+            return
+        if found[0].tag != work.record.tag:
+            await self._held.forget(work.model, work.key)  # imported anew: of no use any more
             return
         row, run = found
         work.started, work.held_as, work.clock = run.started, row.name, row.clock
@@ -286,6 +290,7 @@ class WorkDesk:
                 self._unclaimed[row.key] = row
             else:
                 await self._end_row(row, "the daemon restarted during the swap; ask again")
+        await self._held.forget_orphans(self._unclaimed)
         self._unclaimed_until = now + self.limits.claim_s
         if self._unclaimed:
             self._events.publish("request.unclaimed", count=len(self._unclaimed))

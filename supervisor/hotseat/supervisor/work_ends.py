@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import ModelName, SessionName
+from hotseat.protocol.ids import BlockId, ModelName, SessionName
 from hotseat.protocol.link import Finished
 from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
 from hotseat.protocol.tokens import pack_tokens
@@ -49,6 +49,8 @@ class WorkEnds:
         self.last_end_at = 0.0
         self.forget_held: Callable[[Work], None] = lambda _work: None
         """Called for a work that had been suspended: what was kept of it may go."""
+        self.rewrite: Callable[[BlockId], object] = lambda _block: None
+        """Called for a block of a turn that went meanwhile: whoever has it writes it again."""
         self.on_done: Callable[[Done], None] = lambda _done: None
         """Called for every work that did not fail."""
 
@@ -73,7 +75,7 @@ class WorkEnds:
         assert intake is not None  # noqa: S101
         assert session is not None  # noqa: S101 - checked by the caller
         history = history_after(intake, work.said)
-        obsolete = await self._sessions.commit(
+        committed = await self._sessions.commit(
             TurnCommit(
                 model=ModelName(record.name),
                 session=SessionName(session),
@@ -93,7 +95,9 @@ class WorkEnds:
                 reply=reply,
             )
         )
-        await self._keeper.unlink(list(obsolete))
+        await self._keeper.unlink(list(committed.obsolete_files))
+        if committed.missing is not None:
+            self.rewrite(committed.missing)
 
     async def _record(self, work: Work, kind: Literal["done", "error"], reply: bytes) -> None:
         """How it ended goes to the record of its accept; what must not persist loses that too."""

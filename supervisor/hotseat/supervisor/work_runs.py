@@ -27,6 +27,7 @@ from hotseat.protocol.link import (
     Prefilled,
     Quarantined,
     Refused,
+    Rewrite,
     Start,
     Started,
     Suspend,
@@ -91,6 +92,7 @@ class WorkRuns:
         self._waits_again = waits_again
         self._filled = filled
         self._held = held
+        ends.rewrite = lambda block: send(Rewrite(block=block))
         self.wear = Wear()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -213,10 +215,7 @@ class WorkRuns:
         """The work ended: nothing of its suspension is needed any more."""
         if work.held_as is not None:
             self._send(Drop(session=work.held_as))
-            self._spawn(work, self._forget(work))
-
-    async def _forget(self, work: Work) -> None:
-        await self._keeper.unlink(await self._held.forget(work.model, work.key))
+            self._spawn(work, self._held.forget(work.model, work.key))
 
     def cancel_running(self) -> None:
         """Ends all running works; their partial turns are kept."""

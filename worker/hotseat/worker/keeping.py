@@ -254,7 +254,7 @@ class Keeper:
         traces = [session.trace for session in self.live.sessions()] + self._running
         for trace in traces:
             if block in trace.chain:
-                trace.stored_blocks = min(trace.stored_blocks, trace.chain.index(block))
+                trace.forget_stored(trace.chain.index(block))
 
 
 def _view(session: LiveSession) -> RowView:

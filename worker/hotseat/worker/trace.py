@@ -88,6 +88,13 @@ class Trace:
         self.tail_at = None
         self.snapshots_at = {one for one in self.snapshots_at if one <= position}
 
+    def forget_stored(self, index: int) -> None:
+        """Block `index` is not on disk, so nothing can be behind it either."""
+        self.stored_blocks = min(self.stored_blocks, index)
+        self.tail_at = None
+        end = (index + 1) * BLOCK_TOKENS
+        self.snapshots_at = {one for one in self.snapshots_at if one < end}
+
     def _extend_chain(self) -> None:
         while len(self.tokens) >= self.boundary + BLOCK_TOKENS:
             start = self.boundary

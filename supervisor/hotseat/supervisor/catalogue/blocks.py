@@ -260,12 +260,30 @@ def remove_tail(db: sqlite3.Connection, session_id: int) -> list[KvFile]:
     ]
 
 
-def remove_unused_chain(
-    db: sqlite3.Connection, chain: Sequence[BlockId], leased: Collection[BlockId]
+def branches_of(db: sqlite3.Connection, session_id: int, chain: Sequence[BlockId]) -> list[BlockId]:
+    """Blocks behind those that only this session has, parents first: ways it went before.
+
+    Turns that were rewound or replaced left them; no row says whose they were.
+    """
+    return [
+        row[0]
+        for row in db.execute(
+            "WITH RECURSIVE own(id) AS (SELECT value FROM json_each(?1) WHERE NOT EXISTS"
+            "  (SELECT 1 FROM session_blocks WHERE block = value AND session <> ?2)),"
+            " behind(id, idx) AS (SELECT b.id, b.idx FROM own JOIN blocks b ON b.parent = own.id"
+            "  UNION SELECT b.id, b.idx FROM behind JOIN blocks b ON b.parent = behind.id)"
+            " SELECT id FROM behind WHERE id NOT IN (SELECT value FROM json_each(?1)) ORDER BY idx",
+            (json.dumps(chain), session_id),
+        )
+    ]
+
+
+def remove_unused(
+    db: sqlite3.Connection, candidates: Sequence[BlockId], leased: Collection[BlockId]
 ) -> list[KvFile]:
-    """Removes blocks of a chain, last first, up to the first one that somebody needs."""
+    """Removes blocks that nobody needs, last first; pass parents before what hangs on them."""
     files: list[KvFile] = []
-    for block in reversed(chain):
+    for block in reversed(candidates):
         is_needed = db.execute(
             "SELECT EXISTS (SELECT 1 FROM session_blocks WHERE block = ?1)"
             " OR EXISTS (SELECT 1 FROM blocks WHERE parent = ?1)"
@@ -273,9 +291,8 @@ def remove_unused_chain(
             " OR EXISTS (SELECT 1 FROM snapshots WHERE parent = ?1)",
             (block,),
         ).fetchone()[0]
-        if is_needed or block in leased:
-            break
-        files += _remove_block(db, block)
+        if not (is_needed or block in leased):
+            files += _remove_block(db, block)
     return files
 
 

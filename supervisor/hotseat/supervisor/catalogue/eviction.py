@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.supervisor.catalogue.rows import KvFile
-from hotseat.supervisor.catalogue.snapshots import owned, remove_file
+from hotseat.supervisor.catalogue.snapshots import all_owned, remove_file
 from hotseat.supervisor.core.eviction import KvNode, Worth, files_to_evict
 
 _TAIL: Final = "tail:"
@@ -190,7 +190,7 @@ def _users(db: sqlite3.Connection) -> dict[str, list[int]]:
     for file, session in db.execute("SELECT file, session FROM tails"):
         users.setdefault(_TAIL + file, []).append(session)
     # A session needs the snapshot nearest to its end; the earlier ones only shorten other ways.
-    newest = {one.session: one.file.file for one in owned(db)}
+    newest = {one.session: one.file.file for one in all_owned(db)}
     for session, file in newest.items():
         users.setdefault(_SNAPSHOT + file, []).append(session)
     return users

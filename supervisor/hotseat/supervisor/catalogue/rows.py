@@ -154,10 +154,14 @@ class TurnCommit(Struct, frozen=True, kw_only=True):
 
 
 class TurnCommitted(Struct, frozen=True, kw_only=True):
-    """Durable. `obsolete_files` are named by no row any more and may be unlinked."""
+    """Durable. `obsolete_files` are named by no row any more and may be unlinked.
+
+    `missing` is the first block of the turn that is not stored, if there is one.
+    """
 
     turn: int
-    obsolete_files: tuple[KvFile, ...]
+    obsolete_files: tuple[KvFile, ...] = ()
+    missing: BlockId | None = None
 
 
 class BlockRow(Struct, frozen=True, kw_only=True):

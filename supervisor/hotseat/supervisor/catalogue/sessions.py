@@ -25,11 +25,8 @@ _SESSION: Final = (
 )
 _SUMMARIES: Final = """
 SELECT s.id, s.model, s.name, s.tag, s.turn, length(s.tokens) / 4,
-  MIN(length(s.tokens) / 4, MAX(
-    256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END,
-    (SELECT COALESCE(MAX(u.position), 0) FROM snapshot_users u WHERE u.session = s.id))),
-  TOTAL(b.size_bytes) + COALESCE(t.size_bytes, 0)
-    + (SELECT TOTAL(u.size_bytes) FROM snapshot_users u WHERE u.session = s.id),
+  256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END,
+  TOTAL(b.size_bytes) + COALESCE(t.size_bytes, 0),
   s.closed, s.persist, s.created_at, s.used_at, s.pinned
 FROM sessions s
 LEFT JOIN session_blocks l ON l.session = s.id
@@ -55,6 +52,11 @@ def session(db: sqlite3.Connection, model: ModelName, name: SessionName) -> Sess
 
 def session_summaries(db: sqlite3.Connection, model: ModelName | None) -> list[SessionSummary]:
     """All sessions, or those of a model; the one used last comes first."""
+    ends: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for one in snapshots.all_owned(db):
+        ends[one.session] = max(one.position, ends.get(one.session, 0))
+        sizes[one.session] = sizes.get(one.session, 0) + one.file.size_bytes
     return [
         SessionSummary(
             id=found[0],
@@ -63,8 +65,8 @@ def session_summaries(db: sqlite3.Connection, model: ModelName | None) -> list[S
             tag=found[3],
             turn=found[4],
             tokens=found[5],
-            durable_tokens=found[6],
-            bytes_on_disk=int(found[7]),
+            durable_tokens=min(found[5], max(found[6], ends.get(found[0], 0))),
+            bytes_on_disk=int(found[7]) + sizes.get(found[0], 0),
             closed=bool(found[8]),
             persist=bool(found[9]),
             created_at=found[10],
@@ -73,6 +75,11 @@ def session_summaries(db: sqlite3.Connection, model: ModelName | None) -> list[S
         )
         for found in db.execute(_SUMMARIES, (model,))
     ]
+
+
+def hidden_sessions(db: sqlite3.Connection) -> list[tuple[ModelName, SessionName]]:
+    """Those whose names begin with a dot, which no client can give."""
+    return db.execute("SELECT model, name FROM sessions WHERE substr(name, 1, 1) = '.'").fetchall()
 
 
 def turns(db: sqlite3.Connection, model: ModelName, name: SessionName) -> list[TurnRow]:
@@ -129,7 +136,8 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
     obsolete += snapshots.thin_out(db, session_id)
     if commit.key is not None:
         _end_request(db, commit)
-    return TurnCommitted(turn=turn, obsolete_files=tuple(obsolete))
+    missing = chain[stored] if stored < len(chain) else None
+    return TurnCommitted(turn=turn, obsolete_files=tuple(obsolete), missing=missing)
 
 
 def delete_session(
@@ -148,10 +156,11 @@ def delete_session(
             "SELECT block FROM session_blocks WHERE session = ? ORDER BY idx", (session_id,)
         )
     ]
+    had = [*chain, *blocks.branches_of(db, session_id, chain)]
     files = blocks.remove_tail(db, session_id)
-    files += snapshots.remove_of_session(db, session_id, chain)
+    files += snapshots.remove_of_session(db, session_id, had)
     db.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
-    files += blocks.remove_unused_chain(db, chain, leased)
+    files += blocks.remove_unused(db, had, leased)
     return files
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
+from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import TailRef, TailWritten
 from hotseat.protocol.tokens import root_id
 from hotseat.supervisor.catalogue.rows import KvFile
@@ -19,6 +20,13 @@ from hotseat.supervisor.catalogue.rows import KvFile
 KEPT_PER_SESSION: Final = 8
 """The shortest (the system prompt) and the newest ones; what is between costs a longer way back."""
 _TOUCH_S: Final = 60.0
+_FOLLOWS: Final = """
+SELECT id, 0, tag, '', substr(tokens, 1, 1024) FROM sessions
+UNION ALL SELECT l.session, l.idx + 1, s.tag, l.block, substr(s.tokens, 1025 + 1024 * l.idx, 1024)
+FROM session_blocks l JOIN sessions s ON s.id = l.session
+WHERE l.block IN (SELECT parent FROM snapshots)
+"""
+"""Where a snapshot of a session may hang, and the ids of the session behind it."""
 
 
 class Owned(Struct, frozen=True):
@@ -81,16 +89,57 @@ def snapshots_under(
     return [TailRef(file=row[2], parent=row[3], tokens=row[4], hint=row[5]) for row in rows]
 
 
-def owned(db: sqlite3.Connection, session_id: int | None = None) -> list[Owned]:
-    """Which session begins with which snapshot, of one session or of all; shortest first."""
+def owned(db: sqlite3.Connection, session_id: int) -> list[Owned]:
+    """Snapshots that a session begins with, shortest first."""
     return [
         Owned(row[0], KvFile(tag=row[1], file=row[2], size_bytes=row[3]), row[4])
         for row in db.execute(
             "SELECT session, tag, file, size_bytes, position FROM snapshot_users"
-            " WHERE ?1 IS NULL OR session = ?1 ORDER BY position",
+            " WHERE session = ? ORDER BY position",
             (session_id,),
         )
     ]
+
+
+def all_owned(db: sqlite3.Connection) -> list[Owned]:
+    """The same for every session. The view would compare each with each snapshot of its tag."""
+    rows = _Placed()
+    for tag, parent, index, tokens, file, size in db.execute(
+        "SELECT tag, parent, idx, tokens, file, size_bytes FROM snapshots"
+    ):
+        rows.add(
+            (tag, parent if index else ""), tokens, KvFile(tag=tag, file=file, size_bytes=size)
+        )
+    if not rows.places:
+        return []
+    found = []
+    for session, index, tag, parent, follows in db.execute(_FOLLOWS):
+        found += [
+            Owned(session, file, BLOCK_TOKENS * index + length // 4)
+            for length, file in rows.match((tag, parent), follows)
+        ]
+    return sorted(found, key=lambda one: one.position)
+
+
+class _Placed:
+    """Snapshots by the block they hang on (none: the root of a tag) and the ids behind it."""
+
+    def __init__(self) -> None:
+        self.places: dict[tuple[str, str], dict[bytes, KvFile]] = {}
+        self._lengths: dict[tuple[str, str], set[int]] = {}
+
+    def add(self, place: tuple[str, str], tokens: bytes, file: KvFile) -> None:
+        self.places.setdefault(place, {})[tokens] = file
+        self._lengths.setdefault(place, set()).add(len(tokens))
+
+    def match(self, place: tuple[str, str], follows: bytes) -> list[tuple[int, KvFile]]:
+        """Those that `follows` begins with, each with its length in bytes."""
+        here = self.places.get(place, {})
+        return [
+            (length, file)
+            for length in self._lengths.get(place, ())
+            if length <= len(follows) and (file := here.get(follows[:length])) is not None
+        ]
 
 
 def thin_out(db: sqlite3.Connection, session_id: int) -> list[KvFile]:

@@ -137,6 +137,10 @@ class Catalogue:
         """All sessions, or those of a model, without contents; last used first."""
         return await self._thread.call(lambda db: sessions.session_summaries(db, model))
 
+    async def hidden_sessions(self) -> list[tuple[ModelName, SessionName]]:
+        """Sessions of suspended requests."""
+        return await self._thread.call(sessions.hidden_sessions)
+
     async def turns(self, model: ModelName, name: SessionName) -> list[TurnRow]:
         """The turns of a session, first to last."""
         return await self._thread.call(lambda db: sessions.turns(db, model, name))

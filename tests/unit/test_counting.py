@@ -1,0 +1,26 @@
+"""Counting before a swap is a courtesy: where nobody can, the request is not refused for it."""
+
+from types import SimpleNamespace
+
+from hotseat.protocol.link import TextInput
+from hotseat.supervisor.core.intake import History, Intake
+from hotseat.supervisor.core.seat_types import Phase
+from hotseat.supervisor.counting import Counter
+from records import model_record
+
+
+async def test_prompt_that_nobody_can_count_is_left_to_the_worker():
+    standby = SimpleNamespace(is_greeted=True, enabled=False, send=lambda _order: False)
+    state = SimpleNamespace(phase=Phase.LOADING, model="other")
+    plan = SimpleNamespace(max_context_tokens=100)
+    counter = Counter(
+        sessions=None,
+        catalogue=None,
+        planner=SimpleNamespace(plan=lambda _record, **_options: plan),
+        runner=SimpleNamespace(standby=standby, state=state, record=None, beat=None),
+        own_footprint=lambda: 0,
+    )
+    long = Intake(
+        context=b"", hint=b"", input=TextInput(text="word " * 200), base=History(), added=()
+    )
+    await counter.check_fits(model_record(), long, 0.0)
