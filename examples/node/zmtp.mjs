@@ -35,6 +35,7 @@ export class Dealer {
     this.frames = [];
     this.pending = Buffer.alloc(0);
     this.greeted = false;
+    this.waiting = []; // until the daemon's READY: a message before it ends the connection
     this.onMessage = onMessage;
     this.socket = createConnection(path);
     this.socket.on("data", (bytes) => this.take(bytes));
@@ -47,7 +48,9 @@ export class Dealer {
 
   send(frames) {
     const last = frames.length - 1;
-    this.socket.write(Buffer.concat(frames.map((body, n) => frame(n < last ? MORE : 0, body))));
+    const bytes = Buffer.concat(frames.map((body, n) => frame(n < last ? MORE : 0, body)));
+    if (this.waiting) this.waiting.push(bytes);
+    else this.socket.write(bytes);
   }
 
   close() {
@@ -63,7 +66,13 @@ export class Dealer {
     }
     for (let next = this.nextFrame(); next !== null; next = this.nextFrame()) {
       const [flags, body] = next;
-      if (flags & COMMAND) continue; // READY of the daemon; it sends no other command
+      if (flags & COMMAND) {
+        // READY of the daemon; it sends no other command.
+        const waiting = this.waiting ?? [];
+        this.waiting = null;
+        for (const one of waiting) this.socket.write(one);
+        continue;
+      }
       this.frames.push(body);
       if (!(flags & MORE)) this.onMessage(this.frames.splice(0));
     }

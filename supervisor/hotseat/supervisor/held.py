@@ -11,8 +11,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey, SessionName
 from hotseat.protocol.link import Resume, Started, Suspended
+from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import SessionRow, TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
@@ -106,3 +108,9 @@ class HeldRuns:
     async def _remove(self, model: ModelName, name: SessionName) -> None:
         files = await self._catalogue.delete_session(model, name, self._keeper.leased)
         await self._keeper.unlink(files or [])
+
+
+def imported_again(record: ModelRecord) -> HotseatError:
+    """For a request that began with another model of the same name."""
+    text = f"{record.name} was imported again meanwhile; output of the model before cannot "
+    return HotseatError("worker_lost", text + "be repeated; ask again")

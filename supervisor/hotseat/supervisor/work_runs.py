@@ -44,7 +44,7 @@ from hotseat.supervisor.core.poison import after_death
 from hotseat.supervisor.core.seat_types import Fault
 from hotseat.supervisor.core.wear import Wear
 from hotseat.supervisor.event_log import EventLog
-from hotseat.supervisor.held import HeldRuns, held_name, resume_of
+from hotseat.supervisor.held import HeldRuns, held_name, imported_again, resume_of
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
@@ -113,11 +113,7 @@ class WorkRuns:
             return
         request = work.request
         if work.started is not None and work.record is not None and work.record.tag != record.tag:
-            raise HotseatError(
-                "worker_lost",
-                f"{record.name} was imported again meanwhile; output of the model before cannot "
-                "be repeated; ask again",
-            )
+            raise imported_again(record)
         work.record = record
         row = None if request.session is None else await self._sessions.load(
             record.name, request.session
