@@ -1,5 +1,6 @@
 """What both clients can do with KV on disk. Must not know sockets or threads."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -11,14 +12,16 @@ from hotseat.protocol.views import DiskView, GcView, VerifyView
 T = TypeVar("T")
 
 
-class AsyncDiskVerbs:
+class AsyncDiskVerbs(ABC):
     """Disk methods of `AsyncClient`."""
 
+    @abstractmethod
     async def _call(self, message: ClientMessage) -> Reply:
-        raise NotImplementedError
+        """The answer of the daemon; the client has it."""
 
+    @abstractmethod
     async def _call_patiently(self, message: ClientMessage) -> Reply:
-        raise NotImplementedError
+        """The answer, however long it takes; the client has it."""
 
     async def disk(self) -> DiskView:
         """How much KV is on disk, whose it is and within which limits."""
@@ -33,13 +36,14 @@ class AsyncDiskVerbs:
         return typed(await self._call_patiently(KvGc(dry_run=dry_run)), GcView)
 
 
-class SyncDiskVerbs:
+class SyncDiskVerbs(ABC):
     """Disk methods of `Client`: those of `AsyncDiskVerbs`, waited for."""
 
     _disk_verbs: AsyncDiskVerbs
 
+    @abstractmethod
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        raise NotImplementedError
+        """What `work` comes to; the client has it."""
 
     def disk(self) -> DiskView:
         """How much KV is on disk, whose it is and within which limits."""

@@ -3,6 +3,7 @@
 Must not know sockets or threads: `_call` (asyncio) and `_run` (threads) bring messages there.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -36,11 +37,12 @@ class _Removed(msgspec.Struct, frozen=True):
     removed_bytes: int
 
 
-class AsyncSessionVerbs:
+class AsyncSessionVerbs(ABC):
     """Session methods of `AsyncClient`."""
 
+    @abstractmethod
     async def _call(self, message: ClientMessage) -> Reply:
-        raise NotImplementedError
+        """The answer of the daemon; the client has it."""
 
     async def sessions(self, model: str | None = None) -> list[SessionView]:
         """Sessions, of one model or of all."""
@@ -117,13 +119,14 @@ class AsyncSessionVerbs:
         return typed(await self._call(count), CountView)
 
 
-class SyncSessionVerbs:
+class SyncSessionVerbs(ABC):
     """Session methods of `Client`: those of `AsyncSessionVerbs`, waited for."""
 
     _verbs: AsyncSessionVerbs
 
+    @abstractmethod
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        raise NotImplementedError
+        """What `work` comes to; the client has it."""
 
     def sessions(self, model: str | None = None) -> list[SessionView]:
         """Sessions, of one model or of all."""
