@@ -19,7 +19,7 @@ def resident_bytes():
 
 
 def held(blank):
-    until(lambda: blank.held_bytes >= SIZE - MIB)
+    until(lambda: blank.held_bytes >= SIZE - 2 * MIB)
     return blank
 
 
@@ -81,7 +81,7 @@ libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
 blank = BlankMemory(lambda: {PLENTY})
 blank.hold({SIZE + 8 * MIB}, 0)
-while blank.held_bytes < {SIZE + 7 * MIB}:
+while blank.held_bytes < {SIZE + 6 * MIB}:
     time.sleep(0.01)
 faults = []
 def load():

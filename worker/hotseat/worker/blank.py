@@ -151,15 +151,14 @@ class BlankMemory:
             self._settle_heap()
             return
         self._address = address
-        start = -(-address // _HUGE_PAGE) * _HUGE_PAGE
         end = address + size_bytes
-        if end - start >= _HUGE_PAGE:
-            libc.madvise(start, (end - start) // _HUGE_PAGE * _HUGE_PAGE, _MADV_HUGEPAGE)
-        at = -(-address // _PAGE) * _PAGE
+        at = -(-address // _HUGE_PAGE) * _HUGE_PAGE
         while at < end and not self._is_interrupted():
             length = min(STEP_BYTES, end - at) // _PAGE * _PAGE
             if not length or self._available() - length < floor_bytes:
                 break
+            # Step by step: what a load finds untouched must not be faulted in huge pages by it.
+            libc.madvise(at, length, _MADV_HUGEPAGE)
             if libc.madvise(at, length, _MADV_POPULATE_WRITE):
                 libc.memset(at, 0, length)
             at += length
