@@ -12,7 +12,8 @@ from hotseat.supervisor.core.scheduler import SeatView, decide
 from hotseat.supervisor.core.waiting import Waiting
 
 EPSILON = 1e-9
-MAX_STEPS = 20_000
+STEPS_PER_SEATING = 40
+"""More events than one seating can have: its arrivals, endings, wake-ups and swap phases."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class SeatClock:
     def run(self, until_s=float("inf")):
         """Until every agent is done."""
         self.arrivals = [(steps[0].gap_s, agent, 0) for agent, steps in enumerate(self.agents)]
-        for _ in range(MAX_STEPS):
+        most = self._most_steps()
+        for _ in range(most):
             self._arrive()
             self._end_phase()
             wake_at = self._decide()
@@ -92,7 +94,13 @@ class SeatClock:
             if not ahead or self.now > until_s:
                 return self
             self._pass(min(ahead))
-        raise AssertionError(f"not done after {MAX_STEPS} events: {len(self.waiting)} wait")
+        raise AssertionError(f"not done after {most} events: {len(self.waiting)} wait")
+
+    def _most_steps(self):
+        """Events within which all work ends if every seating works for its least residency."""
+        steps = [step for agent in self.agents for step in agent]
+        seatings = len(steps) + sum(step.length_s for step in steps) / self.settings.min_seat_s
+        return STEPS_PER_SEATING * (1 + round(seatings))
 
     def _next_times(self, wake_at):
         ahead = [at for at, _, _ in self.arrivals]

@@ -117,7 +117,9 @@ def test_claimed_request_that_cannot_run_any_more_ends_once_with_the_reason():
             daemon.start()
             with RawPeer(daemon.endpoint().requests, token=token) as peer:
                 peer.say(Attach(request_id=request), "look")
-                assert peer.until_end("look")[-1].code == "unknown_model"
+                *_, end = peer.until_end("look")
+                assert isinstance(end, ErrorBody), end
+                assert end.code == "unknown_model"
             daemon.kill()
         daemon.start()
 
