@@ -88,7 +88,8 @@ def test_unclaimed_request_ends_as_interrupted_after_a_killed_daemon():
             peer.say(Generate(model="a", prompt="x", session="s"), request)
             peer.answer(request)
             token = peer.token
-        restart(daemon, "kill")
+            daemon.kill()  # before the peer closes: a token for a closed peer cancels its request
+        daemon.start()
         watcher = daemon.client()
         with watcher.events(since=0, topics=("request.",)) as events:
             assert next(e for e in events if getattr(e, "name", "") == "request.unclaimed")
@@ -111,7 +112,7 @@ def test_claimed_request_that_cannot_run_any_more_ends_once_with_the_reason():
             peer.say(Generate(model="a", prompt="x"), request)
             peer.answer(request)
             token = peer.token
-        daemon.kill()
+            daemon.kill()  # before the peer closes: a token for a closed peer cancels its request
         (daemon.home / "models" / "a" / "model.json").unlink()
         for _ in range(2):
             daemon.start()
@@ -135,7 +136,8 @@ def test_claimed_turns_of_one_session_all_run_in_spite_of_the_busy_session():
             peer.say(second, ids[1])
             peer.answer(ids[1])
             token = peer.token
-        restart(daemon, "kill")
+            daemon.kill()  # before the peer closes: a token for a closed peer cancels its request
+        daemon.start()
         with RawPeer(daemon.endpoint().requests, token=token) as peer:
             for request in ids:
                 peer.say(Attach(request_id=request), request)
