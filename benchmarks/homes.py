@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks.random_models import tiny_models
 
 READY_S = 60.0
+IDLE_WINDOW_S = 0.4
+IDLE_CPU_S = 0.02
 
 
 def daemon_with(
@@ -70,11 +72,21 @@ class Talk:
         return made
 
 
-def wait_ready(client: Any) -> None:
-    """The standby is ready: the next swap starts at once."""
+def wait_quiet(client: Any, daemon: Any) -> None:
+    """The standby is ready with all it prepares ahead, and no worker process computes."""
     from daemon_harness import wait_for
 
+    def is_quiet() -> bool:
+        before = _cpu_s(daemon)
+        time.sleep(IDLE_WINDOW_S)
+        return _cpu_s(daemon) - before < IDLE_CPU_S
+
     wait_for(lambda: client.status().standby.ready, READY_S, "standby ready")
+    wait_for(is_quiet, READY_S, "a quiet daemon")
+
+
+def _cpu_s(daemon: Any) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in daemon.workers())
 
 
 def ids(count: int, seed: int) -> list[int]:

@@ -1,10 +1,9 @@
 """First token of a resumed context of 2,048 tokens over the prefill of the same prompt."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.homes import Talk, ask, daemon_with, ids, wait_ready
+from benchmarks.homes import Talk, ask, daemon_with, ids, wait_quiet
 from benchmarks.measure import (
     GIB,
     Arm,
@@ -43,12 +42,12 @@ def main(arguments: Sequence[str] = ()) -> int:
         client = daemon.client()
         client.swap(pair[0].name)
         for number in range(options.n):
-            _round(client, pair, number, (cold, resumed, swapped, restored))
+            _round(client, daemon, pair, number, (cold, resumed, swapped, restored))
     print_arms("request to first token at the client", [cold, resumed, restored, swapped])
     return conclude(Verdict("cold prefill over resumed", ratio(cold, resumed), TARGET, ">="))
 
 
-def _round(client, pair: tuple[Path, Path], number: int, arms: tuple[Arm, ...]) -> None:
+def _round(client, daemon, pair: tuple[Path, Path], number: int, arms: tuple[Arm, ...]) -> None:
     """The cold prompt is at the same time what makes the next session."""
     here, other = pair[0].name, pair[1].name
     cold, resumed, swapped, restored = arms
@@ -63,13 +62,12 @@ def _round(client, pair: tuple[Path, Path], number: int, arms: tuple[Arm, ...]) 
         base = ids(CONTEXT - MESSAGE - 1, 2 * number)
         talk = Talk(client, here, name)
         talk.turn(base, 1)
-        wait_ready(client)
+        wait_quiet(client, daemon)
         client.swap(other, mode="process")
-        wait_ready(client)
+        wait_quiet(client, daemon)
         if arm is resumed:
             client.swap(here, mode="process")
-            wait_ready(client)
-        time.sleep(1.0)
+            wait_quiet(client, daemon)
         turn = talk.turn(ids(MESSAGE, 99), 1)
         assert turn.done.usage.prompt_tokens == CONTEXT
         assert turn.done.usage.computed_tokens <= MESSAGE + 1, turn.done.usage

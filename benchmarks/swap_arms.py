@@ -12,13 +12,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.homes import wait_quiet
 from benchmarks.measure import Arm
 from benchmarks.random_models import tiny_models
 
 SCRIPT = Path(__file__).with_name("bare_process.py")
 PROMPT = (7, 21, 101, 66, 305, 42, 8, 90)
-SETTLE_S = 1.0
-"""Between a standby that is ready and the swap: it prepares the tokenizers of recent models."""
 PHASES = ("drain_s", "checkpoint_s", "stop_s", "reclaim_s", "load_s", "warm_s")
 BARE_PARTS = ("exit_s", "weights_s", "tokenizer_s", "token_s")
 
@@ -110,11 +109,8 @@ class HotseatArm:
         self.settle()
 
     def settle(self) -> None:
-        """Waits until the standby is ready and has had a moment for tokenizers."""
-        from daemon_harness import wait_for
-
-        wait_for(lambda: self.client.status().standby.ready, 60.0, "standby ready")
-        time.sleep(SETTLE_S)
+        """Waits until the standby is ready, tokenizers and touched memory included."""
+        wait_quiet(self.client, self.daemon)
 
     def swap(self, folder: Path) -> None:
         """One sample; returns when the next standby is ready."""

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     size = weights_bytes(folders[0])
     console.print(
         f"two random models of {size / 1e9:.2f} GB (float32, experts: a token is cheap); process"
-        " swap, standby ready before each; the bare arm has its next process imported and idle"
+        " swap, standby ready and idle before each, its memory touched; the bare arm has its next"
+        " process imported and idle"
     )
     touch_memory(COPIES * size)
     bare, ours = BareArm(folders[0]), HotseatArm(folders)

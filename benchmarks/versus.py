@@ -10,14 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.homes import wait_quiet
 from benchmarks.measure import Arm, base_parser, console
 from benchmarks.neighbours import Answer, HttpServer
 from benchmarks.random_models import tiny_models
 
 MAX_TOKENS = 8
-IDLE_WINDOW_S = 0.4
-IDLE_CPU_S = 0.02
-QUIET_S = 60.0
 PHASES = ("drain_s", "checkpoint_s", "stop_s", "reclaim_s", "load_s", "warm_s")
 _OPENBLAS = "usr/lib/*/openblas-pthread/libopenblas.so.0"
 Messages = list[dict[str, str]]
@@ -103,10 +101,7 @@ class Hotseat:
 
     def settle(self) -> None:
         """The next standby is ready and no process of the daemon computes."""
-        from daemon_harness import wait_for
-
-        wait_for(lambda: self._client.status().standby.ready, QUIET_S, "standby ready")
-        wait_for(self._is_idle, QUIET_S, "a quiet daemon")
+        wait_quiet(self._client, self._daemon)
 
     def note_parts(self, answer: Answer) -> None:
         """Splits what the last swap took; `other` is all outside the swap's own phases."""
@@ -137,14 +132,6 @@ class Hotseat:
             if event is None:
                 return found
             found = event.facts
-
-    def _is_idle(self) -> bool:
-        before = self._cpu_s()
-        time.sleep(IDLE_WINDOW_S)
-        return self._cpu_s() - before < IDLE_CPU_S
-
-    def _cpu_s(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self._daemon.workers())
 
 
 def use_blas(choice: str) -> None:
