@@ -37,6 +37,19 @@ def test_fork_of_a_live_context_gives_the_tokens_its_origin_gives(supervisor):
     assert fork.tokens == origin.tokens
 
 
+@pytest.mark.parametrize("supervisor", ["llama", "gemma3", "lfm2"], indirect=True)
+def test_own_tail_on_disk_is_taken_though_another_one_shares_its_beginning_live(supervisor):
+    system = prompt_tokens(26)
+    for name, told in (("one", [70, 71]), ("two", [80, 81, 82])):
+        supervisor.turn([*system, *told], name, max_tokens=16)
+    supervisor.checkpoint()
+    supervisor.seat()
+    for name in ("one", "two"):
+        held = len(supervisor.contexts[name])
+        turn = supervisor.turn([90, 91], name)
+        assert turn.started.restored_tokens == turn.started.own_tokens == held
+
+
 def test_origin_is_untouched_by_what_its_fork_computes(supervisor):
     supervisor.turn(prompt_tokens(90), "one")
     context = list(supervisor.contexts["one"])

@@ -9,7 +9,6 @@ from collections import deque
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import (
     Finished,
     Known,
@@ -175,7 +174,8 @@ class Entry:
         if live is not None:
             usable = live.usable_prefix(turn.ids)
             is_whole = usable == live.trace.position and self._is_own(turn, live)
-            if is_whole or usable >= len(turn.chain) * BLOCK_TOKENS:
+            # Another session's beginning is no reason not to ask for the own tail on disk.
+            if is_whole or usable >= len(turn.ids) - 1:
                 return False
         if turn.stage == "new":
             turn.stage = "asked"
