@@ -166,3 +166,22 @@ def test_streams_running_when_a_swap_is_asked_end_complete_and_unaltered():
         assert [result.usage.completion_tokens for result in results] == [200] * 3
         assert [result.finish_reason for result in results] == ["length"] * 3
         assert results[0].tokens == alone.tokens
+
+
+def test_agents_with_one_system_prompt_keep_their_own_contexts_over_swaps():
+    daemon = LiveDaemon(standby=True)
+    register_tiny(daemon.home, "a", "llama", seed=7)
+    register_tiny(daemon.home, "b", "qwen3", seed=8)
+    agents = [("a", "planner"), ("a", "critic"), ("b", "writer"), ("b", "reader")]
+    system = {"role": "system", "content": "Be short."}
+    with daemon:
+        client = daemon.client()
+        for turn, text in enumerate(("What to pack?", "Why that?", "And then?")):
+            for model, name in agents:
+                held = client.session(model, name).tokens if turn else 0
+                said = [{"role": "user", "content": f"{name}: {text}"}]
+                done = client.generate(
+                    model, append=said if turn else [system, *said], session=name, max_tokens=8
+                ).result()
+                # The reply's last token was drawn and not fed.
+                assert done.usage.own_tokens >= held - 1, (name, turn, held, done.usage)
