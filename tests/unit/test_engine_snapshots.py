@@ -165,6 +165,22 @@ def test_checkpoint_after_a_turn_has_nothing_left_to_write(record, supervisors):
     assert positions(supervisor) == before
 
 
+def test_snapshot_of_a_running_turn_that_failed_is_written_by_the_next_checkpoint(
+    record, supervisors, monkeypatch
+):
+    """The turn ends where the snapshot was made: it must not count as stored."""
+    monkeypatch.setattr(snapshots, "DECODED_TOKENS", 32)
+    supervisor = supervisors(record)
+    folder = Path(supervisor.kv_dir) / "snapshots"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_bytes(b"in the way")
+    supervisor.turn(prompt_tokens(10), "s", max_tokens=32)
+    assert positions(supervisor) == []
+    folder.unlink()
+    assert supervisor.checkpoint().failed == ()
+    assert positions(supervisor) == [10 + 32]
+
+
 def test_blocks_of_a_purely_recurrent_model_hold_no_numbers(home, supervisors):
     record = tiny_record(home, "mamba2", "pure")
     supervisor = supervisors(record)

@@ -227,9 +227,8 @@ class CountView(Struct, frozen=True, kw_only=True):
 
 
 class DiskTagView(Struct, frozen=True, kw_only=True):
-    """KV on disk of one tag. `models` have it; `usable`: a registered one does.
+    """KV on disk of one tag. `models` have it; what no registered one has (`usable`) goes first.
 
-    What is not usable was made by a model that was removed or imported anew: it goes first.
     `pinned_bytes` and `unreferenced_bytes` (no session needs them) are parts of `size_bytes`.
     """
 
@@ -242,6 +241,7 @@ class DiskTagView(Struct, frozen=True, kw_only=True):
     blocks: int
     tails: int
     sessions: int
+    snapshots: int = 0
 
 
 class DiskView(Struct, frozen=True, kw_only=True):

@@ -41,7 +41,18 @@ def render_disk(view: DiskView | None) -> None:
         return
     print()
     print_table(
-        ("MODEL", "TAG", "SIZE ", "SESSIONS ", "BLOCKS ", "PINNED ", "UNUSED ", ""),
+        (
+            "MODEL",
+            "TAG",
+            "SIZE ",
+            "SESSIONS ",
+            "BLOCKS ",
+            "TAILS ",
+            "SNAPSHOTS ",
+            "PINNED ",
+            "UNUSED ",
+            "",
+        ),
         [
             (
                 ", ".join(tag.models) or "-",
@@ -49,6 +60,8 @@ def render_disk(view: DiskView | None) -> None:
                 size(tag.size_bytes),
                 count(tag.sessions),
                 count(tag.blocks),
+                count(tag.tails),
+                count(tag.snapshots),
                 size(tag.pinned_bytes),
                 size(tag.unreferenced_bytes),
                 _remark(tag),
@@ -87,7 +100,8 @@ def render_rebuilt(rebuilt: Rebuilt, aside: Path | None) -> None:
     """What is known again."""
     print(
         f"{count(rebuilt.sessions)} sessions, {count(rebuilt.turns)} turns, "
-        f"{count(rebuilt.blocks)} blocks, {count(rebuilt.tails)} tails"
+        f"{count(rebuilt.blocks)} blocks, {count(rebuilt.tails)} tails, "
+        f"{count(rebuilt.snapshots)} snapshots"
     )
     if rebuilt.unused_files:
         print(f"{count(rebuilt.unused_files)} files fit nowhere; the next start removes them")

@@ -238,4 +238,5 @@ def _tag_view(row: TagUsage, names: set[str]) -> DiskTagView:
         blocks=row.blocks,
         tails=row.tails,
         sessions=row.sessions,
+        snapshots=row.snapshots,
     )

@@ -132,6 +132,9 @@ class KvKeeper:
                 tails.extend(ref for _, ref in cut)
         except HotseatError as error:
             log.warning("kv.lookup_failed", reason=error.message)
+        except Exception:  # the worker waits for an answer: none would look like a stall
+            log.exception("kv.lookup_defect")
+            count, tails, leased = 0, [], ()
         files = tuple(tail.file for tail in tails)
         self._leases[asked.request] = _Lease((*asked.blocks[:count], *leased), files)
         send(Known(request=asked.request, count=count, tails=tuple(tails)))
@@ -261,5 +264,12 @@ class KvKeeper:
         try:
             await work
         except HotseatError as error:
-            self.commit_fault = self.commit_fault or error
-            self._events.publish("kv.commit_failed", code=error.code, reason=error.message)
+            self._note_fault(error)
+        except Exception as error:  # task root: a checkpoint must not count as durable
+            log.exception("kv.commit_defect")
+            text = f"defect in hotseat ({type(error).__name__}); see the log"
+            self._note_fault(HotseatError("internal", text))
+
+    def _note_fault(self, error: HotseatError) -> None:
+        self.commit_fault = self.commit_fault or error
+        self._events.publish("kv.commit_failed", code=error.code, reason=error.message)

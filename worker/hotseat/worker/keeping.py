@@ -99,8 +99,7 @@ class Keeper:
         snapshot = Snapshot(trace.position, capture_states(view, self._record.layers))
         trace.snapshot = snapshot
         if persist and trace.position not in trace.snapshots_at:
-            trace.snapshots_at.add(trace.position)
-            self._writer.put_snapshot(self._tail(trace, view, snapshot), None)
+            self._put_snapshot(trace, self._tail(trace, view, snapshot), None)
 
     def make_room(
         self, fits: Callable[[int], bool], spare: str | None = None, *, spare_stays: bool = False
@@ -200,11 +199,19 @@ class Keeper:
         view = _view(session)
         if trace.is_recurrent:
             snapshot = Snapshot(trace.position, capture_states(view, self._record.layers))
-            trace.snapshots_at.add(trace.position)
-            self._writer.put_snapshot(self._tail(trace, view, snapshot), session.name)
+            self._put_snapshot(trace, self._tail(trace, view, snapshot), session.name)
             return
         trace.tail_at = trace.position
         self._writer.put_tail(session.name, self._tail(trace, view, None))
+
+    def _put_snapshot(self, trace: Trace, payload: KvPayload, session: str | None) -> None:
+        position = trace.position
+        trace.snapshots_at.add(position)
+
+        def forget() -> None:
+            trace.snapshots_at.discard(position)
+
+        self._writer.put_snapshot(payload, session, lambda: self._returned.put(forget))
 
     def _tail(self, trace: Trace, view: RowView, snapshot: Snapshot | None) -> KvPayload:
         """What follows the last full block, with the states of `snapshot`."""
@@ -243,7 +250,6 @@ class Keeper:
                 session = self.live.find(failure.session)
                 if session is not None:
                     session.trace.tail_at = None
-                    session.trace.snapshots_at.discard(session.trace.position)
                 continue
             self.forget_stored(_failed_block(failure))
         if callable(then):

@@ -57,6 +57,7 @@ class _TailJob(Struct, frozen=True):
 class _SnapshotJob(Struct, frozen=True):
     payload: KvPayload
     session: str | None
+    failed: Callable[[], None]
 
 
 class _Barrier(Struct, frozen=True):
@@ -123,9 +124,14 @@ class WriterThread:
         """Queues a tail under a new name; answered by TailWritten or WriteFailed."""
         self._put(_TailJob(payload, session), payload.size_bytes)
 
-    def put_snapshot(self, payload: KvPayload, session: str | None) -> None:
-        """Queues a snapshot; answered as a tail is, a failure naming `session`."""
-        self._put(_SnapshotJob(payload, session), payload.size_bytes)
+    def put_snapshot(
+        self, payload: KvPayload, session: str | None, failed: Callable[[], None]
+    ) -> None:
+        """Queues a snapshot; answered as a tail is, a failure naming `session`.
+
+        `failed` is called on the writer thread if it could not be written.
+        """
+        self._put(_SnapshotJob(payload, session, failed), payload.size_bytes)
 
     def after_written(self, then: AfterWritten | FromWorker) -> None:
         """Calls or sends `then` once everything put before it is durable or has failed."""
@@ -253,6 +259,8 @@ class WriterThread:
     def _report(self, job: _FileJob, name: str, written: KvWritten | KvWriteError) -> None:
         session = None if isinstance(job, _BlockJob) else job.session
         if isinstance(written, KvWriteError):
+            if isinstance(job, _SnapshotJob):
+                job.failed()
             self._fail(written, name, session)
         else:
             self._count(written.bytes_written)
