@@ -125,6 +125,7 @@ def test_memory_that_does_not_come_back_is_named_and_smaller_models_still_load(
     for _ in range(row.runs(push=3, slice=1, release=20)):
         machine.set(available=8 * GIB, wired=0, footprint=0)  # all of the last run came back
         client.release()
+        wait_for(lambda: client.status().memory.shedding == "", 5, "calm again")
         machine.set(available=8 * GIB, wired=2 * GIB, footprint=6 * GIB)
         client.swap("a")
         wait_for(
@@ -149,4 +150,13 @@ def test_wired_pages_that_stay_hold_the_next_model_back_until_they_are_gone(row,
     client.swap("a")
     machine.set(wired=9 * GIB)
     assert error_of(client.swap, "b").code == "memory_stranded"
+    row.record()
+
+
+def test_wired_pages_of_others_under_an_empty_seat_hold_nothing_back(row, machine, client):
+    machine.set(wired=2 * GIB)
+    client.swap("a")
+    client.release()
+    machine.set(wired=9 * GIB)
+    assert client.swap("a").to == "a"
     row.record()

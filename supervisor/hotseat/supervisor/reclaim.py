@@ -62,7 +62,8 @@ class ReclaimGate:
             if machine.available_bytes >= need and self._wired_is_back(machine.wired_bytes):
                 figures.available_after = machine.available_bytes
                 figures.wired_after = machine.wired_bytes
-                self._wired_before_load = machine.wired_bytes
+                # An empty seat owes nothing: what others wire meanwhile is not the last worker's.
+                self._wired_before_load = machine.wired_bytes if model is not None else None
                 return True
             await asyncio.sleep(POLL_S)
 
