@@ -1,13 +1,16 @@
 """Draws docs/pictures/swap.svg: what a terminal shows of a real swap. Must not make anything up.
 
-A real daemon, real workers with tiny random models, the real command line; each line of the picture
-is what a command printed in this run.
+A real daemon, the two real models of the demo, the real command line in terminals of tmux (which
+has to be installed); each line of the picture is what a command left there in this run.
 """
 
 import io
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,24 +20,30 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "pictures" / "swap.svg"
+CACHE = Path("~/.cache/hotseat").expanduser()
+COLUMNS, LINES = 100, 50
+LOOK_S = 0.1
+CHAT, BASE = "smollm2-135m", "gemma3-270m"
+FIRST = "Name three things to pack for a day at the sea."
 STORY = (
-    ("run", "planner-model", "Plan the day.", "--session", "planner", "--max-tokens", "12"),
-    ("swap", "writer-model"),
-    ("run", "planner-model", "And then?", "--session", "planner", "--max-tokens", "12", "--json"),
+    ("run", CHAT, FIRST, "--session", "planner", "--max-tokens", "48"),
+    ("run", BASE, "The lighthouse had been dark for years when", "--raw", "--max-tokens", "24"),
+    ("ps",),
+    ("run", CHAT, "Which one first?", "--session", "planner", "--max-tokens", "32"),
     ("why",),
 )
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Writes the picture; `--out FILE` for another place."""
     target = Path(arguments[1]) if arguments[:1] == ["--out"] else TARGET
-    console = Console(record=True, width=100, force_terminal=True, file=io.StringIO())
+    console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
     daemon = _daemon()
     try:
         for command in STORY:
             shown = " ".join(f'"{part}"' if " " in part else part for part in command)
             console.print(Text.assemble(("$ ", "bold green"), ("hotseat " + shown, "bold")))
-            console.print(Text(_said(daemon, command)), soft_wrap=False)
+            console.print(Text.from_ansi(_said(daemon, command)), soft_wrap=False)
     finally:
         daemon.__exit__()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,12 +53,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _daemon():
-    made = tiny_models()  # puts the tests' modules in reach
+    tiny_models()  # puts the tests' modules in reach
     from daemon_harness import LiveDaemon, wait_for
+    from hotseat.library.importing import import_model
+    from hotseat.library.samples import fetch_samples
 
     daemon = LiveDaemon(standby=True)
-    made.register_tiny(daemon.home, "planner-model", "llama", vocab=512)
-    made.register_tiny(daemon.home, "writer-model", "qwen3", seed=1)
+    for sample in fetch_samples(CACHE, gemma=True, on_progress=lambda _phase, _percent: None):
+        import_model(sample.gguf_path, daemon.home, sample.name, lambda _phase, _percent: None)
     daemon.start()
     with daemon.client() as client:
         wait_for(lambda: client.status().standby.ready, 60.0, "standby ready")
@@ -57,13 +68,32 @@ def _daemon():
 
 
 def _said(daemon, command: Sequence[str]) -> str:
-    """What a command printed; its progress lines too, since they are the swap."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hotseat.cli.main", *command],
-        env=os.environ | {"HOTSEAT_HOME": str(daemon.home), "COLUMNS": "100"},
+    """What stays on a terminal of its own when the command has ended, with its colours."""
+    home = shlex.quote(f"HOTSEAT_HOME={daemon.home}")
+    said = shlex.join([sys.executable, "-m", "hotseat.cli.main", *command])
+    socket = f"hotseat-picture-{os.getpid()}"
+    size = ("-x", str(COLUMNS), "-y", str(LINES))
+    # The pane outlives the command, which waits for the option to be set.
+    waiting = f"tmux -L {socket} wait-for begin; exec env {home} {said}"
+    _tmux(socket, "new-session", "-d", *size, waiting)
+    try:
+        _tmux(socket, "set-option", "remain-on-exit", "on")
+        _tmux(socket, "wait-for", "-S", "begin")
+        while _tmux(socket, "display-message", "-p", "#{pane_dead}").strip() != "1":
+            time.sleep(LOOK_S)
+        if status := _tmux(socket, "display-message", "-p", "#{pane_dead_status}").strip("0\n"):
+            raise RuntimeError(f"{command} ended with {status}")
+        shown = _tmux(socket, "capture-pane", "-e", "-p")
+    finally:
+        _tmux(socket, "kill-server")
+    return shown.rpartition("Pane is dead")[0].rstrip()
+
+
+def _tmux(socket: str, *command: str) -> str:
+    program = shutil.which("tmux") or "tmux"
+    return subprocess.run(
+        [program, "-L", socket, "-f", os.devnull, *command],
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         check=True,
-    )
-    return done.stdout.rstrip("\n")
+    ).stdout

@@ -99,11 +99,12 @@ def test_exit_code_of_a_missing_daemon_reaches_the_shell(home):
 def test_interrupt_of_run_cancels_the_request_and_exits_130(daemon):
     daemon.pause_after = 2
     process = start(daemon.home, "run", "smol", "x")
-    assert process.stdout.read(len(WORDS[0])) == WORDS[0]
+    said = "".join(WORDS[:2])
+    assert process.stdout.read(len(said)) == said
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert out == WORDS[1] + "\n"
+    assert out == "\n"
     assert "Traceback" not in err
     assert len(daemon.of(Cancel)) == 1
 

@@ -121,7 +121,7 @@ def test_why_names_who_when_what_and_the_cost(daemon, capsys, monkeypatch):
     monkeypatch.setattr("hotseat.cli.quote_view.time.time", lambda: SWAPS[0].at + 61)
     code, out, err = call(capsys, "why")
     assert code == 0
-    failed, finished = out.splitlines()[2:]
+    failed, finished = (line.strip() for line in out.splitlines()[2:])
     assert failed.startswith("1 min 1 s ago")
     assert failed.split()[5:] == ["smol", "gemma", "3.5", "s", "-", "explorer[7]", "r2", "failed"]
     assert finished.startswith("17 min 41 s ago")

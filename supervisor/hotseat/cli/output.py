@@ -49,7 +49,7 @@ def console(*, stderr: bool = False) -> "Console":
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, first_shrinks: bool = False
 ) -> None:
-    """A table without lines; headings that end in a space are right-aligned numbers.
+    """A table without lines; headings that end in a space are right-aligned numbers, never cut.
 
     `first_shrinks`: where the terminal is narrow the first column is cut, the others are not.
     """
@@ -59,9 +59,11 @@ def print_table(
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for place, heading in enumerate(headings):
+        is_number = heading.endswith(" ")
         table.add_column(
             heading.rstrip(),
-            justify="right" if heading.endswith(" ") else "left",
+            justify="right" if is_number else "left",
+            min_width=max((len(row[place]) for row in rows), default=0) if is_number else None,
             # Columns that may wrap are the first to be cut; a name has nothing to wrap at.
             no_wrap=not (first_shrinks and place == 0),
             overflow="ellipsis",

@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from hotseat.cli.output import count, duration, note, print_table, size
 from hotseat.protocol.views import QuoteView, WhyView
+
+SHORT_ID: Final = 8
+"""Characters of a request's id in a table; `--json` gives all of them."""
 
 
 def total_s(view: QuoteView) -> float | None:
@@ -67,7 +70,7 @@ def render_why(views: Sequence[WhyView]) -> None:
         return
     now = time.time()
     print_table(
-        ("WHEN", "FROM", "TO", "COST ", "WRITTEN ", "CLIENT", "REQUEST", "OUTCOME"),
+        ("WHEN ", "FROM", "TO", "COST ", "WRITTEN ", "CLIENT", "REQUEST", "OUTCOME"),
         [
             (
                 f"{duration(max(0.0, now - view.at))} ago",
@@ -76,7 +79,7 @@ def render_why(views: Sequence[WhyView]) -> None:
                 "-" if view.total_s is None else duration(view.total_s),
                 size(view.bytes_written) or "-",
                 view.client,
-                view.request_id,
+                view.request_id[:SHORT_ID],
                 view.outcome,
             )
             for view in views
@@ -84,7 +87,7 @@ def render_why(views: Sequence[WhyView]) -> None:
     )
     for view in views:
         if view.reason:
-            note(f"{view.request_id}: {view.reason}")
+            note(f"{view.request_id[:SHORT_ID]}: {view.reason}")
 
 
 def _cost(seconds: float | None) -> str:
