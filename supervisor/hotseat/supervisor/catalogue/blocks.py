@@ -13,6 +13,7 @@ from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import TailRef, TailWritten
 from hotseat.protocol.tokens import block_chain, root_id, unpack_tokens
+from hotseat.supervisor.catalogue import left
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile, TagTotals
 from hotseat.supervisor.core.prompt_size import StoredUnder
 
@@ -88,6 +89,7 @@ def link_chain(db: sqlite3.Connection, session_id: int, chain: Sequence[BlockId]
     same = 0
     while same < min(len(linked), len(chain)) and linked[same] == chain[same]:
         same += 1
+    left.note_blocks(db, session_id, linked[same:])
     db.execute("DELETE FROM session_blocks WHERE session = ? AND idx >= ?", (session_id, same))
     fresh = chain[same:]
     stored = {
@@ -260,24 +262,6 @@ def remove_tail(db: sqlite3.Connection, session_id: int) -> list[KvFile]:
     ]
 
 
-def branches_of(db: sqlite3.Connection, session_id: int, chain: Sequence[BlockId]) -> list[BlockId]:
-    """Blocks behind those that only this session has, parents first: ways it went before.
-
-    Turns that were rewound or replaced left them; no row says whose they were.
-    """
-    return [
-        row[0]
-        for row in db.execute(
-            "WITH RECURSIVE own(id) AS (SELECT value FROM json_each(?1) WHERE NOT EXISTS"
-            "  (SELECT 1 FROM session_blocks WHERE block = value AND session <> ?2)),"
-            " behind(id, idx) AS (SELECT b.id, b.idx FROM own JOIN blocks b ON b.parent = own.id"
-            "  UNION SELECT b.id, b.idx FROM behind JOIN blocks b ON b.parent = behind.id)"
-            " SELECT id FROM behind WHERE id NOT IN (SELECT value FROM json_each(?1)) ORDER BY idx",
-            (json.dumps(chain), session_id),
-        )
-    ]
-
-
 def remove_unused(
     db: sqlite3.Connection, candidates: Sequence[BlockId], leased: Collection[BlockId]
 ) -> list[KvFile]:
@@ -304,6 +288,8 @@ def forget_file(db: sqlite3.Connection, tag: Tag, file: str) -> bool:
     if found is None:
         return tail == 1
     users = db.execute("SELECT session, idx FROM session_blocks WHERE block = ?", found).fetchall()
+    for session_id, index in users:
+        left.note_blocks(db, session_id, _linked_from(db, session_id, index + 1))
     db.executemany("DELETE FROM session_blocks WHERE session = ? AND idx >= ?", users)
     db.execute("DELETE FROM blocks WHERE id = ?", found)
     return True
@@ -338,6 +324,15 @@ def totals(db: sqlite3.Connection) -> list[TagTotals]:
             " UNION ALL SELECT tag, size_bytes, 'tail' FROM tails"
             " UNION ALL SELECT tag, size_bytes, 'snapshot' FROM snapshots)"
             " GROUP BY tag ORDER BY bytes DESC, tag"
+        )
+    ]
+
+
+def _linked_from(db: sqlite3.Connection, session_id: int, index: int) -> list[BlockId]:
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT block FROM session_blocks WHERE session = ? AND idx >= ?", (session_id, index)
         )
     ]
 

@@ -157,7 +157,23 @@ FROM snapshots n JOIN sessions s ON s.tag = n.tag
 """
 """State of recurrent layers, addressed by token prefix like a block; its users begin with it."""
 
-_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4)
+_V5: Final = """
+CREATE TABLE left_blocks (
+  session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  block TEXT NOT NULL REFERENCES blocks (id) ON DELETE CASCADE,
+  PRIMARY KEY (session, block)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX left_blocks_block ON left_blocks (block);
+CREATE TABLE left_snapshots (
+  session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  snapshot INTEGER NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE,
+  PRIMARY KEY (session, snapshot)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX left_snapshots_snapshot ON left_snapshots (snapshot);
+"""
+"""What a session had before its history changed: cache, until the session is removed."""
+
+_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4, _V5)
 """Entry n brings a catalogue from version n to n + 1; never changed, only added to."""
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName
 from hotseat.protocol.tokens import block_chain, unpack_tokens
-from hotseat.supervisor.catalogue import blocks
+from hotseat.supervisor.catalogue import blocks, left, snapshots
 from hotseat.supervisor.catalogue.rows import KvFile, SessionRow
 from hotseat.supervisor.catalogue.sessions import session, turns
 from hotseat.supervisor.core.session_cuts import Held, TurnRow
@@ -86,6 +86,7 @@ def change_session(
     """
     row = _existing(db, model, name)
     held = change(row.held(turns(db, model, name)))
+    begun = snapshots.owned(db, row.id)
     db.execute(
         "UPDATE sessions SET turn = ?, tokens = ?, messages = ?, hint = ?, closed = ?, stale = ?,"
         " used_at = ? WHERE id = ?",
@@ -104,6 +105,7 @@ def change_session(
     _store_turns(db, row.id, held.turns)
     chain = block_chain(row.tag, unpack_tokens(held.tokens))
     stored = blocks.link_chain(db, row.id, chain)
+    left.note_snapshots(db, row.id, begun)
     files = blocks.drop_foreign_tail(db, row.id, row.tag, chain, stored, held.tokens)
     return _existing(db, model, name), files
 

@@ -7,7 +7,7 @@ from typing import Final
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId, ModelName, SessionName
 from hotseat.protocol.tokens import block_chain, unpack_tokens
-from hotseat.supervisor.catalogue import accepts, blocks, snapshots
+from hotseat.supervisor.catalogue import accepts, blocks, left, snapshots
 from hotseat.supervisor.catalogue.rows import (
     KvFile,
     SessionRow,
@@ -117,6 +117,7 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
             f" turn {turn} does not follow it",
             turn=expected - 1,
         )
+    begun = [] if before is None else snapshots.owned(db, before[0])
     session_id = _write_session(db, commit, turn)
     if before is not None:
         db.execute(
@@ -133,6 +134,7 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
     chain = block_chain(commit.tag, unpack_tokens(commit.tokens))
     stored = blocks.link_chain(db, session_id, chain)
     obsolete = blocks.drop_useless_tail(db, session_id, commit.tag, chain, stored, commit.tokens)
+    left.note_snapshots(db, session_id, begun)
     obsolete += snapshots.thin_out(db, session_id)
     if commit.key is not None:
         _end_request(db, commit)
@@ -150,15 +152,9 @@ def delete_session(
     if found is None:
         return None
     session_id = found[0]
-    chain = [
-        row[0]
-        for row in db.execute(
-            "SELECT block FROM session_blocks WHERE session = ? ORDER BY idx", (session_id,)
-        )
-    ]
-    had = [*chain, *blocks.branches_of(db, session_id, chain)]
+    had = left.had_blocks(db, session_id)
     files = blocks.remove_tail(db, session_id)
-    files += snapshots.remove_of_session(db, session_id, had)
+    files += snapshots.remove_of_session(db, session_id, had, left.had_snapshots(db, session_id))
     db.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
     files += blocks.remove_unused(db, had, leased)
     return files

@@ -150,16 +150,19 @@ def thin_out(db: sqlite3.Connection, session_id: int) -> list[KvFile]:
 
 
 def remove_of_session(
-    db: sqlite3.Connection, session_id: int, chain: Sequence[BlockId]
+    db: sqlite3.Connection, session_id: int, had: Sequence[BlockId], left: Sequence[KvFile]
 ) -> list[KvFile]:
-    """Removes what only this session begins with, and what nobody does but hangs on its blocks."""
-    files = [one.file for one in owned(db, session_id)]
+    """Removes what only this session begins with, and what nobody does but hangs on its blocks.
+
+    `had` are these blocks, `left` are snapshots that it began with once.
+    """
+    files = [*left, *(one.file for one in owned(db, session_id))]
     files += [
         KvFile(tag=row[0], file=row[1], size_bytes=row[2])
         for row in db.execute(
             "SELECT tag, file, size_bytes FROM snapshots"
             " WHERE parent IN (SELECT value FROM json_each(?))",
-            (json.dumps(chain),),
+            (json.dumps(had),),
         )
     ]
     return _remove_unshared(db, list(dict.fromkeys(files)), session_id)
