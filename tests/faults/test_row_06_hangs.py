@@ -14,6 +14,8 @@ from daemon_harness import wait_for
 from event_times import EventTimes
 from stub_home import error_of, expected, serves, stub_daemon
 
+pytestmark = pytest.mark.alone
+
 BUDGET_S = 0.8
 NOTICED_S = BUDGET_S + 1.0
 SETTINGS = f"""
@@ -110,6 +112,21 @@ def test_worker_that_hangs_while_seating_fails_the_swap_with_its_stacks(
         assert any("stub_faults.py" in line for line in error.facts["stacks"])
         assert serves(client, "a"), "the way back"
         client.swap(f"{kind}-{point}")  # honest the second time; forgets the miss
+
+
+def test_standby_that_hung_unseen_is_replaced_within_the_swap(row):
+    settings = SETTINGS + '[seat]\nstandby = "on"\n'
+    with stub_daemon("ab", settings=settings) as daemon, EventTimes(daemon) as events:
+        client = daemon.client()
+        for _ in range(row.runs(push=3, slice=1, release=50)):
+            client.swap("a")
+            wait_for(lambda: client.status().standby.ready, what="standby")
+            os.kill(client.status().standby.pid, signal.SIGSTOP)
+            began = time.monotonic()
+            assert client.swap("b").to == "b"
+            at, _ = events.wait("worker.stalled", since=began)
+            row.record(value=at - began, limit=NOTICED_S, unit="s", what="standby noticed after")
+            assert not events.named("swap.failed")
 
 
 def test_long_honest_steps_are_left_alone(row, daemon, client):

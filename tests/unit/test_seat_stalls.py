@@ -64,6 +64,16 @@ def test_worker_stuck_while_seating_fails_the_swap_with_its_stacks(phase):
     assert effects[0].fault.facts["stacks"] == ["here"]
 
 
+@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.WARMING])
+def test_standby_that_hung_before_it_was_taken_is_replaced_and_its_model_not_blamed(phase):
+    stuck = t.Stalled(1, STUCK, was_idle=True)
+    state, effects = run(at(phase), stuck)
+    assert names(effects) == ["SendTerm"]
+    state, _ = run(state, t.WorkerDied(1, GONE), t.Reclaimed(1))
+    assert (state.phase, state.model, state.epoch) == (Phase.STARTING, "a", 2)
+    assert not state.misses
+
+
 def test_stuck_worker_is_killed_when_sigterm_does_nothing():
     state, _ = run(at(Phase.READY), t.Stalled(1, STUCK))
     state, effects = run(state, t.TimePassed(), now=state.deadline)

@@ -138,6 +138,7 @@ class StallWatch:
             "stacks": list(stacks[-_STACK_LINES:]),
         }
         fault = Fault(code=code, message=stall.text, facts=facts)
-        self._runner.feed(t.Stalled(epoch=epoch, fault=fault))
+        was_idle = self._runner.standby.is_untried(self._runner.worker_pid)
+        self._runner.feed(t.Stalled(epoch=epoch, fault=fault, was_idle=was_idle))
         self._is_reporting = False
         self._clocks = Clocks(at=time.monotonic())

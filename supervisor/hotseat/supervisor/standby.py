@@ -5,6 +5,7 @@ Owns that process until it is promoted. Decides nothing about swaps.
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_w
 
 START_DELAY_S: Final = 0.5
 """After a model is seated: its first tokens are worth more than the next swap."""
+START_S: Final = 60.0
+"""A standby that has not said hello by then never will."""
 MAX_EARLY_DEATHS: Final = 3
 BACK_OFF_S: Final = 5.0
 log = structlog.get_logger()
@@ -45,6 +48,9 @@ class Seatable:
         self.process = process
         self.prepared: dict[str, int] = {}
         self.blank_bytes = 0
+        self.started_at = time.monotonic()
+        self.has_acted = False
+        """True when it said anything about a model since it was taken."""
 
     @property
     def hello(self) -> WorkerHello | None:
@@ -97,6 +103,8 @@ class Standby:
         self._deaths = 0
         self._starting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.on_frame: Callable[[], None] = lambda: None
+        """Called for every frame of any worker, before anything is done about it."""
         self.on_ready: Callable[[], None] = lambda: None
         self.on_counted: Callable[[Counted], None] = lambda _answer: None
         """Gets what any worker counted, also one that was promoted meanwhile."""
@@ -131,6 +139,11 @@ class Standby:
             await asyncio.gather(self._starting, return_exceptions=True)
         taken, self._ready = self._ready, None
         if taken is None:
+            return None
+        if not taken.is_greeted and time.monotonic() - taken.started_at > START_S:
+            log.warning("standby.given_up", pid=taken.process.pid)
+            taken.process.epoch = Epoch(0)  # its end is nobody's
+            taken.process.signal(signal.SIGKILL)
             return None
         taken.reseat(epoch)
         self._taken = taken
@@ -208,13 +221,14 @@ class Standby:
         log.info("standby.started", pid=started.process.pid)
 
     def _receive(self, link: LinkPort, epoch: Epoch, message: FromWorker) -> None:
+        self.on_frame()
         if isinstance(message, Counted):
             self.on_counted(message)
             return
         ready, taken = self._ready, self._taken
         if ready is None or link is not ready.link:
-            if taken is not None and link is taken.link and isinstance(message, Beat):
-                taken.blank_bytes = message.blank_bytes
+            if taken is not None and link is taken.link:
+                self._note_taken(taken, message)
             self._route(link, epoch, message)
             return
         match message:
@@ -229,6 +243,20 @@ class Standby:
                 ready.blank_bytes = message.blank_bytes
             case _:
                 pass
+
+    def _note_taken(self, taken: Seatable, message: FromWorker) -> None:
+        match message:
+            case Beat():
+                taken.blank_bytes = message.blank_bytes
+            case WorkerHello() | Prepared():
+                pass
+            case _:
+                taken.has_acted = True
+
+    def is_untried(self, pid: int | None) -> bool:
+        """True for a worker that was the standby and said nothing about a model since."""
+        taken = self._taken
+        return taken is not None and taken.process.pid == pid and not taken.has_acted
 
     def _reaped(self, ended: WorkerExit) -> None:
         if self._taken is not None and self._taken.process.pid == ended.pid:

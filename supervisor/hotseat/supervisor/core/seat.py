@@ -22,6 +22,7 @@ from hotseat.supervisor.core.seat_moves import (
     missed,
     restart,
     strand,
+    try_another,
     undo,
 )
 from hotseat.supervisor.core.seat_types import (
@@ -60,8 +61,8 @@ def next_state(  # noqa: C901, PLR0911, PLR0912 - one case per event is what a t
             return _unloaded(state, fault, now, limits)
         case t.WorkerDied(_, fault, jitter):
             return _died(state, fault, now, limits, jitter)
-        case t.Stalled(_, fault):
-            return _stalled(state, fault, now, limits)
+        case t.Stalled():
+            return _stalled(state, event, now, limits)
         case t.Slept(lasted_s):
             late = None if state.deadline is None else state.deadline + lasted_s
             return replace(state, deadline=late), ()
@@ -226,12 +227,15 @@ def _died(
             assert_never(state.phase)
 
 
-def _stalled(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
+def _stalled(state: SeatState, event: t.Stalled, now: float, limits: Deadlines) -> Outcome:
     """A worker that gets nowhere is ended where it stands; what it ran goes on with the next."""
     if not state.worker_lives:
         return state, ()
+    fault = event.fault
     match state.phase:
         case Phase.STARTING | Phase.LOADING | Phase.WARMING:
+            if event.was_idle:
+                return try_another(state, fault, now, limits)
             return missed(state, fault, now, limits, is_stuck=True)
         case Phase.READY:
             return restart(state, fault, now, limits)

@@ -60,6 +60,11 @@ def end_stuck(state: SeatState, now: float, limits: Deadlines) -> Outcome:
     return stopping, (t.SendTerm(),)
 
 
+def try_another(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> Outcome:
+    """The same swap with a fresh process, which a standby is not: so it happens once."""
+    return end_stuck(replace(state, fault=fault), now, limits)
+
+
 def restart(
     state: SeatState, fault: Fault, now: float, limits: Deadlines, jitter: float = 0.0
 ) -> Outcome:

@@ -183,6 +183,8 @@ class Stalled(Struct, frozen=True, tag=True):
 
     epoch: int
     fault: Fault
+    was_idle: bool = False
+    """True: a standby that said nothing since it was taken. Its model has no part in that."""
 
 
 class Slept(Struct, frozen=True, tag=True):
