@@ -1,5 +1,6 @@
 """A real daemon in a process of its own, in a temporary home, with real or stub workers."""
 
+import atexit
 import contextlib
 import json
 import os
@@ -53,6 +54,8 @@ class LiveDaemon:
         """
         # Short, since unix socket paths are.
         self.base = Path(tempfile.mkdtemp(prefix="hs"))
+        # A start that fails has no end that would do it.
+        atexit.register(shutil.rmtree, self.base, ignore_errors=True)
         self.home = home or self.base / "h"
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.seat_lock = seat_lock or self.base / "seat.lock"

@@ -58,6 +58,11 @@ def pytest_addoption(parser):
         default="slice",
         help="how often each fault is made: slice (default), push or release",
     )
+    parser.addoption(
+        "--fault-table-later",
+        action="store_true",
+        help=f"only add to the file {FIGURES}; a later run prints the table",
+    )
 
 
 SLICE_POINTS = {
@@ -83,13 +88,14 @@ def pytest_generate_tests(metafunc):
 def pytest_collection_modifyitems(config, items):
     """Leaves out of a slice what takes long and has a cheaper relative in it.
 
-    Rows have limits of time: in the default suite they run by themselves, after the others.
+    Rows have limits of time: in the default suite they run by themselves, after the others. With
+    more counts only those do whose limits leave no room for a neighbour.
     """
+    if config.getoption("--fault-counts", default="slice") != "slice":
+        return
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.alone)
-    if config.getoption("--fault-counts", default="slice") != "slice":
-        return
     beyond = [item for item in items if item.get_closest_marker("beyond_slice")]
     if beyond:
         config.hook.pytest_deselected(items=beyond)
@@ -174,7 +180,7 @@ def pytest_terminal_summary(terminalreporter, config):
     counts = config.getoption("--fault-counts", default="slice")
     if counts == "slice":
         return
-    rows, failed = {}, set()
+    rows, failed, seconds = {}, set(), {}
     for outcome in ("passed", "failed", "error"):
         for report in terminalreporter.stats.get(outcome, []):
             found = re.search(r"test_row_(\d\d)_", report.nodeid)
@@ -184,31 +190,37 @@ def pytest_terminal_summary(terminalreporter, config):
             kept = rows.setdefault(number, [])
             if outcome != "passed":
                 failed.add(number)
+            seconds[number] = seconds.get(number, 0.0) + getattr(report, "duration", 0.0)
             if getattr(report, "when", "") == "call":
                 kept += [value for name, value in report.user_properties if name == PROPERTY]
-    rows, failed = with_figures_before(rows, failed)
+    add_figures_before(rows, failed, seconds)
+    if config.getoption("--fault-table-later", default=False):
+        return
     terminalreporter.section(f"fault rows, {counts} counts")
-    for line in table(rows, failed):
+    for line in table(rows, failed, seconds):
         terminalreporter.write_line(line)
 
 
-def with_figures_before(rows, failed):
-    """Adds to, and reads from, the file that runs of one `make faults` share."""
+def add_figures_before(rows, failed, seconds):
+    """Reads the file that runs of one `make faults` share, and writes it with these added."""
     name = os.environ.get(FIGURES)
     if not name:
-        return rows, failed
+        return
     file = Path(name)
-    kept = json.loads(file.read_text()) if file.exists() else {"rows": {}, "failed": []}
-    for number, found in kept["rows"].items():
-        rows[int(number)] = found + rows.get(int(number), [])
-    failed |= set(kept["failed"])
-    file.write_text(json.dumps({"rows": rows, "failed": sorted(failed)}))
-    return rows, failed
+    if file.exists():
+        kept = json.loads(file.read_text())
+        for number, found in kept["rows"].items():
+            rows[int(number)] = found + rows.get(int(number), [])
+        for number, took_s in kept["seconds"].items():
+            seconds[int(number)] = took_s + seconds.get(int(number), 0.0)
+        failed |= set(kept["failed"])
+    kept = {"rows": rows, "failed": sorted(failed), "seconds": seconds}
+    file.write_text(json.dumps(kept))
 
 
-def table(rows, failed):
-    """Lines of the table: row, real and stub runs, worst case, verdict."""
-    columns = f"{'real':>7} {'stub':>7} {'other':>7}  {'worst case':<44} verdict"
+def table(rows, failed, seconds):
+    """Lines of the table: row, real, stub and other runs, seconds, worst case, verdict."""
+    columns = f"{'real':>7} {'stub':>7} {'other':>7} {'took':>6}  {'worst case':<50} verdict"
     yield f"{'row':>3} {'fault':<40} {columns}"
     for number in sorted(rows):
         kept = rows[number]
@@ -219,7 +231,7 @@ def table(rows, failed):
         verdict = "FAILED" if number in failed else "held"
         yield (
             f"{number:>3} {TITLES.get(number, ''):<40} {runs['real']:>7} {runs['stub']:>7}"
-            f" {runs['none']:>7}  {worst(kept):<44} {verdict}"
+            f" {runs['none']:>7} {seconds[number]:>4.0f} s  {worst(kept):<50} {verdict}"
         )
     missing = sorted(set(TITLES) - set(rows))
     if missing:

@@ -12,6 +12,8 @@ from daemon_harness import LiveDaemon, wait_for
 from event_times import EventTimes
 from stub_home import expected, stub_daemon
 
+pytestmark = pytest.mark.alone
+
 NOTICED_S = 0.1
 SETTINGS = """
 [deadlines]

@@ -64,6 +64,7 @@ def test_real_supervisor_killed_at_a_point_goes_on(row, real_story, real_supervi
     through(row, real_story, real_supervisor_point, row.runs(push=2, release=1000))
 
 
+@pytest.mark.alone
 def test_worker_is_gone_within_two_seconds_of_its_supervisor(row):
     with FaultHome("stub") as home:
         client = home.client()
@@ -91,6 +92,7 @@ def test_swap_that_was_killed_is_named_by_the_next_start():
         assert any("swap a -> b" in step for step in recovery.undone), recovery
 
 
+@pytest.mark.alone
 def test_start_with_ten_thousand_checkpoints_recovers_within_a_second(row):
     count = CHECKPOINTS[row.counts]
     daemon = LiveDaemon(stub={}, settings=QUIET)

@@ -11,6 +11,8 @@ from daemon_harness import wait_for
 from hotseat.supervisor.kin import VARIABLE
 from stub_home import serves, stub_daemon
 
+pytestmark = pytest.mark.alone
+
 STOP_S, TERM_S = 0.4, 0.4
 SLACK_S = 0.5
 SETTINGS = f"""

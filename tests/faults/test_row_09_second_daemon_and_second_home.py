@@ -11,6 +11,8 @@ import pytest
 from daemon_harness import LiveDaemon
 from stub_home import QUIET, error_of, expected, register, serves, stub_daemon
 
+pytestmark = pytest.mark.alone
+
 EXIT_S = 1.0
 SLOW = {"slow_token_s": 0.005, "reply_tokens": 100_000}
 
