@@ -1,4 +1,4 @@
-"""Draws docs/pictures/swap.svg: what a terminal shows of a real swap. Must not make anything up.
+"""`python -m benchmarks.picture` draws a real swap in a terminal. Must not make anything up.
 
 A real daemon, the two real models of the demo, the real command line in terminals of tmux (which
 has to be installed); each line of the picture is what a command left there in this run.
@@ -21,7 +21,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "pictures" / "swap.svg"
 CACHE = Path("~/.cache/hotseat").expanduser()
-COLUMNS, LINES = 100, 50
+COLUMNS, LINES = 104, 50
 LOOK_S = 0.1
 CHAT, BASE = "smollm2-135m", "gemma3-270m"
 FIRST = "Name three things to pack for a day at the sea."
@@ -83,10 +83,10 @@ def _said(daemon, command: Sequence[str]) -> str:
             time.sleep(LOOK_S)
         if status := _tmux(socket, "display-message", "-p", "#{pane_dead_status}").strip("0\n"):
             raise RuntimeError(f"{command} ended with {status}")
-        shown = _tmux(socket, "capture-pane", "-e", "-p")
+        shown = _tmux(socket, "capture-pane", "-e", "-p", "-S", "-")
     finally:
         _tmux(socket, "kill-server")
-    return shown.rpartition("Pane is dead")[0].rstrip()
+    return shown.partition("Pane is dead")[0].rstrip()
 
 
 def _tmux(socket: str, *command: str) -> str:
@@ -97,3 +97,7 @@ def _tmux(socket: str, *command: str) -> str:
         text=True,
         check=True,
     ).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
