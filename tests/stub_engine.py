@@ -201,6 +201,8 @@ class StubEngine:
         failed: list[str] = []
         size = 0
         for session, ids in self._live.items():
+            if message.sessions is not None and session not in message.sessions:
+                continue
             if self._files is None or self._files.is_durable(session, ids):
                 continue
             if self._faults.checkpoint_fail and self._trigger.is_armed():

@@ -6,6 +6,7 @@ import pytest
 
 from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
+    QUIET_CHECKPOINT,
     BlockWritten,
     Checkpoint,
     Checkpointed,
@@ -13,6 +14,7 @@ from hotseat.protocol.link import (
     Lookup,
     Prefilled,
     Quarantined,
+    Shrink,
     TailWritten,
     WriteFailed,
 )
@@ -221,6 +223,40 @@ def test_idle_session_is_given_up_for_room_after_its_tail_was_written(llama, sup
     again = supervisor.turn([9], "a")
     assert again.started.restored_tokens == len(unpack_tokens(first.finished.context))
     assert again.started.computed_tokens == 1
+
+
+def test_checkpoint_of_some_sessions_writes_no_other(llama, supervisors):
+    supervisor = supervisors(llama)
+    for name in ("a", "b"):
+        supervisor.turn(prompt_tokens(40, ord(name)), name)
+    supervisor.engine.handle(Checkpoint(swap=QUIET_CHECKPOINT, sessions=("b", "gone")))
+    assert supervisor.until(Checkpointed).sessions == 1
+    assert [m.session for m in supervisor.messages if isinstance(m, TailWritten)] == ["b"]
+
+
+def test_giving_up_a_durable_session_writes_nothing(record, supervisors):
+    supervisor = supervisors(record)
+    for number in range(3):
+        supervisor.turn(prompt_tokens(300, number), f"s{number}", max_tokens=30)
+    supervisor.checkpoint()
+    writer = supervisor.engine._seat.keeper._writer
+    written = (writer.files_written, writer.bytes_written)
+    supervisor.engine.handle(Shrink(keep=0))
+    assert supervisor.engine.beat().live_sessions == ()
+    assert writer.drain(10)
+    assert (writer.files_written, writer.bytes_written) == written
+
+
+def test_running_session_outlives_those_given_up_for_room(llama, supervisors):
+    row = 512 * llama.kv_bytes_per_token
+    alone = supervisors(llama).turn(prompt_tokens(300), "running", max_tokens=120).tokens
+    supervisor = supervisors(llama, kv_budget_bytes=int(3.5 * row))
+    request = supervisor.start(prompt_tokens(300), "running", max_tokens=120)
+    for number in range(1, 7):
+        supervisor.turn(prompt_tokens(200, number), f"s{number}", max_tokens=4)
+        assert not supervisor.outcome(request).finished, "it is to run all the while"
+    assert "s1" not in supervisor.engine.beat().live_sessions
+    assert supervisor.finish(request, "running").tokens == alone
 
 
 def test_live_session_needs_no_lookup(record, supervisors):

@@ -8,6 +8,7 @@ import msgspec
 
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link_orders import (
+    QUIET_CHECKPOINT,
     AppendInput,
     CancelWork,
     Checkpoint,
@@ -61,6 +62,7 @@ from hotseat.protocol.link_reports import (
 )
 
 __all__ = [
+    "QUIET_CHECKPOINT",
     "AppendInput",
     "Beat",
     "BlockWritten",

@@ -1,6 +1,6 @@
 """What the supervisor tells a worker: one struct per order. Pure; see `link` for the codec."""
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -191,10 +191,18 @@ class Rewrite(Struct, frozen=True, tag="rewrite", kw_only=True):
     block: BlockId
 
 
+QUIET_CHECKPOINT: Final = -1
+"""Number of checkpoints that belong to no swap."""
+
+
 class Checkpoint(Struct, frozen=True, tag="checkpoint", kw_only=True):
-    """Write every live session's tail that is not durable, then answer Checkpointed."""
+    """Write every live session's tail that is not durable, then answer Checkpointed.
+
+    With `sessions` only of these; one that is not live, or that runs, is passed over.
+    """
 
     swap: int
+    sessions: tuple[str, ...] | None = None
 
 
 class Shrink(Struct, frozen=True, tag="shrink", kw_only=True):

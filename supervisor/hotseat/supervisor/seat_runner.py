@@ -20,6 +20,7 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import (
+    QUIET_CHECKPOINT,
     Beat,
     Checkpoint,
     Checkpointed,
@@ -327,7 +328,7 @@ class SeatRunner:
                 self.feed(t.WarmEnded(epoch=epoch))
             case Unloaded():
                 self._end_unload(epoch, message)
-            case Checkpointed():
+            case Checkpointed(swap=swap) if swap != QUIET_CHECKPOINT:
                 self._spawn(self._end_checkpoint(message))
             case Beat():
                 self.beat = message

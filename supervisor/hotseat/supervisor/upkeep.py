@@ -9,7 +9,6 @@ import structlog
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
-from hotseat.protocol.link import Checkpoint
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.awake import AwakeClock
 from hotseat.supervisor.catalogue.store import Catalogue
@@ -138,12 +137,10 @@ class Upkeep:
 
     def _checkpoint_idle(self, now: float) -> None:
         """Tails of quiet sessions go to disk after a while, without a swap."""
-        since = self._ends.last_end_at
-        if not since or now - since < self.settings.kv.idle_checkpoint_s:
-            return
-        if self._runner.admits and self._works.running == 0:
-            self._ends.last_end_at = 0.0
-            self._runner.send(Checkpoint(swap=0))
+        model = self._runner.state.model
+        if self._runner.admits and model is not None:
+            quiet_s = self.settings.kv.idle_checkpoint_s
+            self._ends.quiet.checkpoint(self._works, model, now, quiet_s, self._runner.send)
 
     def _release_idle(self, now: float) -> None:
         """Memory that nobody used for long goes back to the machine."""

@@ -21,6 +21,7 @@ from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kept import KeptReply, encode_kept, keep_done
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.quiet_sessions import QuietSessions
 from hotseat.supervisor.sessions import Sessions, tokenizer_digest
 from hotseat.supervisor.works import Work, Works, WorkState
 
@@ -47,6 +48,7 @@ class WorkEnds:
         self._events = events
         self._ended = ended
         self.last_end_at = 0.0
+        self.quiet = QuietSessions()
         self.forget_held: Callable[[Work], None] = lambda _work: None
         """Called for a work that had been suspended: what was kept of it may go."""
         self.rewrite: Callable[[BlockId], object] = lambda _block: None
@@ -200,6 +202,7 @@ class WorkEnds:
         if work.held_as is not None:
             self.forget_held(work)
         self.last_end_at = time.monotonic()
+        self.quiet.note_end(work, self.last_end_at)
         facts: dict[str, Any] = {"request": work.request_id, "model": work.model}
         if isinstance(end, Done):
             facts |= {

@@ -4,7 +4,7 @@ Runs on the engine's thread; the writer thread only hands back what failed. Must
 """
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -138,9 +138,13 @@ class Keeper:
         """True while sessions wait for their tails to be written before they go."""
         return any(session.is_leaving for session in self.live.sessions())
 
-    def checkpoint(self, swap: int) -> None:
-        """Makes every idle session durable, then reports Checkpointed. All stay live."""
-        sessions = [session for session in self.live.sessions() if session.persist]
+    def checkpoint(self, swap: int, names: Sequence[str] | None = None) -> None:
+        """Makes idle sessions (all, or `names`) durable, then reports it. All stay live."""
+        sessions = [
+            session
+            for session in self.live.sessions()
+            if session.persist and (names is None or session.name in names)
+        ]
         written_before = self._writer.bytes_written
         for session in sessions:
             self.capture_blocks(session.trace, _view(session))

@@ -1,0 +1,43 @@
+"""Which sessions go to disk because they were quiet."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotseat.supervisor.core.quiet import sessions_to_checkpoint
+
+A, B, OTHER = ("m", "a"), ("m", "b"), ("n", "a")
+KEYS = st.sampled_from([A, B, OTHER])
+
+
+def due(ended_at, busy=(), *, is_running=False, now=100.0):
+    return sessions_to_checkpoint(
+        ended_at, busy, seated="m", is_running=is_running, now=now, quiet_s=30.0
+    )
+
+
+def test_session_is_due_when_it_was_quiet_long_enough():
+    assert due({A: 71.0}) == ()
+    assert due({A: 70.0}) == (A,)
+
+
+def test_session_of_a_model_without_the_seat_is_not_due():
+    assert due({OTHER: 0.0}) == ()
+
+
+def test_session_in_use_again_is_not_due():
+    assert due({A: 0.0}, busy={A}) == ()
+
+
+def test_sessions_go_one_by_one_while_requests_run_the_longest_quiet_first():
+    assert due({A: 20.0, B: 10.0}) == (B, A)
+    assert due({A: 20.0, B: 10.0}, is_running=True) == (B,)
+
+
+@given(st.dictionaries(KEYS, st.floats(0, 100)), st.sets(KEYS), st.booleans())
+def test_every_quiet_session_is_written_in_the_end_and_no_other(ended_at, busy, is_running):
+    left, written = dict(ended_at), set()
+    while found := due(left, busy, is_running=is_running):
+        written |= set(found)
+        left = {key: at for key, at in left.items() if key not in found}
+    wanted = {key for key, at in ended_at.items() if at <= 70.0 and key[0] == "m"}
+    assert written == wanted - busy
