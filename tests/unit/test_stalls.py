@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from hotseat.protocol.limits import MIB
 from hotseat.supervisor.core.stalls import (
+    LOOK_S,
+    REST_LOOK_S,
     Clocks,
     Expected,
     Signs,
@@ -62,9 +64,28 @@ def test_worker_that_beats_and_gets_no_further_is_stuck_after_its_budget():
     assert "decode" in stall.text
 
 
-def test_worker_that_says_nothing_is_stuck_whatever_it_does():
-    clocks = watch(steady(expected=(), heard=False), until=10.4)
-    assert stalled(clocks, SETTINGS).kind == "silent"
+def test_worker_that_says_nothing_at_work_is_stuck_whatever_it_does():
+    assert stalled(watch(steady(heard=False), until=9.9), SETTINGS) is None
+    assert stalled(watch(steady(heard=False), until=10.4), SETTINGS).kind == "silent"
+
+
+def test_worker_that_says_nothing_at_rest_has_the_time_of_a_slow_beat_more():
+    silent = steady(expected=(), heard=False)
+    assert stalled(watch(silent, until=11.9, step=1.0), SETTINGS) is None
+    assert stalled(watch(silent, until=13.0, step=1.0), SETTINGS).kind == "silent"
+
+
+def test_looks_of_a_daemon_at_rest_are_not_taken_for_sleep():
+    clocks = watch(steady(expected=(), heard=False), until=6.0, step=1.2)
+    assert clocks.silent_s == pytest.approx(6.0)
+
+
+def test_work_that_finds_a_silent_worker_gives_it_its_whole_time():
+    def signs(now):
+        return steady(DECODE if now > 9.0 else (), heard=False)(now)
+
+    assert stalled(watch(signs, until=18.0), SETTINGS) is None
+    assert stalled(watch(signs, until=19.6), SETTINGS).kind == "silent"
 
 
 def test_idle_worker_is_never_still():
@@ -107,7 +128,7 @@ def test_clocks_never_run_ahead_of_watched_time_nor_back(gaps, advances, expecte
     clocks = Clocks(signs=Signs(expected=expected))
     for gap, advance in zip(gaps, advances, strict=False):
         now += gap
-        watched += gap if gap <= 1.0 else 0.0
+        watched += gap if gap <= (LOOK_S if expected else REST_LOOK_S) else 0.0
         heard += advance
         clocks = look(clocks, Signs(heard=heard, progress=(heard,), expected=expected), now)
         assert 0.0 <= clocks.still_s <= watched + 1e-9

@@ -36,5 +36,9 @@ PING_S: Final = 1.0
 MISSED_PINGS: Final = 3
 PROGRESS_S: Final = 0.5
 WELCOME_S: Final = 2.0
+BEAT_S: Final = 0.2
+"""Between two beats of a worker that has something to do, or was just spoken to."""
+REST_BEAT_S: Final = 2.0
+"""Between two beats of a worker at rest, a standby among them."""
 SLOW_CONSUMER_BYTES: Final = MIB
 DEFAULT_CREDIT_BYTES: Final = 256 * KIB

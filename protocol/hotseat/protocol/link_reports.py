@@ -270,7 +270,7 @@ class Quarantined(Struct, frozen=True, tag="quarantined", kw_only=True):
 
 
 class Beat(Struct, frozen=True, tag="beat", kw_only=True):
-    """Sent every 200 ms by the link thread. `step` advances only with work done."""
+    """Sent every 200 ms by the link thread, each 2 s at rest. `step` advances only with work."""
 
     phase: str
     step: int

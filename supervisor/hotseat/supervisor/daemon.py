@@ -42,6 +42,7 @@ from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.recovery import announce, recover
 from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.reload_desk import Holders, ReloadDesk
+from hotseat.supervisor.resting import daemon_rhythm
 from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
@@ -120,6 +121,7 @@ class Daemon:
         self.runner = SeatRunner(
             self._context, home, settings.deadlines, self.planner, lock, self.seat_events
         )
+        rhythm = daemon_rhythm(self.runner, self.works, self.outbox, self.swaps, self.events)
         self.held = HeldRuns(self._catalogue, self.keeper)
         self.ends = WorkEnds(
             works=self.works,
@@ -190,23 +192,21 @@ class Daemon:
             dispatcher=self.dispatcher,
             swaps=self.swaps,
             port=self.port,
+            rhythm=rhythm,
         )
         self.guard = Guard(
             Guarded(
                 home=home, catalogue=self._catalogue, planner=self.planner, runner=self.runner,
                 works=self.works, runs=self.runs, dispatcher=self.dispatcher,
                 telemetry=self.telemetry, events=self.events, settings=settings,
+                rhythm=rhythm,
             )
         )  # fmt: skip
         self.quotes = QuoteDesk(
-            catalogue=self._catalogue,
-            sessions=self.sessions,
-            planner=self.planner,
-            runner=self.runner,
-            own_footprint=self.state.own_footprint,
-            dispatcher=self.dispatcher,
-            counter=self.counter,
-        )
+            catalogue=self._catalogue, sessions=self.sessions, planner=self.planner,
+            runner=self.runner, own_footprint=self.state.own_footprint,
+            dispatcher=self.dispatcher, counter=self.counter,
+        )  # fmt: skip
         self.disk = DiskTier(
             DiskParts(
                 catalogue=self._catalogue,
@@ -217,15 +217,13 @@ class Daemon:
                 events=self.events,
                 settings=settings.kv,
                 kv_dir=home.kv_dir,
+                is_resting=rhythm.is_resting,
             )
         )
         self.kv = KvDesk(
-            catalogue=self._catalogue,
-            keeper=self.keeper,
-            tier=self.disk,
-            events=self.events,
+            catalogue=self._catalogue, keeper=self.keeper, tier=self.disk, events=self.events,
             kv_dir=home.kv_dir,
-        )
+        )  # fmt: skip
         self.reloads = ReloadDesk(
             home,
             Holders(
@@ -267,6 +265,7 @@ class Daemon:
                 disk=self.disk,
                 kv=self.kv,
                 reloads=self.reloads,
+                rhythm=rhythm,
             ),
             port=self.port,
             spawn=self.spawn,

@@ -28,6 +28,8 @@ from hotseat.supervisor.works import Works, WorkState
 
 LOOK_S: Final = 5.0
 """How often the volume is looked at when nothing is written."""
+REST_LOOK_S: Final = 30.0
+"""The same while the daemon rests."""
 PACE_S: Final = 0.25
 """Least time between two looks."""
 YOUNG_S: Final = 2.0
@@ -57,6 +59,7 @@ class DiskParts(Struct, frozen=True, kw_only=True):
     events: EventLog
     settings: KvSettings
     kv_dir: Path
+    is_resting: Callable[[], bool] = lambda: False
 
 
 class DiskTier:
@@ -79,12 +82,12 @@ class DiskTier:
 
     async def run(self) -> None:
         """Looks after each write, and now and then; one that failed does not end it."""
-        changed = self._parts.keeper.changed
+        parts, changed = self._parts, self._parts.keeper.changed
         while True:
             try:
                 await self.keep_budget()
                 await self.keep_count()
-                if await self._parts.catalogue.catch_up_files():
+                if await parts.catalogue.catch_up_files():
                     changed.set()  # a home of an older version gets its session files bit by bit
             except HotseatError as error:
                 log.warning("kv.eviction_failed", code=error.code, reason=error.message)
@@ -94,7 +97,7 @@ class DiskTier:
                 log.exception("kv.eviction_defect")
             await asyncio.sleep(PACE_S)
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(REST_LOOK_S if parts.is_resting() else LOOK_S):
                     await changed.wait()
             except TimeoutError:
                 continue

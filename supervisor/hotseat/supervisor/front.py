@@ -46,6 +46,7 @@ from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.reload_desk import ReloadDesk
+from hotseat.supervisor.rhythm import Rhythm
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.state_desk import StateDesk, as_dict
@@ -74,6 +75,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     disk: DiskTier
     kv: KvDesk
     reloads: ReloadDesk
+    rhythm: Rhythm
 
 
 class Front:
@@ -98,6 +100,7 @@ class Front:
 
     def route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
         """Answers at once what can be answered at once; the rest gets a task."""
+        self._parts.rhythm.stir()
         match message:
             case Credit():
                 if not self._parts.outbox.grant(peer, request_id, message.grant_bytes):

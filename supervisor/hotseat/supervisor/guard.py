@@ -24,6 +24,7 @@ from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.power import system_power
 from hotseat.supervisor.power_watch import PowerWatch
 from hotseat.supervisor.pressure_watch import PressureWatch
+from hotseat.supervisor.rhythm import Rhythm
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.stall_watch import StallWatch
 from hotseat.supervisor.state_desk import Telemetry
@@ -48,6 +49,7 @@ class Guarded(Struct, frozen=True, kw_only=True):
     telemetry: Telemetry
     events: EventLog
     settings: Settings
+    rhythm: Rhythm
 
 
 class Guard:
@@ -107,11 +109,13 @@ class Guard:
     async def run(self) -> None:
         """Looks until it is cancelled; one look that fails does not end the looking."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await self._parts.rhythm.pause(LOOK_S)
             try:
                 now = time.monotonic()
                 self._stalls.tick(now)
                 self._pressure.tick(now)
+                if self._pressure.is_short:
+                    self._parts.rhythm.stir()
                 self._power.tick(now)
                 self._wakes.tick(now, whole_time())
                 await self._note_boot()

@@ -35,6 +35,11 @@ class Outbox:
         self._slots: dict[_Slot, Work] = {}
         self._due: dict[RequestKey, Work] = {}
 
+    @property
+    def has_readers(self) -> bool:
+        """True while anybody is to get output, or the end of it."""
+        return bool(self._slots)
+
     def attach(
         self, work: Work, peer: Peer, request_id: RequestId, offset: int, credit: int | None
     ) -> Reader:

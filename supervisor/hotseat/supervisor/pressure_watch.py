@@ -4,6 +4,9 @@ Decides nothing itself. Memory of the machine is measured here; the worker's foo
 dear, is taken from the daemon's ticker.
 """
 
+import time
+from typing import Final
+
 import structlog
 
 from hotseat.protocol.errors import HotseatError
@@ -26,6 +29,8 @@ from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.works import Works, WorkState
 
+FRESH_S: Final = 0.3
+"""The age of a reading that new work is judged by; at rest readings are further apart."""
 log = structlog.get_logger()
 
 
@@ -53,12 +58,13 @@ class PressureWatch:
         self._events = events
         self.settings = settings
         self.state = Pressure()
+        self._read_at = float("-inf")
         dispatcher.is_short_for = self._is_short_for
         planner.refuse_new = self.refuse_new
 
     def tick(self, now: float) -> None:
         """One reading and what follows."""
-        reading = self._read()
+        reading, self._read_at = self._read(), now
         before = self.state.level
         self.state, given_up = next_pressure(self.state, reading, self._held(), now, self.settings)
         if self.state.level is not before:
@@ -71,11 +77,19 @@ class PressureWatch:
             else:
                 self._suspend_youngest()
 
+    @property
+    def is_short(self) -> bool:
+        """True while anything has to be given up."""
+        return self.state.level is not Level.NORMAL
+
     def _is_short_for(self, running: int) -> bool:
         return self.state.is_short_for(running)
 
     def refuse_new(self) -> None:
         """Raises `HotseatError` (memory_pressure) while nothing new may begin."""
+        now = time.monotonic()
+        if now - self._read_at > FRESH_S:
+            self.tick(now)
         if self.state.level is Level.CRITICAL:
             available = self._planner.probe.machine().available_bytes
             raise HotseatError(

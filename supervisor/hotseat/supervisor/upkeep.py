@@ -1,6 +1,5 @@
 """What the daemon does by the clock: vanished clients, quiet streams, idle contexts, numbers."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -19,6 +18,7 @@ from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.rhythm import Rhythm
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk
@@ -29,6 +29,7 @@ from hotseat.supervisor.works import Work, Works
 
 TICK_S: Final = 0.25
 MEASURE_S: Final = 1.0
+REST_MEASURE_S: Final = 5.0
 PRUNE_S: Final = 60.0
 HOLD_S: Final = 60.0
 """How long a session's request without a reader goes on before it is cancelled."""
@@ -55,6 +56,7 @@ class Upkeep:
         dispatcher: Dispatcher,
         swaps: SwapDesk,
         port: Callable[[], ClientPort],
+        rhythm: Rhythm,
     ) -> None:
         self._works = works
         self._runs = runs
@@ -68,6 +70,7 @@ class Upkeep:
         self._telemetry = telemetry
         self.settings = settings
         self._port = port
+        self._rhythm = rhythm
         self._dispatcher = dispatcher
         self._swaps = swaps
         self._idle_since = time.monotonic()
@@ -100,7 +103,7 @@ class Upkeep:
     async def run(self) -> None:
         """Ticks until it is cancelled; one bad tick does not end the ticking."""
         while True:
-            await asyncio.sleep(TICK_S)
+            await self._rhythm.pause(TICK_S)
             try:
                 await self._tick(time.monotonic())
             except HotseatError as error:
@@ -121,7 +124,8 @@ class Upkeep:
         self._checkpoint_idle(now)
         self._release_idle(now)
         await self._desk.expire(now)
-        if now - self._measured_at >= MEASURE_S:
+        measure_s = REST_MEASURE_S if self._rhythm.is_resting() else MEASURE_S
+        if now - self._measured_at >= measure_s:
             self._measured_at = now
             await self.measure()
             self._recycle_worn()
@@ -196,15 +200,13 @@ class Upkeep:
         """Refreshes the numbers that are too dear for every question."""
         pid = self._runner.worker_pid
         if pid is not None:
-            footprint = await asyncio.to_thread(self._planner.probe.quick_footprint, pid)
-            if pid == self._runner.worker_pid:
-                self._telemetry.worker_footprint_bytes = footprint
-                await self._learn_overhead(footprint)
-                self._note_wear(footprint)
+            footprint = self._planner.probe.quick_footprint(pid)
+            self._telemetry.worker_footprint_bytes = footprint
+            await self._learn_overhead(footprint)
+            self._note_wear(footprint)
         standby = self._runner.standby.pid
         if standby is not None:
-            footprint = await asyncio.to_thread(self._planner.probe.quick_footprint, standby)
-            self._planner.standby_bytes = footprint or 0
+            self._planner.standby_bytes = self._planner.probe.quick_footprint(standby) or 0
         else:
             self._planner.standby_bytes = 0
         changed = (

@@ -248,6 +248,11 @@ class Works:
         """How many are on the worker or on their way to it."""
         return len(self.in_state(WorkState.STARTING, WorkState.RUNNING))
 
+    @property
+    def are_under_way(self) -> bool:
+        """True while any work has not ended."""
+        return any(work.state is not WorkState.ENDED for work in self._works.values())
+
     def holder(self, session: tuple[str, str], other_than: Work) -> Work | None:
         """The earliest other work of a session that has not ended.
 

@@ -19,10 +19,10 @@ import zmq
 
 from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.limits import MIB
+from hotseat.protocol.limits import BEAT_S, MIB, REST_BEAT_S
 from hotseat.protocol.link import Beat, FromWorker, Reseat, ToWorker, decode_to_worker, encode_link
+from hotseat.worker.beats import BeatPace
 
-BEAT_S: Final = 0.2
 _MAX_FRAME_BYTES: Final = 64 * MIB
 _QUEUED_MESSAGES: Final = 10_000
 _WAKE_BYTES: Final = 4096
@@ -46,13 +46,14 @@ class LinkPort:
         *,
         inbox: Inbox | None = None,
         beat_s: float = BEAT_S,
+        rest_s: float = REST_BEAT_S,
         on_beat: Callable[[], None] | None = None,
     ) -> None:
         self.inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
         self._endpoint = endpoint
         self._epoch = epoch
         self._beat_source = beat_source
-        self._beat_s = beat_s
+        self._pace = BeatPace(beat_s, rest_s)
         self._on_beat = on_beat
         self._outgoing: deque[tuple[Epoch, FromWorker]] = deque()
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -80,7 +81,7 @@ class LinkPort:
         self._deadline = time.monotonic() + timeout_s
         if self._thread.is_alive():
             self._signal()
-            self._thread.join(2 * timeout_s + self._beat_s)
+            self._thread.join(2 * timeout_s + BEAT_S)
         self._wake_sender.close()
         self._wake_receiver.close()
 
@@ -116,26 +117,27 @@ class LinkPort:
         poller = zmq.Poller()
         poller.register(dealer, zmq.POLLIN)
         poller.register(self._wake_receiver, zmq.POLLIN)
-        next_beat = time.monotonic()
         while True:
+            # Read before the flush: what was queued before the close is in it then.
+            deadline = self._deadline
             is_blocked = not self._flush(dealer)
             now = time.monotonic()
-            if self._deadline is not None and (not is_blocked or now >= self._deadline):
+            if deadline is not None and (not is_blocked or now >= deadline):
                 break
-            if now >= next_beat:
-                next_beat = now + self._beat_s
-                self._beat(dealer, is_blocked=is_blocked)
+            if now >= self._pace.due_at:
+                self._beat(dealer, now, is_blocked=is_blocked)
             poller.modify(dealer, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0))
-            ready = dict(poller.poll(self._wait_ms(next_beat)))
+            ready = dict(poller.poll(self._wait_ms()))
             if self._wake_receiver.fileno() in ready:
                 self._drain_wakes()
             if ready.get(dealer, 0) & zmq.POLLIN:
                 self._receive(dealer)
-        dealer.close(linger=max(1, int((self._deadline - time.monotonic()) * 1000)))
+        dealer.close(linger=max(1, int((deadline - time.monotonic()) * 1000)))
         context.term()
 
-    def _wait_ms(self, next_beat: float) -> int:
-        until = next_beat if self._deadline is None else min(next_beat, self._deadline)
+    def _wait_ms(self) -> int:
+        due_at = self._pace.due_at
+        until = due_at if self._deadline is None else min(due_at, self._deadline)
         return max(1, int((until - time.monotonic()) * 1000))
 
     def _drain_wakes(self) -> None:
@@ -152,16 +154,19 @@ class LinkPort:
             except zmq.Again:
                 return False
             self._outgoing.popleft()
+            self._pace.stir(time.monotonic())
         return True
 
-    def _beat(self, dealer: "zmq.Socket[bytes]", *, is_blocked: bool) -> None:
+    def _beat(self, dealer: "zmq.Socket[bytes]", now: float, *, is_blocked: bool) -> None:
         if self._on_beat is not None:
             self._on_beat()
+        beat = self._beat_source()
+        self._pace.note(beat, now)
         # While the supervisor does not read, another beat would only lengthen the queue.
         if is_blocked:
             return
         try:
-            dealer.send_multipart(encode_link(self._epoch, self._beat_source()), flags=zmq.NOBLOCK)
+            dealer.send_multipart(encode_link(self._epoch, beat), flags=zmq.NOBLOCK)
         except zmq.Again:
             return
 
@@ -171,6 +176,7 @@ class LinkPort:
                 frames = dealer.recv_multipart(flags=zmq.NOBLOCK)
             except zmq.Again:
                 return
+            self._pace.stir(time.monotonic())
             try:
                 epoch, message = decode_to_worker(frames)
             except Exception as error:  # noqa: BLE001 - msgspec and int() raise several kinds

@@ -25,6 +25,7 @@ from hotseat.protocol.exits import (
     EX_USAGE,
 )
 from hotseat.protocol.ids import Epoch
+from hotseat.protocol.limits import REST_BEAT_S
 from hotseat.protocol.link import Beat, FromWorker, Stop, Stopped, ToWorker, WorkerHello
 from hotseat.worker.linkport import Inbox, LinkPort
 from hotseat.worker.orphan import (
@@ -161,6 +162,7 @@ class _ComputeLoop:
             arguments.epoch,
             self._beat,
             inbox=inbox,
+            rest_s=_rest_s(self._watchdog_s),
             on_beat=self._rearm if self._watchdog_s > 0 else None,
         )
         self._engine = build_engine(self._send, arguments.epoch, self._port.wake)
@@ -216,6 +218,11 @@ class _ComputeLoop:
 
     def _rearm(self) -> None:
         rearm_watchdog(self._watchdog_s)
+
+
+def _rest_s(watchdog_s: float) -> float:
+    """Between two beats at rest: each re-arms the watchdog, which must never fire in between."""
+    return min(REST_BEAT_S, watchdog_s / 3) if watchdog_s > 0 else REST_BEAT_S
 
 
 def _install_signals(inbox: Inbox) -> None:

@@ -10,10 +10,12 @@ from typing import Final, Literal, assert_never
 
 from msgspec import Struct
 
-from hotseat.protocol.limits import MIB
+from hotseat.protocol.limits import MIB, REST_BEAT_S
 
 LOOK_S: Final = 1.0
 """The most that passes between two looks while this process runs; a longer time was sleep."""
+REST_LOOK_S: Final = 2.0
+"""The same while nothing is expected of the worker: then looks are about a second apart."""
 Task = Literal["nothing", "load", "warm", "restore", "prefill", "decode", "write"]
 
 
@@ -21,7 +23,8 @@ class StallSettings(Struct, frozen=True, kw_only=True):
     """`[stalls]`: what an honest worker never exceeds, even a slow one on a busy machine."""
 
     silent_s: float = 10.0
-    """Between two frames of any kind; beats come each 0.2 s, from a thread of their own."""
+    """Between two frames of any kind; beats come each 0.2 s (at rest each 2 s, and that is
+    added), from a thread of their own."""
     quiet_s: float = 30.0
     """Beside what the amount of work asks for: opening files, tokenizers, compiling kernels."""
     token_s: float = 30.0
@@ -94,14 +97,17 @@ def look(clocks: Clocks, signs: Signs, now: float) -> Clocks:
     """The clocks after a look; both start anew with another worker."""
     if signs.epoch != clocks.signs.epoch:
         return Clocks(signs=signs, at=now)
-    passed_s = now - clocks.at if now - clocks.at <= LOOK_S else 0.0
+    longest_s = LOOK_S if clocks.signs.expected else REST_LOOK_S
+    passed_s = now - clocks.at if now - clocks.at <= longest_s else 0.0
     heard = signs.heard != clocks.signs.heard
+    # A worker at rest beats slowly: what it is asked for now finds it with its whole time.
+    begins = bool(signs.expected) and not clocks.signs.expected
     is_idle = not signs.expected or not clocks.signs.expected
     advanced = signs.progress != clocks.signs.progress
     return Clocks(
         signs=signs,
         at=now,
-        silent_s=0.0 if heard else clocks.silent_s + passed_s,
+        silent_s=0.0 if heard or begins else clocks.silent_s + passed_s,
         still_s=0.0 if advanced or is_idle else clocks.still_s + passed_s,
     )
 
@@ -112,8 +118,9 @@ def stalled(clocks: Clocks, settings: StallSettings) -> Stall | None:
     # One step may do a piece of each: the longest budget counts.
     budgets = [(budget_s(entry, settings), entry.task) for entry in expected]
     allowed_s, task = max(budgets, default=(0.0, "nothing"))
-    if clocks.silent_s > settings.silent_s:
-        return Stall(kind="silent", task=task, waited_s=clocks.silent_s, budget_s=settings.silent_s)
+    silence_s = settings.silent_s if expected else settings.silent_s + REST_BEAT_S
+    if clocks.silent_s > silence_s:
+        return Stall(kind="silent", task=task, waited_s=clocks.silent_s, budget_s=silence_s)
     if expected and clocks.still_s > allowed_s:
         return Stall(kind="still", task=task, waited_s=clocks.still_s, budget_s=allowed_s)
     return None

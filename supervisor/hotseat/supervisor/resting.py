@@ -1,0 +1,32 @@
+"""What keeps the daemon's clocks fast, and what wakes them. Decides only whether there is work."""
+
+from typing import Final
+
+from hotseat.supervisor.core.seat_types import SETTLED
+from hotseat.supervisor.event_log import EventLog, Subscriber
+from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.rhythm import Rhythm
+from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.swap_desk import SwapDesk
+from hotseat.supervisor.works import Works
+
+_ALL_EVENTS: Final = 2**62
+
+
+def daemon_rhythm(
+    runner: SeatRunner, works: Works, outbox: Outbox, swaps: SwapDesk, events: EventLog
+) -> Rhythm:
+    """Rests when the seat is settled and nobody waits for anything; every event stirs it.
+
+    Connections alone do not count: one that vanishes matters only to a request it reads.
+    """
+
+    def is_busy() -> bool:
+        if runner.state.phase not in SETTLED:
+            return True
+        return works.are_under_way or outbox.has_readers or bool(swaps.wanted)
+
+    rhythm = Rhythm(is_busy)
+    events.subscribe(Subscriber(lambda _item: rhythm.stir(), events.last_seq, (), _ALL_EVENTS))
+    runner.standby.on_frame = rhythm.take_chance
+    return rhythm
