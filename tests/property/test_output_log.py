@@ -7,7 +7,9 @@ from hotseat.protocol.replies import ChunkPart, TokenLogprob
 from hotseat.supervisor.core.output_log import BLOCK_STEPS, OutputLog
 from hotseat.supervisor.core.streams import BUNDLE_STEPS, Emission, OutStream
 
-KINDS = st.sampled_from(["text", "text", "text", "silent", "tokenless", "logprob", "reasoning"])
+KINDS = st.sampled_from(
+    ["text", "text", "text", "joined", "silent", "tokenless", "logprob", "reasoning"]
+)
 OPENINGS = st.lists(st.tuples(st.integers(0, 3), KINDS), min_size=1, max_size=12)
 REPEATS = st.integers(1, 60)
 
@@ -26,6 +28,9 @@ def emissions_of(steps):
             text=text,
             logprobs=logs if kind == "logprob" else (),
             parts=(ChunkPart(type="reasoning", text=text),) if kind == "reasoning" else (),
+            text_lengths=(1,) * (count - 1) + (len(text) - count + 1,)
+            if kind == "joined" and count
+            else (),
         )
         made.append(one)
         offset, length = offset + len(tokens), length + len(text)

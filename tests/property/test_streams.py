@@ -26,6 +26,24 @@ def emissions_of(pieces):
     return emissions
 
 
+def joined(texts, offset=0):
+    """Tokens that came from the engine in one report."""
+    return Emission(
+        offset=offset,
+        text_offset=0,
+        tokens=tuple(range(offset, offset + len(texts))),
+        text="".join(texts),
+        text_lengths=tuple(len(text) for text in texts),
+    )
+
+
+def joined_chunk(text):
+    """A chunk of one token with this text."""
+    stream = OutStream(PLENTY)
+    stream.push(joined([text]))
+    return stream.take(0.0)
+
+
 def drain(stream):
     chunks = []
     stream.grant(PLENTY)
@@ -94,6 +112,35 @@ def test_attach_at_any_offset_delivers_exactly_what_is_behind_it(pieces, data):
     ]  # fmt: skip
     assert text_of(chunks) == "".join(behind)
     assert_gapless(chunks, offset)
+
+
+@given(texts=st.lists(st.text("abé€", max_size=6), max_size=30), data=st.data())
+def test_attach_within_joined_tokens_delivers_the_text_of_those_behind_it(texts, data):
+    offset = data.draw(st.integers(0, len(texts)))
+    stream = OutStream(1, offset)
+    stream.push(joined(texts))
+    chunks = drain(stream)
+    assert [t for c in chunks for t in c.tokens] == list(range(offset, len(texts)))
+    assert text_of(chunks) == "".join(texts[offset:])
+
+
+@given(texts=st.lists(st.text("abé€", max_size=6), min_size=1, max_size=30), data=st.data())
+def test_joined_tokens_overdraw_credit_by_one_token_at_most(texts, data):
+    credit = data.draw(st.integers(1, 200))
+    stream = OutStream(credit)
+    stream.push(joined(texts))
+    chunks = []
+    while not stream.is_empty:
+        chunk = stream.take(0.0)
+        if chunk is None:
+            stream.grant(data.draw(st.integers(1, 200)))
+            continue
+        chunks.append(chunk)
+        last = texts[chunk.offset_tokens + len(chunk.tokens) - 1]
+        assert stream.credit_bytes > -chunk_cost(joined_chunk(last))
+    assert [t for c in chunks for t in c.tokens] == list(range(len(texts)))
+    assert text_of(chunks) == "".join(texts)
+    assert_gapless(chunks, 0)
 
 
 @given(pieces=PIECES, died_after=st.integers(0, 30))

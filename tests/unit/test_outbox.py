@@ -7,6 +7,7 @@ import pytest
 import zmq
 
 from hotseat.protocol.limits import MIB
+from hotseat.protocol.link import Emitted
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing, Usage
 from hotseat.supervisor.client_port import ClientPort
@@ -50,7 +51,8 @@ class Desk:
 
     def emit(self, text, count=1):
         tokens = tuple(range(self.work.completion_tokens, self.work.completion_tokens + count))
-        self.outbox.emit(self.work, self.work.add_emission(tokens, text))
+        output = Emitted(request=self.work.key, tokens=tokens, text=text)
+        self.outbox.emit(self.work, self.work.add_emission(output))
 
     def close(self):
         for peer in self.peers:

@@ -181,6 +181,8 @@ class Emitted(Struct, frozen=True, tag="emitted", kw_only=True):
     text: str
     parts: tuple[ChunkPart, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    text_lengths: tuple[int, ...] = ()
+    """Characters of `text` by token; empty: they came with the last one."""
 
 
 class Finished(Struct, frozen=True, tag="finished", kw_only=True):

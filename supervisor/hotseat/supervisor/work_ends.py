@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId, ModelName, SessionName
-from hotseat.protocol.link import Finished
+from hotseat.protocol.link import Emitted, Finished
 from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import TurnCommit
@@ -60,7 +60,8 @@ class WorkEnds:
         """Commit first, then the answer."""
         rest = finished.text[work.text_length :]
         if rest:
-            self._outbox.emit(work, work.add_emission((), rest))
+            left = Emitted(request=work.key, tokens=(), text=rest)
+            self._outbox.emit(work, work.add_emission(left))
         done = self._done(work, finished)
         reply = encode_kept(keep_done(done, work.emissions))
         if done.turn is not None:

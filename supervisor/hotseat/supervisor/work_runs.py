@@ -327,8 +327,7 @@ class WorkRuns:
             work.first_token_at = time.monotonic()
         work.phase = "decode"
         self._wears(len(message.tokens))
-        emission = work.add_emission(message.tokens, message.text, message.logprobs, message.parts)
-        self._outbox.emit(work, emission)
+        self._outbox.emit(work, work.add_emission(message))
         if message.tokens:
             prompt_tokens = work.started.prompt_tokens if work.started is not None else 0
             work.reach(prompt_tokens + work.completion_tokens)

@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import Final
 
 from hotseat.protocol.ids import RequestId, RequestKey
-from hotseat.protocol.link import Finished, Started
+from hotseat.protocol.link import Emitted, Finished, Started
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected, collect_parts
-from hotseat.protocol.replies import Cause, Chunk, ChunkPart, Done, ErrorBody, TokenLogprob
+from hotseat.protocol.replies import Cause, Chunk, Done, ErrorBody
 from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
 from hotseat.supervisor.core.output_log import OutputLog
@@ -160,21 +160,16 @@ class Work:
         self.suspicion = INNOCENT
         return True
 
-    def add_emission(
-        self,
-        tokens: tuple[int, ...],
-        text: str,
-        logprobs: tuple[TokenLogprob, ...] = (),
-        parts: tuple[ChunkPart, ...] = (),
-    ) -> Emission:
+    def add_emission(self, output: Emitted) -> Emission:
         """Counts output that just came from the worker."""
         emission = Emission(
             offset=self.completion_tokens,
             text_offset=self.text_length,
-            tokens=tokens,
-            text=text,
-            logprobs=logprobs,
-            parts=parts,
+            tokens=output.tokens,
+            text=output.text,
+            logprobs=output.logprobs,
+            parts=output.parts,
+            text_lengths=output.text_lengths,
         )
         self.note(emission)
         return emission

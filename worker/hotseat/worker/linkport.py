@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -22,6 +21,7 @@ from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import BEAT_S, MIB, REST_BEAT_S
 from hotseat.protocol.link import Beat, FromWorker, Reseat, ToWorker, decode_to_worker, encode_link
 from hotseat.worker.beats import BeatPace
+from hotseat.worker.outflow import Outflow
 
 _MAX_FRAME_BYTES: Final = 64 * MIB
 _QUEUED_MESSAGES: Final = 10_000
@@ -55,7 +55,7 @@ class LinkPort:
         self._beat_source = beat_source
         self._pace = BeatPace(beat_s, rest_s)
         self._on_beat = on_beat
-        self._outgoing: deque[tuple[Epoch, FromWorker]] = deque()
+        self._outflow = Outflow()
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
@@ -69,8 +69,8 @@ class LinkPort:
 
     def send(self, message: FromWorker) -> None:
         """Queues a message; it is encoded on the link thread, so the caller pays an append."""
-        self._outgoing.append((self._epoch, message))
-        self._signal()
+        if self._outflow.put(self._epoch, message, time.monotonic()):
+            self._signal()
 
     def wake(self) -> None:
         """Makes a compute thread that waits on the inbox look for work."""
@@ -126,6 +126,8 @@ class LinkPort:
                 break
             if now >= self._pace.due_at:
                 self._beat(dealer, now, is_blocked=is_blocked)
+            if not (is_blocked or self._outflow.promise(now)):
+                continue
             poller.modify(dealer, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0))
             ready = dict(poller.poll(self._wait_ms()))
             if self._wake_receiver.fileno() in ready:
@@ -136,9 +138,13 @@ class LinkPort:
         context.term()
 
     def _wait_ms(self) -> int:
-        due_at = self._pace.due_at
-        until = due_at if self._deadline is None else min(due_at, self._deadline)
-        return max(1, int((until - time.monotonic()) * 1000))
+        now = time.monotonic()
+        until = self._pace.due_at
+        if self._deadline is not None:
+            until = min(until, self._deadline)
+        if self._outflow.looks_at > now:
+            until = min(until, self._outflow.looks_at)
+        return max(1, int((until - now) * 1000))
 
     def _drain_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -147,13 +153,12 @@ class LinkPort:
 
     def _flush(self, dealer: "zmq.Socket[bytes]") -> bool:
         """Sends the queue; False if the socket takes no more for now."""
-        while self._outgoing:
-            frames = encode_link(*self._outgoing[0])
+        while (queued := self._outflow.peek()) is not None:
             try:
-                dealer.send_multipart(frames, flags=zmq.NOBLOCK)
+                dealer.send_multipart(encode_link(*queued), flags=zmq.NOBLOCK)
             except zmq.Again:
                 return False
-            self._outgoing.popleft()
+            self._outflow.pop()
             self._pace.stir(time.monotonic())
         return True
 

@@ -146,6 +146,8 @@ class Restorer:
 
     def poll(self) -> list[RestoreResult]:
         """Results since the last call, in the order of `begin`."""
+        if not self._results:
+            return []  # asked before every step: the thread must not be woken by that
         with self._changed:
             results = list(self._results)
             self._results.clear()

@@ -42,14 +42,22 @@ class Runner:
         """True while some request feeds its prompt; the next one waits for that."""
         return any(lane.is_prefilling for lane in self.lanes)
 
+    @property
+    def is_busy(self) -> bool:
+        """True while any request has a place in a lane."""
+        return any(lane.turns for lane in self.lanes)
+
     def turns(self) -> list[Turn]:
         """All requests that have a place in a lane."""
         return [turn for lane in self.lanes for turn in lane.turns]
 
+    def rows(self) -> list[list[int]]:
+        """Tokens in KV of the rows of each lane."""
+        return [[turn.fed_tokens for turn in lane.turns] for lane in self.lanes]
+
     def held_bytes(self) -> int:
         """KV of all lanes as accounted."""
-        rows = [[turn.fed_tokens for turn in lane.turns] for lane in self.lanes]
-        return sum(self._budget.lane_bytes(lane) for lane in rows)
+        return sum(self._budget.lane_bytes(rows) for rows in self.rows())
 
     def fits(self, idle_bytes: int, extra: tuple[int, int] | None = None) -> bool:
         """True if all reservations, and `extra` (lane, tokens), stay within the budget."""

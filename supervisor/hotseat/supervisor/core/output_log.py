@@ -22,6 +22,7 @@ class _Step(Struct, frozen=True, array_like=True):
     text: str
     logprobs: tuple[TokenLogprob, ...]
     parts: tuple[ChunkPart, ...]
+    text_lengths: tuple[int, ...]
 
 
 class _Block(Struct, frozen=True):
@@ -77,7 +78,9 @@ class OutputLog:
 
 
 def _packed(emissions: list[Emission]) -> _Block:
-    steps = [_Step(one.tokens, one.text, one.logprobs, one.parts) for one in emissions]
+    steps = [
+        _Step(one.tokens, one.text, one.logprobs, one.parts, one.text_lengths) for one in emissions
+    ]
     first, last = emissions[0], emissions[-1]
     return _Block(
         offset=first.offset,
@@ -99,6 +102,7 @@ def _opened(block: _Block) -> list[Emission]:
                 text=step.text,
                 logprobs=step.logprobs,
                 parts=step.parts,
+                text_lengths=step.text_lengths,
             )
         )
         offset += len(step.tokens)

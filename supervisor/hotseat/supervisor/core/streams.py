@@ -37,6 +37,8 @@ class Emission(Struct, frozen=True, kw_only=True):
     logprobs: tuple[TokenLogprob, ...] = ()
     parts: tuple[ChunkPart, ...] = ()
     """The same output in parts, where it is more than text."""
+    text_lengths: tuple[int, ...] = ()
+    """Characters of the text by token; empty: they belong to the last one."""
 
     @property
     def all_parts(self) -> tuple[ChunkPart, ...]:
@@ -58,13 +60,46 @@ class Emission(Struct, frozen=True, kw_only=True):
         return len(self.tokens) + PART_ITEMS * len(self.parts) + listed
 
     def after(self, offset: int) -> "Emission":
-        """The part behind completion token `offset`; text belongs to the last of its tokens."""
+        """The part behind completion token `offset`."""
         have = offset - self.offset
         if have <= 0:
             return self
+        known = sum(self.text_lengths[:have])
         return replace(
-            self, offset=offset, tokens=self.tokens[have:], logprobs=self.logprobs[have:]
+            self,
+            offset=offset,
+            text_offset=self.text_offset + known,
+            tokens=self.tokens[have:],
+            text=self.text[known:],
+            text_lengths=self.text_lengths[have:],
+            logprobs=self.logprobs[have:],
         )
+
+    def before(self, offset: int) -> "Emission":
+        """The part up to completion token `offset`."""
+        have = offset - self.offset
+        return replace(
+            self,
+            tokens=self.tokens[:have],
+            text=self.text[: sum(self.text_lengths[:have])],
+            text_lengths=self.text_lengths[:have],
+            logprobs=self.logprobs[:have],
+        )
+
+    def end_within(self, credit_bytes: int) -> int:
+        """Behind which completion token credit is used up; tokens without lengths stay together."""
+        end = self.offset + len(self.tokens)
+        if not self.text_lengths or self.cost_bytes <= credit_bytes:
+            return end
+        at, said = self.offset, 0
+        while credit_bytes > 0 and at < end:
+            number = at - self.offset
+            length = self.text_lengths[number]
+            credit_bytes -= TOKEN_COST + len(self.text[said : said + length].encode())
+            if self.logprobs:
+                credit_bytes -= LOGPROB_COST * (1 + len(self.logprobs[number].top))
+            at, said = at + 1, said + length
+        return at
 
 
 class _Bundle(Struct, frozen=True):
@@ -143,6 +178,10 @@ class OutStream:
         while self._unsent and items < MAX_CHUNK_ITEMS and self.credit_bytes > 0:
             waiting = self._unsent.popleft()
             emission = waiting.opened() if isinstance(waiting, _Bundle) else waiting
+            end = emission.end_within(self.credit_bytes)
+            if end < emission.offset + len(emission.tokens):
+                self._unsent.appendleft(emission.after(end))
+                emission = emission.before(end)
             taken.append(emission)
             items += emission.items
             self.credit_bytes -= emission.cost_bytes

@@ -1,0 +1,145 @@
+"""What waits on its way to the link, for how long, and what leaves as one."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotseat.protocol.ids import Epoch, RequestKey
+from hotseat.protocol.link import Emitted, Prefilled, Stopped
+from hotseat.protocol.replies import ChunkPart, TokenLogprob
+from hotseat.worker.outflow import FAST_S, HOLD_S, Outflow, join_output
+
+EPOCH = Epoch(3)
+A, B = RequestKey("t:a"), RequestKey("t:b")
+SOON_S = FAST_S / 2
+REPORTS = st.lists(
+    st.tuples(st.sampled_from([A, B]), st.integers(0, 2), st.text("xé", max_size=3), st.booleans()),
+    max_size=40,
+)
+
+
+def said(token, request=A):
+    return Emitted(request=request, tokens=(token,), text=f"{token};")
+
+
+def sent(flow):
+    messages = []
+    while (queued := flow.peek()) is not None:
+        messages.append(queued[1])
+        flow.pop()
+    return messages
+
+
+def paced(now=100.0):
+    """An outflow whose reader has sent a token of A and looks again by itself."""
+    flow = Outflow()
+    flow.put(EPOCH, said(0), now)
+    sent(flow)
+    assert flow.promise(now)
+    return flow
+
+
+def test_first_token_of_a_request_wakes_the_reader():
+    assert Outflow().put(EPOCH, said(1), 100.0)
+
+
+def test_token_right_after_another_one_waits_while_the_reader_looks_by_itself():
+    assert not paced().put(EPOCH, said(1), 100.0 + SOON_S)
+
+
+def test_token_of_a_slow_model_never_waits():
+    assert paced().put(EPOCH, said(1), 100.0 + 2 * FAST_S)
+
+
+def test_first_token_of_another_request_does_not_wait():
+    assert paced().put(EPOCH, said(1, B), 100.0 + SOON_S)
+
+
+def test_report_that_is_no_output_does_not_wait():
+    assert paced().put(EPOCH, Stopped(), 100.0 + SOON_S)
+
+
+def test_reader_looks_again_within_the_time_a_token_may_be_held():
+    flow = paced(100.0)
+    assert flow.looks_at == 100.0 + HOLD_S
+
+
+def test_token_wakes_a_reader_whose_promise_ran_out():
+    flow = paced(100.0)
+    flow.put(EPOCH, said(1), 100.0 + HOLD_S - SOON_S)
+    assert flow.put(EPOCH, said(2), 100.0 + HOLD_S)
+
+
+def test_reader_that_found_nothing_gives_its_promise_up():
+    flow = paced(100.0)
+    late = 100.0 + HOLD_S
+    assert flow.promise(late)
+    flow.put(EPOCH, said(1), late)
+    assert flow.put(EPOCH, said(2), late + SOON_S)
+
+
+def test_token_that_came_while_the_promise_was_given_up_is_looked_at_again():
+    flow = paced(100.0)
+    flow.put(EPOCH, said(1), 100.0 + SOON_S)
+    assert not flow.promise(100.0 + HOLD_S)
+
+
+def test_tokens_that_waited_together_leave_as_one():
+    flow = paced()
+    for token in (1, 2, 3):
+        flow.put(EPOCH, said(token), 100.0 + SOON_S)
+    (one,) = sent(flow)
+    assert one == Emitted(request=A, tokens=(1, 2, 3), text="1;2;3;", text_lengths=(2, 2, 2))
+
+
+def test_report_between_tokens_keeps_its_place():
+    flow = Outflow()
+    between = Prefilled(request=B, tokens_done=1, tokens_total=2)
+    for message in (said(1), said(2), between, said(3)):
+        flow.put(EPOCH, message, 100.0)
+    first, second, third = sent(flow)
+    assert (first.tokens, second, third.tokens) == ((1, 2), between, (3,))
+
+
+def test_tokens_of_two_epochs_are_not_joined():
+    flow = Outflow()
+    flow.put(EPOCH, said(1), 100.0)
+    flow.put(Epoch(EPOCH + 1), said(2), 100.0)
+    assert [message.tokens for message in sent(flow)] == [(1,), (2,)]
+
+
+def test_what_could_not_be_sent_stays_in_front():
+    flow = Outflow()
+    flow.put(EPOCH, said(1), 100.0)
+    first = flow.peek()
+    flow.put(EPOCH, said(2), 100.0)
+    assert flow.peek() == first
+
+
+def test_logprobs_stay_with_their_tokens():
+    entries = [TokenLogprob(token=token, logprob=-1.0 * token) for token in (1, 2)]
+    reports = [
+        Emitted(request=A, tokens=(entry.token,), text="x", logprobs=(entry,)) for entry in entries
+    ]
+    assert join_output(reports)[0].logprobs == tuple(entries)
+
+
+@given(steps=REPORTS)
+def test_joined_output_of_each_request_is_what_it_said(steps):
+    reports = [
+        Emitted(
+            request=request,
+            tokens=tuple(range(count)),
+            text=text,
+            parts=(ChunkPart(type="reasoning", text=text),) if thinks else (),
+        )
+        for request, count, text, thinks in steps
+    ]
+    joined = join_output(reports)
+    for request in (A, B):
+        before = [report for report in reports if report.request == request]
+        after = [report for report in joined if report.request == request]
+        assert [t for r in after for t in r.tokens] == [t for r in before for t in r.tokens]
+        assert "".join(r.text for r in after) == "".join(r.text for r in before)
+        assert [p for r in after for p in r.parts] == [p for r in before for p in r.parts]
+    for report in joined:
+        assert not report.text_lengths or sum(report.text_lengths) == len(report.text)
