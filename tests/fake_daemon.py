@@ -275,8 +275,8 @@ class FakeDaemon:
                     if since is not None and event.seq > since and self._wants(message, event):
                         self.send(peer, request_id, event)
             case Shutdown():
-                self.send(peer, request_id, Reply(result={"stopping": True}))
                 (self.home / "run" / ENDPOINT_FILE).unlink()
+                self.send(peer, request_id, Reply(result={"stopping": True}))
                 self._stopping = True
             case _:
                 result = answer_read(message, self.instance, self.pid)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import assert_never
 
 import mlx.core as mx
+from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch, RequestKey
@@ -60,6 +61,20 @@ from hotseat.worker.seating import (
 from hotseat.worker.unloading import Watched, names_alive, watch_model
 
 
+class _Seen(Struct, frozen=True, kw_only=True):
+    """What a beat tells of a seat, as of the last step; what it takes to add it up comes later."""
+
+    budget: KvBudget
+    busy: bool
+    rows: list[list[int]]
+    idle_bytes: int
+    sessions: tuple[str, ...]
+
+    def live_kv_bytes(self) -> int:
+        """KV in memory as accounted."""
+        return sum(self.budget.lane_bytes(rows) for rows in self.rows) + self.idle_bytes
+
+
 class _Seat:
     """Everything that exists only while a model is loaded."""
 
@@ -71,7 +86,7 @@ class _Seat:
         send: Callable[[FromWorker], None],
     ) -> None:
         self.seated = seated
-        budget = KvBudget(seated.record, seated.load.kv_budget_bytes)
+        self.budget = budget = KvBudget(seated.record, seated.load.kv_budget_bytes)
         self.keeper = Keeper(seated, epoch, send)
         self.runner = Runner(seated, budget, self.keeper, send)
         self.entry = Entry(seated, budget, self.keeper, self.runner, restorer, send)
@@ -107,7 +122,7 @@ class Engine:
         self._phase = "empty"
         self._steps = 0
         self._is_stopping = False
-        self._beat = self._make_beat()
+        self._seen = self._look()
 
     def handle(self, message: ToWorker) -> None:  # noqa: C901, PLR0912 - one case a kind
         """Takes a message; what it causes is sent now or by later steps."""
@@ -139,7 +154,7 @@ class Engine:
                 self._stop()
             case _:
                 assert_never(message)
-        self._beat = self._make_beat()
+        self._seen = self._look()
 
     def step(self) -> bool:
         """One step of every batch and whatever became possible since; False if idle."""
@@ -151,22 +166,22 @@ class Engine:
         worked = seat.runner.step() or worked
         if worked:
             self._steps += 1
-            self._beat = self._make_beat()
+            self._seen = self._look()
         return worked
 
     def beat(self) -> Beat:
         """The state as of the last step, with fresh allocator figures; from any thread."""
         seat = self._seat
-        last = self._beat
+        seen = self._seen
         return Beat(
             phase=self._phase,
             step=self._steps,
-            busy=last.busy,
+            busy=seen is not None and seen.busy,
             active_bytes=int(mx.get_active_memory()),
             cache_bytes=int(mx.get_cache_memory()),
             peak_bytes=int(mx.get_peak_memory()),
-            live_kv_bytes=last.live_kv_bytes,
-            live_sessions=last.live_sessions,
+            live_kv_bytes=seen.live_kv_bytes() if seen is not None else 0,
+            live_sessions=seen.sessions if seen is not None else (),
             backlog_bytes=seat.keeper.backlog_bytes if seat else 0,
             blank_bytes=self._blank.held_bytes,
         )
@@ -330,16 +345,15 @@ class Engine:
         else:
             self._seat.keeper.after_written(Stopped())
 
-    def _make_beat(self) -> Beat:
+    def _look(self) -> _Seen | None:
+        """After every step, so it only takes down what the next one changes."""
         seat = self._seat
-        held = seat.runner.held_bytes() + seat.keeper.live.size_bytes if seat else 0
-        return Beat(
-            phase=self._phase,
-            step=self._steps,
-            busy=bool(seat and (len(seat.entry) or seat.runner.turns())),
-            active_bytes=0,
-            cache_bytes=0,
-            peak_bytes=0,
-            live_kv_bytes=held,
-            live_sessions=seat.keeper.live.names() if seat else (),
+        if seat is None:
+            return None
+        return _Seen(
+            budget=seat.budget,
+            busy=bool(len(seat.entry) or seat.runner.is_busy),
+            rows=seat.runner.rows(),
+            idle_bytes=seat.keeper.live.size_bytes,
+            sessions=seat.keeper.live.names(),
         )
