@@ -26,7 +26,8 @@ from hotseat.client.requests import (
     build_generate,
     choose_request_id,
 )
-from hotseat.client.session_verbs import AsyncSessionVerbs, typed
+from hotseat.client.results import typed
+from hotseat.client.session_verbs import AsyncSessionVerbs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, is_client_token
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, TOKEN_BYTES, WELCOME_S

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from hotseat.client.session_verbs import typed
+from hotseat.client.results import typed
 from hotseat.protocol.messages import ClientMessage, Disk, KvGc, KvVerify
 from hotseat.protocol.replies import Reply
 from hotseat.protocol.views import DiskView, GcView, VerifyView

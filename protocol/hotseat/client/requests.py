@@ -1,6 +1,6 @@
 """Builds requests from what a caller writes, and refuses what the wire would refuse. Pure."""
 
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict, Unpack
 
@@ -65,7 +65,7 @@ class GenerateOptions(TypedDict, total=False):
 
 def new_request_id() -> RequestId:
     """64 random bits: unique within a client for all practical purposes."""
-    return RequestId(secrets.token_hex(8))
+    return RequestId(os.urandom(8).hex())
 
 
 def choose_request_id(request_id: str | None) -> RequestId:

@@ -4,13 +4,13 @@ Must not know sockets or threads: `_call` (asyncio) and `_run` (threads) bring m
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from hotseat.client.requests import MessageLike, as_message
-from hotseat.protocol.errors import HotseatError
+from hotseat.client.results import typed
 from hotseat.protocol.messages import (
     ClientMessage,
     Count,
@@ -189,20 +189,6 @@ class SyncSessionVerbs(ABC):
                 render=render,
             )
         )
-
-
-def typed(reply: Reply, kind: Callable[..., T]) -> T:
-    """The result as its view; a field of the wrong type is a difference of versions."""
-    result: Any = reply.result
-    try:
-        converted: T = msgspec.convert(result, kind)
-    except msgspec.ValidationError as error:
-        raise HotseatError(
-            "bad_frame",
-            f"daemon's answer is not a {kind.__name__.lstrip('_')}: {error}; client and daemon "
-            "are of different versions",
-        ) from error
-    return converted
 
 
 def _messages(given: Sequence[MessageLike]) -> tuple[Message, ...]:

@@ -12,7 +12,7 @@ from hotseat.cli.output import count, duration, note, print_table, size
 from hotseat.protocol.views import ModelView, SessionView, StandbyView, StatusView
 
 if TYPE_CHECKING:
-    from hotseat.client.sync import Client
+    from hotseat.client.brief import BriefClient
 
 MINUTE: Final = 60.0
 
@@ -43,7 +43,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     sessions: tuple[SessionView, ...] = ()
 
 
-def look(client: "Client") -> Seen:
+def look(client: "BriefClient") -> Seen:
     """Three questions; none changes anything."""
     return Seen(
         status=client.status(), models=tuple(client.models()), sessions=tuple(client.sessions())

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -12,9 +12,12 @@ from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.version import VERSION
 
 if TYPE_CHECKING:
+    from hotseat.client.brief import BriefClient
     from hotseat.client.sync import Client
+    from hotseat.protocol.replies import Welcome
 
 T = TypeVar("T")
+CLIENT_NAME: Final = "hotseat-cli"
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -27,14 +30,15 @@ def connected(*, shares_identity: bool = False) -> "Client":
     from hotseat.client.endpoint import find_home
     from hotseat.client.sync import Client
 
-    client = Client(
-        name="hotseat-cli", token=shared_token(find_home()) if shares_identity else None
-    )
-    if client.welcome is not None:
-        difference = version_difference(client.welcome.version)
-        if difference:
-            note(difference)
+    client = Client(name=CLIENT_NAME, token=shared_token(find_home()) if shares_identity else None)
+    _note_difference(client.welcome)
     return client
+
+
+def _note_difference(welcome: "Welcome | None") -> None:
+    difference = version_difference(welcome.version) if welcome is not None else ""
+    if difference:
+        note(difference)
 
 
 def version_difference(daemon: str) -> str:
@@ -54,11 +58,14 @@ def _parts(version: str) -> tuple[int, ...]:
 
 
 def read_or_absent(
-    read: "Callable[[Client], T]", absent: Callable[[DaemonUnreachable], T]
+    read: "Callable[[BriefClient], T]", absent: Callable[[DaemonUnreachable], T]
 ) -> tuple[T, int]:
     """What the daemon says, or what stands for it when it does not run, with the exit code."""
+    from hotseat.client.brief import BriefClient
+
     try:
-        with connected() as client:
+        with BriefClient(name=CLIENT_NAME) as client:
+            _note_difference(client.welcome)
             return read(client), os.EX_OK
     except DaemonUnreachable as error:
         return absent(error), error.spec.exit_code
