@@ -57,7 +57,7 @@ faults-release: $(STAMP)
 # One file of figures for both runs; the second prints the table of both.
 fault-rows: $(STAMP)
 	@rm -f $(FIGURES); export HOTSEAT_FAULT_FIGURES=$(FIGURES); failed=0; \
-	$(BIN)/python -m pytest tests/faults -n 3 --dist load -m "not alone" --fault-counts $(COUNTS) \
+	$(BIN)/python -m pytest tests/faults -n 3 --dist worksteal -m "not alone" --fault-counts $(COUNTS) \
 	  --fault-table-later || failed=1; \
 	$(BIN)/python -m pytest tests/faults -m alone --fault-counts $(COUNTS) || failed=1; exit $$failed
 

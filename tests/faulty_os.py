@@ -9,7 +9,11 @@ import itertools
 import os
 from pathlib import Path
 
-CALLS = ("open", "fstatvfs", "writev", "fsync", "link", "rename", "unlink", "mkdir", "close")
+CALLS = (
+    "open", "fstatvfs", "write", "writev", "fsync", "link", "rename", "unlink", "mkdir", "close",
+)  # fmt: skip
+SECTOR_BYTES = 512
+"""What a direct write that is cut short still keeps to."""
 
 
 class FaultyOs:
@@ -49,6 +53,17 @@ class FaultyOs:
         self._paths[fd] = os.fspath(path)
         self.opened(fd, os.fspath(path), flags)
         return fd
+
+    def write(self, fd, data):
+        if not self._is_ours(fd):
+            return self._real["write"](fd, data)
+        size = len(data)
+        if self._count("write") == "short":
+            third = max(1, size // 3)
+            size = third - third % SECTOR_BYTES or min(size, SECTOR_BYTES)
+        count = self._real["write"](fd, data[:size])  # its own memory: a direct write needs that
+        self.wrote(fd, bytes(data[:count]))
+        return count
 
     def writev(self, fd, pieces):
         if not self._is_ours(fd):

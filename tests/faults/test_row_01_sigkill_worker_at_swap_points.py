@@ -10,8 +10,10 @@ import pytest
 
 from fault_home import FaultHome, Story, audit
 
-LIMIT_S = 20.0
-"""Of one story, kill included: without a fault it takes about a second (stub)."""
+LIMIT_S = {"stub": 20.0, "real": 60.0}
+"""Of one story, in which nobody hangs. Without a fault it takes about a second; a real worker is
+started five times, each for some 2.5 CPU-seconds, on cores that others use as well.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,8 @@ def through(row, story, point, runs):
         began = time.monotonic()
         story.run(point)
         worst = max(worst, time.monotonic() - began)
-    row.record(story.home.worker, worst, LIMIT_S, "s", runs=runs, what=f"story, {point},")
+    worker = story.home.worker
+    row.record(worker, worst, LIMIT_S[worker], "s", runs=runs, what=f"story, {point},")
 
 
 @pytest.mark.timeout(7200)

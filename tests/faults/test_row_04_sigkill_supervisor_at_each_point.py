@@ -16,8 +16,10 @@ from hotseat.protocol.tokens import pack_tokens, root_id
 from stub_home import QUIET, register, serves, tag_of
 
 GONE_S = 2.0
-START_S = 2.0
+START_S = {"slice": 5.0, "push": 2.0, "release": 2.0}
 """From the start of the process to its endpoint, interpreter and imports included."""
+BUSY_START_S = 10.0
+"""The same beside other rows."""
 RECOVERY_S = 1.0
 CHECKPOINTS = {"slice": 2_000, "push": 10_000, "release": 10_000}
 
@@ -49,7 +51,7 @@ def through(row, story, point, runs):
     recovery = story.client.status().recovery
     assert recovery.after == "kill"
     assert recovery.phase
-    row.record(home.worker, max(starts), START_S, "s", runs=runs, what=f"start after {point}")
+    row.record(home.worker, max(starts), BUSY_START_S, "s", runs=runs, what=f"start after {point}")
     row.record("none", recovery.seconds, RECOVERY_S, "s", runs=0, what="recovery")
 
 
@@ -112,7 +114,7 @@ def test_start_with_ten_thousand_checkpoints_recovers_within_a_second(row):
         fresh = daemon.client()
         assert fresh.status().recovery.seconds <= RECOVERY_S
         assert serves(fresh, "a")
-    row.record("stub", took, START_S, "s", what=f"start with {count:,} checkpoints")
+    row.record("stub", took, START_S[row.counts], "s", what=f"start with {count:,} checkpoints")
 
 
 def fill(home, count):

@@ -20,6 +20,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import BlockWritten, TailWritten, WriteFailed
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.worker import kvfile
 from hotseat.worker import writer as writer_module
 from hotseat.worker.kvfile import read_kv
 from hotseat.worker.writer import WriterThread
@@ -72,10 +73,13 @@ def snapshot(folder):
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("way", ["cached", pytest.param("direct", marks=pytest.mark.beyond_slice)])
 @pytest.mark.parametrize("kind", FAULTS)
 def test_kv_file_whose_write_fails_at_the_kth_call_is_never_reported(
-    row, kind, tmp_path, monkeypatch
+    row, kind, way, tmp_path, monkeypatch
 ):
+    if way == "direct":  # as files of a megabyte and more are written
+        monkeypatch.setattr(kvfile, "DIRECT_FROM_BYTES", 1)
     folder = tmp_path / "kv"
     write(folder, 1, CHAIN[:1], OLD)
     before = snapshot(folder)
@@ -86,6 +90,7 @@ def test_kv_file_whose_write_fails_at_the_kth_call_is_never_reported(
         write(folder, 2, CHAIN, TAIL)
     calls = len(counter.calls)
     assert calls > 20
+    assert ("write" if way == "direct" else "writev") in counter.calls
     wrong = 0
     for k in range(calls):
         shutil.rmtree(folder)
@@ -94,7 +99,7 @@ def test_kv_file_whose_write_fails_at_the_kth_call_is_never_reported(
         with faulty.active():
             reports = write(folder, 2, CHAIN, TAIL)
         wrong += check(folder, before, reports, kind, faulty, k)
-    row.record("none", wrong, 0, "broken", runs=calls, what=f"{kind} at each of {calls} calls,")
+    row.record("none", wrong, 0, "broken", runs=calls, what=f"{kind}, {way}, {calls} calls,")
 
 
 def check(folder, before, reports, kind, faulty, k):
