@@ -37,7 +37,7 @@ TITLES = {
     9: "second daemon, second home",
     10: "SIGTERM in every state",
     11: "malformed input",
-    12: "fuzzing of frame, header, HTTP body",
+    12: "fuzzing of frames and block headers",
     13: "stopped readers",
     14: "client vanishes",
     15: "duplicate, reordered, replayed requests",

@@ -17,7 +17,7 @@ from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.schema import open_catalogue
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv_files import unlink_files
-from hotseat.worker import sync
+from hotseat.worker import kvfile, sync
 from hotseat.worker.kvfile import KvDamagedError, read_kv
 from hotseat.worker.writer import WriterThread
 from kv_payloads import TAG, make_chain, make_payload
@@ -62,8 +62,10 @@ class Disk:
         unlink_files(self.folder, obsolete)
 
 
-@pytest.fixture
-async def recorded(tmp_path, monkeypatch):
+@pytest.fixture(params=["cached", "direct"])
+async def recorded(request, tmp_path, monkeypatch):
+    if request.param == "direct":  # as files of a megabyte and more are written
+        monkeypatch.setattr(kvfile, "DIRECT_FROM_BYTES", 1)
     folder = tmp_path / "kv"
     folder.mkdir()
     chain = make_chain(2)
@@ -124,8 +126,6 @@ def test_states_are_lost_when_files_are_not_synced(monkeypatch, tmp_path):
     folder = tmp_path / "kv"
     folder.mkdir()
     monkeypatch.setattr(sync, "sync_file", lambda _fd: None)
-    from hotseat.worker import kvfile
-
     monkeypatch.setattr(kvfile, "sync_file", lambda _fd: None)
     recorder = Recorder(monkeypatch, folder)
     disk = Disk(folder, recorder)
