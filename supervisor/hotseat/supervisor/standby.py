@@ -105,8 +105,6 @@ class Standby:
         self._timer: asyncio.TimerHandle | None = None
         self.on_frame: Callable[[], None] = lambda: None
         """Called for every frame of any worker, before anything is done about it."""
-        self.on_frame: Callable[[], None] = lambda: None
-        """Called for every frame of any worker, before anything is done about it."""
         self.on_ready: Callable[[], None] = lambda: None
         self.on_counted: Callable[[Counted], None] = lambda _answer: None
         """Gets what any worker counted, also one that was promoted meanwhile."""
@@ -223,7 +221,6 @@ class Standby:
         log.info("standby.started", pid=started.process.pid)
 
     def _receive(self, link: LinkPort, epoch: Epoch, message: FromWorker) -> None:
-        self.on_frame()
         self.on_frame()
         if isinstance(message, Counted):
             self.on_counted(message)
