@@ -144,6 +144,7 @@ class Standby:
             log.warning("standby.given_up", pid=taken.process.pid)
             taken.process.epoch = Epoch(0)  # its end is nobody's
             taken.process.signal(signal.SIGKILL)
+            taken.link.close()
             return None
         taken.reseat(epoch)
         self._taken = taken

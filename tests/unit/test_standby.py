@@ -1,0 +1,66 @@
+"""The standby by itself, as processes that are no workers at all."""
+
+import asyncio
+import json
+import os
+import sys
+
+import pytest
+import zmq
+
+from hotseat.protocol.ids import Epoch
+from hotseat.supervisor import standby as standby_module
+from hotseat.supervisor.paths import Home
+from hotseat.supervisor.standby import Standby
+from hotseat.supervisor.worker_process import COMMAND_VARIABLE
+
+MUTE = [sys.executable, "-c", "import time; time.sleep(600)"]
+ENDED_S = 30.0
+
+
+@pytest.fixture
+async def started(tmp_path, monkeypatch):
+    """A standby that never says hello, and the list of processes that ended."""
+    monkeypatch.setenv(COMMAND_VARIABLE, json.dumps(MUTE))
+    home = Home.find(tmp_path)
+    home.create()
+    null = os.open(os.devnull, os.O_RDONLY)
+    context = zmq.Context()
+    ended = asyncio.Queue()
+    standby = Standby(
+        context,
+        home,
+        inherit=lambda: null,
+        next_epoch=lambda: Epoch(3),
+        route=lambda *_: None,
+        exited=ended.put_nowait,
+        enabled=True,
+    )
+    standby.start_soon(0.0)
+    async with asyncio.timeout(ENDED_S):
+        while standby.pid is None:  # noqa: ASYNC110 - it tells nobody when it has started
+            await asyncio.sleep(0.01)
+    yield standby, ended
+    await standby.close()
+    context.destroy(linger=0)
+    os.close(null)
+
+
+async def test_standby_that_never_said_hello_is_ended_instead_of_taken(started, monkeypatch):
+    standby, ended = started
+    pid = standby.pid
+    monkeypatch.setattr(standby_module, "START_S", 0.0)
+    assert await standby.take(Epoch(3)) is None
+    gone = await asyncio.wait_for(ended.get(), ENDED_S)
+    assert (gone.pid, gone.epoch) == (pid, 0), "its end must not be taken for the next worker's"
+
+
+async def test_standby_that_is_still_starting_is_taken(started):
+    standby, ended = started
+    pid = standby.pid
+    taken = await standby.take(Epoch(4))
+    assert (taken.process.pid, taken.epoch) == (pid, 4)
+    assert standby.is_untried(pid), "it has said nothing yet"
+    taken.process.signal(standby_module.signal.SIGKILL)
+    await asyncio.wait_for(ended.get(), ENDED_S)
+    taken.link.close()
