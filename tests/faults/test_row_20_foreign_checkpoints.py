@@ -59,7 +59,7 @@ def test_every_pair_of_models_refuses_the_others_checkpoints(row, records, tmp_p
 
 def test_quantisation_is_a_part_of_the_tag(records):
     """Two records that differ in nothing else."""
-    from hotseat.library.identity import model_tag
+    from hotseat.protocol.tags import model_tag
 
     parts = records["base"].tag_parts
     assert model_tag(parts) == records["base"].tag

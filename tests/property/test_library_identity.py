@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hotseat.library import identity
 from hotseat.protocol.model import FileDigest, TagParts
+from hotseat.protocol.tags import canonical_json, model_tag
 
 HEX = st.text("0123456789abcdef", min_size=4, max_size=4)
 JSON = st.recursive(
@@ -35,7 +36,7 @@ IRRELEVANT = st.sampled_from(sorted(identity._IRRELEVANT_CONFIG))
 def test_tag_changes_with_every_part(parts, field, value):
     changed = msgspec.structs.replace(parts, **{field: value})
     same = getattr(parts, field) == value
-    assert (identity.model_tag(parts) == identity.model_tag(changed)) is same
+    assert (model_tag(parts) == model_tag(changed)) is same
 
 
 @given(CONFIG, IRRELEVANT, JSON)
@@ -57,7 +58,7 @@ def test_architecture_changes_with_any_other_field(config, key, value):
 def test_digests_do_not_depend_on_the_order_of_keys(config):
     turned = dict(reversed(config.items()))
     assert identity.architecture_digest(config) == identity.architecture_digest(turned)
-    assert json.loads(identity.canonical_json(config)) == config
+    assert json.loads(canonical_json(config)) == config
 
 
 @given(FILES, st.randoms(), st.integers(0, 99))

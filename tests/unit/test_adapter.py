@@ -1,35 +1,12 @@
 """LoRA adapters: part of the tag, loaded with the model, refused when they do not fit."""
 
-import json
-
-import mlx.core as mx
 import pytest
-from mlx.utils import tree_flatten
-from mlx_lm.tuner.utils import linear_to_lora_layers
-from mlx_lm.utils import load_model
 
 from engine_harness import FakeSupervisor, prompt_tokens
 from hotseat.library.importing import import_model
 from hotseat.protocol.errors import HotseatError
+from lora import make_lora
 from tiny_models import make_tiny
-
-PARAMETERS = {"rank": 4, "scale": 20.0, "dropout": 0.5}
-
-
-def write_adapter(folder, base, layers=2):
-    """Random LoRA weights for a model, as `mlx_lm.lora` would leave them."""
-    model, _ = load_model(base)
-    linear_to_lora_layers(model, layers, PARAMETERS)
-    weights = {
-        name: mx.random.normal(value.shape, key=mx.random.key(len(name))) * 0.3
-        for name, value in tree_flatten(model.parameters())
-        if name.rsplit(".", 1)[-1] in ("lora_a", "lora_b")
-    }
-    folder.mkdir()
-    mx.save_safetensors(str(folder / "adapters.safetensors"), weights)
-    config = {"num_layers": layers, "lora_parameters": PARAMETERS, "fine_tune_type": "lora"}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    return folder
 
 
 def quiet(_phase, _percent):
@@ -42,7 +19,7 @@ def base(tmp_path):
 
 
 def test_model_with_an_adapter_has_a_tag_and_an_answer_of_its_own(tmp_path, base):
-    adapter = write_adapter(tmp_path / "adapter", base)
+    adapter = make_lora(tmp_path / "adapter", base)
     home = tmp_path / "home"
     plain = import_model(base, home, "plain", quiet)
     tuned = import_model(base, home, "tuned", quiet, adapter=adapter)
@@ -61,7 +38,7 @@ def test_model_with_an_adapter_has_a_tag_and_an_answer_of_its_own(tmp_path, base
 
 def test_adapter_of_another_model_is_refused_with_the_reason(tmp_path, base):
     other = make_tiny(tmp_path / "other", "gpt_oss")
-    adapter = write_adapter(tmp_path / "adapter", other)
+    adapter = make_lora(tmp_path / "adapter", other)
     with pytest.raises(HotseatError, match="does not fit") as caught:
         import_model(base, tmp_path / "home", "m", quiet, adapter=adapter)
     assert caught.value.code == "model_unavailable"

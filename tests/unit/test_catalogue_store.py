@@ -71,8 +71,9 @@ async def test_catalogue_of_a_newer_version_is_refused_and_kept(path):
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(HotseatError, match="version 99"):
+    with pytest.raises(HotseatError, match="version 99") as caught:
         await Catalogue.open(path)
+    assert caught.value.code == "version_mismatch"
     assert [file.name for file in path.parent.iterdir() if "damaged" in file.name] == []
 
 

@@ -25,6 +25,8 @@ from hotseat.supervisor.grants import REMEDY, protected_root
 from hotseat.supervisor.locks import DEFAULT_SEAT_LOCK, read_holder
 from hotseat.supervisor.memory import system_probe
 from hotseat.supervisor.paths import MAX_SOCKET_BYTES, Home
+from hotseat.supervisor.placing import find_placed
+from hotseat.supervisor.volumes import why_not_writable
 
 _WORKER_PARTS: Final = ("mlx", "mlx_lm", "gguf")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -35,7 +37,7 @@ _SYSCTL: Final = ("/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb")
 
 def run_checks() -> Iterator[Finding]:
     """All findings, in the order in which things go wrong."""
-    home = Home.find()
+    home = find_placed()
     for name, check in CHECKS.items():
         try:
             yield from check(home)
@@ -108,6 +110,9 @@ def check_config(home: Home) -> Iterator[Finding]:
         return
     what = str(home.config) if home.config.exists() else "none; defaults apply"
     yield good("config", what)
+    for folder in (home.models, home.kv, home.logs):
+        if folder is not None and (reason := why_not_writable(folder)[0]):
+            yield bad("folders", f"{folder} {reason}", "mount it, or change [folders]")
 
 
 def check_disk(home: Home) -> Iterator[Finding]:

@@ -9,12 +9,10 @@ from hotseat.protocol.model import ModelRecord
 
 def registered_tags() -> dict[ModelName, Tag]:
     """Tags by model, before the import."""
-    from hotseat.supervisor.config import load_settings
-    from hotseat.supervisor.paths import Home
+    from hotseat.supervisor.placing import open_home
     from hotseat.supervisor.registry import Registry
 
-    home = Home.find()
-    return {one.name: one.tag for one in Registry(home, load_settings(home.config)).records()}
+    return {one.name: one.tag for one in Registry(*open_home()).records()}
 
 
 def note_what_is_cold(before: Tag | None, record: ModelRecord) -> None:

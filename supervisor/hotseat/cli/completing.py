@@ -43,12 +43,12 @@ def _ask(read: "Callable[[Client], T]", otherwise: T) -> T:
 
 
 def _folders() -> list[str]:
-    from hotseat.client.endpoint import find_home
     from hotseat.protocol.ids import is_model_name
+    from hotseat.supervisor.placing import find_placed
 
     try:
         return [
-            path.name for path in (find_home() / "models").iterdir() if is_model_name(path.name)
+            path.name for path in find_placed().models_dir.iterdir() if is_model_name(path.name)
         ]
     except OSError:
         return []

@@ -95,4 +95,4 @@ def _inline(alias: Struct) -> str:
 
 
 def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, _WIDTH)]
+    return [f"# {line}" for line in textwrap.wrap(text[:1].upper() + text[1:], _WIDTH)]

@@ -3,10 +3,11 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from hotseat.cli.fact_view import facts_text
 from hotseat.cli.output import printable
 from hotseat.protocol.replies import Event, Gap
 
@@ -41,14 +42,6 @@ def print_event(item: Event | Gap, *, as_json: bool) -> None:
         line = f"-- events {item.since + 1} to {item.next_seq - 1} are no longer kept --"
     else:
         when = time.strftime("%H:%M:%S", time.localtime(item.at))
-        line = f"{when}  {item.name:<24}  {_facts(item.facts)}"
+        line = f"{when}  {item.name:<24}  {facts_text(item.facts)}"
     sys.stdout.write((line if as_json else printable(line)).rstrip() + "\n")
     sys.stdout.flush()
-
-
-def _facts(facts: dict[str, Any]) -> str:
-    return " ".join(f"{name}={_value(value)}" for name, value in facts.items() if value is not None)
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

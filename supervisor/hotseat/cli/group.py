@@ -108,9 +108,9 @@ class LateGroup(click.Group):
     cls=LateGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 2 wrong request, 3 no daemon, 4 unknown, 5 model unusable, "
-    "6 busy, 7 work lost, 8 no memory or disk, 9 launchd, 69 missing extra, 70 defect, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a check found something, 2 wrong request, 3 no daemon, "
+    "4 unknown, 5 model unusable, 6 busy, 7 work lost, 8 no memory or disk, 9 launchd, "
+    "69 missing extra, 70 defect, 130 interrupted.",
 )
 @click.version_option(VERSION)
 @click.pass_context

@@ -13,9 +13,9 @@ import msgspec
 
 from hotseat.cli.failures import EXIT_INTERRUPTED, MissingExtraError
 from hotseat.cli.output import note
-from hotseat.client.endpoint import find_home
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.placing import open_home
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -58,7 +58,8 @@ def import_model(
     adapter: str | None = None,
 ) -> ModelRecord:
     """Registers a model in the home folder; works with and without a running daemon."""
-    arguments = ["import", source, "--home", str(find_home())]
+    home, _settings = open_home()
+    arguments = ["import", source, "--home", str(home.root), "--models", str(home.models_dir)]
     options = {
         "--name": name, "--licence": licence, "--context": context, "--adapter": adapter
     }  # fmt: skip

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from hotseat.cli.fact_view import facts_text
 from hotseat.cli.output import printable
-from hotseat.client.endpoint import HOW_TO_START, find_home
+from hotseat.client.endpoint import HOW_TO_START
 from hotseat.client.errors import DaemonUnreachable
 
 _POLL_S: Final = 0.25
@@ -25,8 +26,10 @@ class Tail(msgspec.Struct, frozen=True):
 
 
 def log_path() -> Path:
-    """The log of the home folder."""
-    return find_home() / "logs" / "hotseat.log"
+    """The log of the daemon, wherever the settings put it."""
+    from hotseat.supervisor.placing import find_placed
+
+    return find_placed().log_file
 
 
 def tail_log(path: Path, lines: int) -> Tail:
@@ -81,5 +84,4 @@ def _readable(line: str) -> str:
     when = facts.pop("timestamp", "")
     level = facts.pop("level", "")
     event = facts.pop("event", "")
-    rest = " ".join(f"{name}={value}" for name, value in facts.items())
-    return f"{when}  {level:<7}  {event}  {rest}".rstrip()
+    return f"{when}  {level:<7}  {event}  {facts_text(facts)}".rstrip()

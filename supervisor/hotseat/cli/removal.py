@@ -6,13 +6,11 @@ from hotseat.protocol.errors import HotseatError
 
 def remove_model(name: str) -> int:
     """Unregisters a model; returns the bytes freed. Refused while the model is in use."""
-    from hotseat.supervisor.config import load_settings
-    from hotseat.supervisor.paths import Home
+    from hotseat.supervisor.placing import open_home
     from hotseat.supervisor.registry import Registry
 
     _refuse_in_use(name)
-    home = Home.find()
-    return Registry(home, load_settings(home.config)).remove(name)
+    return Registry(*open_home()).remove(name)
 
 
 def _refuse_in_use(name: str) -> None:

@@ -15,7 +15,8 @@ from msgspec import Struct, structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, KIB, MIB
-from hotseat.supervisor.core.settings import AliasSettings, ModelSettings, Settings
+from hotseat.supervisor.core.settings import PATHS, AliasSettings, ModelSettings, Settings
+from hotseat.supervisor.volumes import why_not_writable
 
 _NAMES: Final = frozenset({"at_start", "use", "otherwise"})
 """Settings that name a model."""
@@ -167,8 +168,8 @@ class _Reader:
             if size is None:
                 raise self._fault(where, value, "is no size", 'write bytes, or "8GiB"')
             return size
-        if name.endswith("path"):
-            return self._existing_text(where, value)
+        if name in PATHS:
+            return self._path_of(where, value)
         if kind is bool:
             if not isinstance(value, bool):
                 raise self._fault(where, value, "is neither true nor false", "write one of them")
@@ -207,11 +208,21 @@ class _Reader:
                 raise self._fault((*where, name), argument, "is no plain value", "write one")
         return dict(value)
 
-    def _existing_text(self, where: tuple[str, ...], value: object) -> str:
+    def _path_of(self, where: tuple[str, ...], value: object) -> str:
         if not isinstance(value, str) or not value:
             raise self._fault(where, value, "is no path", 'write it in quotes, "/..."')
         path = Path(value).expanduser()
-        return str(path if path.is_absolute() else self._path.parent / path)
+        path = path if path.is_absolute() else self._path.parent / path
+        if where[0] == "folders":
+            self._check_folder(where, path)
+        return str(path)
+
+    def _check_folder(self, where: tuple[str, ...], path: Path) -> None:
+        """Models may be away for a while: then they are unavailable. The rest has to be there."""
+        reason, remedy = why_not_writable(path)
+        is_away = where[-1] == "models" and not path.exists()
+        if reason and not is_away:
+            raise self._fault(where, str(path), reason, remedy)
 
     def _count(self, where: tuple[str, ...], value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -221,7 +221,8 @@ class Front:
         swap = self._parts.swaps.get(key)
         if swap is None:
             raise HotseatError(
-                "request_unknown", f"no request {target} of this client is under way"
+                "request_unknown",
+                f"no request {target} of this client is under way; `hotseat queue` lists all",
             )
         if swap.end is not None:
             return False

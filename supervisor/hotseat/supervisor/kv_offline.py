@@ -17,6 +17,7 @@ from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.locks import InstanceLock
 from hotseat.supervisor.paths import Home
+from hotseat.supervisor.placing import open_home
 from hotseat.supervisor.rebuild import rebuild_home, restore_catalogue
 from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.works import Works
@@ -78,7 +79,7 @@ async def _run(home: Home, work: Callable[[KvDesk], Awaitable[T]]) -> T:
 @contextmanager
 def _locked() -> Iterator[Home]:
     os.umask(0o077)
-    home = Home.find()
+    home, _settings = open_home()
     home.create()
     lock = InstanceLock(home.lock_file)
     lock.acquire()

@@ -24,6 +24,10 @@ class Home(Struct, frozen=True):
     """A home folder. Nothing is touched before `create`."""
 
     root: Path
+    models: Path | None = None
+    """The folders that settings put elsewhere."""
+    kv: Path | None = None
+    logs: Path | None = None
 
     @classmethod
     def find(cls, explicit: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Home":
@@ -54,12 +58,12 @@ class Home(Struct, frozen=True):
     @property
     def models_dir(self) -> Path:
         """One folder per registered model."""
-        return self.root / "models"
+        return self.models or self.root / "models"
 
     @property
     def kv_dir(self) -> Path:
         """KV files, one folder per tag."""
-        return self.root / "kv"
+        return self.kv or self.root / "kv"
 
     @property
     def sessions_dir(self) -> Path:
@@ -73,13 +77,13 @@ class Home(Struct, frozen=True):
 
     @property
     def logs_dir(self) -> Path:
-        """Log files of the daemon."""
+        """What is caught of the daemon's output, and its log unless settings put that elsewhere."""
         return self.root / "logs"
 
     @property
     def log_file(self) -> Path:
         """The daemon's log, JSON lines."""
-        return self.logs_dir / "hotseat.log"
+        return (self.logs or self.logs_dir) / "hotseat.log"
 
     def create(self) -> None:
         """Makes the folders that are missing, private to this user whatever the umask is.
@@ -89,14 +93,12 @@ class Home(Struct, frozen=True):
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             _make_private(self.root)
-            for folder in (
-                self.run_dir,
-                self.models_dir,
-                self.kv_dir,
-                self.sessions_dir,
-                self.logs_dir,
-            ):
+            for folder in (self.run_dir, self.sessions_dir, self.logs_dir):
                 _make_private(folder)
+            # The setting was checked when it was read; models may be away for a while.
+            for folder in (self.models_dir, self.kv_dir, self.log_file.parent):
+                if folder.parent.is_dir():
+                    _make_private(folder)
         except OSError as error:
             raise HotseatError(
                 "invalid_config",

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from msgspec import Struct
 
 from hotseat.protocol.limits import GIB, KIB, MIB
-from hotseat.supervisor.core.settings import AliasSettings, ModelSettings, Settings
+from hotseat.supervisor.core.settings import PATHS, AliasSettings, ModelSettings, Settings
 from hotseat.supervisor.core.settings_change import NEEDS_RESTART, NEEDS_SWAP
 
 _UNITS: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
@@ -101,7 +101,9 @@ def _is_table(hint: Any) -> bool:
 def _kind_in_words(name: str, hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(hint))
-    for ending, words in (("_bytes", "size"), ("_s", "seconds"), ("path", "path")):
+    if name in PATHS:
+        return "path"
+    for ending, words in (("_bytes", "size"), ("_s", "seconds")):
         if name.endswith(ending):
             return words
     plain = {kind for kind in get_args(hint) if kind is not type(None)} or {hint}

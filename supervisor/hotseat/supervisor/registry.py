@@ -17,15 +17,16 @@ from msgspec import Struct, structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.model import RECORD_FILE, RECORD_VERSION, ModelRecord
+from hotseat.protocol.tags import adapter_digest, model_tag
 from hotseat.protocol.views import ModelView
+from hotseat.supervisor.adapters import Adapter, Adapters
 from hotseat.supervisor.core.aliases import resolve_name
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.paths import Home
+from hotseat.supervisor.volumes import missing_volume
 
 _RECORD: Final = msgspec.json.Decoder(ModelRecord)
 _NEAR: Final = 3
-_MOUNT_ROOTS: Final = frozenset({"Volumes", "mnt", "media"})
-_VOLUME_PARTS: Final = 2
 ModelState = Literal["seated", "ready", "unfit", "unavailable", "quarantined"]
 
 
@@ -45,8 +46,14 @@ class Registry:
         self._home = home
         self._settings = settings
         self._entries: dict[ModelName, _Entry] = {}
+        self._adapters = Adapters()
+        self.learn(settings)
         self.seated: Callable[[], str | None] = lambda: None
         """The model that holds the seat, for the name `seated`."""
+
+    def learn(self, settings: Settings) -> None:
+        """Reads adapters that settings name, before `use`; for a thread, since it takes time."""
+        self._adapters.learn(m.adapter for m in settings.models.values() if m.adapter is not None)
 
     def use(self, settings: Settings) -> None:
         """Takes new settings; what was read under the old ones is forgotten."""
@@ -78,7 +85,7 @@ class Registry:
         """
         name = self.resolve(name)
         entry = self._entry(name)
-        reason = entry.reason or _changed_file(entry.record)
+        reason = entry.reason or self._adapter_fault(name) or _changed_file(entry.record)
         if entry.record is None or reason:
             raise HotseatError(
                 "model_unavailable",
@@ -146,6 +153,14 @@ class Registry:
         entry = self._entries.get(ModelName(name))
         if entry is not None:
             return entry
+        gone = missing_volume(self._home.models_dir)
+        if gone:
+            raise HotseatError(
+                "model_unavailable",
+                f"model {name!r} cannot be looked for in {self._home.models_dir}: {gone}; mount it",
+                model=name,
+                reason=gone,
+            )
         known = sorted(self._entries)
         near = difflib.get_close_matches(name, known, n=_NEAR)
         if near:
@@ -209,23 +224,34 @@ class Registry:
             ),
             prefill_chunk=chosen.prefill_chunk or record.prefill_chunk,
         )
-        return _Entry(folder, stamp, record)
+        if chosen.adapter is None:
+            return _Entry(folder, stamp, record)
+        adapter = self._adapters.get(chosen.adapter)
+        if adapter.reason:
+            return _Entry(folder, stamp, None, adapter.reason)
+        return _Entry(folder, stamp, _adapted(record, chosen.adapter, adapter))
+
+    def _adapter_fault(self, name: str) -> str:
+        """Why the adapter that settings give this model is not the one it was planned with."""
+        adapter = self._settings.model(ModelName(name)).adapter
+        return "" if adapter is None else self._adapters.get(adapter).reason
 
 
-def missing_volume(folder: Path) -> str:
-    """Why a folder that should be there is not: its volume; empty if that is not the reason.
-
-    A link to another volume stays where it is when the volume goes.
-    """
-    target = folder.readlink() if folder.is_symlink() else folder
-    parts = target.parts
-    if len(parts) > _VOLUME_PARTS and parts[1] in _MOUNT_ROOTS:
-        volume = Path(*parts[: _VOLUME_PARTS + 1])
-        if not volume.exists():
-            return f"volume {volume} is not mounted"
-    if folder.is_symlink() and not folder.exists():
-        return f"folder {target} is missing; is its volume mounted?"
-    return ""
+def _adapted(record: ModelRecord, folder: str, adapter: Adapter) -> ModelRecord:
+    """The record with this adapter in place of the one it was registered with; another tag."""
+    own = [file for file in record.files if not Path(file.name).is_absolute()]
+    before = sum(file.size_bytes for file in record.files) - sum(file.size_bytes for file in own)
+    parts = structs.replace(record.tag_parts, adapter=adapter_digest(adapter.files))
+    return structs.replace(
+        record,
+        adapter=folder,
+        files=(*own, *adapter.files),
+        tag_parts=parts,
+        tag=model_tag(parts),
+        weights_bytes=record.weights_bytes
+        - before
+        + sum(file.size_bytes for file in adapter.files),
+    )
 
 
 def _state_of(record: ModelRecord) -> tuple[ModelState, str]:
@@ -237,6 +263,8 @@ def _state_of(record: ModelRecord) -> tuple[ModelState, str]:
 
 def _way_out(reason: str) -> str:
     """A volume comes back; a changed file does not."""
+    if reason.startswith("adapter"):
+        return "`hotseat reload` when it is in place, or change the model's `adapter` setting"
     return "mount it" if "mounted" in reason else "import it again"
 
 

@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from hotseat.protocol.ids import ModelName
 from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.core.settings import Settings
@@ -58,14 +59,23 @@ class ReloadDesk:
     async def reload(self) -> SettingsChange:
         """Raises `HotseatError` (invalid_config) for a wrong file; the old settings stay then."""
         new = await asyncio.to_thread(load_settings, self._home.config)
+        await asyncio.to_thread(self._holders.planner.registry.learn, new)
         state = self._holders.runner.state
         seated = state.model if state.phase is Phase.READY else None
         change = compare_settings(self._holders.planner.settings, new, seated)
         self._apply(new)
         self._events.publish("settings.reloaded", changed=list(change.changed))
-        if change.reseats and seated is not None:
+        if seated is not None and (change.reseats or self._is_other(seated)):
             self._reseat(seated)
+            return structs.replace(change, reseats=True)
         return change
+
+    def _is_other(self, seated: str) -> bool:
+        """True when files of its adapter changed since the seated model was loaded."""
+        loaded = self._holders.runner.record
+        records = {record.name: record for record in self._holders.planner.registry.records()}
+        now = records.get(ModelName(seated))
+        return loaded is not None and now is not None and now.tag != loaded.tag
 
     def _apply(self, new: Settings) -> None:
         holders = self._holders

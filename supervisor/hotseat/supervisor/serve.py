@@ -16,13 +16,13 @@ from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
 from hotseat.protocol.version import VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.daemon import Daemon
 from hotseat.supervisor.kv_files import kv_sweep
 from hotseat.supervisor.locks import InstanceLock
 from hotseat.supervisor.logs import SERVICE_LOG, configure_logs
 from hotseat.supervisor.paths import Home
+from hotseat.supervisor.placing import open_home
 from hotseat.supervisor.rebuild import restore_catalogue
 from hotseat.supervisor.service_log import is_service, keep_output_small
 from hotseat.supervisor.telemetry_feed import TelemetryFeed
@@ -39,8 +39,7 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
     settings cannot be read.
     """
     os.umask(0o077)
-    place = Home.find(home)
-    settings = load_settings(place.config)
+    place, settings = open_home(home)
     place.create()
     lock = InstanceLock(place.lock_file)
     lock.acquire()

@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     importing = commands.add_parser("import", help="register a GGUF file or an MLX folder")
     importing.add_argument("source", type=Path)
     importing.add_argument("--home", type=Path, required=True)
+    importing.add_argument("--models", type=Path, help="where models lie, if not in the home")
     importing.add_argument("--name")
     importing.add_argument("--licence", default="")
     importing.add_argument("--context", type=int, help="shorter context in tokens")
@@ -109,6 +110,7 @@ def _import(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, 
         options.licence,
         options.context,
         options.adapter,
+        options.models,
     )
     return "record", msgspec.to_builtins(record)
 

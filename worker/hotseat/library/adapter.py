@@ -1,7 +1,6 @@
 """A LoRA adapter of a model: refused here with the reason, or digested. Must not know records."""
 
 from pathlib import Path
-from typing import Final
 
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import load_model
@@ -10,8 +9,7 @@ from msgspec import structs
 from hotseat.library.folder import digest_file, unavailable
 from hotseat.library.progress import ByteProgress, OnProgress
 from hotseat.protocol.model import FileDigest
-
-ADAPTER_FILES: Final = ("adapter_config.json", "adapters.safetensors")
+from hotseat.protocol.tags import ADAPTER_FILES
 
 
 def digest_adapter(folder: Path, adapter: Path, on_progress: OnProgress) -> tuple[FileDigest, ...]:

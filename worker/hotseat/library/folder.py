@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
-from hotseat.library.identity import DIGEST_BYTES
 from hotseat.library.progress import ByteProgress, OnProgress
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.model import FileDigest
+from hotseat.protocol.tags import DIGEST_BYTES
 
 WEIGHTS_GLOB: Final = "model*.safetensors"
 """The pattern mlx-lm loads."""

@@ -3,19 +3,12 @@
 Two registrations of the same files give the same tag; anything that changes KV changes it.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
 from typing import Any, Final
 
-import msgspec
+from hotseat.protocol.model import KV_LAYOUT_VERSION, FileDigest
+from hotseat.protocol.tags import digest_json
 
-from hotseat.protocol.ids import Tag
-from hotseat.protocol.model import KV_LAYOUT_VERSION, FileDigest, TagParts
-
-DIGEST_BYTES: Final = 16
-NO_ADAPTER: Final = "none"
 MLX_LM_KV: Final = "mlx-lm-0.32"
 """Marker of the mlx-lm line whose caches and attention the stored KV belongs to: changed by hand
 when an upgrade changes what a stored K or V means, so that harmless upgrades keep the KV."""
@@ -41,22 +34,6 @@ _IRRELEVANT_CONFIG: Final = frozenset(
 _IRRELEVANT_TOKENIZER: Final = frozenset(
     {"chat_template", "name_or_path", "model_max_length", "processor_class"}
 )
-
-
-def canonical_json(value: Any) -> bytes:
-    """The one spelling of a JSON value: sorted keys, no spaces, ASCII."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return text.encode()
-
-
-def digest_json(value: Any) -> str:
-    """blake2b-128 of the canonical JSON, as 32 hex digits."""
-    return hashlib.blake2b(canonical_json(value), digest_size=DIGEST_BYTES).hexdigest()
-
-
-def model_tag(parts: TagParts) -> Tag:
-    """Identity that decides KV compatibility."""
-    return Tag(digest_json(msgspec.to_builtins(parts)))
 
 
 def architecture_digest(config: Mapping[str, Any]) -> str:
@@ -85,12 +62,6 @@ def tokenizer_digest(files: Iterable[FileDigest], config: Mapping[str, Any]) -> 
 def template_digest(template: str) -> str:
     """Of the chat template's source; of the empty text without one."""
     return digest_json(template)
-
-
-def adapter_digest(files: Iterable[FileDigest]) -> str:
-    """Of an adapter's files wherever they lie; a word for none."""
-    listed = sorted([PurePath(file.name).name, file.blake2b] for file in files)
-    return digest_json(listed) if listed else NO_ADAPTER
 
 
 def kv_part(kv_dtype: str) -> str:

@@ -45,10 +45,12 @@ def import_model(
     licence: str = "",
     context_tokens: int | None = None,
     adapter: Path | None = None,
+    models: Path | None = None,
 ) -> ModelRecord:
     """Registers a GGUF file (converted) or an MLX folder (in place) and returns its record.
 
-    `adapter` is a folder of LoRA weights that is loaded with the model, in place as well.
+    `adapter` is a folder of LoRA weights that is loaded with the model, in place as well; `models`
+    where registered models lie, if not in the home.
 
     `on_progress` gets (phase, percent). Raises `HotseatError`: model_unavailable, invalid_request
     or disk_full.
@@ -59,8 +61,8 @@ def import_model(
     if adapter is not None:
         adapter = Path(adapter).expanduser().absolute()
     chosen = _model_name(source, name)
-    models = Path(home).expanduser().absolute() / MODELS_FOLDER
-    models.mkdir(mode=0o700, parents=True, exist_ok=True)
+    models = models or Path(home).expanduser().absolute() / MODELS_FOLDER
+    _make_folder(models, Path(home))
     with _only_import(models, on_progress):
         _remove_leftovers(models)
         _check_name_is_free(models / chosen, source)
@@ -74,6 +76,19 @@ def import_model(
             )
         except OSError as error:
             raise _disk_error(error, models) from error
+
+
+def _make_folder(models: Path, home: Path) -> None:
+    """Never makes what a volume would lie over that is not mounted."""
+    try:
+        models.mkdir(mode=0o700, parents=models.is_relative_to(home.absolute()), exist_ok=True)
+    except OSError as error:
+        raise HotseatError(
+            "invalid_config",
+            f"models folder {models} cannot be made ({error.strerror}); mount its volume or change "
+            "`models` of [folders] in config.toml",
+            path=str(models),
+        ) from error
 
 
 def _register_folder(

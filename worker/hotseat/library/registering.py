@@ -17,6 +17,7 @@ from hotseat.library.progress import OnProgress
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource, TagParts
+from hotseat.protocol.tags import adapter_digest, model_tag
 from hotseat.worker.rendering import template_text
 from hotseat.worker.template_probe import probe_template
 
@@ -65,14 +66,14 @@ def describe_folder(
             [digests[file.name] for file in opened.tokenizer], opened.tokenizer_config
         ),
         template=identity.template_digest(template_text(tokenizer)),
-        adapter=identity.adapter_digest(adapted),
+        adapter=adapter_digest(adapted),
         kv=identity.kv_part(geometry.kv_dtype),
     )
     again = f", re-quantised from {'/'.join(requantised)}" if requantised else ""
     return ModelRecord(
         name=name,
         path=str(final_path or folder),
-        tag=identity.model_tag(parts),
+        tag=model_tag(parts),
         tag_parts=parts,
         source=source,
         architecture=str(opened.config["model_type"]),

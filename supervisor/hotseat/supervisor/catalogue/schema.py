@@ -216,11 +216,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA_VERSION:
         raise HotseatError(
-            "internal",
+            "version_mismatch",
             f"{path} has catalogue version {version}, this hotseat reads up to {SCHEMA_VERSION};"
-            " run the newer hotseat again, or move the file away to start with an empty one",
+            " run the newer hotseat again, or move the file away: a new one is made from the files"
+            " of sessions and contexts",
             file=str(path),
             version=version,
+            known=SCHEMA_VERSION,
         )
     if version == 0:
         # Only takes effect while the file is still empty.

@@ -27,6 +27,21 @@ _FLOOR_SHARE_OF_DISK: Final = 0.10
 _SCHEDULER: Final = SchedulerSettings()
 
 
+PATHS: Final = frozenset({"lock_path", "path", "adapter", "models", "kv", "logs"})
+"""Settings that name a file or a folder: absolute, or as seen from the settings' own folder."""
+
+
+class FolderSettings(Struct, frozen=True, kw_only=True):
+    """`[folders]`: other places than the home folder, for instance on a larger disk."""
+
+    models: str | None = None
+    """Registered models, one folder each; unset: `models` in the home."""
+    kv: str | None = None
+    """Stored contexts; unset: `kv` in the home. What is there already has to be moved by hand."""
+    logs: str | None = None
+    """The daemon's own log; what launchd catches stays in the home."""
+
+
 class MemorySettings(Struct, frozen=True, kw_only=True):
     """`[memory]`: what is left to everybody else, and caps below what the machine allows."""
 
@@ -160,6 +175,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 
     path: str | None = None
     """Folder with a model.json: registers the model under this name."""
+    adapter: str | None = None
+    """Folder of a LoRA adapter to load with it, in place of the one it was imported with."""
     context_tokens: int | None = None
     """Shorter context than the model could have."""
     prefill_chunk: int | None = None
@@ -194,6 +211,7 @@ class AliasSettings(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
+    folders: FolderSettings = FolderSettings()
     memory: MemorySettings = MemorySettings()
     kv: KvSettings = KvSettings()
     limits: LimitSettings = LimitSettings()

@@ -7,9 +7,13 @@ from msgspec import Struct
 from hotseat.protocol.ids import ModelName
 from hotseat.supervisor.core.settings import ModelSettings, Settings
 
-NEEDS_RESTART: Final = frozenset({"seat.lock_path", "seat.standby"})
+NEEDS_RESTART: Final = frozenset(
+    {"seat.lock_path", "seat.standby", "folders.models", "folders.kv", "folders.logs"}
+)
 """Taken once, when the daemon starts."""
-NEEDS_SWAP: Final = ("context_tokens", "prefill_chunk", "limit_bytes", "kv_budget_bytes", "path")
+NEEDS_SWAP: Final = (
+    "context_tokens", "prefill_chunk", "limit_bytes", "kv_budget_bytes", "path", "adapter"
+)  # fmt: skip
 """What a worker is told when it loads a model."""
 
 
