@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.homes import wait_quiet
@@ -82,6 +82,10 @@ class BareArm:
         self._holder, self._waiting = self._waiting, BareProcess()
         self._waiting.hear()
 
+    def forget(self) -> float:
+        """Takes the last sample out again; how long the swap took."""
+        return forget_last(self.arm, self.parts)
+
     def close(self) -> None:
         """Ends both processes."""
         for process in (self._holder, self._waiting):
@@ -122,6 +126,10 @@ class HotseatArm:
         self.parts["rest_s"].samples.append(took_s - float(facts["total_s"]))
         self.settle()
 
+    def forget(self) -> float:
+        """Takes the last sample out again; how long the swap took."""
+        return forget_last(self.arm, self.parts)
+
     def close(self) -> None:
         """Ends the daemon and removes its home."""
         self.daemon.__exit__()
@@ -143,3 +151,10 @@ class HotseatArm:
                 return found
             if getattr(event, "name", "") == "swap.finished":
                 found = event.facts
+
+
+def forget_last(arm: Arm, parts: Mapping[str, Arm]) -> float:
+    """Removes a swap that is no sample from an arm and its parts; what the arm had."""
+    for part in parts.values():
+        part.samples.pop()
+    return arm.samples.pop()

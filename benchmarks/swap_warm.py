@@ -19,6 +19,9 @@ from benchmarks.swap_arms import BareArm, HotseatArm
 TARGET = 1.10
 SPREAD = 1.5
 SIZE_MB = 2100
+ROUND = 2
+"""Swaps there and back before the samples: only then it is known which model may be next, and the
+weights of both lie in memory that was touched ahead."""
 COPIES = 6
 """Memory that is touched, in models: two processes each side of a swap, and both page caches."""
 
@@ -38,11 +41,13 @@ def main(arguments: Sequence[str] = ()) -> int:
     touch_memory(COPIES * size)
     bare, ours = BareArm(folders[0]), HotseatArm(folders)
     try:
-        for turn in range(1, options.n + 1):
+        for turn in range(1, options.n + ROUND + 1):
             target = folders[turn % 2]
             for arm in (bare, ours) if turn % 2 else (ours, bare):
                 read_pages(target)
                 arm.swap(target)
+            if turn <= ROUND:
+                console.print(f"before the samples: {bare.forget():.3f} s, {ours.forget():.3f} s")
     finally:
         bare.close()
         ours.close()
