@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import psutil
+
 from hotseat.protocol.limits import MIB
 from hotseat.supervisor.memory import MacProbe, RusageInfoV0, largest_holders, system_probe
 
@@ -63,6 +65,10 @@ def test_mac_pressure_is_the_kernels_level():
 def test_machine_has_less_available_than_in_total():
     memory = system_probe().machine()
     assert 0 < memory.available_bytes <= memory.total_bytes
+
+
+def test_total_memory_is_the_one_that_psutil_knows():
+    assert system_probe().machine().total_bytes == psutil.virtual_memory().total
 
 
 def test_footprint_follows_what_a_process_holds():

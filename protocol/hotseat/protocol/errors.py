@@ -21,7 +21,7 @@ def _table(*rows: tuple[str, str, bool, int, int]) -> dict[str, ErrorSpec]:
 
 ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ("bad_frame", "The bytes are not a message of this protocol.", False, 2, 400),
-    ("version_mismatch", "Client, daemon or catalogue are of versions that part.", False, 2, 400),
+    ("version_mismatch", "Versions of client, daemon or catalogue do not fit.", False, 2, 400),
     ("unknown_kind", "No such kind of message.", False, 2, 400),
     ("invalid_request", "A field is missing, of the wrong type or out of range.", False, 2, 400),
     ("unknown_model", "No model of this name is registered.", False, 4, 404),
