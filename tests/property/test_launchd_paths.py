@@ -23,6 +23,7 @@ NASTY = st.sampled_from(
         ["%d"],
         ["\\"],
         ["--"],
+        ["a:b", "c"],
         ["😀"],
     ]
 )
@@ -48,6 +49,8 @@ def test_paths_come_back_as_they_were_or_are_refused(home_parts, program_parts):
     plist = plistlib.loads(data)
     assert plist["EnvironmentVariables"]["HOTSEAT_HOME"] == str(Path(home))
     assert plist["ProgramArguments"] == [program, "serve"]
+    search = plist["EnvironmentVariables"]["PATH"].split(":")
+    assert [folder for folder in search if not folder.startswith("/")] == []
     assert faults(data) == []
 
 

@@ -55,7 +55,7 @@ class Job(Struct, frozen=True, kw_only=True):
             "Label": self.label,
             "ProgramArguments": [*self.program, "serve"],
             "EnvironmentVariables": {
-                "PATH": ":".join(dict.fromkeys((_folder_of(self.program[0]), *_SYSTEM_PATH))),
+                "PATH": ":".join(dict.fromkeys((*_folder_of(self.program[0]), *_SYSTEM_PATH))),
                 HOME_VARIABLE: str(self.home.root),
                 SERVICE_VARIABLE: self.label,
             },
@@ -117,8 +117,10 @@ def stable_program(argv0: str, environ: Mapping[str, str] = os.environ) -> tuple
     return (str(called),)
 
 
-def _folder_of(program: str) -> str:
-    return str(Path(program).parent)
+def _folder_of(program: str) -> tuple[str, ...]:
+    """For PATH, which cannot hold a folder with a colon: its rest would be a relative one."""
+    folder = str(Path(program).parent)
+    return () if ":" in folder else (folder,)
 
 
 def _texts(value: Any) -> list[str]:
