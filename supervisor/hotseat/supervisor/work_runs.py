@@ -269,6 +269,7 @@ class WorkRuns:
                 work.reach(done)
                 self._outbox.progress(work, self._outbox.note_for(work, time.monotonic()))
             case Suspended():
+                work.state = WorkState.STARTING  # out of the worker: its death is no concern
                 self._spawn(work, self._suspended(work, message))
             case Finished():
                 work.finished = message

@@ -66,6 +66,11 @@ class Entry:
         self._fit_tokens = budget.fit_tokens(seated.record.context_tokens)
         self._waiting: deque[Turn] = deque()
         self._entering: Entering | None = None
+        self._found: tuple[tuple[RequestKey, int], str | None] | None = None
+        """What `_find_live` said last, to whom, of which state of the live tier.
+
+        A name: whoever holds the session holds its memory.
+        """
 
     def __len__(self) -> int:
         return len(self._waiting) + (self._entering is not None)
@@ -172,7 +177,7 @@ class Entry:
             return False
         live = self._find_live(turn)
         if live is not None:
-            usable = live.usable_prefix(turn.ids)
+            usable = live.usable_prefix(turn.ids, turn.chain)
             is_whole = usable == live.trace.position and self._is_own(turn, live)
             # Another session's beginning is no reason not to ask for the own tail on disk.
             if is_whole or usable >= len(turn.ids) - 1:
@@ -209,13 +214,20 @@ class Entry:
     def _find_live(self, turn: Turn) -> LiveSession | None:
         """KV kept at suspension, the session's, or another one's: what serves most of the prompt.
 
-        Of equals the request's own is taken.
+        Of equals the request's own is taken. Asked at every step while a request waits for room.
         """
         live = self._keeper.live
-        found = [one for name in (turn.held_as, turn.session) if (one := live.find(name))]
-        others = [one for one in live.sessions() if one not in found]
-        shared = [one for one in others if one.usable_prefix(turn.ids)]
-        return max([*found, *shared], key=lambda one: one.usable_prefix(turn.ids), default=None)
+        asked = (turn.start.request, live.changes)
+        if self._found is not None and self._found[0] == asked:
+            return live.find(self._found[1])
+        best, most = None, 0
+        own = [one for name in (turn.held_as, turn.session) if (one := live.find(name))]
+        for one in (*own, *live.sessions()):
+            usable = one.usable_prefix(turn.ids, turn.chain)
+            if usable > most or (best is None and self._is_own(turn, one)):
+                best, most = one, usable
+        self._found = (asked, best.name if best is not None else None)
+        return best
 
     @staticmethod
     def _is_own(turn: Turn, live: LiveSession) -> bool:
@@ -249,7 +261,7 @@ class Entry:
         plan = RestorePlan([], None, 0)
         if turn.known is not None:
             plan = plan_restore(record, turn.ids, turn.chain, turn.known)
-        usable = live.usable_prefix(turn.ids) if live is not None else 0
+        usable = live.usable_prefix(turn.ids, turn.chain) if live is not None else 0
         decode = self._seated.tokenizer.decode
         left = leaving_report(turn, root_id(record.tag), live, decode)
         if left is not None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from mlx_lm.models.cache import ArraysCache
 
+from hotseat.protocol.ids import BlockId
+from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.worker.caches import is_cuttable, leaves
 from hotseat.worker.capture import rebuild_state
 from hotseat.worker.steps import common_prefix
@@ -29,9 +31,12 @@ class LiveSession:
         """True if dropping it loses nothing that could still be written."""
         return not self.persist or self.trace.is_tail_stored
 
-    def usable_prefix(self, tokens: list[int]) -> int:
-        """How many leading `tokens` these caches can serve; one is always left to feed."""
-        shared = common_prefix(self.trace.tokens, tokens[:-1])
+    def usable_prefix(self, tokens: list[int], chain: list[BlockId]) -> int:
+        """How many leading `tokens` these caches can serve; one is always left to feed.
+
+        `chain` are the blocks of `tokens` without the last one.
+        """
+        shared = self._shared_prefix(tokens, chain)
         if shared == self.trace.position:
             return shared
         if self.trace.is_recurrent:
@@ -40,6 +45,12 @@ class LiveSession:
                 return 0
             shared = snapshot.position
         return shared if all(is_cuttable(cache) for cache in leaves(self.caches)) else 0
+
+    def _shared_prefix(self, tokens: list[int], chain: list[BlockId]) -> int:
+        """An id stands for all tokens before its end, so that few of them are looked at."""
+        start = common_prefix(self.trace.chain, chain) * BLOCK_TOKENS
+        end = min(start + BLOCK_TOKENS, len(tokens) - 1)
+        return start + common_prefix(self.trace.tokens[start:end], tokens[start:end])
 
     def trim(self, position: int) -> None:
         """Cut back to `position`, which `usable_prefix` gave."""
@@ -63,6 +74,8 @@ class LiveTier:
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, LiveSession] = OrderedDict()
         self.size_bytes = 0
+        self.changes = 0
+        """Grows whenever a session comes or goes."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -84,15 +97,18 @@ class LiveTier:
         self.take(session.name)
         self._sessions[session.name] = session
         self.size_bytes += session.size_bytes
+        self.changes += 1
 
     def take(self, name: str | None) -> LiveSession | None:
         """Removes and returns it."""
         session = None if name is None else self._sessions.pop(name, None)
         if session is not None:
             self.size_bytes -= session.size_bytes
+            self.changes += 1
         return session
 
     def clear(self) -> None:
         """Drops everything."""
         self._sessions.clear()
         self.size_bytes = 0
+        self.changes += 1

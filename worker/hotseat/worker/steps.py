@@ -5,12 +5,13 @@ rounds differently, so tokens that are fed again are fed in the chunks of the fi
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from hotseat.protocol.limits import BLOCK_TOKENS
 
+Shared = TypeVar("Shared")
 HINT_VERSION: Final = 1
 MAX_RUNS: Final = 1024
 """Runs of equal steps that are remembered; older ones would be computed in whole chunks."""
@@ -192,11 +193,13 @@ def plan_completion(start: int, prompt: int, total: int) -> list[int]:
     return [1] * (total - max(start, prompt))
 
 
-def common_prefix(left: list[int], right: list[int]) -> int:
-    """How many leading tokens two sequences share; slices compare at C speed."""
+def common_prefix(left: list[Shared], right: list[Shared]) -> int:
+    """How many leading tokens, or blocks, two sequences share; slices compare at C speed."""
     low, high = 0, min(len(left), len(right))
     if left[:high] == right[:high]:
         return high
+    if left[0] != right[0]:
+        return 0
     while low + 1 < high:
         middle = (low + high) // 2
         if left[low:middle] == right[low:middle]:
