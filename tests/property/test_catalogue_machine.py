@@ -42,6 +42,8 @@ class CatalogueMachine(RuleBasedStateMachine):
         self.turns = {}
         self.blocks = {}
         self.tails = {}
+        self.snapshots = {}
+        self.had = {}
         self.count = 0
         self.clock = 0.0
 
@@ -122,6 +124,9 @@ class CatalogueMachine(RuleBasedStateMachine):
         self.turns[name] = self.turns.get(name, 0) + 1
         self.sessions[name] = tokens
         assert done.turn == self.turns[name]
+        chain = block_chain(TAG, tokens)
+        stored = self.stored(chain)
+        assert done.missing == (chain[stored] if stored < len(chain) else None)
         self.drop_files(done.obsolete_files)
 
     @rule(name=NAMES, length=st.sampled_from([1, 5, 100, 256]))
@@ -141,6 +146,28 @@ class CatalogueMachine(RuleBasedStateMachine):
         self.tails[file] = (name, tail.parent, rest)
         self.drop_files(self.run(self.catalogue.commit_tail(TAG, ("m", name), tail, self.now())))
 
+    @rule(tokens=TOKENS, length=st.sampled_from([1, 5, 256, 261, 600]))
+    def write_snapshot(self, tokens, length):
+        """Known if the block in front of it is; one of a prefix is enough."""
+        tokens = tokens[:length]
+        if not tokens:
+            return
+        chain = block_chain(TAG, tokens)
+        parent = chain[-1] if chain else root_id(TAG)
+        place = (parent, tuple(tokens[256 * len(chain) :]))
+        file = self.new_file()
+        report = TailWritten(
+            kind="snapshot", session="", parent=parent, tokens=pack_tokens(place[1]), hint=b"",
+            file=file, size_bytes=3,
+        )  # fmt: skip
+        refused = self.run(self.catalogue.commit_tail(TAG, ("m", ""), report, self.now()))
+        is_known = not chain or parent in self.blocks
+        if is_known and place not in self.snapshots.values():
+            assert refused == []
+            self.snapshots[file] = place
+        else:
+            assert [one.file for one in refused] == [file]
+
     def draw_leased(self, data):
         return data.draw(st.sets(st.sampled_from(sorted(self.blocks)))) if self.blocks else set()
 
@@ -158,6 +185,10 @@ class CatalogueMachine(RuleBasedStateMachine):
         self.sessions.pop(name, None)
         self.turns.pop(name, None)
         self.drop_files(files or [], held)
+        had = self.had.pop(name, set())
+        if not held:
+            shared = {block for blocks in self.links().values() for block in blocks}
+            assert had & self.blocks.keys() <= shared, "bytes of a removed session stayed"
 
     @rule(size=st.sampled_from([1, 25, 1000]), data=st.data())
     def evict(self, size, data):
@@ -175,15 +206,14 @@ class CatalogueMachine(RuleBasedStateMachine):
         kept = Kept(blocks=frozenset(held), sessions=sessions)
         evicted = self.run(self.catalogue.evict(size, kept))
         for file in evicted.files:
-            if file.file in self.tails:
-                del self.tails[file.file]
+            if self.drop_loose(file.file):
                 continue
             (block,) = [known for known, name in self.blocks.items() if name == file.file]
             assert block not in held
             del self.blocks[block]
         assert self.durable_tokens(spared) == before
         if evicted.size_bytes < size and not held and spared is None:
-            assert not self.blocks and not self.tails
+            assert not self.blocks and not self.tails and not self.snapshots
 
     @rule(name=NAMES)
     def pinned_session_outlives_eviction(self, name):
@@ -196,7 +226,8 @@ class CatalogueMachine(RuleBasedStateMachine):
         before = self.durable_tokens(name)
         evicted = self.run(self.catalogue.evict(10**9, Kept()))
         gone = {file.file for file in evicted.files}
-        self.tails = {file: tail for file, tail in self.tails.items() if file not in gone}
+        for file in gone:
+            self.drop_loose(file)
         self.blocks = {block: file for block, file in self.blocks.items() if file not in gone}
         assert self.durable_tokens(name) == before
 
@@ -204,13 +235,14 @@ class CatalogueMachine(RuleBasedStateMachine):
         rows = self.run(self.catalogue.session_summaries())
         return next((row.durable_tokens for row in rows if row.name == name), None)
 
-    @precondition(lambda self: self.blocks or self.tails)
+    @precondition(lambda self: self.blocks or self.tails or self.snapshots)
     @rule(data=st.data())
     def damage(self, data):
-        file = data.draw(st.sampled_from(sorted([*self.blocks.values(), *self.tails])))
+        files = sorted([*self.blocks.values(), *self.tails, *self.snapshots])
+        file = data.draw(st.sampled_from(files))
         assert self.run(self.catalogue.forget_file(TAG, file))
         self.blocks = {block: other for block, other in self.blocks.items() if other != file}
-        self.tails.pop(file, None)
+        self.drop_loose(file)
 
     @rule()
     def reopen(self):
@@ -227,6 +259,7 @@ class CatalogueMachine(RuleBasedStateMachine):
             db.execute("UPDATE sessions SET turn = turn + 1, tokens = x''")
             db.execute("DELETE FROM requests")
             db.execute("DELETE FROM session_blocks")
+            db.execute("DELETE FROM snapshots")
             db.execute("DELETE FROM blocks")
             db.close()
 
@@ -249,8 +282,7 @@ class CatalogueMachine(RuleBasedStateMachine):
     def drop_files(self, files, leased=()):
         """Each returned file was named before, is named no more, and nobody needs it."""
         for file in files:
-            if file.file in self.tails:
-                del self.tails[file.file]
+            if self.drop_loose(file.file):
                 continue
             (block,) = [known for known, name in self.blocks.items() if name == file.file]
             assert block not in leased
@@ -259,12 +291,18 @@ class CatalogueMachine(RuleBasedStateMachine):
                 chain = block_chain(TAG, tokens)
                 assert block not in chain[: self.stored(chain)]
 
+    def drop_loose(self, file):
+        """True for a tail or a snapshot: nothing hangs on it."""
+        is_tail = self.tails.pop(file, None) is not None
+        return self.snapshots.pop(file, None) is not None or is_tail
+
     def stored(self, chain):
         return next((n for n, block in enumerate(chain) if block not in self.blocks), len(chain))
 
     @invariant()
     def files_are_all_named(self):
-        assert self.run(self.catalogue.files(TAG)) == {*self.blocks.values(), *self.tails}
+        named = {*self.blocks.values(), *self.tails, *self.snapshots}
+        assert self.run(self.catalogue.files(TAG)) == named
 
     @invariant()
     def sessions_are_those_committed(self):
@@ -276,6 +314,17 @@ class CatalogueMachine(RuleBasedStateMachine):
             assert found[name].durable_tokens <= len(tokens)
             chain = block_chain(TAG, tokens)
             assert self.run(self.catalogue.known_prefix(TAG, chain)) == self.stored(chain)
+            assert self.offered(chain) == self.hanging_on(chain)
+
+    def offered(self, chain):
+        """Files that a lookup of this chain is told of."""
+        parents = [root_id(TAG), *chain[: self.stored(chain)]]
+        return {tail.file for tail in self.run(self.catalogue.tails_under(TAG, parents))}
+
+    def hanging_on(self, chain):
+        parents = {root_id(TAG), *chain[: self.stored(chain)]}
+        tails = {file for file, tail in self.tails.items() if tail[1] in parents}
+        return tails | {file for file, place in self.snapshots.items() if place[0] in parents}
 
     @invariant()
     def requests_ended_as_told(self):
@@ -284,9 +333,10 @@ class CatalogueMachine(RuleBasedStateMachine):
             known = self.requests.get(request_id)
             assert (None if row is None else (row.state, row.reply)) == (known and known[1:])
 
-    @invariant()
-    def rows_are_consistent(self):
-        def links(db):
+    def links(self):
+        """Blocks bound to each session, in order."""
+
+        def read(db):
             assert db.execute("PRAGMA foreign_key_check").fetchall() == []
             return db.execute(
                 "SELECT s.name, l.idx, l.block FROM session_blocks l"
@@ -294,11 +344,18 @@ class CatalogueMachine(RuleBasedStateMachine):
             ).fetchall()
 
         linked = {name: [] for name in self.sessions}
-        for name, index, block in self.run(self.catalogue._thread.call(links)):
+        for name, index, block in self.run(self.catalogue._thread.call(read)):
             assert index == len(linked[name])
             linked[name].append(block)
-        for name, blocks in linked.items():
+        return linked
+
+    @invariant()
+    def rows_are_consistent(self):
+        for name, blocks in self.links().items():
             assert blocks == block_chain(TAG, self.sessions[name])[: len(blocks)]
+            # One that went and came back is nobody's until a session is bound to it again.
+            known = self.had.get(name, set()) & self.blocks.keys()
+            self.had[name] = known | set(blocks)
 
     def teardown(self):
         if hasattr(self, "catalogue"):

@@ -3,10 +3,13 @@
 import pytest
 from msgspec import structs
 
+from hotseat.protocol.messages import Message
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.rebuilding import Found, FoundFile
 from hotseat.supervisor.catalogue.session_files import newest_sessions
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.core.intake import History, encode_history
+from hotseat.supervisor.core.session_cuts import cut_at, replace_history
 from records import TAG, accept_record, turn_commit
 
 TOKENS = [*range(600)]
@@ -85,3 +88,36 @@ async def test_tail_of_other_ids_is_not_taken(fresh, written):
     rebuilt = await fresh.rebuild(Found(files=files, sessions=written))
     assert rebuilt.tails == 0
     assert (await fresh.session_summaries())[0].durable_tokens == 512
+
+
+async def test_replaced_session_comes_back_as_one_to_be_rendered(fresh, tmp_path):
+    folder = tmp_path / "replaced"
+    folder.mkdir()
+    catalogue = await Catalogue.open(tmp_path / "replaced.sqlite", folder)
+    history = encode_history(History(messages=(Message(role="user", content="?"),)))
+    await catalogue.commit_turn(turn_commit(TOKENS[:300], "s", messages=history, message_count=1))
+    summary = (Message(role="user", content="what was said so far"),)
+    await catalogue.change_session(
+        "m", "s", lambda held: replace_history(held, summary, 9.0, raw=False), 9.0
+    )
+    before = await catalogue.session("m", "s"), await catalogue.turns("m", "s")
+    await catalogue.close()
+    await fresh.rebuild(Found(files=(), sessions=tuple(newest_sessions(folder))))
+    row, turns = await fresh.session("m", "s"), await fresh.turns("m", "s")
+    assert row.stale
+    assert (row.messages, row.revision) == (before[0].messages, before[0].revision)
+    assert turns == before[1]
+    assert [turn.reachable for turn in turns] == [False, True]
+
+
+async def test_fork_of_a_lost_catalogue_comes_back_beside_its_origin(fresh, tmp_path):
+    folder = tmp_path / "forked"
+    folder.mkdir()
+    catalogue = await Catalogue.open(tmp_path / "forked.sqlite", folder)
+    await catalogue.commit_turn(turn_commit(TOKENS, "s", messages=b""))
+    await catalogue.fork_session("m", "s", "f", lambda held: cut_at(held, 1), 9.0)
+    await catalogue.close()
+    files = (block_file(0), block_file(1))
+    await fresh.rebuild(Found(files=files, sessions=tuple(newest_sessions(folder))))
+    found = {one.name: one.durable_tokens for one in await fresh.session_summaries()}
+    assert found == {"s": 512, "f": 512}

@@ -3,10 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.messages import Message
+from hotseat.protocol.messages import FunctionSpec, Message, Tool
 from hotseat.protocol.tokens import pack_tokens
+from hotseat.supervisor.core.framing import Framing
 from hotseat.supervisor.core.intake import History, decode_history, encode_history
 from hotseat.supervisor.core.session_cuts import (
     Held,
@@ -39,6 +41,31 @@ def held(*, shared=(10, 20, 30), reachable=(True, True, True), stale=False, raw=
             for n in range(3)
         ),
     )  # fmt: skip
+
+
+FRAMING = Framing(
+    tools=(Tool(function=FunctionSpec(name="f")),), template_args={"enable_thinking": False}
+)
+
+
+def framed():
+    history = History(messages=messages(6), framing=FRAMING)
+    return structs.replace(held(), messages=encode_history(history))
+
+
+def test_cut_session_keeps_its_tools_and_template_arguments():
+    for cut in (cut_at(framed(), 2), cut_at(framed(), 3)):
+        assert decode_history(cut.messages).framing == FRAMING
+
+
+def test_replaced_chat_keeps_its_tools_and_template_arguments():
+    replaced = replace_history(framed(), messages(2), 9.0, raw=False)
+    assert decode_history(replaced.messages).framing == FRAMING
+
+
+def test_text_in_place_of_a_chat_leaves_its_tools_behind():
+    replaced = replace_history(framed(), messages(1), 9.0, raw=True)
+    assert decode_history(replaced.messages).framing == Framing()
 
 
 def test_cut_at_a_turn_keeps_its_tokens_and_messages():

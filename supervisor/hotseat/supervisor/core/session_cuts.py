@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message
+from hotseat.supervisor.core.framing import Framing
 from hotseat.supervisor.core.intake import History, decode_history, encode_history
 
 TOKEN_BYTES: Final = 4
@@ -102,7 +103,9 @@ def replace_history(held: Held, messages: Sequence[Message], at: float, *, raw: 
             at=at,
         )
     )
-    history: History = structs.replace(before, raw=raw, messages=tuple(messages))
+    # Raw text knows no tools: kept ones would have every later turn refused.
+    framing = Framing() if raw else before.framing
+    history = History(raw=raw, messages=tuple(messages), framing=framing)
     return structs.replace(
         held,
         turn=held.turn + 1,
