@@ -35,17 +35,38 @@ def test_contexts_and_log_of_a_daemon_go_where_the_settings_say(tmp_path):
 
 def test_daemon_with_an_unmounted_folder_ends_with_line_and_remedy(tmp_path):
     daemon = LiveDaemon(stub={}, settings='[folders]\nkv = "/Volumes/SSD/kv"\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "hotseat.cli.main", "serve"],
+    done = command(daemon, "serve")
+    assert done.returncode == 2
+    assert "config.toml:2: folders.kv" in done.stderr and "mount it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def command(daemon, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "hotseat.cli.main", *arguments],
         env=daemon.environment(),
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert done.returncode == 2
-    assert "config.toml:2: folders.kv" in done.stderr and "mount it" in done.stderr
-    assert "Traceback" not in done.stderr
+
+
+def test_restart_with_settings_that_would_be_refused_leaves_the_daemon_running():
+    with stub_daemon("a") as daemon:
+        (daemon.home / "config.toml").write_text('[folders]\nkv = "/Volumes/SSD/kv"\n')
+        done = command(daemon, "restart")
+        assert done.returncode == 2 and "config.toml:2" in done.stderr
+        assert daemon.client().status().pid == daemon.process.pid
+
+
+def test_models_that_are_away_are_told_where_models_are_listed():
+    daemon = LiveDaemon(stub={}, settings='[folders]\nmodels = "/Volumes/SSD/models"\n')
+    with daemon:
+        done = command(daemon, "models")
+        assert "volume /Volumes/SSD is not mounted" in done.stderr
+        refused = command(daemon, "run", "a", "hi")
+    assert refused.returncode == 5 and "/Volumes/SSD" in refused.stderr
 
 
 def test_change_of_folders_waits_for_a_restart(tmp_path):

@@ -101,8 +101,11 @@ def restart_daemon(timeout_s: float) -> Endpoint:
     """Ends a running daemon and starts one that outlives this command.
 
     Where launchd runs the daemon of this home, launchd restarts it: a second one would be in its
-    way.
+    way. Settings that the next daemon would refuse leave the running one alone.
     """
+    from hotseat.supervisor.placing import open_home
+
+    open_home()
     service = _installed_service()
     if service is not None:
         return service.restart()

@@ -71,8 +71,20 @@ def _list(*, as_json: bool) -> int:
 
     answer, code = read_or_absent(lambda client: (True, client.models(), ""), absent_models)
     is_running, views, reason = answer
+    if is_running and not views:
+        reason = _why_none()
     if as_json:
         print_json({"running": is_running, "models": views})
     else:
         render_models(views, reason)
     return code
+
+
+def _why_none() -> str:
+    """A folder of models that is away; empty where there simply are none."""
+    from hotseat.supervisor.placing import find_placed
+    from hotseat.supervisor.volumes import missing_volume
+
+    folder = find_placed().models_dir
+    gone = missing_volume(folder)
+    return f"no models: {folder} is away ({gone}); mount it" if gone else ""

@@ -18,6 +18,7 @@ from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import HotseatError
+from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.logs import SERVICE_LOG
 
 ATTEMPTS: Final = 6
@@ -109,7 +110,11 @@ class Service:
         return True
 
     def restart(self) -> Endpoint:
-        """Ends the daemon in order, which saves every context, and starts it again."""
+        """Ends the daemon in order, which saves every context, and starts it again.
+
+        Settings that the next one would refuse leave the running one alone.
+        """
+        load_settings(self.job.home.config)
         self.stop()
         return self.start()
 
