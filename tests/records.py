@@ -3,6 +3,7 @@
 from hotseat.protocol.ids import ModelName, SessionName, Tag
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.model import (
+    PROBE_VERSION,
     LayerSpec,
     ModelRecord,
     ModelSource,
@@ -53,7 +54,7 @@ def model_record(name="m", **changes):
         "eos_token_ids": (2,),
         "layers": full_layers(32),
         "kv_dtype": "bfloat16",
-        "template": TemplateProbe(mode="exact"),
+        "template": TemplateProbe(mode="exact", version=PROBE_VERSION),
     }
     return ModelRecord(**(fields | changes))
 

@@ -192,6 +192,14 @@ def test_what_cannot_be_honoured_is_refused_naming_the_field(client, name):
     assert (caught.value.code, caught.value.facts["field"]) == (code, field)
 
 
+def test_schema_that_no_model_could_follow_moves_no_seat(client):
+    client.swap("qwen")
+    wanted = {"type": "json_schema", "schema": {"$ref": "https://example.org/person.json"}}
+    with pytest.raises(HotseatError, match="leads out of the schema"):
+        client.generate("plain", messages=ASK, response_format=wanted).result()
+    assert client.status().model == "qwen"
+
+
 def test_template_argument_is_fixed_with_the_session(client):
     quiet = {"template_args": {"enable_thinking": False}}
     client.generate("qwen", session="q", append=ASK, max_tokens=2, **quiet).result()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hotseat.library import identity
 from hotseat.protocol.model import FileDigest, TagParts
-from hotseat.protocol.tags import canonical_json, model_tag
+from hotseat.protocol.tags import canonical_json, kv_part, model_tag
 
 HEX = st.text("0123456789abcdef", min_size=4, max_size=4)
 JSON = st.recursive(
@@ -88,5 +88,5 @@ def test_quantisation_counts_tables_at_both_levels(top, nested):
 
 
 def test_kv_part_names_layout_and_dtype():
-    assert identity.kv_part("float16") != identity.kv_part("bfloat16")
-    assert "layout=1" in identity.kv_part("float16")
+    assert kv_part("float16") != kv_part("bfloat16")
+    assert "layout=1" in kv_part("float16")

@@ -12,9 +12,11 @@ from pathlib import Path
 import mlx.core as mx
 import msgspec
 import pytest
+from mlx_lm.models.cache import KVCache, QuantizedKVCache
 
 import tiny_gguf
 import tiny_models
+from hotseat.library import geometry
 from hotseat.library.importing import import_model
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import Capabilities, LayerSpec, ModelRecord, StateSpec
@@ -85,6 +87,12 @@ def test_model_of_chunked_attention_is_registered_as_unfit_with_the_cache_kind(h
     assert "ChunkedKVCache (chunked attention" in record.unfit_reason
     assert "in 3 of 4 caches" in record.unfit_reason
     assert (home / "models" / "m" / "model.json").is_file()
+
+
+def test_caches_of_quantised_numbers_are_refused_with_the_reason():
+    reason = geometry._unfit_caches([KVCache(), QuantizedKVCache()])
+    assert "QuantizedKVCache (quantised KV" in reason
+    assert "in 1 of 2 caches" in reason
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,18 @@ import os
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.model import Capabilities, FileDigest, LayerSpec, ModelSource, StateSpec
+from hotseat.protocol.model import (
+    Capabilities,
+    FileDigest,
+    LayerSpec,
+    ModelSource,
+    StateSpec,
+    TemplateProbe,
+)
+from hotseat.protocol.tags import kv_part, model_tag
 from hotseat.supervisor.core.settings import ModelSettings, Settings
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.registry import Registry
@@ -221,3 +230,25 @@ def test_link_to_a_volume_that_is_gone_is_unavailable(home, tmp_path):
     with pytest.raises(HotseatError) as caught:
         Registry(home, Settings()).get("far")
     assert caught.value.code == "model_unavailable" and "mounted?" in caught.value.message
+
+
+def test_model_registered_under_an_older_layout_has_the_tag_of_what_is_stored_now(home):
+    old = structs.replace(model_record().tag_parts, kv="layout=0;dtype=bfloat16;mlx-lm-0.31")
+    write_model(home.models_dir / "m", tag=model_tag(old), tag_parts=old)
+    record = Registry(home, Settings()).get("m")
+    assert record.tag_parts == structs.replace(old, kv=kv_part("bfloat16"))
+    assert record.tag == model_tag(record.tag_parts) != model_tag(old)
+
+
+def test_model_whose_template_an_older_version_looked_at_says_what_to_do(home):
+    write_model(home.models_dir / "m", template=TemplateProbe(mode="exact"))
+    registry = Registry(home, Settings())
+    view = registry.view(registry.get("m"))
+    assert view.state == "ready"
+    assert "`hotseat import /x --name m`" in view.reason
+
+
+def test_model_registered_by_this_version_has_nothing_to_say(home):
+    write_model(home.models_dir / "m")
+    registry = Registry(home, Settings())
+    assert registry.view(registry.get("m")).reason == ""

@@ -13,6 +13,8 @@ from hotseat.protocol.ids import ModelName, Tag
 RECORD_FILE = "model.json"
 RECORD_VERSION = 1
 KV_LAYOUT_VERSION = 1
+PROBE_VERSION = 1
+"""Grows when registration learns something new of chat templates."""
 STATES_HELD = 2
 """Recurrent states in memory per sequence: the newest, and the snapshot it can go back to."""
 
@@ -108,6 +110,8 @@ class TemplateProbe(msgspec.Struct, frozen=True, kw_only=True):
     """The tokenizer has marks of reasoning."""
     keeps_reasoning: bool = True
     """False: the template drops the reasoning of earlier turns."""
+    version: int = 0
+    """What was looked for: an older hotseat knew of less (`PROBE_VERSION`)."""
     arguments: tuple[str, ...] = ()
     """Names that the template reads beside messages and tools: the legal `template_args`."""
 

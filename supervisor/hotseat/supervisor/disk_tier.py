@@ -70,6 +70,9 @@ class DiskTier:
         self.settings = parts.settings
         self._seen: dict[SessionKey, float] = {}
         self._is_over = False
+        self._tags: frozenset[Tag] = frozenset()
+        """Of all KV on disk, when it was last looked at."""
+        self._told_cold: frozenset[Tag] = frozenset()
         self._written_before = 0
         """Bytes that earlier runs of the daemon wrote."""
         self._written_kept = 0
@@ -115,6 +118,7 @@ class DiskTier:
     async def keep_budget(self) -> Evicted:
         """Evicts down to low water if high water or the floor is passed."""
         state = await self.state()
+        await self._tell_cold()
         wanted = bytes_to_free(state)
         if not wanted:
             self._is_over = False
@@ -124,6 +128,23 @@ class DiskTier:
         if evicted.size_bytes < wanted:
             self._tell_over(state, wanted - evicted.size_bytes)
         return evicted
+
+    async def _tell_cold(self) -> None:
+        """Says once of every tag that no model has any more, before anything of it is evicted."""
+        usable = self.usable_tags()
+        cold = self._tags - usable
+        new, self._told_cold = cold - self._told_cold, cold
+        if not new:
+            return
+        for row in await self._parts.catalogue.usage(usable):
+            if row.tag in new:
+                self._parts.events.publish(
+                    "kv.became_cold",
+                    tag=row.tag,
+                    models=list(row.models),
+                    sessions=row.sessions,
+                    size_bytes=row.size_bytes,
+                )
 
     async def remove(self, evicted: Evicted) -> None:
         """Unlinks what the catalogue has forgotten and tells whose context went."""
@@ -157,6 +178,7 @@ class DiskTier:
         """The figures that decide."""
         parts = self._parts
         totals = await parts.catalogue.totals()
+        self._tags = frozenset(total.tag for total in totals)
         self.used_bytes = sum(total.size_bytes for total in totals)
         disk = await asyncio.to_thread(shutil.disk_usage, parts.kv_dir)
         return DiskState(

@@ -17,10 +17,11 @@ from msgspec import Struct, structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.model import RECORD_FILE, RECORD_VERSION, ModelRecord
-from hotseat.protocol.tags import adapter_digest, model_tag
+from hotseat.protocol.tags import adapter_digest, as_stored_now, model_tag
 from hotseat.protocol.views import ModelView
 from hotseat.supervisor.adapters import Adapter, Adapters
 from hotseat.supervisor.core.aliases import resolve_name
+from hotseat.supervisor.core.framing import registered_before
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.volumes import missing_volume
@@ -214,6 +215,7 @@ class Registry:
         if record.record_version != RECORD_VERSION:
             reason = f"{RECORD_FILE} has version {record.record_version}, not {RECORD_VERSION}"
             return _Entry(folder, stamp, None, reason)
+        record = as_stored_now(record)
         chosen = self._settings.model(name)
         # The folder names the model: renaming it renames the model.
         record = structs.replace(
@@ -258,7 +260,9 @@ def _state_of(record: ModelRecord) -> tuple[ModelState, str]:
     if record.unfit_reason:
         return "unfit", record.unfit_reason
     reason = _changed_file(record)
-    return ("unavailable", f"{reason}; {_way_out(reason)}") if reason else ("ready", "")
+    if reason:
+        return "unavailable", f"{reason}; {_way_out(reason)}"
+    return "ready", registered_before(record)
 
 
 def _way_out(reason: str) -> str:

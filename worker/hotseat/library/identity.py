@@ -6,12 +6,8 @@ Two registrations of the same files give the same tag; anything that changes KV 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from hotseat.protocol.model import KV_LAYOUT_VERSION, FileDigest
+from hotseat.protocol.model import FileDigest
 from hotseat.protocol.tags import digest_json
-
-MLX_LM_KV: Final = "mlx-lm-0.32"
-"""Marker of the mlx-lm line whose caches and attention the stored KV belongs to: changed by hand
-when an upgrade changes what a stored K or V means, so that harmless upgrades keep the KV."""
 
 _IRRELEVANT_CONFIG: Final = frozenset(
     {
@@ -62,11 +58,6 @@ def tokenizer_digest(files: Iterable[FileDigest], config: Mapping[str, Any]) -> 
 def template_digest(template: str) -> str:
     """Of the chat template's source; of the empty text without one."""
     return digest_json(template)
-
-
-def kv_part(kv_dtype: str) -> str:
-    """What is stored and how: layout version, dtype and the library whose KV it is."""
-    return f"layout={KV_LAYOUT_VERSION};dtype={kv_dtype};{MLX_LM_KV}"
 
 
 def _without(table: Mapping[str, Any], dropped: frozenset[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hotseat.library.progress import OnProgress
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource, TagParts
-from hotseat.protocol.tags import adapter_digest, model_tag
+from hotseat.protocol.tags import adapter_digest, kv_part, model_tag
 from hotseat.worker.rendering import template_text
 from hotseat.worker.template_probe import probe_template
 
@@ -67,7 +67,7 @@ def describe_folder(
         ),
         template=identity.template_digest(template_text(tokenizer)),
         adapter=adapter_digest(adapted),
-        kv=identity.kv_part(geometry.kv_dtype),
+        kv=kv_part(geometry.kv_dtype),
     )
     again = f", re-quantised from {'/'.join(requantised)}" if requantised else ""
     return ModelRecord(

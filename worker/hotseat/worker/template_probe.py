@@ -13,7 +13,7 @@ import jinja2.meta
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Message, Tool
-from hotseat.protocol.model import TemplateProbe
+from hotseat.protocol.model import PROBE_VERSION, TemplateProbe
 from hotseat.worker.constraints import FORCIBLE
 from hotseat.worker.rendering import Renderer, template_text
 
@@ -50,13 +50,16 @@ class _NotExact(Exception):  # noqa: N818 - carries a finding of the probe, not 
 def probe_template(tokenizer: Any) -> TemplateProbe:
     """How this tokenizer's template lets a turn be appended; never raises for a bad template."""
     if not tokenizer.has_chat_template:
-        return TemplateProbe(mode="raw", reason="no chat template", system=False)
+        return TemplateProbe(
+            version=PROBE_VERSION, mode="raw", reason="no chat template", system=False
+        )
     hopeful = Renderer(tokenizer, TemplateProbe(mode="exact"))
     system = _takes_system(hopeful, tokenizer)
     tools = _takes_tools(hopeful, tokenizer)
     reason = _why_not_exact(hopeful, tokenizer, has_system=system)
     parser = _parser_of(tokenizer)
     return TemplateProbe(
+        version=PROBE_VERSION,
         mode="render" if reason else "exact",
         reason=reason,
         system=system,

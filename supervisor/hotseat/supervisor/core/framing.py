@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Generate, Message, NamedTool, Tool
-from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.model import PROBE_VERSION, ModelRecord
+from hotseat.supervisor.core.schemas import check_schema
 
 _OWN_ARGUMENTS: Final = frozenset(
     {"messages", "tools", "add_generation_prompt", "tokenize", "chat_template", "return_dict"}
@@ -26,6 +27,17 @@ class Framing(Struct, frozen=True, kw_only=True):
 
     tools: tuple[Tool, ...] = ()
     template_args: dict[str, Any] = {}
+
+
+def registered_before(record: ModelRecord) -> str:
+    """What to do about a model that an older version registered; empty if there is nothing."""
+    template = record.template
+    if template.mode == "raw" or template.version >= PROBE_VERSION:
+        return ""
+    return (
+        "an older hotseat registered it and did not look for all that its chat template can do; "
+        f"`hotseat import {record.source.path} --name {record.name}` looks again"
+    )
 
 
 def check_form(request: Generate) -> None:
@@ -43,6 +55,8 @@ def check_form(request: Generate) -> None:
     if wanted is not None and (wanted.type == "json_schema") != (wanted.schema is not None):
         text = "response_format: a schema belongs to json_schema, and only to it"
         raise _invalid("response_format.schema", text)
+    if wanted is not None and wanted.schema is not None:
+        check_schema(wanted.schema, "response_format.schema")
     for name in sorted(_OWN_ARGUMENTS & set(request.template_args or ())):
         text = f"template_args.{name} is given by hotseat itself; leave it out"
         raise _invalid(f"template_args.{name}", text)
@@ -123,13 +137,13 @@ def _check_tools(request: Generate, framing: Framing, record: ModelRecord) -> No
         return
     if not template.tools:
         raise _unsupported(
-            "tools", f"the chat template of {record.name} has no place for tools; describe them "
-            "in a message"
+            "tools", f"the chat template of {record.name} has no place for tools; "
+            f"{registered_before(record) or 'describe them in a message'}"
         )  # fmt: skip
     if not template.tool_parser and choice != "none":
         raise _unsupported(
-            "tools", f"no parser is known for the calls of {record.name}; import it again if it "
-            "was registered by an older version, or describe the tools in a message"
+            "tools", f"no parser is known for the calls of {record.name}; "
+            f"{registered_before(record) or 'describe the tools in a message'}"
         )  # fmt: skip
     is_formed = request.response_format is not None and request.response_format.type != "text"
     if not template.forces_calls and (is_forced or (is_formed and choice == "auto")):
@@ -145,15 +159,20 @@ def _check_tools(request: Generate, framing: Framing, record: ModelRecord) -> No
             field, f"{field}: calls of {record.name} (format {template.tool_parser}) cannot be "
             "constrained; leave strict out"
         )  # fmt: skip
+    if is_forced or is_strict or (is_formed and choice == "auto"):
+        for index, tool in enumerate(framing.tools):
+            where = f"tools[{index}].function.parameters"
+            check_schema(tool.function.parameters, where, of_object=True)
 
 
 def _check_arguments(framing: Framing, record: ModelRecord) -> None:
     for name in framing.template_args:
         if name not in record.template.arguments:
             known = ", ".join(record.template.arguments) or "none"
+            hint = registered_before(record) or f"it takes {known}"
             raise _unsupported(
                 f"template_args.{name}",
-                f"the chat template of {record.name} takes no {name!r}; it takes {known}",
+                f"the chat template of {record.name} takes no {name!r}; {hint}",
             )
 
 
