@@ -37,7 +37,7 @@ async def test_flood_of_messages_leaves_turns_to_others(tmp_path):
     daemon.close()
     context.term()
     assert found == [[b"%d" % number] for number in range(MESSAGES)]
-    assert turns >= MESSAGES // BURST
+    assert turns >= MESSAGES // BURST - 1, "one between two bursts"
 
 
 async def test_message_that_arrives_while_another_is_sent_is_received(tmp_path):

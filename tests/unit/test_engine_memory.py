@@ -27,7 +27,7 @@ def admitted_bytes(supervisor) -> int:
 
 def held_arrays_bytes(supervisor) -> int:
     seat = supervisor.engine._seat
-    return sum(lane._generator.prompt_cache_nbytes for lane in seat.runner.lanes) + sum(
+    return sum(lane.held_bytes for lane in seat.runner.lanes) + sum(
         cache.nbytes for session in seat.keeper.live.sessions() for cache in session.caches
     )
 

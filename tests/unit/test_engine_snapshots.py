@@ -209,7 +209,7 @@ def test_accounted_bytes_cover_recurrent_state_of_rows_and_idle_sessions(record,
     seen = 0
     while supervisor.engine.beat().busy:
         supervisor.advance()
-        lanes = sum(lane._generator.prompt_cache_nbytes for lane in seat.runner.lanes)
+        lanes = sum(lane.held_bytes for lane in seat.runner.lanes)
         idle = list(seat.keeper.live.sessions())
         held = sum(cache.nbytes for one in idle for cache in one.caches)
         kept = [one.trace.snapshot for one in idle] + [

@@ -65,6 +65,8 @@ class Wire:
         self._watch: zmq.Socket[bytes] = self._socket.get_monitor_socket(_LOSSES)
         self._ear = _Ear(self._socket)
         self._watched = _Ear(self._watch)
+        self._ear.readable.set()
+        self._taken = 0
 
     def __enter__(self) -> Self:
         try:
@@ -112,24 +114,32 @@ class Wire:
 
     async def receive(self) -> list[Frames]:
         """Waits for messages; those that are there, a burst at most."""
-        await asyncio.sleep(0)
-        while not (found := self.receive_left()):
-            await self._ear.readable.wait()
+        if self._taken >= BURST:
+            self._taken = 0
+            await asyncio.sleep(0)
+        while True:
+            if not self._ear.readable.is_set():
+                self._taken = 0
+                await self._ear.readable.wait()
+            # Before the look: whatever arrives during it rings again.
             self._ear.readable.clear()
-        return found
+            found = self.receive_left()
+            if found:
+                self._taken += len(found)
+                return found
 
     def receive_left(self) -> list[Frames]:
         """Messages that are there, a burst at most."""
         found: list[Frames] = []
-        while len(found) < BURST:
-            try:
+        try:
+            while len(found) < BURST:
                 frames: Any = self._socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                break
-            found.append(frames)
-        self._ear.writable.set()
-        if found:
+                found.append(frames)
+        except zmq.Again:
+            pass  # looked at to the end: what comes next makes a new edge
+        else:
             self._ear.readable.set()
+        self._ear.writable.set()
         return found
 
     async def lost(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,8 @@ from hotseat.supervisor.telemetry_feed import TelemetryFeed
 from hotseat.supervisor.vitals import Vitals
 
 SWEEP_AGE_S: Final = 60.0
+SWITCH_S: Final = 0.0005
+"""How long the loop may wait for a thread that samples or commits: a token may be under way."""
 log = structlog.get_logger()
 
 
@@ -39,6 +42,7 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
     settings cannot be read.
     """
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_S)
     place, settings = open_home(home)
     place.create()
     lock = InstanceLock(place.lock_file)

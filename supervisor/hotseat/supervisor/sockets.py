@@ -51,10 +51,15 @@ class LoopSocket:
     def _schedule(self) -> None:
         """Looks for messages soon: a send may have swallowed the edge that announced them."""
         if self._pending is None and not self._socket.closed:
-            self._pending = self._loop.call_soon(self._receive)
+            self._pending = self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """Mostly there is nothing, and asking for that is cheaper than to fail at it."""
+        self._pending = None
+        if not self._socket.closed and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._receive()
 
     def _receive(self) -> None:
-        self._pending = None
         for _ in range(BURST):
             if self._socket.closed:
                 return

@@ -52,6 +52,19 @@ class FullKVCache(KVCache):  # type: ignore[misc]
 class BatchFullKVCache(BatchKVCache):  # type: ignore[misc]
     """Cache of a batch in a layer that keeps every token."""
 
+    _looked_at: Any = None
+    _is_padded = False
+
+    def make_mask(self, tokens: int, *, return_array: bool = False, **options: Any) -> Any:
+        """None where a row's one token sees all there is: nothing is padded."""
+        if tokens != 1 or return_array or options.get("window_size"):
+            return super().make_mask(tokens, return_array=return_array, **options)
+        # The array is another one after every change of rows; to look at its numbers costs a wait.
+        if self._looked_at is not self.left_padding:
+            self._looked_at = self.left_padding
+            self._is_padded = any(self.left_padding.tolist())
+        return super().make_mask(tokens) if self._is_padded else None
+
     def extract(self, idx: int) -> FullKVCache:
         """Row `idx` alone, without its padding."""
         if self.keys.shape[0] == 1 and self.left_padding.tolist()[0] == 0:

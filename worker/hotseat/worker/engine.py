@@ -49,7 +49,7 @@ from hotseat.worker.footprint import footprint_bytes, give_back
 from hotseat.worker.keeping import Keeper
 from hotseat.worker.preparing import Preparer, TokenizerKit
 from hotseat.worker.reader import Restorer
-from hotseat.worker.running import Runner
+from hotseat.worker.running import PASS_TOKENS, Runner
 from hotseat.worker.seating import (
     LoadFailedError,
     Seated,
@@ -95,6 +95,27 @@ class _Seat:
         """Everything that waits or runs."""
         turns = [*self.entry.turns(), *self.runner.turns()]
         return list(dict.fromkeys(turn.start.request for turn in turns))
+
+    def enter(self) -> bool:
+        """Lets in what can come in now; False if nothing moved."""
+        worked = False
+        while self.entry.step():
+            worked = True
+        return worked
+
+    def feed(self) -> bool:
+        """Feeds a chunk's worth of prompts, one after the other; False if there are none.
+
+        Short ones that came together decode together from then on, and whoever decodes meanwhile
+        waits no longer than for one chunk.
+        """
+        room = max(self.seated.record.prefill_chunk, PASS_TOKENS)
+        worked = False
+        while cost := self.runner.feed(room):
+            worked = True
+            room -= cost
+            self.enter()
+        return worked
 
     def close(self) -> None:
         self.keeper.close()
@@ -157,13 +178,14 @@ class Engine:
         self._seen = self._look()
 
     def step(self) -> bool:
-        """One step of every batch and whatever became possible since; False if idle."""
+        """One decode step of every batch and about one chunk of prompts; False if idle."""
         seat = self._seat
         if seat is None:
             return False
         worked = seat.keeper.settle()
-        worked = seat.entry.step() or worked
-        worked = seat.runner.step() or worked
+        worked = seat.enter() or worked
+        worked = seat.runner.decode() or worked
+        worked = seat.feed() or worked
         if worked:
             self._steps += 1
             self._seen = self._look()
@@ -235,7 +257,6 @@ class Engine:
             return
         self._restorer.bind(Path(message.kv_dir), message.record)
         self._seat = _Seat(seated, self._epoch, self._restorer, self._send)
-        # The generators of the lanes wire everything they can: set our limit after them.
         limit_wired(message)
         self._phase = "loaded"
         self._send(loaded)

@@ -1,27 +1,30 @@
-"""A lane: one batch of mlx-lm's BatchGenerator, left-padded to its longest row.
+"""A lane: rows that decode together, left-padded to the longest, and those that come to it.
 
-The only file that touches the generator's insides. Must not know text, sessions or disk.
+With `decoding` the only file that touches the insides of the library's batches. Must not know
+text, sessions or disk.
 """
-# ruff: noqa: SLF001 - captures and repairs need the batches, which have no public access
 
 from typing import Any, Final
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
+from mlx_lm.generate import PromptProcessingBatch, generation_stream
+from mlx_lm.models.cache import BatchRotatingKVCache, RotatingKVCache
 from msgspec import Struct
 
-from hotseat.worker.caches import cache_arrays, leaves, unservable_entry
+from hotseat.worker.caches import leaves, unservable_entry
 from hotseat.worker.capture import RowView
+from hotseat.worker.decoding import NO_LIMIT, DecodingRows
 from hotseat.worker.turns import Turn
 
 MAX_ROWS: Final = 16
 """Rows that decode together in one lane."""
-NO_LIMIT: Final = 2**31
-"""The engine ends rows by itself: text, budgets and windows are its business."""
+_INSIDE: Final = frozenset({"prefilling", "decoding"})
+_STEPS_KEPT: Final = 512
+"""Decode steps after which the allocator's cache is given up, as the library does."""
 
 
 class LaneBrokenError(Exception):
-    """The batch could not go on; `turns` are the rows that were lost with it."""
+    """The model could not go on; `turns` are the rows that were lost with it."""
 
     def __init__(self, turns: list[Turn], reason: str) -> None:
         super().__init__(reason)
@@ -37,11 +40,79 @@ class Fed(Struct, frozen=True):
 
 
 class Drawn(Struct, frozen=True):
-    """A token was drawn. `logprobs` is `(vocab,)`."""
+    """A token was drawn. `logprobs` is `(vocab,)`, None if the turn does not ask for any."""
 
     turn: Turn
     token: int
     logprobs: Any
+
+
+class _Feeding:
+    """A row that feeds its prompt, all but the last token, alone in a batch of one."""
+
+    def __init__(self, turn: Turn, caches: list[Any]) -> None:
+        self.turn = turn
+        self._caches = caches
+        self._batch: PromptProcessingBatch | None = None
+        self._segments: list[list[int]] = []
+        position = turn.fed_tokens
+        for length in turn.segments:
+            self._segments.append(turn.ids[position : position + length])
+            position += length
+
+    @property
+    def is_ready(self) -> bool:
+        """True when only the last token is left, with which it starts to decode."""
+        return not self.next_tokens
+
+    @property
+    def next_tokens(self) -> int:
+        """Length of the segment to be fed next."""
+        is_last = len(self._segments) == 1 and len(self._segments[0]) == 1
+        return 0 if is_last else len(self._segments[0])
+
+    @property
+    def last_token(self) -> int:
+        """What is left of a ready one."""
+        return self._segments[0][0]
+
+    def feed(self, model: Any, limit: int) -> list[int]:
+        """Feeds the next tokens of the segment, `limit` at most."""
+        fed, rest = self._segments[0][:limit], self._segments[0][limit:]
+        self._segments[:1] = [rest] if rest else []
+        if not self._segments:
+            self._segments, fed = [fed[-1:]], fed[:-1]
+        self.batch(model).prompt([fed])
+        return fed
+
+    def batch(self, model: Any) -> PromptProcessingBatch:
+        """Itself as a batch; arrays are taken over, not copied."""
+        if self._batch is None:
+            turn = self.turn
+            self._batch = PromptProcessingBatch(
+                model,
+                [turn],
+                [self._caches],
+                tokens=[turn.ids[: turn.fed_tokens]],
+                prefill_step_size=NO_LIMIT,
+                samplers=[turn.sampler],
+                logits_processors=[tuple(turn.processors)],
+                max_tokens=[NO_LIMIT],
+            )
+        return self._batch
+
+    def view(self) -> RowView:
+        """Where its KV stands."""
+        batch = self._batch
+        caches = self._caches if batch is None else batch.prompt_cache
+        return RowView(caches, 0, self.turn.fed_tokens)
+
+    def extract(self) -> list[Any]:
+        """Its caches, as those of one sequence."""
+        if self._batch is None:
+            return self._caches
+        caches: list[Any] = self._batch.extract_cache(0)
+        return caches
 
 
 class Lane:
@@ -51,19 +122,23 @@ class Lane:
         self._model = model
         self._chunk = prefill_chunk
         self.turns: list[Turn] = []
-        self._rows: dict[int, Turn] = {}
-        self._uids: dict[int, int] = {}
-        self._generator = self._make_generator()
+        self._rows = DecodingRows.none(model)
+        self._feeding: list[_Feeding] = []
+        self._steps = 0
 
     @property
-    def is_idle(self) -> bool:
-        """True if there is nothing to step."""
-        return not self._rows
+    def next_feed_tokens(self) -> int:
+        """Prompt tokens that `feed` would feed; 0 if there is none."""
+        waiting = (one.next_tokens for one in self._feeding if not one.is_ready)
+        return min(next(waiting, 0), self._chunk)
 
     @property
-    def is_prefilling(self) -> bool:
-        """True while a row still feeds its prompt."""
-        return any(turn.stage == "prefilling" for turn in self._rows.values())
+    def held_bytes(self) -> int:
+        """KV of all rows as the arrays have it."""
+        caches = list(self._rows.prompt_cache)
+        for feeding in self._feeding:
+            caches += feeding.view().caches
+        return sum(int(cache.nbytes) for cache in caches)
 
     def reservations(self) -> list[int]:
         """Tokens reserved for each row."""
@@ -72,142 +147,129 @@ class Lane:
     def insert(self, turn: Turn, caches: list[Any]) -> None:
         """The turn feeds the rest of its prompt, in its segments, from the next step on.
 
-        Raises ValueError for caches that the generator would lose the row over.
+        Raises ValueError for caches that cannot be batched.
         """
         kind = unservable_entry(caches)
         if kind is not None:
             raise ValueError(f"cache entry of kind {kind} cannot be batched")
-        position = turn.fed_tokens
-        segments = []
-        for length in turn.segments:
-            segments.append(turn.ids[position : position + length])
-            position += length
-        (uid,) = self._generator.insert_segments(
-            [segments],
-            max_tokens=[NO_LIMIT],
-            caches=[caches],
-            all_tokens=[turn.ids[: turn.fed_tokens]],
-            samplers=[turn.sampler],
-            logits_processors=[turn.processors],
-        )
-        self._rows[uid] = turn
-        self._uids[id(turn)] = uid
+        self._feeding.append(_Feeding(turn, caches))
 
-    def next(self) -> tuple[list[Drawn], list[Fed]]:
-        """One decode step of all rows and at most one chunk of one prompt.
+    def decode(self) -> tuple[list[Drawn], list[Fed]]:
+        """One decode step of all rows; rows whose prompt is fed take part from now on.
 
         Raises LaneBrokenError with the rows that are gone; the lane can be used on.
         """
-        before = len(self._generator._generation_batch)
+        rows = self._rows
+        drawn: list[Drawn] = []
+        fed: list[Fed] = []
+        ready = [one for one in self._feeding if one.is_ready]
+        if not (rows.uids or ready):
+            return drawn, fed
+        # A ring is joined behind its prompt's last token, when it has its final form.
+        rings = [one for one in ready if _has_ring(one)]
         try:
-            fed, drawn = self._generator.next()
+            with self.stream():
+                joined = self._join([one for one in ready if one not in rings])
+                if rows.uids:
+                    tokens, logprobs = rows.step()
+                    for turn, token, scores in zip(list(rows.uids), tokens, logprobs, strict=True):
+                        if turn in joined:
+                            fed.append(Fed(turn, [token], is_last=True))
+                        else:
+                            drawn.append(Drawn(turn, token, scores))
+                fed += self._join_rings(rings)
         except Exception as error:
-            raise self._recover(str(error) or type(error).__name__) from error
-        result = (
-            [Drawn(self._rows[one.uid], one.token, one.logprobs) for one in drawn],
-            [self._as_fed(one) for one in fed],
-        )
-        if len(self._generator._generation_batch) > max(before, 1):
-            self._settle()
-        return result
+            raise self._lose_rows(str(error) or type(error).__name__) from error
+        self._steps += 1
+        if self._steps % _STEPS_KEPT == 0:
+            mx.clear_cache()
+        return drawn, fed
+
+    def feed(self) -> Fed:
+        """Feeds the `next_feed_tokens` of one prompt, alone: no shape depends on another row.
+
+        Raises LaneBrokenError with that row.
+        """
+        feeding = next(one for one in self._feeding if not one.is_ready)
+        turn = feeding.turn
+        try:
+            with self.stream():
+                tokens = feeding.feed(self._model, self._chunk)
+        except Exception as error:
+            self._feeding.remove(feeding)
+            self.turns.remove(turn)
+            raise LaneBrokenError([turn], str(error) or type(error).__name__) from error
+        return Fed(turn, tokens, is_last=False)
 
     def pending(self, turn: Turn) -> Drawn:
         """The token that is drawn for a decoding row and not in KV yet; stays where it is."""
-        batch = self._generator._generation_batch
-        row = batch.uids.index(self._uids[id(turn)])
-        with mx.stream(self._generator.stream):
-            token = int(batch._next_tokens[row].item())
-        return Drawn(turn, token, batch._next_logprobs[row])
+        with self.stream():
+            return Drawn(turn, *self._rows.pending(turn))
 
     def view(self, turn: Turn) -> RowView:
         """Where the row's KV stands now."""
-        uid = self._uids[id(turn)]
-        for batch in (self._generator._generation_batch, self._generator._prompt_batch):
-            if uid in batch.uids:
-                return RowView(batch.prompt_cache, batch.uids.index(uid), turn.fed_tokens)
-        raise KeyError(uid)
+        for feeding in self._feeding:
+            if feeding.turn is turn:
+                return feeding.view()
+        return RowView(self._rows.prompt_cache, self._rows.uids.index(turn), turn.fed_tokens)
 
     def take(self, turn: Turn) -> list[Any]:
         """Removes a row; its caches if it has any tokens in KV. Never steps the others."""
         self.turns.remove(turn)
-        uid = self._uids.pop(id(turn), None)
-        if uid is None:
-            return []
-        del self._rows[uid]
-        with mx.stream(self._generator.stream):
-            wanted = turn.fed_tokens > 0
-            taken = self._generator.remove([uid], return_prompt_caches=wanted)
-            caches: list[Any] = taken[uid][0] if wanted else []
-            self._settle(caches)
+        is_wanted = turn.fed_tokens > 0
+        with self.stream():
+            for feeding in self._feeding:
+                if feeding.turn is turn:
+                    self._feeding.remove(feeding)
+                    caches = feeding.extract() if is_wanted else []
+                    self._rows.settle(caches)
+                    return caches
+            if turn not in self._rows.uids:
+                return []
+            caches = self._rows.remove(turn, wanted=is_wanted)
+            self._rows.settle(caches)
         return caches
 
     def stream(self) -> Any:
         """Context in which captures from this lane run."""
-        return mx.stream(self._generator.stream)
+        return mx.stream(generation_stream)
 
     def close(self) -> None:
         """Gives the memory of all rows back."""
-        self._generator.close()
-        self._rows.clear()
-        self._uids.clear()
+        self._rows = DecodingRows.none(self._model)
+        self._feeding.clear()
         self.turns.clear()
-        self._generator = None
 
-    def _settle(self, taken: list[Any] | None = None) -> None:
-        """Computes joined or parted caches layer by layer: together they would all be copied."""
-        batch = self._generator._generation_batch.prompt_cache
-        for entry in range(max(len(batch), len(taken or ()))):
-            joined = batch[entry : entry + 1] + (taken or [])[entry : entry + 1]
-            arrays = [array for cache in leaves(joined) for array in cache_arrays(cache)]
-            mx.eval(arrays)
+    def _join(self, ready: list[_Feeding]) -> list[Turn]:
+        for feeding in ready:
+            self._feeding.remove(feeding)
+            caches = feeding.batch(self._model).prompt_cache
+            self._rows.join(feeding.turn, caches, feeding.last_token)
+        if ready and len(self._rows.uids) > 1:
+            self._rows.settle()
+        return [feeding.turn for feeding in ready]
 
-    def _as_fed(self, response: Any) -> Fed:
-        turn = self._rows[response.uid]
-        done, total = response.progress
-        start = len(turn.ids) - total
-        return Fed(turn, turn.ids[turn.fed_tokens : start + done], response.end_of_prompt)
+    def _join_rings(self, ready: list[_Feeding]) -> list[Fed]:
+        fed = []
+        for feeding in ready:
+            self._feeding.remove(feeding)
+            begun = feeding.batch(self._model).generate([[feeding.last_token]])
+            self._rows.extend(begun)
+            if len(self._rows.uids) > 1:
+                self._rows.settle()
+            fed.append(Fed(feeding.turn, [feeding.last_token], is_last=True))
+        return fed
 
-    def _recover(self, reason: str) -> LaneBrokenError:
-        """Gives up the row in prefill; all rows if the decode step itself did not complete."""
-        generator = self._generator
-        batch = generator._generation_batch
-        decoded = {uid: len(held) for uid, held in zip(batch.uids, batch.tokens, strict=True)}
-        lost = [uid for uid in self._rows if uid not in decoded]
-        # A step that stopped half-way leaves some layers one token ahead of the others.
-        is_whole = all(held > self._rows[uid].fed_tokens for uid, held in decoded.items())
-        if lost and is_whole:
-            generator._prompt_batch = PromptProcessingBatch.empty(
-                self._model, generator.sampler, prefill_step_size=self._chunk
-            )
-            generator._currently_processing = []
-            generator._unprocessed_sequences.clear()
-        else:
-            lost = list(self._rows)
-            generator.close()
-            self._generator = self._make_generator()
-        turns = [self._rows.pop(uid) for uid in lost]
-        for turn in turns:
-            del self._uids[id(turn)]
+    def _lose_rows(self, reason: str) -> LaneBrokenError:
+        """A step that stopped half-way leaves some layers one token ahead of the others."""
+        kept = [feeding.turn for feeding in self._feeding]
+        lost = [turn for turn in self.turns if turn.stage in _INSIDE and turn not in kept]
+        self._rows = DecodingRows.none(self._model)
+        for turn in lost:
             self.turns.remove(turn)
-        return LaneBrokenError(turns, reason)
+        return LaneBrokenError(lost, reason)
 
-    def drawn_unseen(self) -> list[Drawn]:
-        """Tokens that a broken step had fed before it failed."""
-        batch = self._generator._generation_batch
-        unseen = []
-        for row, uid in enumerate(batch.uids):
-            turn = self._rows[uid]
-            if len(batch.tokens[row]) > turn.fed_tokens:
-                logprobs = batch._current_logprobs[row]
-                unseen.append(Drawn(turn, batch.tokens[row][-1], logprobs))
-        return unseen
 
-    def _make_generator(self) -> Any:
-        # One prompt at a time: the shapes of its prefill then never depend on another prompt.
-        return BatchGenerator(
-            self._model,
-            max_tokens=NO_LIMIT,
-            completion_batch_size=MAX_ROWS,
-            prefill_batch_size=1,
-            prefill_step_size=self._chunk,
-        )
+def _has_ring(feeding: _Feeding) -> bool:
+    kinds = (RotatingKVCache, BatchRotatingKVCache)
+    return any(isinstance(cache, kinds) for cache in leaves(feeding.view().caches))

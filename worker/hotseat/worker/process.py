@@ -38,6 +38,8 @@ from hotseat.worker.orphan import (
 
 BUSY_POLL_S: Final = 0.01
 IDLE_POLL_S: Final = 0.5
+SWITCH_S: Final = 0.0005
+"""A token must not wait for the link thread while the next step's graph is built."""
 MACOS_WATCHDOG_S: Final = 10.0
 """Linux has the parent-death signal; macOS has nothing else once native code keeps the GIL."""
 _MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")
@@ -101,6 +103,7 @@ def run_worker(
 ) -> int:
     """Runs until Stopped was sent or something ends the process; returns the exit code."""
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_S)
     faulthandler.enable()
     # In C: it writes also while native code keeps the GIL.
     faulthandler.register(signal.SIGUSR1, all_threads=True)

@@ -18,12 +18,14 @@ from hotseat.worker.form import refuse_failed
 from hotseat.worker.keeping import Keeper, Send
 from hotseat.worker.lanes import Drawn, Fed, Lane, LaneBrokenError
 from hotseat.worker.sampling import top_logprobs
-from hotseat.worker.seating import Seated, limit_wired, tells_of_memory
+from hotseat.worker.seating import Seated, tells_of_memory
 from hotseat.worker.steps import encode_hint
 from hotseat.worker.turns import Turn, emitted
 
 MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""
+PASS_TOKENS: Final = 64
+"""What the shortest chunk counts for when chunks share a step."""
 
 
 class Runner:
@@ -32,7 +34,6 @@ class Runner:
     def __init__(self, seated: Seated, budget: KvBudget, keeper: Keeper, send: Send) -> None:
         chunk = seated.record.prefill_chunk
         self.lanes = [Lane(seated.model, chunk) for _ in range(MAX_LANES)]
-        self._load = seated.load
         self._budget = budget
         self._keeper = keeper
         self._send = send
@@ -40,7 +41,7 @@ class Runner:
     @property
     def is_prefilling(self) -> bool:
         """True while some request feeds its prompt; the next one waits for that."""
-        return any(lane.is_prefilling for lane in self.lanes)
+        return any(lane.next_feed_tokens for lane in self.lanes)
 
     @property
     def is_busy(self) -> bool:
@@ -78,25 +79,43 @@ class Runner:
         if turn.trace is not None:
             self._keeper.watch(turn.trace)
 
-    def step(self) -> bool:
-        """One step of every lane that has rows; False if none has."""
+    def decode(self) -> bool:
+        """One decode step of every lane; False if none has rows."""
         worked = False
         for lane in self.lanes:
-            if lane.is_idle:
-                continue
-            worked = True
             try:
-                drawn, fed = lane.next()
+                drawn, fed = lane.decode()
             except LaneBrokenError as error:
-                limit_wired(self._load)  # a rebuilt generator wires everything it can
-                for turn in error.turns:
-                    self._break(turn, str(error))
-                drawn, fed = lane.drawn_unseen(), []
-            for one in fed:
-                self._take_chunk(lane, one)
+                self._lose(error)
+                worked = True
+                continue
             for token in drawn:
                 self._take_token(lane, token)
+            for one in fed:
+                self._take_chunk(lane, one)
+            worked = worked or bool(drawn or fed)
         return worked
+
+    def feed(self, room: int) -> int:
+        """Feeds the next chunk of the prompt that is fed, if `room` allows; what it took of it.
+
+        A pass of the model costs something however short the chunk is.
+        """
+        for lane in self.lanes:
+            tokens = lane.next_feed_tokens
+            if not tokens:
+                continue
+            cost = max(tokens, PASS_TOKENS)
+            if cost > room:
+                return 0
+            try:
+                fed = lane.feed()
+            except LaneBrokenError as error:
+                self._lose(error)
+            else:
+                self._take_chunk(lane, fed)
+            return cost
+        return 0
 
     def cancel(self, request: RequestKey) -> None:
         """Ends a request now: between two steps is a token boundary. Unknown ones are ignored.
@@ -295,6 +314,10 @@ class Runner:
         self._send(
             Broken(request=request, code=error.code, message=error.message, facts=error.facts)
         )
+
+    def _lose(self, error: LaneBrokenError) -> None:
+        for turn in error.turns:
+            self._break(turn, str(error))
 
     def _break(self, turn: Turn, reason: str) -> None:
         if turn.trace is not None:

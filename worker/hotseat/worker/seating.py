@@ -95,7 +95,7 @@ def load_model(
 
 
 def limit_wired(load: Load) -> None:
-    """Wires weights and KV budget, not the whole working set as the generator does by itself."""
+    """Wires weights and KV budget, not the whole working set as the library's generator does."""
     if not mx.metal.is_available():
         return
     recommended = int(mx.device_info()["max_recommended_working_set_size"])

@@ -1,0 +1,114 @@
+"""The rows of a lane that decode together: one pass of the model draws a token for each.
+
+The library's batch, but for what its step does for nobody: log probabilities are kept only where
+they were asked for, and a row joins with the last token of its prompt instead of feeding that
+alone. Must not know text, sessions or disk.
+"""
+
+# ruff: noqa: SLF001 - rows join through what the library keeps to itself
+
+from typing import Any, Final, Self
+
+import mlx.core as mx
+from mlx_lm.generate import GenerationBatch, StopSequences, TokenBuffer
+from mlx_lm.sample_utils import greedy_sampler
+
+from hotseat.worker.caches import cache_arrays, leaves
+from hotseat.worker.sampling import Sampler
+from hotseat.worker.turns import Turn
+
+NO_LIMIT: Final = 2**31
+"""The engine ends rows by itself: text, budgets and windows are its business."""
+
+
+class DecodingRows(GenerationBatch):  # type: ignore[misc]
+    """`uids` are the turns. `_next_tokens` holds what was drawn for each and is not in KV yet."""
+
+    uids: list[Turn]
+    prompt_cache: list[Any]
+    samplers: list[Sampler]
+    _next_tokens: Any
+    _next_logprobs: list[Any]
+
+    @classmethod
+    def none(cls, model: Any) -> Self:
+        """A batch without rows."""
+        rows: Self = cls.empty(model, greedy_sampler)
+        return rows
+
+    def join(self, turn: Turn, caches: list[Any], token: int) -> None:
+        """Adds a row that has everything in KV but `token`, the last of its prompt.
+
+        `caches` are a batch of that row alone. The next step feeds the token.
+        """
+        waiting = mx.array([token], dtype=mx.uint32)
+        if self.uids:
+            for mine, new in zip(self.prompt_cache, caches, strict=True):
+                mine.extend(new)
+            waiting = mx.concatenate([self._next_tokens, waiting])
+        else:
+            self.prompt_cache = caches
+        self.uids.append(turn)
+        self._next_tokens = waiting
+        self._next_logprobs.append(None)
+        self.tokens.append([])
+        self.samplers.append(turn.sampler)
+        self.logits_processors.append(tuple(turn.processors))
+        self._token_context.append(TokenBuffer(turn.ids[:-1] if turn.processors else []))
+        self.max_tokens.append(NO_LIMIT)
+        self.stop_sequences.append(_NO_STOPS)
+        self._num_tokens.append(0)
+        self._matchers.append(_NO_STOPS.matcher())
+
+    def take_over(self, begun: GenerationBatch) -> None:
+        """Adds a row that has fed its last token by itself."""
+        # Of no use here, and joined row by row it would grow for ever.
+        self._current_tokens = begun._current_tokens = None
+        self.extend(begun)
+
+    def step(self) -> tuple[list[int], list[Any]]:
+        """Feeds every row's token and draws the next ones; those that were fed, by row."""
+        if any(self.logits_processors):
+            fed: tuple[list[int], list[Any]] = self._step()
+            return fed
+        tokens, logprobs = self._next_tokens, self._next_logprobs
+        logits = self.model(tokens[:, None], cache=self.prompt_cache)[:, -1, :]
+        scores = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        self._next_tokens = self._draw(scores)
+        self._next_logprobs = [
+            scores[row] if turn.start.logprobs else None for row, turn in enumerate(self.uids)
+        ]
+        # Computed while the caller deals with the tokens that are handed out now.
+        mx.async_eval(self._next_tokens, self._next_logprobs)  # type: ignore[no-untyped-call]
+        mx.eval(tokens)  # waits without the interpreter's lock
+        return tokens.tolist(), logprobs
+
+    def pending(self, turn: Turn) -> tuple[int, Any]:
+        """What is drawn for a row and not in KV yet; waits for it."""
+        row = self.uids.index(turn)
+        return int(self._next_tokens[row].item()), self._next_logprobs[row]
+
+    def remove(self, turn: Turn, *, wanted: bool) -> list[Any]:
+        """Takes a row out; its caches if `wanted`."""
+        row = self.uids.index(turn)
+        caches: list[Any] = self.extract_cache(row) if wanted else []
+        self.filter([other for other in range(len(self.uids)) if other != row])
+        return caches
+
+    def settle(self, parted: list[Any] | None = None) -> None:
+        """Computes joined or parted caches layer by layer: together they would all be copied."""
+        parted = parted or []
+        for entry in range(max(len(self.prompt_cache), len(parted))):
+            pair = self.prompt_cache[entry : entry + 1] + parted[entry : entry + 1]
+            mx.eval([array for cache in leaves(pair) for array in cache_arrays(cache)])
+
+    def _draw(self, scores: mx.array) -> mx.array:
+        first = self.samplers[0]
+        if all(sampler is first for sampler in self.samplers):
+            return first(scores)
+        return mx.concatenate(
+            [draw(scores[row : row + 1]) for row, draw in enumerate(self.samplers)]
+        )
+
+
+_NO_STOPS: Final = StopSequences(None)
