@@ -1,30 +1,53 @@
-"""Says what a model that was imported anew leaves behind: contexts that nobody can use."""
+"""Says what becomes cold before a model is replaced: contexts that nobody can use afterwards."""
 
-from hotseat.cli.output import note, size
+from hotseat.cli.library_process import OnProgress
+from hotseat.cli.output import size
 from hotseat.cli.reading import connected
 from hotseat.client.errors import DaemonUnreachable
-from hotseat.protocol.ids import ModelName, Tag
-from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.errors import HotseatError
 
 
-def registered_tags() -> dict[ModelName, Tag]:
-    """Tags by model, before the import."""
-    from hotseat.supervisor.placing import open_home
-    from hotseat.supervisor.registry import Registry
+def telling_what_becomes_cold(show: OnProgress) -> OnProgress:
+    """`show`, with figures where the library is about to replace a model by one of another tag.
 
-    return {one.name: one.tag for one in Registry(*open_home()).records()}
+    They are taken now: the library says so a moment before it is done.
+    """
+    contexts = _stored_contexts()
+
+    def show_more(phase: str, percent: float) -> None:
+        for name, figures in contexts.items():
+            if phase.startswith(f"replacing {name}: "):
+                phase = f"{phase}: {figures}; they are collected first, see `hotseat disk`"
+        show(phase, percent)
+
+    return show_more
 
 
-def note_what_is_cold(before: Tag | None, record: ModelRecord) -> None:
-    """On stderr, if the tag changed: how much it was, as far as a daemon can tell."""
-    if before is None or before == record.tag:
-        return
-    text = f"stored contexts of the {record.name} before are cold and are collected first"
+def _stored_contexts() -> dict[str, str]:
+    """Figures by model, as the daemon tells them, or the catalogue if none runs.
+
+    Models that share a tag are left out: what one of them leaves the other still uses.
+    """
     try:
         with connected() as client:
-            rows = [row for row in client.disk().tags if row.tag == before]
+            rows = [
+                (row.models, _figures(row.sessions, row.size_bytes))
+                for row in client.disk().tags
+                if row.usable
+            ]
     except DaemonUnreachable:
-        rows = []
-    for row in rows:
-        text += f": {row.sessions} sessions, {size(row.size_bytes)}"
-    note(f"{text}; see `hotseat disk`")
+        from hotseat.supervisor.kv_offline import stored_contexts
+
+        rows = [
+            (row.models, _figures(row.sessions, row.size_bytes))
+            for row in stored_contexts()
+            if row.is_usable
+        ]
+    except HotseatError:
+        return {}  # an import does not need a daemon, so none in trouble stops it
+    return {models[0]: figures for models, figures in rows if len(models) == 1}
+
+
+def _figures(sessions: int, size_bytes: int) -> str:
+    counted = "1 session" if sessions == 1 else f"{sessions} sessions"
+    return f"{counted}, {size(size_bytes)}"

@@ -23,14 +23,13 @@ def import_(
     as_json: bool,
 ) -> None:
     """Register SOURCE: a GGUF file (converted) or an MLX folder (used in place)."""
-    from hotseat.cli.cold_note import note_what_is_cold, registered_tags
+    from hotseat.cli.cold_note import telling_what_becomes_cold
     from hotseat.cli.library_process import ImportBar, import_model
     from hotseat.cli.record_view import render_record
 
-    tags = registered_tags()
     with ImportBar() as bar:
-        record = import_model(source, name, licence, context, bar.show, adapter)
-    note_what_is_cold(tags.get(record.name), record)
+        show = telling_what_becomes_cold(bar.show)
+        record = import_model(source, name, licence, context, show, adapter)
     if as_json:
         print_json(record)
     else:

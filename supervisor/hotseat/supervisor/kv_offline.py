@@ -1,13 +1,19 @@
 """Verifies, collects and rebuilds KV of a home whose daemon does not run, under the home's lock."""
 
 import asyncio
+import logging
 import os
+import sqlite3
+import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from hotseat.protocol.views import GcView, VerifyView
+from hotseat.supervisor.catalogue.eviction import TagUsage, usage
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.config import load_settings
@@ -33,6 +39,20 @@ def verify_home() -> VerifyView:
 def collect_home(*, dry_run: bool) -> GcView:
     """Removes, or lists, KV that is of no use. Raises `HotseatError`."""
     return _with_desk(lambda desk: desk.collect(dry_run=dry_run))
+
+
+def stored_contexts() -> list[TagUsage]:
+    """Figures per tag, read without the lock and changing nothing; empty if they cannot be told.
+
+    Raises `HotseatError` for settings that are wrong.
+    """
+    home, settings = open_home()
+    usable = frozenset(record.tag for record in Registry(home, settings).records())
+    try:
+        with closing(sqlite3.connect(f"{home.catalogue.as_uri()}?mode=ro", uri=True)) as db:
+            return usage(db, usable)
+    except sqlite3.Error:
+        return []  # there is none, or it is one of another version
 
 
 def rebuild_offline() -> tuple[Rebuilt, Path | None]:
@@ -79,6 +99,11 @@ async def _run(home: Home, work: Callable[[KvDesk], Awaitable[T]]) -> T:
 @contextmanager
 def _locked() -> Iterator[Home]:
     os.umask(0o077)
+    # The answer alone goes to stdout; what a daemon would log of the way there goes nowhere.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     home, _settings = open_home()
     home.create()
     lock = InstanceLock(home.lock_file)
