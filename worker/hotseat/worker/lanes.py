@@ -254,7 +254,7 @@ class Lane:
         for feeding in ready:
             self._feeding.remove(feeding)
             begun = feeding.batch(self._model).generate([[feeding.last_token]])
-            self._rows.extend(begun)
+            self._rows.take_over(begun)
             if len(self._rows.uids) > 1:
                 self._rows.settle()
             fed.append(Fed(feeding.turn, [feeding.last_token], is_last=True))
