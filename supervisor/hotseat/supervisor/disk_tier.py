@@ -161,6 +161,8 @@ class DiskTier:
 
     async def collect(self, *, dry_run: bool) -> tuple[Evicted, Evicted]:
         """Everything of tags without a model, and everything that no session needs."""
+        await self.state()
+        await self._tell_cold()
         kept = self.kept()
         catalogue = self._parts.catalogue
         unusable = await catalogue.evict(float("inf"), kept, Worth.UNUSABLE, dry_run=dry_run)
