@@ -110,8 +110,9 @@ def test_arguments_that_are_only_shown_to_the_model_are_not_judged():
 
 def test_tools_of_a_model_that_an_older_version_registered_say_to_import_it_again():
     tool = Tool(function=FunctionSpec(name="f"))
-    record = model_record(template=TemplateProbe(mode="exact", tools=True))
+    record = model_record(template=TemplateProbe(mode="exact", tools=True), adapter="/lora")
     request = Generate(model="m", messages=ASK, tools=(tool,))
-    with pytest.raises(HotseatError, match="hotseat import /nowhere --name m") as caught:
+    way_out = "`hotseat import /nowhere --name m --adapter /lora`"
+    with pytest.raises(HotseatError, match=way_out) as caught:
         plan_turn(request, record, None)
     assert caught.value.code == "unsupported_feature"

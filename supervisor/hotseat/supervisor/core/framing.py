@@ -34,9 +34,10 @@ def registered_before(record: ModelRecord) -> str:
     template = record.template
     if template.mode == "raw" or template.version >= PROBE_VERSION:
         return ""
+    adapter = f" --adapter {record.adapter}" if record.adapter else ""
     return (
         "an older hotseat registered it and did not look for all that its chat template can do; "
-        f"`hotseat import {record.source.path} --name {record.name}` looks again"
+        f"`hotseat import {record.source.path} --name {record.name}{adapter}` looks again"
     )
 
 
