@@ -19,7 +19,7 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
 from stub_home import QUIET, register
-from watching import Background
+from watching import Background, lives
 
 QUICK = "[deadlines]\ngrace_s = 0.05\nexit_drain_s = 0.2\n"
 LONG = "once upon a time there was a seat"
@@ -231,5 +231,5 @@ def stored_files(home):
 def workers_gone(workers, limit_s):
     """Seconds until these processes are gone; fails after `limit_s` and a moment."""
     began = time.monotonic()
-    wait_for(lambda: not any(worker.is_running() for worker in workers), limit_s, "workers gone")
+    wait_for(lambda: not any(lives(worker) for worker in workers), limit_s, "workers gone")
     return time.monotonic() - began

@@ -28,7 +28,7 @@ class WorkerCount:
                 children = process.children(recursive=True)
             except psutil.NoSuchProcess:
                 return
-            self.samples.append(sum(_lives(child) for child in children))
+            self.samples.append(sum(lives(child) for child in children))
             time.sleep(0.001)
 
     def __enter__(self):
@@ -43,7 +43,8 @@ class WorkerCount:
         assert 1 in self.samples
 
 
-def _lives(process):
+def lives(process):
+    """False for a dead process that nobody reaped yet: with its parent gone that is up to init."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

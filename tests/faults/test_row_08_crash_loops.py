@@ -1,4 +1,4 @@
-"""Row 8: a worker that dies or hangs again and again, and models that cannot be loaded: few
+"""Row 8: a worker that dies again and again, and models that cannot be loaded: few
 restarts, then a named end, and another model is served at once.
 """
 
@@ -16,10 +16,6 @@ SETTINGS = """
 [deadlines]
 back_off_s = 0.02
 term_s = 0.2
-[stalls]
-silent_s = 0.6
-quiet_s = 0.6
-token_s = 0.6
 """
 BAD = {
     "no-libraries": {"die_at": "load", "exit_code": 69},

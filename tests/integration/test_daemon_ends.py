@@ -13,7 +13,7 @@ import pytest
 from daemon_harness import LiveDaemon, wait_for
 from hotseat.protocol.replies import Accepted
 from stub_home import QUIET, WEIGHTS, error_of, expected, register, serves, stub_daemon
-from watching import Background
+from watching import Background, lives
 
 PHASES = {
     "starting": {"hello_s": 1.0},
@@ -209,7 +209,7 @@ def test_seat_is_free_after_the_holder_was_killed(two):
     first.client().swap("a")
     workers = first.workers()
     first.kill()
-    wait_for(lambda: not any(worker.is_running() for worker in workers), 2, "orphan gone")
+    wait_for(lambda: not any(lives(worker) for worker in workers), 2, "orphan gone")
     assert serves(second.client(), "b")
 
 

@@ -13,6 +13,7 @@ from hotseat.protocol.messages import Attach, Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody
 from raw_peer import RawPeer, text_of, tokens_of
 from stub_home import error_of, expected, expected_text, serves, stub_daemon
+from watching import lives
 
 CLAIM_S = 0.5
 CLAIMED_SOON = f"[limits]\nclaim_s = {CLAIM_S}\n"
@@ -71,7 +72,7 @@ def test_stream_goes_on_over_a_killed_daemon_with_the_same_tokens_once():
         chunks = [next(stream) for _ in range(3)]
         workers = daemon.workers()
         daemon.kill()
-        wait_for(lambda: not any(w.is_running() for w in workers), 2, "orphan gone")
+        wait_for(lambda: not any(lives(w) for w in workers), 2, "orphan gone")
         daemon.start()
         chunks += list(stream)
         done = stream.result()
@@ -250,4 +251,4 @@ def test_worker_dies_within_two_seconds_of_its_daemon():
         assert serves(daemon.client(), "a")
         (worker,) = daemon.workers()
         daemon.kill()
-        wait_for(lambda: not worker.is_running(), 2, "orphan gone")
+        wait_for(lambda: not lives(worker), 2, "orphan gone")
