@@ -29,7 +29,7 @@ class FullKVCache(KVCache):  # type: ignore[misc]
     @classmethod
     def merge(cls, caches: Sequence["FullKVCache"]) -> "BatchFullKVCache":
         """A batch of the given rows, left-padded to the longest."""
-        if all(cache.keys is None for cache in caches):
+        if len(caches) > 1 and all(cache.keys is None for cache in caches):
             return BatchFullKVCache([0] * len(caches))
         if len(caches) > 1:
             merged: BatchFullKVCache = BatchFullKVCache.merge(caches)
@@ -37,8 +37,7 @@ class FullKVCache(KVCache):  # type: ignore[misc]
         only = caches[0]
         batch = BatchFullKVCache([0])
         batch.keys, batch.values = only.keys, only.values
-        batch.offset = mx.array([only.offset])
-        batch._idx = only.offset
+        batch.offset = batch._idx = only.offset
         return batch
 
     @classmethod
@@ -50,8 +49,13 @@ class FullKVCache(KVCache):  # type: ignore[misc]
 
 
 class BatchFullKVCache(BatchKVCache):  # type: ignore[misc]
-    """Cache of a batch in a layer that keeps every token."""
+    """Cache of a batch in a layer that keeps every token.
 
+    `offset` is an array with a number for each row; that of a row which came alone is a plain
+    number until another one joins, which spares the model an array in each layer.
+    """
+
+    offset: Any
     _looked_at: Any = None
     _is_padded = False
 
@@ -64,6 +68,21 @@ class BatchFullKVCache(BatchKVCache):  # type: ignore[misc]
             self._looked_at = self.left_padding
             self._is_padded = any(self.left_padding.tolist())
         return super().make_mask(tokens) if self._is_padded else None
+
+    def extend(self, other: "BatchFullKVCache") -> None:
+        """Adds the rows of `other`."""
+        self._count_by_row()
+        other._count_by_row()
+        super().extend(other)
+
+    def filter(self, batch_indices: list[int]) -> None:
+        """Keeps these rows."""
+        self._count_by_row()
+        super().filter(batch_indices)
+
+    def _count_by_row(self) -> None:
+        if isinstance(self.offset, int):
+            self.offset = mx.array([self.offset])
 
     def extract(self, idx: int) -> FullKVCache:
         """Row `idx` alone, without its padding."""

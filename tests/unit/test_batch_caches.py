@@ -1,0 +1,42 @@
+"""Caches of a batch: what the model is told of rows with and without padding."""
+
+import mlx.core as mx
+import pytest
+
+from hotseat.worker.caches import FullKVCache
+
+
+def batch_of(*lengths):
+    rows = [
+        FullKVCache.restored(length, mx.ones((1, 1, length, 4)), mx.ones((1, 1, length, 4)))
+        for length in lengths
+    ]
+    return FullKVCache.merge(rows)
+
+
+@pytest.mark.parametrize("lengths", [(5,), (5, 5)])
+def test_rows_without_padding_need_no_mask_for_one_token(lengths):
+    assert batch_of(*lengths).make_mask(1) is None
+
+
+def test_padding_is_masked_until_its_row_is_gone():
+    batch = batch_of(5, 3)
+    batch.make_mask(1)
+    padded = batch.make_mask(1)
+    assert padded[:, 0, 0].tolist() == [[True] * 6, [False, False, True, True, True, True]]
+    batch.filter([0])
+    assert batch.make_mask(1) is None
+
+
+def test_row_that_joins_a_lone_one_is_masked_from_then_on():
+    batch = batch_of(5)
+    assert batch.make_mask(1) is None
+    batch.extend(batch_of(3))
+    assert batch.make_mask(1) is not None
+    assert batch.offset.tolist() == [5, 3]
+
+
+def test_lone_row_feeds_on_where_it_was():
+    batch = batch_of(5)
+    batch.update_and_fetch(mx.zeros((1, 1, 2, 4)), mx.zeros((1, 1, 2, 4)))
+    assert (batch.offset, batch.extract(0).offset) == (7, 7)
