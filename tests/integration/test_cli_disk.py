@@ -16,9 +16,12 @@ def ask(client, model, session, text=TEXT * 8):
     return client.generate(model, append=messages, session=session, max_tokens=4).result()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def daemon():
-    """A session of each of two models on disk: one with blocks and a tail, one with snapshots."""
+    """A session of each of two models on disk: one with blocks and a tail, one with snapshots.
+
+    Every test leaves both behind, though not all of their KV.
+    """
     made = LiveDaemon()
     register_tiny(made.home, "a", "llama", seed=1)
     register_tiny(made.home, "hybrid", "falcon_h1", seed=2)
@@ -65,8 +68,12 @@ def test_disk_counts_files_of_every_kind_by_tag(daemon):
 
 
 def test_verify_names_a_damaged_file_and_says_so_by_its_exit_code(daemon):
+    client = daemon.client()
+    before = set(kv_files(daemon))
+    ask(client, "a", "spoilt", "Only to be damaged. " * 40)
+    client.swap("hybrid")
     assert cli_json(daemon, "kv", "verify")[1]["damaged"] == []
-    file = max(kv_files(daemon, "blocks"))
+    file = max(set(kv_files(daemon, "blocks")) - before)
     data = bytearray(file.read_bytes())
     data[-70] ^= 1
     file.write_bytes(data)
@@ -74,34 +81,21 @@ def test_verify_names_a_damaged_file_and_says_so_by_its_exit_code(daemon):
     assert (code, "Traceback" in err) == (1, False)
     assert file.name in shown
     assert not file.exists()
+    client.delete_session("a", "spoilt")
+    assert set(kv_files(daemon)) <= before
 
 
 def test_removed_session_leaves_no_byte_though_its_history_was_replaced(daemon):
     client = daemon.client()
-    client.replace_session("a", "s", [{"role": "user", "content": "Something else. " * 60}])
-    ask(client, "a", "s", "And then?")
+    before = set(kv_files(daemon))
+    ask(client, "a", "gone", "Nobody else says this. " * 40)
+    client.replace_session("a", "gone", [{"role": "user", "content": "Something else. " * 60}])
+    ask(client, "a", "gone", "And then?")
     client.swap("hybrid")
-    (tag,) = [row.tag for row in client.disk().tags if row.models == ("a",)]
-    assert client.disk().tags
-    code, removed = cli_json(daemon, "sessions", "rm", "a", "s")
+    assert len(set(kv_files(daemon)) - before) > 1
+    code, removed = cli_json(daemon, "sessions", "rm", "a", "gone")
     assert (code, removed["removed_bytes"] > 0) == (0, True)
-    assert list((daemon.home / "kv" / tag).rglob("*.kv")) == []
-
-
-def test_import_of_another_model_under_a_name_says_before_what_becomes_cold(daemon):
-    before = row_of(cli_json(daemon, "disk")[1], "a")
-    record, said = import_again(daemon, seed=7)
-    assert said.startswith("replacing a: its stored contexts become cold: 1 session, ")
-    report = cli_json(daemon, "disk")[1]
-    usable = {row["tag"]: row["usable"] for row in report["tags"] if "a" in row["models"]}
-    assert usable[before["tag"]] is False
-    assert usable.get(record["tag"], True)
-    wait_for(lambda: cli_json(daemon, "kv", "gc", "--dry-run")[1]["files"], what="files at rest")
-    (event,) = became_cold(daemon)
-    assert (event["facts"]["tag"], event["facts"]["sessions"]) == (before["tag"], 1)
-    code, gone = cli_json(daemon, "kv", "gc")
-    assert (code, gone["cold_sessions"]) == (0, ["a/s"])
-    assert list((daemon.home / "kv" / before["tag"]).rglob("*.kv")) == []
+    assert set(kv_files(daemon)) <= before
 
 
 def test_home_without_a_daemon_is_verified_and_rebuilt_and_imports_say_the_same(daemon):
@@ -120,3 +114,22 @@ def test_home_without_a_daemon_is_verified_and_rebuilt_and_imports_say_the_same(
     assert said.startswith("replacing a: its stored contexts become cold: 1 session, ")
     daemon.start()
     assert [view.tokens for view in daemon.client().sessions()] == sessions
+
+
+def test_import_of_another_model_under_a_name_says_before_what_becomes_cold(daemon):
+    client = daemon.client()
+    ask(client, "a", "s")
+    client.swap("hybrid")
+    before = row_of(cli_json(daemon, "disk")[1], "a")
+    record, said = import_again(daemon, seed=8)
+    assert said.startswith("replacing a: its stored contexts become cold: 1 session, ")
+    report = cli_json(daemon, "disk")[1]
+    usable = {row["tag"]: row["usable"] for row in report["tags"] if "a" in row["models"]}
+    assert usable[before["tag"]] is False
+    assert usable.get(record["tag"], True)
+    wait_for(lambda: cli_json(daemon, "kv", "gc", "--dry-run")[1]["files"], what="files at rest")
+    told = {event["facts"]["tag"]: event["facts"]["sessions"] for event in became_cold(daemon)}
+    assert told[before["tag"]] == 1
+    code, gone = cli_json(daemon, "kv", "gc")
+    assert (code, gone["cold_sessions"]) == (0, ["a/s"])
+    assert list((daemon.home / "kv" / before["tag"]).rglob("*.kv")) == []
