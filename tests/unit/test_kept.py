@@ -13,10 +13,16 @@ from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept, keep_do
 PIECES = (((1,), "a"), ((2, 3), "bc"), ((4,), ""), ((5,), "de"), ((), "!"))
 
 
-def emissions():
+def emissions(told=()):
+    """`told`: characters of the text that two tokens brought together, by token."""
     made, offset, length = [], 0, 0
     for tokens, text in PIECES:
-        made.append(Emission(offset=offset, text_offset=length, tokens=tokens, text=text))
+        lengths = told if len(tokens) == 2 else ()
+        made.append(
+            Emission(
+                offset=offset, text_offset=length, tokens=tokens, text=text, text_lengths=lengths
+            )
+        )
         offset += len(tokens)
         length += len(text)
     return made
@@ -41,11 +47,12 @@ def test_stored_reply_is_the_same_after_the_catalogue():
     assert kept.end == done()
 
 
+@pytest.mark.parametrize("told", [(), (1, 1), (0, 2)])
 @pytest.mark.parametrize("offset", range(6))
-def test_finished_request_gives_from_any_offset_what_a_running_one_gives(offset):
-    chunks = keep_done(done(), emissions()).chunks_from(offset)
+def test_finished_request_gives_from_any_offset_what_a_running_one_gives(offset, told):
+    chunks = keep_done(done(), emissions(told)).chunks_from(offset)
     stream = OutStream(10_000, offset)
-    for emission in emissions():
+    for emission in emissions(told):
         stream.push(emission)
     assert chunks[:1] == [chunk for chunk in [stream.take(0.0)] if chunk]
 

@@ -1,6 +1,7 @@
 """Replies as they are stored, and what a reader gets of a stored one. Pure."""
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import msgspec
 from msgspec import Struct
@@ -14,7 +15,8 @@ from hotseat.supervisor.core.streams import MAX_CHUNK_ITEMS, Emission
 class KeptReply(Struct, frozen=True, kw_only=True):
     """How a request ended. `text_ends`: packed, characters of text after each completion token.
 
-    Text that came with several tokens counts behind the last of them, as in a running stream.
+    Text that came with several tokens counts behind the last of them, as in a running stream,
+    unless it is known what each of them brought.
     """
 
     done: Done | None = None
@@ -63,7 +65,9 @@ def keep_done(done: Done, emissions: Iterable[Emission]) -> KeptReply:
     for emission in emissions:
         has_parts = has_parts or bool(emission.parts)
         units = units_of(emission.all_parts)
-        if emission.tokens:
+        if emission.text_lengths:
+            ends.extend(length + extent for extent in accumulate(emission.text_lengths))
+        elif emission.tokens:
             ends.extend([length] * (len(emission.tokens) - 1))
             ends.append(length + units)
         length += units
