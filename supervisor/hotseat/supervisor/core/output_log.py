@@ -15,6 +15,8 @@ from hotseat.protocol.replies import ChunkPart, TokenLogprob
 from hotseat.supervisor.core.streams import Emission
 
 BLOCK_STEPS: Final = 256
+BLOCK_TOKENS: Final = 256
+"""Steps are packed at either number: a step may have one token or a whole frame of them."""
 
 
 class _Step(Struct, frozen=True, array_like=True):
@@ -43,6 +45,7 @@ class OutputLog:
     def __init__(self) -> None:
         self._blocks: list[_Block] = []
         self._last: list[Emission] = []
+        self._last_tokens = 0
         self._count = 0
 
     def __len__(self) -> int:
@@ -56,10 +59,12 @@ class OutputLog:
     def append(self, emission: Emission) -> None:
         """Adds a step."""
         self._last.append(emission)
+        self._last_tokens += len(emission.tokens)
         self._count += 1
-        if len(self._last) == BLOCK_STEPS:
+        if len(self._last) == BLOCK_STEPS or self._last_tokens >= BLOCK_TOKENS:
             self._blocks.append(_packed(self._last))
             self._last = []
+            self._last_tokens = 0
 
     def behind(self, offset: int) -> Iterator[Emission]:
         """What a reader that has `offset` completion tokens may not have yet, in few emissions.

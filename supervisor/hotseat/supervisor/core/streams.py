@@ -21,7 +21,8 @@ LOGPROB_ITEMS: Final = 7
 TOP_ITEMS: Final = 3
 PART_ITEMS: Final = 7
 BUNDLE_STEPS: Final = 64
-"""Waiting steps that are packed together."""
+BUNDLE_TOKENS: Final = 256
+"""Waiting steps are packed together at either number: a step may be a whole frame of tokens."""
 
 
 class Emission(Struct, frozen=True, kw_only=True):
@@ -125,6 +126,9 @@ class OutStream:
         self._seq = 0
         self._unsent: deque[Emission | _Bundle] = deque()
         self._loose = 0
+        """Plain steps at the end of what waits."""
+        self._loose_tokens = 0
+        """In them; after some were taken, too many are counted."""
         self._unsent_bytes = 0
         self.starved_since: float | None = None
 
@@ -145,8 +149,12 @@ class OutStream:
         self._pushed, self._pushed_text = end, text_end
         self._unsent.append(rest)
         self._unsent_bytes += rest.cost_bytes
-        self._loose = 0 if rest.logprobs or rest.parts else self._loose + 1
-        if self._loose == BUNDLE_STEPS:
+        if rest.logprobs or rest.parts:
+            self._loose = self._loose_tokens = 0
+            return
+        self._loose += 1
+        self._loose_tokens += len(rest.tokens)
+        if self._loose == BUNDLE_STEPS or self._loose_tokens >= BUNDLE_TOKENS:
             self._bundle()
 
     def grant(self, credit_bytes: int) -> None:
@@ -191,8 +199,8 @@ class OutStream:
 
     def _bundle(self) -> None:
         """Packs the plain steps that came last: a reader may let 1 MiB of output wait."""
-        self._loose = 0
-        steps = [self._unsent.pop() for _ in range(BUNDLE_STEPS)][::-1]
+        steps = [self._unsent.pop() for _ in range(self._loose)][::-1]
+        self._loose = self._loose_tokens = 0
         plain = [step for step in steps if isinstance(step, Emission)]
         tokens = pack_tokens(token for step in plain for token in step.tokens)
         self._unsent.append(_Bundle(tokens, "".join(step.text for step in plain)))
