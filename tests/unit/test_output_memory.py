@@ -47,3 +47,21 @@ def test_output_costs_no_object_per_token_in_frames_of_any_size(where, size):
     finally:
         tracemalloc.stop()
     assert held < BYTES_A_TOKEN * TOKENS
+
+
+@pytest.mark.parametrize("size", [1, 16, 200])
+def test_readers_that_come_one_by_one_and_wait_share_what_they_wait_for(size):
+    log, readers = OutputLog(), [OutStream(0) for _ in range(8)]
+    tracemalloc.start()
+    try:
+        for number, emission in enumerate(frames(size)):
+            log.append(emission)
+            if number < len(readers):
+                for missed in log.behind(0):
+                    readers[number].push(missed)
+            for reader in readers[:number]:
+                reader.push(emission)
+        held, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2.5 * BYTES_A_TOKEN * TOKENS

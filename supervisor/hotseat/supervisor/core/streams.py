@@ -5,6 +5,7 @@ Unsent output is merged into fewer, larger chunks; it is never dropped.
 
 from collections import deque
 from typing import Final
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,7 +23,8 @@ TOP_ITEMS: Final = 3
 PART_ITEMS: Final = 7
 BUNDLE_STEPS: Final = 64
 BUNDLE_TOKENS: Final = 256
-"""Waiting steps are packed together at either number: a step may be a whole frame of tokens."""
+"""Waiting steps are packed together at so many of them, and at each multiple of so many completion
+tokens: a step may be a whole frame, and all readers of a request pack the same steps together."""
 
 
 class Emission(Struct, frozen=True, kw_only=True):
@@ -103,7 +105,7 @@ class Emission(Struct, frozen=True, kw_only=True):
         return at
 
 
-class _Bundle(Struct, frozen=True):
+class _Bundle(Struct, frozen=True, weakref=True):
     """Plain output of many steps that waits for credit: no object per token."""
 
     tokens: bytes
@@ -127,8 +129,6 @@ class OutStream:
         self._unsent: deque[Emission | _Bundle] = deque()
         self._loose = 0
         """Plain steps at the end of what waits."""
-        self._loose_tokens = 0
-        """In them; after some were taken, too many are counted."""
         self._unsent_bytes = 0
         self.starved_since: float | None = None
 
@@ -150,11 +150,10 @@ class OutStream:
         self._unsent.append(rest)
         self._unsent_bytes += rest.cost_bytes
         if rest.logprobs or rest.parts:
-            self._loose = self._loose_tokens = 0
+            self._loose = 0
             return
         self._loose += 1
-        self._loose_tokens += len(rest.tokens)
-        if self._loose == BUNDLE_STEPS or self._loose_tokens >= BUNDLE_TOKENS:
+        if self._loose == BUNDLE_STEPS or end // BUNDLE_TOKENS > rest.offset // BUNDLE_TOKENS:
             self._bundle()
 
     def grant(self, credit_bytes: int) -> None:
@@ -200,10 +199,8 @@ class OutStream:
     def _bundle(self) -> None:
         """Packs the plain steps that came last: a reader may let 1 MiB of output wait."""
         steps = [self._unsent.pop() for _ in range(self._loose)][::-1]
-        self._loose = self._loose_tokens = 0
-        plain = [step for step in steps if isinstance(step, Emission)]
-        tokens = pack_tokens(token for step in plain for token in step.tokens)
-        self._unsent.append(_Bundle(tokens, "".join(step.text for step in plain)))
+        self._loose = 0
+        self._unsent.append(_packed(tuple(one for one in steps if isinstance(one, Emission))))
 
     def _merge(self, taken: list[Emission]) -> Chunk:
         ids = tuple(token for emission in taken for token in emission.tokens)
@@ -218,3 +215,19 @@ class OutStream:
         self._seq += 1
         self.offset += len(ids)
         return chunk
+
+
+def _packed(steps: tuple[Emission, ...]) -> _Bundle:
+    """Readers of one request wait for the same output, and share it packed."""
+    tokens = pack_tokens(token for step in steps for token in step.tokens)
+    text = "".join(step.text for step in steps)
+    known = _BUNDLES.get(tokens)
+    if known is not None and known.text == text:
+        return known
+    bundle = _Bundle(tokens, text)
+    _BUNDLES[tokens] = bundle
+    return bundle
+
+
+_BUNDLES: Final[WeakValueDictionary[bytes, _Bundle]] = WeakValueDictionary()
+"""By their tokens, as long as a reader waits for them."""
