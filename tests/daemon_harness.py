@@ -25,7 +25,7 @@ START_S = 20.0
 
 
 def wait_for(condition, timeout_s=20.0, what="condition"):
-    """Polls until `condition()` is true and returns its value; the only place that sleeps."""
+    """Polls until `condition()` is true and returns its value."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()

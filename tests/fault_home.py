@@ -106,7 +106,7 @@ class FaultHome(LiveDaemon):
                 began = time.monotonic()
                 self.start()
                 self.recovery_s.append(time.monotonic() - began)
-            time.sleep(0.005)
+            time.sleep(0.005)  # between two looks whether it lives
 
 
 def outcome(call, *args, **options):

@@ -1,7 +1,8 @@
 """An engine without mlx that keeps the contract of the real one: for tests of the supervisor.
 
 One step emits one token for every running request, after prefill in chunks of 256. KV files are
-small JSON files under the names the real worker uses (`stub_files`).
+small JSON files under the names the real worker uses (`stub_files`). It sleeps for as long as its
+fault switches say that the work takes.
 """
 
 import time

@@ -3,6 +3,9 @@
 Top-level keys are the fields of `Faults`; `{"models": {"b": {...}}}` overrides them while the
 model of that name is loaded. `once_file` arms `die_at`, `fail_load`, `hang_at` and
 `checkpoint_fail` only in the process that manages to create that file.
+
+Sleeps in the stub wait for nothing: `*_s` is how long the work takes that it stands for, and an
+hour at a time is a worker that hangs.
 """
 
 import ctypes

@@ -280,7 +280,10 @@ async def test_stale_endpoint_file_is_given_up_in_time(daemon):
     started = loop.time()
     with pytest.raises(DaemonUnreachable, match="daemon not running: no answer"):
         await AsyncClient(home=daemon.home).connect()
-    assert 1.9 < loop.time() - started < 4
+    took_s = loop.time() - started
+    # Time is the subject: a daemon that starts has the two seconds, a caller waits no longer.
+    assert took_s > 1.9, "given up before WELCOME_S"
+    assert took_s < 4, "waited far beyond WELCOME_S"
 
 
 async def test_silent_daemon_is_given_up_in_time(daemon):

@@ -193,7 +193,7 @@ client = Client(endpoint=sys.argv[1], token=sys.argv[2])
 stream = client.generate("a", prompt="x", request_id="r", max_tokens=100_000)
 next(stream)
 print("ready", flush=True)
-time.sleep(600)
+time.sleep(600)  # has to live until it is killed
 """
 POLICIES = ("cancel", "finish", "hold")
 

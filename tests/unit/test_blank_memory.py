@@ -82,7 +82,7 @@ libc.malloc.argtypes = [ctypes.c_size_t]
 blank = BlankMemory(lambda: {PLENTY})
 blank.hold({SIZE + 8 * MIB}, 0)
 while blank.held_bytes < {SIZE + 6 * MIB}:
-    time.sleep(0.01)
+    time.sleep(0.01)  # between two looks at what is held
 faults = []
 def load():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -250,6 +250,7 @@ sys.stdin.read()
     assert sorted(answers) == ["held", "seat_taken", "seat_taken", "seat_taken"]
 
 
+# Without root the tests above still hold the seat against processes of one user.
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
 def test_users_share_one_seat_in_a_sticky_folder():
     folder = Path(tempfile.mkdtemp(dir="/tmp"))

@@ -84,7 +84,7 @@ async def tick_until(desk, condition, timeout_s=5.0):
     while not condition():
         assert time.monotonic() < deadline
         desk.outbox.tick(time.monotonic())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # between two looks at the condition
 
 
 async def test_reader_without_credit_gets_slow_consumer_and_others_get_everything(desk):

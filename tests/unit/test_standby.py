@@ -14,6 +14,7 @@ from hotseat.supervisor.paths import Home
 from hotseat.supervisor.standby import Standby
 from hotseat.supervisor.worker_process import COMMAND_VARIABLE
 
+# Lives and says nothing until it is killed.
 MUTE = [sys.executable, "-c", "import time; time.sleep(600)"]
 ENDED_S = 30.0
 
@@ -39,7 +40,7 @@ async def started(tmp_path, monkeypatch):
     standby.start_soon(0.0)
     async with asyncio.timeout(ENDED_S):
         while standby.pid is None:  # noqa: ASYNC110 - it tells nobody when it has started
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # between two looks at its pid
     yield standby, ended
     await standby.close()
     context.destroy(linger=0)
