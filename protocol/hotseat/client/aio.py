@@ -26,7 +26,7 @@ from hotseat.client.requests import (
     build_generate,
     choose_request_id,
 )
-from hotseat.client.results import typed
+from hotseat.client.results import CALL_S, ModelsResult, typed
 from hotseat.client.session_verbs import AsyncSessionVerbs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, is_client_token
@@ -62,12 +62,6 @@ from hotseat.protocol.views import (
 SwapMode = Literal["auto", "process", "in-process"]
 RECONNECT_S: Final = 60.0
 """As long as the daemon keeps unclaimed work after a restart."""
-CALL_S: Final = 30.0
-"""A daemon that answers pings but not this is stuck; reads take it milliseconds."""
-
-
-class _Models(msgspec.Struct, frozen=True):
-    models: tuple[ModelView, ...]
 
 
 class _Quotes(msgspec.Struct, frozen=True):
@@ -244,7 +238,7 @@ class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
 
     async def models(self) -> list[ModelView]:
         """Registered models."""
-        return list(typed(await self._call(Models()), _Models).models)
+        return list(typed(await self._call(Models()), ModelsResult).models)
 
     async def plan(
         self, model: str, ram_bytes: int | None = None, working_set_bytes: int | None = None

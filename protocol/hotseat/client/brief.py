@@ -7,10 +7,8 @@ takes longer or has to survive a restart of the daemon is for `Client`.
 import os
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-import msgspec
 import zmq
 
 from hotseat.client.dialogue import Dialogue
@@ -18,7 +16,7 @@ from hotseat.client.endpoint import HOW_TO_START, find_address
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.exchange import Call
 from hotseat.client.requests import new_request_id
-from hotseat.client.results import typed
+from hotseat.client.results import CALL_S, ModelsResult, SessionsResult, typed
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken
 from hotseat.protocol.limits import MAX_FRAME_BYTES, TOKEN_BYTES, WELCOME_S
@@ -27,17 +25,8 @@ from hotseat.protocol.replies import Welcome
 from hotseat.protocol.views import DiskView, ModelView, SessionView, StatusView
 
 T = TypeVar("T")
-CALL_S: Final = 30.0
 _SLICE_S: Final = 0.2
 """Between two looks at the clock while nothing comes."""
-
-
-class _Models(msgspec.Struct, frozen=True):
-    models: tuple[ModelView, ...]
-
-
-class _Sessions(msgspec.Struct, frozen=True):
-    sessions: tuple[SessionView, ...]
 
 
 class BriefClient:
@@ -71,12 +60,7 @@ class BriefClient:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -90,11 +74,11 @@ class BriefClient:
 
     def models(self) -> list[ModelView]:
         """Registered models."""
-        return list(self._ask(Models(), _Models).models)
+        return list(self._ask(Models(), ModelsResult).models)
 
     def sessions(self) -> list[SessionView]:
         """Sessions of all models."""
-        return list(self._ask(Sessions(), _Sessions).sessions)
+        return list(self._ask(Sessions(), SessionsResult).sessions)
 
     def disk(self) -> DiskView:
         """KV on disk and its limits."""

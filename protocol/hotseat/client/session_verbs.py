@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hotseat.client.requests import MessageLike, as_message
-from hotseat.client.results import typed
+from hotseat.client.results import SessionsResult, typed
 from hotseat.protocol.messages import (
     ClientMessage,
     Count,
@@ -29,10 +29,6 @@ from hotseat.protocol.views import CountView, SessionChange, SessionView
 T = TypeVar("T")
 
 
-class _Sessions(msgspec.Struct, frozen=True):
-    sessions: tuple[SessionView, ...]
-
-
 class _Removed(msgspec.Struct, frozen=True):
     removed_bytes: int
 
@@ -46,7 +42,7 @@ class AsyncSessionVerbs(ABC):
 
     async def sessions(self, model: str | None = None) -> list[SessionView]:
         """Sessions, of one model or of all."""
-        return list(typed(await self._call(Sessions(model=model)), _Sessions).sessions)
+        return list(typed(await self._call(Sessions(model=model)), SessionsResult).sessions)
 
     async def session(self, model: str, name: str) -> SessionView:
         """One session with its messages and the turns it can go back to."""

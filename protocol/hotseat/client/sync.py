@@ -14,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from hotseat.client.aio import CALL_S, RECONNECT_S, AsyncClient, SwapMode
+from hotseat.client.aio import RECONNECT_S, AsyncClient, SwapMode
 from hotseat.client.disk_verbs import SyncDiskVerbs
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.flow import AsyncEvents, AsyncStream, ProgressCallback, text_of
 from hotseat.client.pull import Pull
 from hotseat.client.requests import GenerateOptions, MessageLike
+from hotseat.client.results import CALL_S
 from hotseat.client.session_verbs import SyncSessionVerbs
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, WELCOME_S
 from hotseat.protocol.replies import (
