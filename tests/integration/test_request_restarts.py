@@ -126,6 +126,20 @@ def test_claimed_request_that_cannot_run_any_more_ends_once_with_the_reason():
         daemon.start()
 
 
+def test_client_that_lost_only_its_connection_finds_its_request_running():
+    with stub_daemon("a", **SLOW) as daemon, RawPeer(daemon.endpoint().requests) as lost:
+        request = new_id()
+        with RawPeer(daemon.endpoint().requests, token=lost.token) as peer:
+            lost.say(Generate(model="a", prompt="x", max_tokens=COUNT), request)
+            lost.answer(request)
+            lost.close()
+            wait_for(lambda: "request.abandoned" in daemon.stderr(), 5, "connection missed")
+            peer.say(Attach(request_id=request), "look")
+            *_, end = peer.until_end("look")
+        assert isinstance(end, Done), end
+        assert (end.finish_reason, len(end.tokens)) == ("length", COUNT)
+
+
 def test_claimed_turns_of_one_session_all_run_in_spite_of_the_busy_session():
     with stub_daemon("a", **SLOW) as daemon:
         ids = [new_id(), new_id()]

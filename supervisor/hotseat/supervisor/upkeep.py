@@ -33,6 +33,8 @@ REST_MEASURE_S: Final = 5.0
 PRUNE_S: Final = 60.0
 HOLD_S: Final = 60.0
 """How long a session's request without a reader goes on before it is cancelled."""
+RETURN_S: Final = 0.5
+"""The same for work that is to be cancelled: who lost only the connection is back by then."""
 log = structlog.get_logger()
 
 
@@ -86,10 +88,9 @@ class Upkeep:
         default = "cancel" if work.request.session is None else "hold"
         policy = work.request.on_vanish or default
         log.info("request.abandoned", request=work.request_id, policy=policy)
-        if policy == "cancel":
-            self._runs.cancel(work)
-        elif policy == "hold":
-            self._unread[work.key] = time.monotonic() + HOLD_S
+        if policy != "finish":
+            kept_s = RETURN_S if policy == "cancel" else HOLD_S
+            self._unread[work.key] = time.monotonic() + kept_s
 
     def _end_held(self, now: float) -> None:
         for key, until in tuple(self._unread.items()):

@@ -56,10 +56,6 @@ class Runner:
         """Tokens in KV of the rows of each lane."""
         return [[turn.fed_tokens for turn in lane.turns] for lane in self.lanes]
 
-    def held_bytes(self) -> int:
-        """KV of all lanes as accounted."""
-        return sum(self._budget.lane_bytes(rows) for rows in self.rows())
-
     def fits(self, idle_bytes: int, extra: tuple[int, int] | None = None) -> bool:
         """True if all reservations, and `extra` (lane, tokens), stay within the budget."""
         rows = [lane.reservations() for lane in self.lanes]
