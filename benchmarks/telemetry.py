@@ -1,9 +1,11 @@
-"""Is the sampler on time while a big model loads, and what do watching and resting cost?
+"""Is the sampler on time while a big model loads; what do watching, resting, `status` cost?
 
 Must not know how samples are taken: it subscribes like `hotseat top` and reads the process table.
 """
 
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ from benchmarks.random_models import random_model, tiny_models
 
 BIG_MB = 2100
 SMALL_MB = 100
+STARTS = 20
 SETTLED = frozenset({"empty", "ready", "failed"})
 
 
@@ -38,10 +41,11 @@ def main(arguments: Sequence[str]) -> int:
         empty = _rest(daemon, "nothing seated", options.quiet_s)
         gaps, status = _loads(daemon, folders, options.n)
         seated = _rest(daemon, "a model seated, nobody asks", options.quiet_s)
+        starts = _starts(daemon)
         watched = _watched(daemon, options.quiet_s / 3)
     finally:
         daemon.__exit__()
-    print_arms("milliseconds", [gaps, status])
+    print_arms("milliseconds", [gaps, status, starts])
     console.print(
         f"CPU of the daemon: {empty:.2f} % with nothing seated, {seated:.2f} % with an idle model,"
         f" {watched:.2f} % with an idle model and a watcher"
@@ -58,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         ),
         Verdict("p99 gap of samples while loading, ms", _p99(gaps), 250),
         Verdict("status p99 while loading, ms", _p99(status), 50),
+        Verdict("`hotseat status` from start to end, ms", statistics.median(starts.samples), 250),
         Verdict("sampling five times a second and telling it, % CPU", watched - seated, 2.0),
         Verdict("idle daemon, % CPU", empty, 0.2),
         Verdict("idle daemon with a seated model and a standby, % CPU", seated, 0.2),
@@ -110,6 +115,21 @@ def _rest(daemon, what: str, quiet_s: float) -> float:
     console.print(f"resting for {quiet_s:.0f} s: {what}")
     time.sleep(10)
     return _cpu(daemon, quiet_s)
+
+
+def _starts(daemon) -> Arm:
+    """The command as a shell starts it, with its answer."""
+    arm = Arm("hotseat status as a command", "ms")
+    for _ in range(STARTS):
+        started = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "hotseat.cli.main", "status"],
+            env=daemon.environment(),
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        arm.samples.append((time.monotonic() - started) * 1000)
+    return arm
 
 
 def _watched(daemon, quiet_s: float) -> float:

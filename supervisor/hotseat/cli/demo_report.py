@@ -64,12 +64,11 @@ def short_names(story: Story) -> dict[str, str]:
 
 
 def swap_table(story: Story) -> Table:
-    """Per swap: cause, phases, seconds, bytes, memory before and after."""
+    """Per swap: phases, seconds, bytes, memory before and after; 80 columns are enough."""
     names = short_names(story)
-    table = _table("Swaps (seconds; memory available before and after)")
-    for heading in ("swap", "cause"):
-        table.add_column(heading)
-    for heading in ("drain", "save", "stop", "free", "load", "warm", "total", "saved", "memory"):
+    table = _table("Swaps (seconds; GiB of memory available before and after)")
+    table.add_column("swap", no_wrap=True)
+    for heading in ("drain", "save", "stop", "free", "load", "warm", "total", "saved", "GiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for swap in story.swaps:
         phases, memory = swap.phases, swap.memory
@@ -80,10 +79,9 @@ def swap_table(story: Story) -> Table:
         before, after = memory.available_before / GIB, memory.available_after / GIB
         table.add_row(
             f"{names.get(swap.from_ or '', '-')} → {names.get(swap.to, swap.to)}",
-            swap.cause.client.partition("[")[0],
             *(f"{value:.2f}" for value in seconds),
             f"{swap.sessions_checkpointed}: {swap.bytes_written / MIB:.1f} MiB",
-            f"{before:.1f} → {after:.1f} GiB",
+            f"{before:.1f} → {after:.1f}",
         )
     return table
 
