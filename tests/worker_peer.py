@@ -1,20 +1,22 @@
-"""The supervisor's end of the link for tests of one worker process: a ROUTER, a pipe, a child."""
+"""The supervisor's end of the link for tests of one worker process: a socket, a pipe, a child."""
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
-
-import zmq
 
 from hotseat.protocol.ids import Epoch, ModelName, RequestKey, Tag
 from hotseat.protocol.link import (
     Beat,
     FromWorker,
+    LinkFrame,
+    LinkReader,
     Load,
     Reseat,
     Start,
@@ -29,6 +31,47 @@ from hotseat.protocol.model import LayerSpec, ModelRecord, ModelSource, TagParts
 STUB = [sys.executable, str(Path(__file__).with_name("stub_worker.py"))]
 REAL = [sys.executable, "-m", "hotseat.worker"]
 T = TypeVar("T")
+
+
+class LinkEnd:
+    """A listening socket, and whoever connected to it first."""
+
+    def __init__(self, path: Path) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._listener.listen(1)
+        self._peer: socket.socket | None = None
+        self._reader = LinkReader()
+        self._frames: deque[LinkFrame] = deque()
+
+    def receive(self, timeout_s: float) -> LinkFrame:
+        """The next frame. Raises TimeoutError, and EOFError when the other end is gone."""
+        deadline = time.monotonic() + timeout_s
+        while not self._frames:
+            data = self._connected(deadline).recv(1 << 16)
+            if not data:
+                raise EOFError
+            self._frames.extend(self._reader.feed(data))
+        return self._frames.popleft()
+
+    def send(self, data: bytes) -> None:
+        """Waits until the socket took it."""
+        peer = self._connected(time.monotonic() + 10)
+        peer.settimeout(10)
+        peer.sendall(data)
+
+    def close(self) -> None:
+        for one in (self._peer, self._listener):
+            if one is not None:
+                one.close()
+
+    def _connected(self, deadline: float) -> socket.socket:
+        left_s = max(0.001, deadline - time.monotonic())
+        if self._peer is None:
+            self._listener.settimeout(left_s)
+            self._peer, _ = self._listener.accept()
+        self._peer.settimeout(left_s)
+        return self._peer
 
 
 class WorkerPeer:
@@ -48,15 +91,11 @@ class WorkerPeer:
         self.secret = secrets.token_hex(16)
         self.seen: list[FromWorker] = []
         self._left: set[Epoch] = set()
-        self._context = zmq.Context()
-        self._router = self._context.socket(zmq.ROUTER)
-        self._router.setsockopt(zmq.LINGER, 0)
-        endpoint = f"ipc://{folder}/link-{secrets.token_hex(4)}.sock"
-        self._router.bind(endpoint)
-        self._identity: bytes | None = None
+        path = folder / f"link-{secrets.token_hex(4)}.sock"
+        self._end = LinkEnd(path)
         reader, self._writer = os.pipe()
         os.write(self._writer, self.secret.encode() if secret is None else secret)
-        arguments = ["--endpoint", endpoint, "--epoch", str(epoch), "--token-fd", str(reader)]
+        arguments = ["--link", str(path), "--epoch", str(epoch), "--token-fd", str(reader)]
         self.process = subprocess.Popen(
             [*command, *arguments, *extra],
             pass_fds=[reader],
@@ -75,8 +114,7 @@ class WorkerPeer:
         assert self.process.stderr is not None
         self.process.stderr.close()
         self.close_pipe()
-        self._router.close()
-        self._context.term()
+        self._end.close()
 
     def close_pipe(self) -> None:
         """What the supervisor's death does."""
@@ -85,7 +123,7 @@ class WorkerPeer:
             self._writer = -1
 
     def send(self, message: ToWorker, *, epoch: int | None = None) -> None:
-        self.send_frames(encode_link(Epoch(self.epoch if epoch is None else epoch), message))
+        self._end.send(encode_link(Epoch(self.epoch if epoch is None else epoch), message))
 
     def reseat(self, epoch: int) -> None:
         """From here on the worker is the one of `epoch`; what it still says as another is late."""
@@ -93,19 +131,15 @@ class WorkerPeer:
         self._left.add(self.epoch)
         self.epoch = Epoch(epoch)
 
-    def send_frames(self, frames: list[bytes]) -> None:
-        assert self._identity is not None, "nothing was received yet"
-        self._router.send_multipart([self._identity, *frames])
-
     def receive(self, timeout_s: float = 10.0) -> FromWorker:
         """The next message of the epoch, beats included."""
         epoch = None
         while epoch is None or epoch in self._left:
-            if not self._router.poll(int(timeout_s * 1000)):
-                raise TimeoutError(f"nothing in {timeout_s} s; seen: {self.kinds()}")
-            identity, *frames = self._router.recv_multipart()
-            self._identity = identity
-            epoch, message = decode_from_worker(frames)
+            try:
+                frame = self._end.receive(timeout_s)
+            except TimeoutError:
+                raise TimeoutError(f"nothing in {timeout_s} s; seen: {self.kinds()}") from None
+            epoch, message = frame.epoch, decode_from_worker(frame.body)
         assert epoch == self.epoch
         self.seen.append(message)
         return message

@@ -85,8 +85,15 @@ class Spawned:
     def __init__(self, tmp_path: Path, env: dict[str, str]) -> None:
         reader, self._writer = os.pipe()
         os.write(self._writer, b"a" * 32)
-        endpoint = f"ipc://{tmp_path}/link.sock"
-        worker = [*STUB, "--endpoint", endpoint, "--epoch", "1", "--token-fd", str(reader)]
+        worker = [
+            *STUB,
+            "--link",
+            str(tmp_path / "link.sock"),
+            "--epoch",
+            "1",
+            "--token-fd",
+            str(reader),
+        ]
         self.parent = subprocess.Popen(
             [sys.executable, "-c", SPAWNER, str(reader), *worker],
             pass_fds=[reader],

@@ -1,12 +1,14 @@
 """What waits on its way to the link, for how long, and what leaves as one."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.link import Emitted, Prefilled, Stopped
 from hotseat.protocol.replies import ChunkPart, TokenLogprob
-from hotseat.worker.outflow import FAST_S, HOLD_S, Outflow, join_output
+from hotseat.worker.outflow import FAST_S, HOLD_S, LOOK_S, Outflow, join_output
 
 EPOCH = Epoch(3)
 A, B = RequestKey("t:a"), RequestKey("t:b")
@@ -23,68 +25,76 @@ def said(token, request=A):
 
 def sent(flow):
     messages = []
-    while (queued := flow.peek()) is not None:
-        messages.append(queued[1])
-        flow.pop()
+    while taken := flow.take():
+        messages += [message for _epoch, message in taken]
     return messages
 
 
-def paced(now=100.0):
-    """An outflow whose reader has sent a token of A and looks again by itself."""
+def flowing(now=100.0):
+    """An outflow that has just sent a token of A."""
     flow = Outflow()
-    flow.put(EPOCH, said(0), now)
-    sent(flow)
-    assert flow.promise(now)
+    assert flow.put(EPOCH, said(0), now)
+    assert sent(flow) == [said(0)]
     return flow
 
 
-def test_first_token_of_a_request_wakes_the_reader():
+def test_first_token_of_a_request_leaves_at_once():
     assert Outflow().put(EPOCH, said(1), 100.0)
 
 
-def test_token_right_after_another_one_waits_while_the_reader_looks_by_itself():
-    assert not paced().put(EPOCH, said(1), 100.0 + SOON_S)
+def test_token_right_after_another_one_waits():
+    assert not flowing().put(EPOCH, said(1), 100.0 + SOON_S)
 
 
 def test_token_of_a_slow_model_never_waits():
-    assert paced().put(EPOCH, said(1), 100.0 + 2 * FAST_S)
+    assert flowing().put(EPOCH, said(1), 100.0 + 2 * FAST_S)
 
 
 def test_first_token_of_another_request_does_not_wait():
-    assert paced().put(EPOCH, said(1, B), 100.0 + SOON_S)
+    assert flowing().put(EPOCH, said(1, B), 100.0 + SOON_S)
 
 
 def test_report_that_is_no_output_does_not_wait():
-    assert paced().put(EPOCH, Stopped(), 100.0 + SOON_S)
+    assert flowing().put(EPOCH, Stopped(), 100.0 + SOON_S)
 
 
-def test_reader_looks_again_within_the_time_a_token_may_be_held():
-    flow = paced(100.0)
-    assert flow.looks_at == 100.0 + HOLD_S
+def test_fast_tokens_leave_once_in_the_time_they_may_wait():
+    flow, now, left = flowing(), 100.0, []
+    while now < 100.0 + 10 * HOLD_S:
+        now += SOON_S
+        if flow.put(EPOCH, said(1), now):
+            left.append(now)
+            sent(flow)
+    assert len(left) in (9, 10)
+    assert all(later - earlier >= HOLD_S for earlier, later in pairwise(left))
+    assert all(later - earlier < HOLD_S + 2 * SOON_S for earlier, later in pairwise(left))
 
 
-def test_token_wakes_a_reader_whose_promise_ran_out():
-    flow = paced(100.0)
-    flow.put(EPOCH, said(1), 100.0 + HOLD_S - SOON_S)
-    assert flow.put(EPOCH, said(2), 100.0 + HOLD_S)
-
-
-def test_reader_that_found_nothing_gives_its_promise_up():
-    flow = paced(100.0)
-    late = 100.0 + HOLD_S
-    assert flow.promise(late)
-    flow.put(EPOCH, said(1), late)
-    assert flow.put(EPOCH, said(2), late + SOON_S)
-
-
-def test_token_that_came_while_the_promise_was_given_up_is_looked_at_again():
-    flow = paced(100.0)
+def test_what_waits_behind_the_last_token_is_looked_at():
+    flow = flowing()
     flow.put(EPOCH, said(1), 100.0 + SOON_S)
-    assert not flow.promise(100.0 + HOLD_S)
+    assert flow.looks_at == 100.0 + SOON_S + LOOK_S
+    assert not flow.is_due(flow.looks_at - SOON_S)
+    assert flow.is_due(flow.looks_at)
+
+
+def test_nobody_looks_while_nothing_was_held():
+    assert flowing().looks_at == float("inf")
+
+
+def test_look_is_repeated_while_tokens_flow_and_ends_with_them():
+    flow = flowing()
+    flow.put(EPOCH, said(1), 100.0 + SOON_S)
+    sent(flow)
+    first = flow.looks_at
+    assert not flow.is_due(first), "it left with another one"
+    assert flow.looks_at == first + LOOK_S
+    assert not flow.is_due(first + LOOK_S)
+    assert flow.looks_at == float("inf")
 
 
 def test_tokens_that_waited_together_leave_as_one():
-    flow = paced()
+    flow = flowing()
     for token in (1, 2, 3):
         flow.put(EPOCH, said(token), 100.0 + SOON_S)
     (one,) = sent(flow)
@@ -105,14 +115,6 @@ def test_tokens_of_two_epochs_are_not_joined():
     flow.put(EPOCH, said(1), 100.0)
     flow.put(Epoch(EPOCH + 1), said(2), 100.0)
     assert [message.tokens for message in sent(flow)] == [(1,), (2,)]
-
-
-def test_what_could_not_be_sent_stays_in_front():
-    flow = Outflow()
-    flow.put(EPOCH, said(1), 100.0)
-    first = flow.peek()
-    flow.put(EPOCH, said(2), 100.0)
-    assert flow.peek() == first
 
 
 def test_logprobs_stay_with_their_tokens():

@@ -6,7 +6,6 @@ import os
 import sys
 
 import pytest
-import zmq
 
 from hotseat.protocol.ids import Epoch
 from hotseat.supervisor import standby as standby_module
@@ -26,10 +25,8 @@ async def started(tmp_path, monkeypatch):
     home = Home.find(tmp_path)
     home.create()
     null = os.open(os.devnull, os.O_RDONLY)
-    context = zmq.Context()
     ended = asyncio.Queue()
     standby = Standby(
-        context,
         home,
         inherit=lambda: null,
         next_epoch=lambda: Epoch(3),
@@ -43,7 +40,6 @@ async def started(tmp_path, monkeypatch):
             await asyncio.sleep(0.01)  # between two looks at its pid
     yield standby, ended
     await standby.close()
-    context.destroy(linger=0)
     os.close(null)
 
 

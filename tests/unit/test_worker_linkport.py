@@ -1,5 +1,6 @@
-"""The link thread against a real ZeroMQ peer."""
+"""The worker's end of the link against a real socket."""
 
+import struct
 import subprocess
 import sys
 import threading
@@ -8,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import zmq
 
 from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.link import (
+    MAX_BODY_BYTES,
     Beat,
     Emitted,
     FromWorker,
@@ -24,6 +25,8 @@ from hotseat.protocol.link import (
     encode_link,
 )
 from hotseat.worker.linkport import LinkPort
+from hotseat.worker.outflow import LOOK_S
+from worker_peer import LinkEnd
 
 KEY = RequestKey("t:r")
 EPOCH = Epoch(4)
@@ -42,46 +45,37 @@ def beat(step: int = 0) -> Beat:
 
 
 class Peer:
-    def __init__(self, endpoint: str) -> None:
-        self._context = zmq.Context()
-        self._router = self._context.socket(zmq.ROUTER)
-        self._router.setsockopt(zmq.LINGER, 0)
-        self._router.setsockopt(zmq.RCVHWM, 0)
-        self._router.bind(endpoint)
-        self._identity = b""
+    def __init__(self, path: Path) -> None:
+        self._end = LinkEnd(path)
 
     def receive(self, timeout_s: float = 10, expected: Epoch = EPOCH) -> FromWorker:
-        if not self._router.poll(int(timeout_s * 1000)):
-            raise TimeoutError
-        self._identity, *frames = self._router.recv_multipart()
-        epoch, message = decode_from_worker(frames)
+        epoch, body = self._end.receive(timeout_s)
         assert epoch == expected
-        return message
+        return decode_from_worker(body)
 
     def receive_work(self) -> FromWorker:
         while isinstance(message := self.receive(), Beat):
             pass
         return message
 
-    def send(self, frames: list[bytes]) -> None:
-        self._router.send_multipart([self._identity, *frames])
+    def send(self, data: bytes) -> None:
+        self._end.send(data)
 
     def close(self) -> None:
-        self._router.close()
-        self._context.term()
+        self._end.close()
 
 
 @pytest.fixture
-def endpoint(tmp_path: Path) -> str:
-    return f"ipc://{tmp_path}/link.sock"
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "link.sock"
 
 
 @pytest.fixture
-def make_port(endpoint: str) -> Iterator[Callable[..., LinkPort]]:
+def make_port(path: Path) -> Iterator[Callable[..., LinkPort]]:
     made: list[LinkPort] = []
 
     def make(source: Callable[[], Beat] = beat, beat_s: float = 60.0) -> LinkPort:
-        made.append(LinkPort(endpoint, EPOCH, source, beat_s=beat_s))
+        made.append(LinkPort(str(path), EPOCH, source, beat_s=beat_s))
         return made[-1]
 
     yield make
@@ -90,16 +84,18 @@ def make_port(endpoint: str) -> Iterator[Callable[..., LinkPort]]:
 
 
 @pytest.fixture
-def peer(endpoint: str) -> Iterator[Peer]:
-    bound = Peer(endpoint)
+def peer(path: Path) -> Iterator[Peer]:
+    bound = Peer(path)
     yield bound
     bound.close()
 
 
 def connect(port: LinkPort, peer: Peer) -> None:
-    port.start()
+    """Returns behind the first beat, which is the last frame that comes by itself."""
     port.send(Stopped())
-    assert peer.receive_work() == Stopped()
+    port.start()
+    assert peer.receive() == Stopped()
+    assert isinstance(peer.receive(), Beat)
 
 
 def emitted(number: int) -> Emitted:
@@ -139,17 +135,17 @@ def test_message_is_sent_at_once_not_with_the_next_beat(
     for number in range(20):
         began = time.monotonic()
         port.send(emitted(number))
-        assert peer.receive() == emitted(number)
+        assert peer.receive_work() == emitted(number)
         assert time.monotonic() - began < 5
 
 
 def test_messages_sent_before_the_peer_binds_are_delivered(
-    endpoint: str, make_port: Callable[..., LinkPort]
+    path: Path, make_port: Callable[..., LinkPort]
 ) -> None:
     port = make_port()
     port.start()
     port.send(emitted(1))
-    late = Peer(endpoint)
+    late = Peer(path)
     try:
         assert late.receive_work() == emitted(1)
     finally:
@@ -226,36 +222,34 @@ port.inbox.get(timeout=20)
 """
 
 
-def child(endpoint: str, *, fail: bool = False) -> "subprocess.Popen[str]":
+def child(path: Path, *, fail: bool = False) -> "subprocess.Popen[str]":
     code = CHILD.format(fail=fail)
     return subprocess.Popen(
-        [sys.executable, "-c", code, endpoint], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True
     )
 
 
-@pytest.mark.parametrize(
-    "frames",
-    [
-        [b"4", b"\xc1"],
-        [b"4", b"\x81\xa4type\xa7unknown"],
-        [b"x", b"\x81\xa4type\xa4stop"],
-        [b"4"],
-        [b"4", b"\x81\xa4type\xa4stop", b""],
-    ],
-)
-def test_frame_that_does_not_decode_ends_the_process(
-    endpoint: str, peer: Peer, frames: list[bytes]
-) -> None:
-    with child(endpoint) as process:
+@pytest.mark.parametrize("body", [b"\xc1", b"\x81\xa4type\xa7unknown", b""])
+def test_frame_that_does_not_decode_ends_the_process(path: Path, peer: Peer, body: bytes) -> None:
+    with child(path) as process:
         peer.receive()
-        peer.send(frames)
+        peer.send(struct.pack("<IQ", len(body), EPOCH) + body)
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == EX_PROTOCOL
     assert stderr.startswith("worker: frame on the link does not decode")
 
 
-def test_failing_link_thread_ends_the_process(endpoint: str, peer: Peer) -> None:
-    with child(endpoint, fail=True) as process:
+def test_frame_beyond_the_limit_ends_the_process(path: Path, peer: Peer) -> None:
+    with child(path) as process:
+        peer.receive()
+        peer.send(struct.pack("<IQ", MAX_BODY_BYTES + 1, EPOCH))
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == EX_PROTOCOL
+    assert str(MAX_BODY_BYTES) in stderr
+
+
+def test_failing_link_thread_ends_the_process(path: Path, peer: Peer) -> None:
+    with child(path, fail=True) as process:
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == EX_INTERNAL
     assert "KeyError" in stderr
@@ -274,3 +268,61 @@ def test_reseated_port_speaks_and_hears_the_new_epoch_from_the_next_frame_on(
     assert port.inbox.get(timeout=10) == Warm()
     port.send(emitted(1))
     assert peer.receive(expected=later) == emitted(1)
+
+
+def test_token_that_was_held_leaves_without_another_one(
+    peer: Peer, make_port: Callable[..., LinkPort]
+) -> None:
+    port = make_port()
+    connect(port, peer)
+    # No step between the two, so the second one is held, and nothing comes behind it.
+    port.send(emitted(1))
+    port.send(emitted(2))
+    found: list[int] = []
+    began = time.monotonic()
+    while len(found) < 2:
+        message = peer.receive_work()
+        assert isinstance(message, Emitted)
+        found += message.tokens
+    assert found == [1, 2]
+    assert time.monotonic() - began < 100 * LOOK_S
+
+
+def test_sender_goes_on_while_nobody_reads_and_all_arrives_in_order(
+    peer: Peer, make_port: Callable[..., LinkPort]
+) -> None:
+    port = make_port()
+    connect(port, peer)
+    long = "x" * 1000
+    for number in range(3000):
+        port.send(Emitted(request=KEY, tokens=(number, number), text=long))
+    found = [peer.receive_work() for _ in range(3000)]
+    assert [message.tokens[0] for message in found] == list(range(3000))
+
+
+def test_sender_goes_on_when_the_other_end_is_gone(
+    peer: Peer, make_port: Callable[..., LinkPort]
+) -> None:
+    port = make_port()
+    connect(port, peer)
+    peer.close()
+    for number in range(100):
+        port.send(emitted(number))
+    began = time.monotonic()
+    port.close()
+    assert time.monotonic() - began < 2, "nobody is waited for"
+
+
+def test_frame_at_rest_brings_the_next_beat_near(path: Path, peer: Peer) -> None:
+    port = LinkPort(str(path), EPOCH, beat, beat_s=0.02, rest_s=60.0)
+    connect(port, peer)
+    try:
+        # At rest once the same beat was sent twice, long after anything else.
+        with pytest.raises(TimeoutError):
+            while True:
+                peer.receive(5)
+        port.send(emitted(1))
+        assert peer.receive() == emitted(1)
+        assert isinstance(peer.receive(20), Beat)
+    finally:
+        port.close(0.1)

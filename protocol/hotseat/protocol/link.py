@@ -1,12 +1,16 @@
 """Messages between supervisor and worker. Pure. One struct per kind, epoch on every frame.
 
-Both ends run the same version, so the link is MessagePack by msgspec with tagged structs and may
-carry binary. Token ids travel packed (`tokens.pack_tokens`).
+Both ends run the same version, so the link is a stream of bytes that carries MessagePack by
+msgspec with tagged structs and may carry binary. Token ids travel packed (`tokens.pack_tokens`).
 """
+
+import struct
+from typing import Final, NamedTuple
 
 import msgspec
 
 from hotseat.protocol.ids import Epoch
+from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import (
     QUIET_CHECKPOINT,
     AppendInput,
@@ -62,6 +66,7 @@ from hotseat.protocol.link_reports import (
 )
 
 __all__ = [
+    "MAX_BODY_BYTES",
     "QUIET_CHECKPOINT",
     "AppendInput",
     "Beat",
@@ -82,6 +87,8 @@ __all__ = [
     "HoldBlank",
     "Input",
     "Known",
+    "LinkFrame",
+    "LinkReader",
     "Load",
     "LoadProgress",
     "Loaded",
@@ -167,20 +174,57 @@ FromWorker = (
 _ENCODER = msgspec.msgpack.Encoder()
 _TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+_HEAD: Final = struct.Struct("<IQ")
+"""Before every body: its length in bytes, the epoch."""
+MAX_BODY_BYTES: Final = 64 * MIB
 
 
-def encode_link(epoch: Epoch, message: ToWorker | FromWorker) -> list[bytes]:
-    """Frames `[epoch, body]`."""
-    return [str(epoch).encode(), _ENCODER.encode(message)]
+class LinkFrame(NamedTuple):
+    """One message as it travels."""
+
+    epoch: Epoch
+    body: bytes
 
 
-def decode_to_worker(frames: list[bytes]) -> tuple[Epoch, ToWorker]:
+def encode_link(epoch: Epoch, message: ToWorker | FromWorker) -> bytes:
+    """Head and body, to be written to the stream as they are."""
+    body = _ENCODER.encode(message)
+    return _HEAD.pack(len(body), epoch) + body
+
+
+class LinkReader:
+    """Frames out of a stream that comes in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[LinkFrame]:
+        """Frames that are complete with `data`. Raises ValueError for one that is too long.
+
+        What comes behind such a frame cannot be read any more.
+        """
+        rest = self._rest
+        rest += data
+        found = []
+        at = 0
+        while len(rest) - at >= _HEAD.size:
+            length, epoch = _HEAD.unpack_from(rest, at)
+            if length > MAX_BODY_BYTES:
+                raise ValueError(f"a frame of {length} bytes; the limit is {MAX_BODY_BYTES}")
+            end = at + _HEAD.size + length
+            if end > len(rest):
+                break
+            found.append(LinkFrame(Epoch(epoch), bytes(rest[at + _HEAD.size : end])))
+            at = end
+        del rest[:at]
+        return found
+
+
+def decode_to_worker(body: bytes) -> ToWorker:
     """Raises ValueError for anything malformed (both ends are ours: a defect)."""
-    epoch, body = frames
-    return Epoch(int(epoch)), _TO_WORKER.decode(body)
+    return _TO_WORKER.decode(body)
 
 
-def decode_from_worker(frames: list[bytes]) -> tuple[Epoch, FromWorker]:
+def decode_from_worker(body: bytes) -> FromWorker:
     """Raises ValueError for anything malformed (both ends are ours: a defect)."""
-    epoch, body = frames
-    return Epoch(int(epoch)), _FROM_WORKER.decode(body)
+    return _FROM_WORKER.decode(body)

@@ -118,9 +118,7 @@ class Daemon:
             telemetry=self.telemetry,
             exit_daemon=self._stopped.set,
         )
-        self.runner = SeatRunner(
-            self._context, home, settings.deadlines, self.planner, lock, self.seat_events
-        )
+        self.runner = SeatRunner(home, settings.deadlines, self.planner, lock, self.seat_events)
         rhythm = daemon_rhythm(self.runner, self.works, self.outbox, self.swaps, self.events)
         self.held = HeldRuns(self._catalogue, self.keeper)
         self.ends = WorkEnds(

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import structlog
-import zmq
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
@@ -69,7 +68,6 @@ class SeatRunner:
 
     def __init__(
         self,
-        context: "zmq.Context[Any]",
         home: Home,
         deadlines: Deadlines,
         planner: Planner,
@@ -92,7 +90,6 @@ class SeatRunner:
         self.lock = lock
         self._host = host
         self.standby = Standby(
-            context,
             home,
             inherit=lock.fileno,
             next_epoch=self._next_epoch,

@@ -7,10 +7,9 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import structlog
-import zmq
 
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import (
@@ -81,7 +80,6 @@ class Standby:
 
     def __init__(
         self,
-        context: "zmq.Context[Any]",
         home: Home,
         *,
         inherit: Callable[[], int],
@@ -90,7 +88,6 @@ class Standby:
         exited: Callable[[WorkerExit], None],
         enabled: bool,
     ) -> None:
-        self._context = context
         self._home = home
         self._inherit = inherit
         self._next_epoch = next_epoch
@@ -123,11 +120,11 @@ class Standby:
         """A worker process of its own for `epoch`. Raises OSError."""
         self._numbers += 1
         path = self._home.socket_path(f"link-{self._numbers}")
-        link = LinkPort(self._context, path, epoch, self._receive)
+        link = LinkPort(path, epoch, self._receive)
         try:
             mark = new_mark(self._home.root)
             fds = (self._inherit(),)
-            process = await spawn_worker(link.address, epoch, self._reaped, mark, fds)
+            process = await spawn_worker(link.path, epoch, self._reaped, mark, fds)
         except BaseException:
             link.close()
             raise

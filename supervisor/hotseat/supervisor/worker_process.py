@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
@@ -140,7 +141,7 @@ class WorkerProcess:
 
 
 async def spawn_worker(
-    endpoint: str,
+    link: Path,
     epoch: Epoch,
     on_exit: Callable[[WorkerExit], None],
     mark: str,
@@ -148,7 +149,7 @@ async def spawn_worker(
 ) -> WorkerProcess:
     """Starts a fresh interpreter. Raises OSError when the command cannot be started.
 
-    `mark` is how whatever comes from this worker is known (`kin`).
+    `link` is the path of the socket at which it reports. `mark` is how whatever comes from this worker is known (`kin`).
 
     The worker stays in our process group: launchd ends that group when the daemon dies.
     """
@@ -158,7 +159,7 @@ async def spawn_worker(
         os.write(write_fd, secret.encode())
         process = await asyncio.create_subprocess_exec(
             *worker_command(),
-            "--endpoint", endpoint, "--epoch", str(epoch), "--token-fd", str(read_fd),
+            "--link", str(link), "--epoch", str(epoch), "--token-fd", str(read_fd),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

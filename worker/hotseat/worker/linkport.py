@@ -1,12 +1,15 @@
-"""The link thread: moves messages between this process and the supervisor, and beats.
+"""The link: moves messages between this process and the supervisor, and beats.
 
-Must not know what messages mean, but for the change of epoch, and must never wait for the compute
-thread: beats prove that the process lives even while a step takes minutes.
+Whoever has something to say writes it to the socket itself, as far as the socket takes it; the
+link thread does the rest. Must not know what messages mean, but for the change of epoch, and must
+never wait for the compute thread: beats prove that the process lives even while a step takes
+minutes.
 """
 
 import contextlib
 import os
 import queue
+import select
 import socket
 import sys
 import threading
@@ -14,17 +17,26 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-import zmq
-
 from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.limits import BEAT_S, MIB, REST_BEAT_S
-from hotseat.protocol.link import Beat, FromWorker, Reseat, ToWorker, decode_to_worker, encode_link
+from hotseat.protocol.limits import BEAT_S, KIB, REST_BEAT_S
+from hotseat.protocol.link import (
+    Beat,
+    FromWorker,
+    LinkFrame,
+    LinkReader,
+    Reseat,
+    ToWorker,
+    decode_to_worker,
+    encode_link,
+)
 from hotseat.worker.beats import BeatPace
 from hotseat.worker.outflow import Outflow
 
-_MAX_FRAME_BYTES: Final = 64 * MIB
-_QUEUED_MESSAGES: Final = 10_000
+_PIECE_BYTES: Final = 256 * KIB
+"""Handed to the socket, or taken from it, at once."""
+_RETRY_S: Final = 0.05
+"""Between two attempts to connect to a path where nobody listens yet."""
 _WAKE_BYTES: Final = 4096
 
 Inbox = queue.SimpleQueue[ToWorker | None]
@@ -32,15 +44,17 @@ Inbox = queue.SimpleQueue[ToWorker | None]
 
 
 class LinkPort:
-    """One DEALER to the supervisor's link endpoint, owned by one daemon thread.
+    """One stream socket to the supervisor's link path, read by one daemon thread.
 
-    `send` may be called from any thread and never blocks; order is kept. Frames of another epoch
-    are dropped: they were meant for a worker that is gone. Only Reseat changes the epoch.
+    `send` may be called from any thread and never waits for the other end; order is kept. Frames
+    of another epoch are dropped: they were meant for a worker that is gone. Only Reseat changes
+    the epoch. When the other end is gone the port is deaf and dumb: what then ends the process is
+    the pipe that tells of the supervisor's death.
     """
 
     def __init__(
         self,
-        endpoint: str,
+        path: str,
         epoch: Epoch,
         beat_source: Callable[[], Beat],
         *,
@@ -50,12 +64,17 @@ class LinkPort:
         on_beat: Callable[[], None] | None = None,
     ) -> None:
         self.inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
-        self._endpoint = endpoint
+        self._path = path
         self._epoch = epoch
         self._beat_source = beat_source
         self._pace = BeatPace(beat_s, rest_s)
         self._on_beat = on_beat
         self._outflow = Outflow()
+        self._socket: socket.socket | None = None
+        self._is_lost = False
+        self._writing = threading.Lock()
+        self._unsent = memoryview(b"")
+        self._sleeps_until = float("-inf")
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
@@ -64,12 +83,16 @@ class LinkPort:
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
 
     def start(self) -> None:
-        """Connects; ZeroMQ keeps trying if the other end is not bound yet."""
+        """Connects as soon as somebody listens."""
         self._thread.start()
 
     def send(self, message: FromWorker) -> None:
-        """Queues a message; it is encoded on the link thread, so the caller pays an append."""
-        if self._outflow.put(self._epoch, message, time.monotonic()):
+        """Sends a message, or has it sent a moment later with those that follow it."""
+        now = time.monotonic()
+        if self._outflow.put(self._epoch, message, now):
+            self._pace.stir(now)
+            self._write()
+        if self._unsent or min(self._outflow.looks_at, self._pace.due_at) < self._sleeps_until:
             self._signal()
 
     def wake(self) -> None:
@@ -87,7 +110,7 @@ class LinkPort:
 
     def _signal(self) -> None:
         # A racing second byte is harmless; a lost one is not possible, because the thread lowers
-        # the flag before it empties the queue.
+        # the flag before it looks at anything else.
         if not self._is_signalled:
             self._is_signalled = True
             try:
@@ -97,100 +120,139 @@ class LinkPort:
             except OSError:
                 pass  # closed: the process is on its way out
 
+    def _write(self) -> None:
+        """Hands what waits to the socket; what it does not take is left in `_unsent`."""
+        with self._writing:
+            while self._socket is not None and (self._unsent or self._fill()):
+                try:
+                    sent = self._socket.send(self._unsent)
+                except BlockingIOError:
+                    return
+                except OSError:
+                    self._lose()
+                else:
+                    self._unsent = self._unsent[sent:]
+
+    def _fill(self) -> bool:
+        """Encodes what waits next; False if nothing does, or nobody is there to get it."""
+        frames: list[bytes] = []
+        size = 0
+        while size < _PIECE_BYTES and (taken := self._outflow.take()):
+            if not self._is_lost:
+                frames += [encode_link(epoch, message) for epoch, message in taken]
+                size += len(frames[-1])
+        self._unsent = memoryview(b"".join(frames))
+        return bool(frames)
+
+    def _lose(self) -> None:
+        self._is_lost = True
+        self._unsent = memoryview(b"")
+
     def _run(self) -> None:
         try:
-            self._serve()
+            link = self._connect()
+            if link is not None:
+                self._serve(link)
+                link.close()
         except Exception as error:  # noqa: BLE001 - task root: a deaf worker is of no use
             die(EX_INTERNAL, f"link thread failed: {type(error).__name__}: {error}")
 
-    def _serve(self) -> None:
-        context = zmq.Context()
-        dealer = context.socket(zmq.DEALER)
-        dealer.setsockopt(zmq.IMMEDIATE, 1)
-        dealer.setsockopt(zmq.LINGER, 0)
-        dealer.setsockopt(zmq.SNDHWM, _QUEUED_MESSAGES)
-        dealer.setsockopt(zmq.RCVHWM, _QUEUED_MESSAGES)
-        dealer.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME_BYTES)
-        dealer.setsockopt(zmq.RECONNECT_IVL, 50)
-        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        dealer.connect(self._endpoint)
-        poller = zmq.Poller()
-        poller.register(dealer, zmq.POLLIN)
-        poller.register(self._wake_receiver, zmq.POLLIN)
+    def _connect(self) -> socket.socket | None:
+        """Tries until somebody listens; None if the port is closed before."""
+        while self._deadline is None or time.monotonic() < self._deadline:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                made.connect(self._path)
+            except OSError:
+                made.close()
+                select.select([self._wake_receiver], [], [], _RETRY_S)
+                self._drain_wakes()
+            else:
+                made.setblocking(False)
+                self._socket = made
+                self._write()
+                return made
+        return None
+
+    def _serve(self, link: socket.socket) -> None:
+        reader = LinkReader()
+        is_heard = True
+        poller = select.poll()
+        poller.register(self._wake_receiver, select.POLLIN)
         while True:
-            # Read before the flush: what was queued before the close is in it then.
+            # Read before the write: what was queued before the close is in it then.
             deadline = self._deadline
-            is_blocked = not self._flush(dealer)
             now = time.monotonic()
+            if self._unsent or deadline is not None or self._outflow.is_due(now):
+                self._write()
+            is_blocked = bool(self._unsent)
             if deadline is not None and (not is_blocked or now >= deadline):
-                break
+                return
             if now >= self._pace.due_at:
-                self._beat(dealer, now, is_blocked=is_blocked)
-            if not (is_blocked or self._outflow.promise(now)):
-                continue
-            poller.modify(dealer, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0))
+                self._beat(now, is_blocked=is_blocked)
+            if is_heard:
+                poller.register(link, select.POLLIN | (select.POLLOUT if is_blocked else 0))
             ready = dict(poller.poll(self._wait_ms()))
+            self._sleeps_until = float("-inf")
             if self._wake_receiver.fileno() in ready:
                 self._drain_wakes()
-            if ready.get(dealer, 0) & zmq.POLLIN:
-                self._receive(dealer)
-        dealer.close(linger=max(1, int((deadline - time.monotonic()) * 1000)))
-        context.term()
+            if ready.get(link.fileno(), 0) & ~select.POLLOUT:
+                is_heard = self._receive(link, reader)
+                if not is_heard:
+                    poller.unregister(link)
 
     def _wait_ms(self) -> int:
-        now = time.monotonic()
-        until = self._pace.due_at
+        # From here on whoever has something earlier says so; what came before is seen here.
+        self._sleeps_until = float("inf")
+        until = min(self._pace.due_at, self._outflow.looks_at)
         if self._deadline is not None:
             until = min(until, self._deadline)
-        if self._outflow.looks_at > now:
-            until = min(until, self._outflow.looks_at)
-        return max(1, int((until - now) * 1000))
+        self._sleeps_until = until
+        return max(1, int((until - time.monotonic()) * 1000))
 
     def _drain_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake_receiver.recv(_WAKE_BYTES)
         self._is_signalled = False
 
-    def _flush(self, dealer: "zmq.Socket[bytes]") -> bool:
-        """Sends the queue; False if the socket takes no more for now."""
-        while (queued := self._outflow.peek()) is not None:
-            try:
-                dealer.send_multipart(encode_link(*queued), flags=zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            self._outflow.pop()
-            self._pace.stir(time.monotonic())
-        return True
-
-    def _beat(self, dealer: "zmq.Socket[bytes]", now: float, *, is_blocked: bool) -> None:
+    def _beat(self, now: float, *, is_blocked: bool) -> None:
         if self._on_beat is not None:
             self._on_beat()
         beat = self._beat_source()
         self._pace.note(beat, now)
         # While the supervisor does not read, another beat would only lengthen the queue.
-        if is_blocked:
-            return
-        try:
-            dealer.send_multipart(encode_link(self._epoch, beat), flags=zmq.NOBLOCK)
-        except zmq.Again:
-            return
+        if not is_blocked:
+            self._outflow.put(self._epoch, beat, now)
+            self._write()
 
-    def _receive(self, dealer: "zmq.Socket[bytes]") -> None:
-        while True:
-            try:
-                frames = dealer.recv_multipart(flags=zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self._pace.stir(time.monotonic())
-            try:
-                epoch, message = decode_to_worker(frames)
-            except Exception as error:  # noqa: BLE001 - msgspec and int() raise several kinds
-                die(EX_PROTOCOL, f"frame on the link does not decode: {error}")
-            if epoch == self._epoch:
-                if isinstance(message, Reseat):
-                    # Here and not on the compute thread: the next frame has the new epoch already.
-                    self._epoch = message.epoch
-                self.inbox.put(message)
+    def _receive(self, link: socket.socket, reader: LinkReader) -> bool:
+        """Takes what is there; False at the end of the stream."""
+        try:
+            data = link.recv(_PIECE_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        if not data:
+            with self._writing:
+                self._lose()
+            return False
+        self._pace.stir(time.monotonic())
+        try:
+            for frame in reader.feed(data):
+                self._take(frame)
+        except ValueError as error:  # msgspec's are
+            die(EX_PROTOCOL, f"frame on the link does not decode: {error}")
+        return True
+
+    def _take(self, frame: LinkFrame) -> None:
+        message = decode_to_worker(frame.body)
+        if frame.epoch != self._epoch:
+            return
+        if isinstance(message, Reseat):
+            # Here and not on the compute thread: the next frame has the new epoch already.
+            self._epoch = message.epoch
+        self.inbox.put(message)
 
 
 def die(code: int, message: str) -> NoReturn:

@@ -4,6 +4,7 @@ A token costs the processes behind this one as much as a frame does, so tokens t
 than anyone reads share a frame. Must not know sockets or what reports mean, but for output.
 """
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -13,8 +14,11 @@ from hotseat.protocol.link import Emitted, FromWorker
 
 FAST_S: Final = 0.0025
 """A token that follows the one before it in less waits for company; a slower one leaves alone."""
-HOLD_S: Final = 0.008
-"""No token waits longer for company."""
+HOLD_S: Final = 0.016
+"""How long it waits; a picture of a screen takes as long."""
+LOOK_S: Final = 4 * HOLD_S
+"""The thread that draws tokens sends what waits with the next one; when none comes, another
+thread does that, after so long."""
 MAX_JOINED: Final = 256
 """Reports looked at to be joined: a frame stays small however long the link took nothing."""
 _REMEMBERED: Final = 64
@@ -23,66 +27,59 @@ Queued = tuple[Epoch, FromWorker]
 
 
 class Outflow:
-    """A queue with one reader, the link thread. `put` may be called from any thread."""
+    """A queue. `put` may be called from any thread, `take` by one at a time."""
 
     def __init__(self) -> None:
         self._waiting: deque[Queued] = deque()
-        self._joined: deque[Queued] = deque()
         self._spoke_at: dict[RequestKey, float] = {}
-        self._has_output = False
-        self.looks_at = float("-inf")
-        """Until then output need not wake the reader: it promised to look by itself."""
+        self._putting = threading.Lock()
+        self._holds_until = float("-inf")
+        self._has_held = False
+        self.looks_at = float("inf")
+        """When whatever waits is to be sent unasked; never, if nothing was held."""
 
     def put(self, epoch: Epoch, message: FromWorker, now: float) -> bool:
-        """Queues a report; True if its reader has to be woken for it."""
-        # First of all: a reader that gives its promise up looks here once more.
-        self._waiting.append((epoch, message))
-        if not isinstance(message, Emitted):
-            return True
-        before = self._spoke_at.get(message.request)
-        if before is None and len(self._spoke_at) >= _REMEMBERED:
-            self._spoke_at.clear()  # costs those that still run one wake-up
-        self._spoke_at[message.request] = now
-        return before is None or now - before >= FAST_S or now >= self.looks_at
+        """Queues a report; True if it is to be sent now, with all that waits."""
+        with self._putting:
+            self._waiting.append((epoch, message))
+            if not isinstance(message, Emitted):
+                return True
+            before = self._spoke_at.get(message.request)
+            if before is None and len(self._spoke_at) >= _REMEMBERED:
+                self._spoke_at.clear()  # has one token of those that still run leave alone
+            self._spoke_at[message.request] = now
+            if before is None or now - before >= FAST_S or now >= self._holds_until:
+                self._holds_until = now + HOLD_S
+                return True
+            self._has_held = True
+            self.looks_at = min(self.looks_at, now + LOOK_S)
+            return False
 
-    def peek(self) -> Queued | None:
-        """What is to be sent next; stays until `pop`."""
-        if not self._joined:
-            self._join()
-        return self._joined[0] if self._joined else None
+    def is_due(self, now: float) -> bool:
+        """True when it is time to look and something waits; the next look is settled too."""
+        with self._putting:
+            if now < self.looks_at:
+                return False
+            # While tokens flow it goes on by itself: to be woken for it would cost as much.
+            self.looks_at = now + LOOK_S if self._has_held else float("inf")
+            self._has_held = False
+            return bool(self._waiting)
 
-    def pop(self) -> None:
-        """What `peek` gave has left."""
-        _epoch, message = self._joined.popleft()
-        self._has_output |= isinstance(message, Emitted)
-
-    def promise(self, now: float) -> bool:
-        """Called when nothing is left to send: when the reader looks again unasked, if at all.
-
-        False if something came in while the promise was given up: it has to be sent first.
-        """
-        if self._has_output:
-            self._has_output = False
-            self.looks_at = now + HOLD_S
-        elif now >= self.looks_at:
-            self.looks_at = float("-inf")
-            return not self._waiting
-        return True
-
-    def _join(self) -> None:
+    def take(self) -> list[Queued]:
+        """What is to be sent next, in order; empty when nothing waits."""
         run: list[Emitted] = []
-        epoch = None
-        while self._waiting and len(run) < MAX_JOINED:
-            of, message = self._waiting[0]
-            if not isinstance(message, Emitted) or epoch not in (None, of):
+        of = Epoch(0)
+        waiting = self._waiting
+        while waiting and len(run) < MAX_JOINED:
+            epoch, message = waiting[0]
+            if not isinstance(message, Emitted) or (run and epoch != of):
                 break
-            epoch = of
+            of = epoch
             run.append(message)
-            self._waiting.popleft()
-        if epoch is not None:
-            self._joined.extend((epoch, message) for message in join_output(run))
-        elif self._waiting:
-            self._joined.append(self._waiting.popleft())
+            waiting.popleft()
+        if run:
+            return [(of, message) for message in join_output(run)]
+        return [waiting.popleft()] if waiting else []
 
 
 def join_output(reports: Sequence[Emitted]) -> list[Emitted]:

@@ -48,7 +48,7 @@ _MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unabl
 class Arguments(Struct, frozen=True, kw_only=True):
     """Command line of a worker. `watchdog_s` 0 is off."""
 
-    endpoint: str
+    link: str
     epoch: Epoch
     token_fd: int
     watchdog_s: float = 0.0
@@ -82,14 +82,14 @@ BuildEngine = Callable[[Callable[[FromWorker], None], Epoch, Callable[[], None]]
 def parse_arguments(argv: Sequence[str]) -> Arguments:
     """Exits with 2 and a usage line for anything else."""
     parser = argparse.ArgumentParser(prog="hotseat-worker", description="Started by hotseat.")
-    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--link", required=True)
     parser.add_argument("--epoch", required=True, type=int)
     parser.add_argument("--token-fd", required=True, type=int)
     default = MACOS_WATCHDOG_S if sys.platform == "darwin" else 0.0
     parser.add_argument("--watchdog-s", default=default, type=float)
     found = parser.parse_args(argv)
     return Arguments(
-        endpoint=found.endpoint,
+        link=found.link,
         epoch=Epoch(found.epoch),
         token_fd=found.token_fd,
         watchdog_s=found.watchdog_s,
@@ -161,7 +161,7 @@ class _ComputeLoop:
         self._watchdog_s = arguments.watchdog_s
         self._inbox = inbox
         self._port = LinkPort(
-            arguments.endpoint,
+            arguments.link,
             arguments.epoch,
             self._beat,
             inbox=inbox,
