@@ -127,24 +127,37 @@ class Connection:
     async def _converse(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         """One connection, from Hello to its loss."""
         self.dialogue.endpoint = self._locate()
-        with Wire(context, self.dialogue.endpoint) as wire:
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def hear(frames: list[bytes]) -> None:
+            if over.done():
+                return
+            try:
+                if not self.dialogue.received(frames):
+                    over.set_result(None)
+            except Exception as error:  # noqa: BLE001 - a defect must reach the callers
+                over.set_exception(error)
+            if self.dialogue.welcome is not None and not self._welcomed.is_set():
+                self._pause_s = _FIRST_PAUSE_S
+                self._welcomed.set()
+
+        with Wire(context, self.dialogue.endpoint, hear) as wire:
             self.dialogue.connected(_now())
             tasks = [
-                asyncio.create_task(part)
-                for part in (self._send(wire), self._receive(wire), wire.lost(), self._beat())
+                asyncio.create_task(part) for part in (self._send(wire), wire.lost(), self._beat())
             ]
             try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([over, *tasks], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            for task in done:
-                task.result()
             # A last reply may have come together with the end of the connection.
-            while found := wire.receive_left():
-                for frames in found:
-                    self.dialogue.received(frames)
+            while wire.look():
+                pass
+            for ended in (over, *tasks):
+                if ended.done() and not ended.cancelled():
+                    ended.result()
 
     async def _send(self, wire: Wire) -> None:
         while True:
@@ -152,15 +165,6 @@ class Connection:
             self._outgoing.clear()
             while self.dialogue.outgoing:
                 await wire.send(self.dialogue.outgoing.popleft())
-
-    async def _receive(self, wire: Wire) -> None:
-        while True:
-            for frames in await wire.receive():
-                if not self.dialogue.received(frames):
-                    return
-            if self.dialogue.welcome is not None and not self._welcomed.is_set():
-                self._pause_s = _FIRST_PAUSE_S
-                self._welcomed.set()
 
     async def _beat(self) -> None:
         while self.dialogue.tick(_now()):  # noqa: ASYNC110 - it is time that passes here

@@ -5,6 +5,8 @@ first message on every connection by construction.
 """
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -14,7 +16,7 @@ from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.limits import MAX_FRAME_BYTES
 
 BURST: Final = 64
-"""Messages taken before the loop gets a turn: pings must leave however much arrives."""
+"""Messages taken before the loop gets a turn."""
 _LINGER_MS: Final = 500
 """How long a close may take to hand over what was sent last, for instance a cancel."""
 _NEVER: Final = -1
@@ -28,45 +30,29 @@ _LOSSES: Final = (
 Frames = list[bytes]
 
 
-class _Ear:
-    """Tells the event loop when something may have happened on a socket.
+class Wire:
+    """A context manager around one connection attempt, on the running event loop.
 
-    ZeroMQ's fd is edge triggered, and any call on the socket may swallow the edge: whoever finds
-    nothing to do waits for the next one, whoever did something looks again before it waits.
+    ZeroMQ's fd is edge triggered, and any call on the socket may swallow the edge: whoever did
+    something looks again before it waits. `hear` gets each message, in order; it must not raise.
     """
 
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
-        self._loop = asyncio.get_running_loop()
-        self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
-        self.readable = asyncio.Event()
-        self.writable = asyncio.Event()
-        self._loop.add_reader(self._fd, self.ring)
-
-    def ring(self) -> None:
-        """Something may have happened; the one fd speaks for both directions."""
-        self.readable.set()
-        self.writable.set()
-
-    def close(self) -> None:
-        """The socket is about to be closed."""
-        self._loop.remove_reader(self._fd)
-
-
-class Wire:
-    """A context manager around one connection attempt, on the running event loop."""
-
-    def __init__(self, context: "zmq.Context[Any]", address: str) -> None:
+    def __init__(
+        self, context: "zmq.Context[Any]", address: str, hear: Callable[[Frames], None]
+    ) -> None:
         self._address = address
+        self._hear = hear
+        self._loop = asyncio.get_running_loop()
         self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, _LINGER_MS)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.setsockopt(zmq.RECONNECT_IVL, _NEVER)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._watch: zmq.Socket[bytes] = self._socket.get_monitor_socket(_LOSSES)
-        self._ear = _Ear(self._socket)
-        self._watched = _Ear(self._watch)
-        self._ear.readable.set()
-        self._taken = 0
+        self._writable = asyncio.Event()
+        self._is_lost = asyncio.Event()
+        self._pending: asyncio.Handle | None = None
+        self._fds: tuple[int, int] = (_fd_of(self._socket), _fd_of(self._watch))
 
     def __enter__(self) -> Self:
         try:
@@ -76,6 +62,10 @@ class Wire:
             raise DaemonUnreachable(
                 f"cannot connect to {self._address}: {error.strerror}", endpoint=self._address
             ) from error
+        for fd, look in zip(self._fds, (self.look, self._look_for_loss), strict=True):
+            self._loop.add_reader(fd, look)
+        self._look_soon()
+        self._look_for_loss()
         return self
 
     def __exit__(
@@ -87,8 +77,10 @@ class Wire:
         self._close()
 
     def _close(self) -> None:
-        self._ear.close()
-        self._watched.close()
+        for fd in self._fds:
+            self._loop.remove_reader(fd)
+        if self._pending is not None:
+            self._pending.cancel()
         self._socket.disable_monitor()
         self._watch.close(0)
         self._socket.close()
@@ -101,54 +93,49 @@ class Wire:
             except zmq.Again:
                 await self._wait_writable()
             else:
-                self._ear.readable.set()
+                self._look_soon()
                 return
 
     async def _wait_writable(self) -> None:
-        self._ear.writable.clear()
+        self._writable.clear()
         events = int(self._socket.getsockopt(zmq.EVENTS))
         if events & zmq.POLLIN:
-            self._ear.readable.set()
+            self._look_soon()
         if not events & zmq.POLLOUT:
-            await self._ear.writable.wait()
+            await self._writable.wait()
 
-    async def receive(self) -> list[Frames]:
-        """Waits for messages; those that are there, a burst at most."""
-        if self._taken >= BURST:
-            self._taken = 0
-            await asyncio.sleep(0)
-        while True:
-            if not self._ear.readable.is_set():
-                self._taken = 0
-                await self._ear.readable.wait()
-            # Before the look: whatever arrives during it rings again.
-            self._ear.readable.clear()
-            found = self.receive_left()
-            if found:
-                self._taken += len(found)
-                return found
+    def _look_soon(self) -> None:
+        if self._pending is None:
+            self._pending = self._loop.call_soon(self.look)
 
-    def receive_left(self) -> list[Frames]:
-        """Messages that are there, a burst at most."""
-        found: list[Frames] = []
-        try:
-            while len(found) < BURST:
-                frames: Any = self._socket.recv_multipart(zmq.DONTWAIT)
-                found.append(frames)
-        except zmq.Again:
-            pass  # looked at to the end: what comes next makes a new edge
-        else:
-            self._ear.readable.set()
-        self._ear.writable.set()
-        return found
+    def look(self) -> bool:
+        """Hands over messages that are there, a burst at most; False if there were none."""
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
+        self._writable.set()
+        found = 0
+        while found < BURST:
+            # Asking is cheaper than to fail at it, and shows a change as well.
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return found > 0
+            frames: Any = self._socket.recv_multipart(zmq.DONTWAIT)
+            found += 1
+            self._hear(frames)
+        # The loop gets a turn: pings must leave however much arrives.
+        self._look_soon()
+        return True
+
+    def _look_for_loss(self) -> None:
+        with contextlib.suppress(zmq.Again):
+            self._watch.recv_multipart(zmq.DONTWAIT)  # only losses are watched
+            self._is_lost.set()
 
     async def lost(self) -> None:
         """Returns when the connection failed or ended."""
-        while True:
-            try:
-                self._watch.recv_multipart(zmq.DONTWAIT)  # only losses are watched
-            except zmq.Again:
-                await self._watched.readable.wait()
-                self._watched.readable.clear()
-            else:
-                return
+        await self._is_lost.wait()
+
+
+def _fd_of(watched: "zmq.Socket[bytes]") -> int:
+    fd: int = watched.getsockopt(zmq.FD)  # type: ignore[assignment]
+    return fd
