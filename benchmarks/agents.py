@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from benchmarks.homes import seat_as_shipped
 from benchmarks.measure import (
     GIB,
     Arm,
@@ -16,7 +17,6 @@ from benchmarks.measure import (
     touch_memory,
 )
 from benchmarks.neighbours import start_mlx_lm_server
-from benchmarks.random_models import tiny_models
 from benchmarks.smollm import smollm_pair
 from benchmarks.versus import comparison_parser, use_blas
 
@@ -27,7 +27,8 @@ SmolLM2 in float32. Four agents at once, each a conversation of its own of three
 of about 90 tokens, 32 tokens of answer, greedy. Tokens of all answers over the time from the first
 question to the end of the last answer. Every round has new conversations.
   mlx_lm.server: HTTP, the whole conversation with every turn, its own prompt cache.
-  hotseat: its client, a session an agent, the new message with every turn."""
+  hotseat: its client, a session an agent, the new message with every turn; default settings, after
+    a swap to the model: a standby is ready, the weights are in memory that was touched ahead."""
 Talk = Callable[[str, list[dict[str, str]]], tuple[str, int]]
 
 
@@ -40,14 +41,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     console.print(ABOUT)
     use_blas(options.blas)
     touch_memory(4 * GIB)
-    tiny_models()
-    from daemon_harness import LiveDaemon
-    from hotseat.library.importing import import_model
-
     theirs, ours = Arm("mlx_lm.server", "tok/s"), Arm("hotseat", "tok/s")
-    daemon = LiveDaemon()
-    import_model(model, daemon.home, "m", lambda _phase, _percent: None)
-    daemon.start()
+    daemon = seat_as_shipped(model, "m")
     server = start_mlx_lm_server(model)
     client = daemon.client()
 

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.random_models import tiny_models
 
 READY_S = 60.0
+OTHER = "other"
 IDLE_WINDOW_S = 0.4
 IDLE_CPU_S = 0.02
 
@@ -29,6 +30,24 @@ def daemon_with(
         import_model(folder, daemon.home, folder.name, lambda _phase, _percent: None)
     for seed, (name, kind) in enumerate(tiny):
         register_tiny(daemon.home, name, kind, seed=seed)
+    return daemon
+
+
+def seat_as_shipped(model: Path, name: str) -> Any:
+    """A daemon of the default settings that has just swapped to `model`, and its next standby.
+
+    Its weights are where every swap puts them: in memory that the standby touched ahead.
+    """
+    daemon = daemon_with(tiny=[(OTHER, "llama")], standby=True)
+    from hotseat.library.importing import import_model
+
+    import_model(model, daemon.home, name, lambda _phase, _percent: None)
+    daemon.start()
+    client = daemon.client()
+    # There and back once: what is likely next is known from what was there.
+    for seated in (name, OTHER, name):
+        client.swap(seated)
+        wait_quiet(client, daemon)
     return daemon
 
 

@@ -202,7 +202,7 @@ async def test_send_to_a_worker_that_is_gone_says_no_once_that_is_known(port, wo
     worker.close()
     await heard.count(1)
     async with asyncio.timeout(SEEN_S):
-        while port.send(Warm()):
+        while port.send(Warm()):  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0)
 
 

@@ -31,10 +31,11 @@ def sent(flow):
 
 
 def flowing(now=100.0):
-    """An outflow that has just sent a token of A."""
+    """An outflow that has just sent a token of A, soon after another one."""
     flow = Outflow()
-    assert flow.put(EPOCH, said(0), now)
-    assert sent(flow) == [said(0)]
+    for before in (now - SOON_S, now):
+        assert flow.put(EPOCH, said(0), before)
+    assert len(sent(flow)) == 1
     return flow
 
 
@@ -42,7 +43,13 @@ def test_first_token_of_a_request_leaves_at_once():
     assert Outflow().put(EPOCH, said(1), 100.0)
 
 
-def test_token_right_after_another_one_waits():
+def test_second_of_two_tokens_leaves_at_once_since_that_is_no_pace_yet():
+    flow = Outflow()
+    flow.put(EPOCH, said(0), 100.0)
+    assert flow.put(EPOCH, said(1), 100.0 + SOON_S)
+
+
+def test_token_right_after_two_that_came_fast_waits():
     assert not flowing().put(EPOCH, said(1), 100.0 + SOON_S)
 
 

@@ -149,7 +149,8 @@ async def spawn_worker(
 ) -> WorkerProcess:
     """Starts a fresh interpreter. Raises OSError when the command cannot be started.
 
-    `link` is the path of the socket at which it reports. `mark` is how whatever comes from this worker is known (`kin`).
+    `link` is the path of the socket where it is listened to. `mark` is how whatever comes from
+    this worker is known (`kin`).
 
     The worker stays in our process group: launchd ends that group when the daemon dies.
     """

@@ -13,7 +13,7 @@ from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.link import Emitted, FromWorker
 
 FAST_S: Final = 0.0025
-"""A token that follows the one before it in less waits for company; a slower one leaves alone."""
+"""A token waits for company if it and the one before it came in less each; others leave alone."""
 HOLD_S: Final = 0.016
 """How long it waits; a picture of a screen takes as long."""
 LOOK_S: Final = 4 * HOLD_S
@@ -31,7 +31,8 @@ class Outflow:
 
     def __init__(self) -> None:
         self._waiting: deque[Queued] = deque()
-        self._spoke_at: dict[RequestKey, float] = {}
+        self._spoke_at: dict[RequestKey, tuple[float, bool]] = {}
+        """When a request spoke last, and whether that was soon after the time before."""
         self._putting = threading.Lock()
         self._holds_until = float("-inf")
         self._has_held = False
@@ -44,11 +45,14 @@ class Outflow:
             self._waiting.append((epoch, message))
             if not isinstance(message, Emitted):
                 return True
-            before = self._spoke_at.get(message.request)
-            if before is None and len(self._spoke_at) >= _REMEMBERED:
-                self._spoke_at.clear()  # has one token of those that still run leave alone
-            self._spoke_at[message.request] = now
-            if before is None or now - before >= FAST_S or now >= self._holds_until:
+            known = self._spoke_at.get(message.request)
+            if known is None and len(self._spoke_at) >= _REMEMBERED:
+                self._spoke_at.clear()  # has two tokens of those that still run leave alone
+            before, was_soon = known or (float("-inf"), False)
+            is_soon = now - before < FAST_S
+            self._spoke_at[message.request] = now, is_soon
+            # One alone may only follow a late one: that is no pace.
+            if not (is_soon and was_soon) or now >= self._holds_until:
                 self._holds_until = now + HOLD_S
                 return True
             self._has_held = True
