@@ -1,7 +1,6 @@
 """One request in the engine: text, ends, limits, cancel, sampling, failures."""
 
 import pytest
-from mlx_lm.generate import PromptProcessingBatch
 
 from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
@@ -23,6 +22,7 @@ from hotseat.protocol.link import (
 from hotseat.protocol.messages import Message, Sampling
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 from hotseat.worker.decoding import DecodingRows
+from hotseat.worker.lanes import _Feeding
 
 
 @pytest.fixture(scope="module")
@@ -238,11 +238,11 @@ def test_failing_request_is_broken_and_its_neighbours_go_on(supervisor, monkeypa
     bad = supervisor.start(prompt_tokens(300, 5))
     supervisor.until(Started, bad)
 
-    def explode(self, tokens):
+    def explode(self, model, limit):
         raise RuntimeError("no such kernel")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PromptProcessingBatch, "prompt", explode)
+        patch.setattr(_Feeding, "feed", explode)
         broken = supervisor.until(Broken)
     assert broken.request == bad
     assert "no such kernel" in broken.message

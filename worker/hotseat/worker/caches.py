@@ -2,9 +2,9 @@
 
 A sliding window keeps the physical order of its ring: the library's own put it into temporal
 order, which changes the order of summation and so, in half precision, now and then a greedy token.
-A batch of one takes and gives its arrays without a copy. Caches may be lists of caches; `leaves`
-sees through that, and everywhere else a cache's number is that of its leaf. Must not know requests
-or files.
+A row that is alone stays in caches of one sequence; they become a batch's when another one joins.
+Caches may be lists of caches; `leaves` sees through that, and everywhere else a cache's number is
+that of its leaf. Must not know requests or files.
 """
 # ruff: noqa: SLF001 - the ring's position is state of the classes extended here
 
@@ -37,7 +37,8 @@ class FullKVCache(KVCache):  # type: ignore[misc]
         only = caches[0]
         batch = BatchFullKVCache([0])
         batch.keys, batch.values = only.keys, only.values
-        batch.offset = batch._idx = only.offset
+        batch.offset = mx.array([only.offset])
+        batch._idx = only.offset
         return batch
 
     @classmethod
@@ -49,13 +50,8 @@ class FullKVCache(KVCache):  # type: ignore[misc]
 
 
 class BatchFullKVCache(BatchKVCache):  # type: ignore[misc]
-    """Cache of a batch in a layer that keeps every token.
+    """Cache of a batch in a layer that keeps every token."""
 
-    `offset` is an array with a number for each row; that of a row which came alone is a plain
-    number until another one joins, which spares the model an array in each layer.
-    """
-
-    offset: Any
     _looked_at: Any = None
     _is_padded = False
 
@@ -69,25 +65,8 @@ class BatchFullKVCache(BatchKVCache):  # type: ignore[misc]
             self._is_padded = any(self.left_padding.tolist())
         return super().make_mask(tokens) if self._is_padded else None
 
-    def extend(self, other: "BatchFullKVCache") -> None:
-        """Adds the rows of `other`."""
-        self._count_by_row()
-        other._count_by_row()
-        super().extend(other)
-
-    def filter(self, batch_indices: list[int]) -> None:
-        """Keeps these rows."""
-        self._count_by_row()
-        super().filter(batch_indices)
-
-    def _count_by_row(self) -> None:
-        if isinstance(self.offset, int):
-            self.offset = mx.array([self.offset])
-
     def extract(self, idx: int) -> FullKVCache:
         """Row `idx` alone, without its padding."""
-        if self.keys.shape[0] == 1 and self.left_padding.tolist()[0] == 0:
-            return FullKVCache.restored(self._idx, self.keys, self.values)
         plain = super().extract(idx)
         return FullKVCache.restored(plain.offset, plain.keys, plain.values)
 
@@ -98,11 +77,24 @@ class RingKVCache(RotatingKVCache):  # type: ignore[misc]
     `start` is the slot of the oldest token: 0 while the tokens stand in temporal order.
     """
 
+    keys: Any
+    values: Any
+    _idx: int
+
     @property
     def start(self) -> int:
         """Slot of the oldest token."""
         is_turned = self.offset >= self.max_size and self._idx < self.max_size
         return int(self._idx) if is_turned else 0
+
+    def tighten(self) -> None:
+        """Gives back what growth and chunks hold beside the newest tokens that count."""
+        if self.keys is None or self.start:
+            return
+        held = slice(max(0, self._idx - self.max_size), self._idx)
+        self.keys = mx.contiguous(self.keys[:, :, held])
+        self.values = mx.contiguous(self.values[:, :, held])
+        self._idx = self.keys.shape[2]
 
     @classmethod
     def merge(cls, caches: Sequence["RingKVCache"]) -> "BatchRingKVCache":
@@ -187,6 +179,18 @@ def nested(flat: Sequence[Any], groups: Sequence[int | None]) -> list[Any]:
     return caches
 
 
+def batched(caches: Iterable[Any]) -> list[Any]:
+    """Caches of one sequence as those of a batch that has this row alone."""
+    return [cache.merge([cache]) for cache in caches]
+
+
+def tighten(caches: Iterable[Any]) -> None:
+    """Of a sequence that leaves: its rings keep what counts."""
+    for cache in leaves(caches):
+        if isinstance(cache, RingKVCache):
+            cache.tighten()
+
+
 def new_caches(model: Any) -> list[Any]:
     """Empty caches of one sequence, entry by entry as the model wants them."""
     return [_own(cache) for cache in make_prompt_cache(model)]
@@ -234,7 +238,7 @@ def cache_arrays(cache: Any) -> list[mx.array]:
 
 def row_end(cache: Any) -> int:
     """Index behind the newest token along the token axis (in a ring: the slot written next)."""
-    return int(cache.offset if isinstance(cache, FullKVCache) else cache._idx)
+    return int(cache.offset if isinstance(cache, KVCache) else cache._idx)
 
 
 def is_turned(cache: Any) -> bool:

@@ -1,8 +1,9 @@
 """The rows of a lane that decode together: one pass of the model draws a token for each.
 
 The library's batch, but for what its step does for nobody: log probabilities are kept only where
-they were asked for, and a row joins with the last token of its prompt instead of feeding that
-alone. Must not know text, sessions or disk.
+they were asked for, a row joins with the last token of its prompt instead of feeding that alone,
+and one that has no neighbours does without positions, padding and masks by row. Must not know
+text, sessions or disk.
 """
 
 # ruff: noqa: SLF001 - rows join through what the library keeps to itself
@@ -13,7 +14,7 @@ import mlx.core as mx
 from mlx_lm.generate import GenerationBatch, StopSequences, TokenBuffer
 from mlx_lm.sample_utils import greedy_sampler
 
-from hotseat.worker.caches import cache_arrays, leaves
+from hotseat.worker.caches import batched, cache_arrays, leaves
 from hotseat.worker.sampling import Sampler
 from hotseat.worker.turns import Turn
 
@@ -22,11 +23,16 @@ NO_LIMIT: Final = 2**31
 
 
 class DecodingRows(GenerationBatch):  # type: ignore[misc]
-    """`uids` are the turns. `_next_tokens` holds what was drawn for each and is not in KV yet."""
+    """`uids` are the turns. `_next_tokens` holds what was drawn for each and is not in KV yet.
+
+    `prompt_cache` are caches of one sequence while there is one row, and a batch's from two on: the
+    form tells nothing of who was here before, so a row that left and comes back finds it again.
+    """
 
     uids: list[Turn]
     prompt_cache: list[Any]
     samplers: list[Sampler]
+    _current_tokens: Any
     _next_tokens: Any
     _next_logprobs: list[Any]
 
@@ -39,11 +45,12 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
     def join(self, turn: Turn, caches: list[Any], token: int) -> None:
         """Adds a row that has everything in KV but `token`, the last of its prompt.
 
-        `caches` are a batch of that row alone. The next step feeds the token.
+        `caches` are those of one sequence. The next step feeds the token.
         """
         waiting = mx.array([token], dtype=mx.uint32)
         if self.uids:
-            for mine, new in zip(self.prompt_cache, caches, strict=True):
+            self._form_batch()
+            for mine, new in zip(self.prompt_cache, batched(caches), strict=True):
                 mine.extend(new)
             waiting = mx.concatenate([self._next_tokens, waiting])
         else:
@@ -60,10 +67,13 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         self._num_tokens.append(0)
         self._matchers.append(_NO_STOPS.matcher())
 
-    def take_over(self, begun: GenerationBatch) -> None:
+    def take_over(self, begun: "DecodingRows") -> None:
         """Adds a row that has fed its last token by itself."""
         # Of no use here, and joined row by row it would grow for ever.
         self._current_tokens = begun._current_tokens = None
+        if self.uids:
+            self._form_batch()
+            begun._form_batch()
         self.extend(begun)
 
     def step(self) -> tuple[list[int], list[Any]]:
@@ -91,8 +101,15 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
     def remove(self, turn: Turn, *, wanted: bool) -> list[Any]:
         """Takes a row out; its caches if `wanted`."""
         row = self.uids.index(turn)
-        caches: list[Any] = self.extract_cache(row) if wanted else []
-        self.filter([other for other in range(len(self.uids)) if other != row])
+        rest = [other for other in range(len(self.uids)) if other != row]
+        caches = self._caches_of(row) if wanted else []
+        if len(rest) > 1:
+            self.filter(rest)
+            return caches
+        left = [cache for other in rest for cache in self._caches_of(other)]
+        self.prompt_cache = []
+        self.filter(rest)
+        self.prompt_cache = left
         return caches
 
     def settle(self, parted: list[Any] | None = None) -> None:
@@ -101,6 +118,16 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         for entry in range(max(len(self.prompt_cache), len(parted))):
             pair = self.prompt_cache[entry : entry + 1] + parted[entry : entry + 1]
             mx.eval([array for cache in leaves(pair) for array in cache_arrays(cache)])
+
+    def _form_batch(self) -> None:
+        if len(self.uids) == 1:
+            self.prompt_cache = batched(self.prompt_cache)
+
+    def _caches_of(self, row: int) -> list[Any]:
+        if len(self.uids) == 1:
+            return self.prompt_cache
+        caches: list[Any] = self.extract_cache(row)
+        return caches
 
     def _draw(self, scores: mx.array) -> mx.array:
         first = self.samplers[0]

@@ -7,13 +7,13 @@ text, sessions or disk.
 from typing import Any, Final
 
 import mlx.core as mx
-from mlx_lm.generate import PromptProcessingBatch, generation_stream
-from mlx_lm.models.cache import BatchRotatingKVCache, RotatingKVCache
+from mlx_lm.generate import generation_stream
+from mlx_lm.models.cache import RotatingKVCache
 from msgspec import Struct
 
-from hotseat.worker.caches import leaves, unservable_entry
+from hotseat.worker.caches import cache_arrays, leaves, tighten, unservable_entry
 from hotseat.worker.capture import RowView
-from hotseat.worker.decoding import NO_LIMIT, DecodingRows
+from hotseat.worker.decoding import DecodingRows
 from hotseat.worker.turns import Turn
 
 MAX_ROWS: Final = 16
@@ -48,12 +48,11 @@ class Drawn(Struct, frozen=True):
 
 
 class _Feeding:
-    """A row that feeds its prompt, all but the last token, alone in a batch of one."""
+    """A row that feeds its prompt, all but the last token, alone."""
 
     def __init__(self, turn: Turn, caches: list[Any]) -> None:
         self.turn = turn
-        self._caches = caches
-        self._batch: PromptProcessingBatch | None = None
+        self.caches = caches
         self._segments: list[list[int]] = []
         position = turn.fed_tokens
         for length in turn.segments:
@@ -82,37 +81,10 @@ class _Feeding:
         self._segments[:1] = [rest] if rest else []
         if not self._segments:
             self._segments, fed = [fed[-1:]], fed[:-1]
-        self.batch(model).prompt([fed])
+        model(mx.array([fed]), cache=self.caches)
+        mx.eval([cache_arrays(cache) for cache in leaves(self.caches)])
+        mx.clear_cache()
         return fed
-
-    def batch(self, model: Any) -> PromptProcessingBatch:
-        """Itself as a batch; arrays are taken over, not copied."""
-        if self._batch is None:
-            turn = self.turn
-            self._batch = PromptProcessingBatch(
-                model,
-                [turn],
-                [self._caches],
-                tokens=[turn.ids[: turn.fed_tokens]],
-                prefill_step_size=NO_LIMIT,
-                samplers=[turn.sampler],
-                logits_processors=[tuple(turn.processors)],
-                max_tokens=[NO_LIMIT],
-            )
-        return self._batch
-
-    def view(self) -> RowView:
-        """Where its KV stands."""
-        batch = self._batch
-        caches = self._caches if batch is None else batch.prompt_cache
-        return RowView(caches, 0, self.turn.fed_tokens)
-
-    def extract(self) -> list[Any]:
-        """Its caches, as those of one sequence."""
-        if self._batch is None:
-            return self._caches
-        caches: list[Any] = self._batch.extract_cache(0)
-        return caches
 
 
 class Lane:
@@ -137,7 +109,7 @@ class Lane:
         """KV of all rows as the arrays have it."""
         caches = list(self._rows.prompt_cache)
         for feeding in self._feeding:
-            caches += feeding.view().caches
+            caches += feeding.caches
         return sum(int(cache.nbytes) for cache in caches)
 
     def reservations(self) -> list[int]:
@@ -210,7 +182,7 @@ class Lane:
         """Where the row's KV stands now."""
         for feeding in self._feeding:
             if feeding.turn is turn:
-                return feeding.view()
+                return RowView(feeding.caches, 0, turn.fed_tokens)
         return RowView(self._rows.prompt_cache, self._rows.uids.index(turn), turn.fed_tokens)
 
     def take(self, turn: Turn) -> list[Any]:
@@ -221,14 +193,10 @@ class Lane:
             for feeding in self._feeding:
                 if feeding.turn is turn:
                     self._feeding.remove(feeding)
-                    caches = feeding.extract() if is_wanted else []
-                    self._rows.settle(caches)
-                    return caches
+                    return self._parted(feeding.caches if is_wanted else [])
             if turn not in self._rows.uids:
                 return []
-            caches = self._rows.remove(turn, wanted=is_wanted)
-            self._rows.settle(caches)
-        return caches
+            return self._parted(self._rows.remove(turn, wanted=is_wanted))
 
     def stream(self) -> Any:
         """Context in which captures from this lane run."""
@@ -243,8 +211,7 @@ class Lane:
     def _join(self, ready: list[_Feeding]) -> list[Turn]:
         for feeding in ready:
             self._feeding.remove(feeding)
-            caches = feeding.batch(self._model).prompt_cache
-            self._rows.join(feeding.turn, caches, feeding.last_token)
+            self._rows.join(feeding.turn, feeding.caches, feeding.last_token)
         if ready and len(self._rows.uids) > 1:
             self._rows.settle()
         return [feeding.turn for feeding in ready]
@@ -253,12 +220,19 @@ class Lane:
         fed = []
         for feeding in ready:
             self._feeding.remove(feeding)
-            begun = feeding.batch(self._model).generate([[feeding.last_token]])
+            begun = DecodingRows.none(self._model)
+            begun.join(feeding.turn, feeding.caches, feeding.last_token)
+            begun.step()
             self._rows.take_over(begun)
             if len(self._rows.uids) > 1:
                 self._rows.settle()
             fed.append(Fed(feeding.turn, [feeding.last_token], is_last=True))
         return fed
+
+    def _parted(self, caches: list[Any]) -> list[Any]:
+        tighten(caches)
+        self._rows.settle(caches)
+        return caches
 
     def _lose_rows(self, reason: str) -> LaneBrokenError:
         """A step that stopped half-way leaves some layers one token ahead of the others."""
@@ -271,5 +245,4 @@ class Lane:
 
 
 def _has_ring(feeding: _Feeding) -> bool:
-    kinds = (RotatingKVCache, BatchRotatingKVCache)
-    return any(isinstance(cache, kinds) for cache in leaves(feeding.view().caches))
+    return any(isinstance(cache, RotatingKVCache) for cache in leaves(feeding.caches))
