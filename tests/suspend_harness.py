@@ -5,6 +5,7 @@ from typing import Literal
 from engine_harness import FakeSupervisor, Outcome
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import (
+    Broken,
     Finished,
     Resume,
     Start,
@@ -83,6 +84,7 @@ class Run:
         """Steps until so many tokens came; False if the request ended before."""
         while len(self.tokens) < count and self.now.finished is None:
             self.supervisor.advance()
+            assert not any(isinstance(message, Broken) for message in self.now.messages)
         return self.now.finished is None
 
     def suspend(self, hold_as: str = HELD) -> Suspended | Finished:
