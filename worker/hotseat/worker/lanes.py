@@ -101,6 +101,8 @@ class Lane:
     @property
     def next_feed_tokens(self) -> int:
         """Prompt tokens that `feed` would feed; 0 if there is none."""
+        if not self._feeding:
+            return 0
         waiting = (one.next_tokens for one in self._feeding if not one.is_ready)
         return min(next(waiting, 0), self._chunk)
 

@@ -232,7 +232,7 @@ class Runner:
         if trace is None:
             return
         has_block = trace.feed(list(tokens))
-        has_snapshot = turn.wants_snapshot(trace.position) and trace.is_recurrent
+        has_snapshot = trace.is_recurrent and turn.wants_snapshot(trace.position)
         if not (has_block or has_snapshot):
             return
         view = lane.view(turn)
