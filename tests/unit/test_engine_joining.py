@@ -72,11 +72,25 @@ def test_running_request_gets_a_token_with_every_step_while_prompts_are_fed(supe
 
 
 def test_shortest_chunks_count_as_a_pass_of_the_model(supervisor):
-    count = 2 * CHUNK // PASS_TOKENS
-    for seed in range(count):
+    running = supervisor.start(prompt_tokens(10), max_tokens=60)
+    supervisor.until(Emitted, running)
+    for seed in range(2 * CHUNK // PASS_TOKENS):
+        supervisor.start(prompt_tokens(5, seed), max_tokens=2)
+    fed = [m for m in step(supervisor) if isinstance(m, Prefilled) and m.request != running]
+    assert len(fed) == CHUNK // PASS_TOKENS
+
+
+def test_twice_as_many_short_prompts_begin_together_while_nobody_decodes(supervisor):
+    for seed in range(4 * CHUNK // PASS_TOKENS):
         supervisor.start(prompt_tokens(5, seed), max_tokens=2)
     fed = [message for message in step(supervisor) if isinstance(message, Prefilled)]
-    assert len(fed) == CHUNK // PASS_TOKENS
+    assert len(fed) == 2 * CHUNK // PASS_TOKENS
+
+
+def test_long_prompt_is_fed_a_chunk_a_step_also_while_nobody_decodes(supervisor):
+    supervisor.start(prompt_tokens(900, 5), max_tokens=2)
+    before = {}
+    assert [fed_tokens(step(supervisor), before) for _ in range(3)] == [CHUNK] * 3
 
 
 def test_rows_that_joined_others_draw_what_they_draw_alone(supervisor):

@@ -83,11 +83,7 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
             return fed
         tokens, logprobs = self._next_tokens, self._next_logprobs
         logits = self.model(tokens[:, None], cache=self.prompt_cache)[:, -1, :]
-        scores = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        self._next_tokens = self._draw(scores)
-        self._next_logprobs = [
-            scores[row] if turn.start.logprobs else None for row, turn in enumerate(self.uids)
-        ]
+        self._next_tokens, self._next_logprobs = self._draw(logits)
         # Computed while the caller deals with the tokens that are handed out now.
         mx.async_eval(self._next_tokens, self._next_logprobs)  # type: ignore[no-untyped-call]
         mx.eval(tokens)  # waits without the interpreter's lock
@@ -129,13 +125,21 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         caches: list[Any] = self.extract_cache(row)
         return caches
 
-    def _draw(self, scores: mx.array) -> mx.array:
-        first = self.samplers[0]
-        if all(sampler is first for sampler in self.samplers):
-            return first(scores)
-        return mx.concatenate(
-            [draw(scores[row : row + 1]) for row, draw in enumerate(self.samplers)]
+    def _draw(self, logits: mx.array) -> tuple[mx.array, list[Any]]:
+        """Next tokens `(rows,)`; log probabilities `(vocab,)` of the rows that ask for them."""
+        wanted = [turn.start.logprobs for turn in self.uids]
+        greedy = [sampler is greedy_sampler for sampler in self.samplers]
+        # The largest logit is the largest log probability: the sum over a vocabulary is spared.
+        if all(greedy) and not any(wanted):
+            return greedy_sampler(logits), [None] * len(wanted)
+        scores = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        drawn = mx.concatenate(
+            [
+                draw((logits if is_greedy else scores)[row : row + 1])
+                for row, (draw, is_greedy) in enumerate(zip(self.samplers, greedy, strict=True))
+            ]
         )
+        return drawn, [scores[row] if want else None for row, want in enumerate(wanted)]
 
 
 _NO_STOPS: Final = StopSequences(None)

@@ -107,14 +107,17 @@ class _Seat:
         """Feeds a chunk's worth of prompts, one after the other; False if there are none.
 
         Short ones that came together decode together from then on, and whoever decodes meanwhile
-        waits no longer than for one chunk.
+        waits no longer than for one chunk. While nobody does, twice as many short ones begin
+        together: each that began alone would take a pass of the model for itself.
         """
-        room = max(self.seated.record.prefill_chunk, PASS_TOKENS)
+        chunk = max(self.seated.record.prefill_chunk, PASS_TOKENS)
+        room = chunk if self.runner.is_decoding else 2 * chunk
         worked = False
         while cost := self.runner.feed(room):
             worked = True
-            room -= cost
             self.enter()
+            # A piece of a long prompt is fed by itself: messages are looked at in between.
+            room = room - cost if cost < chunk else 0
         return worked
 
     def close(self) -> None:

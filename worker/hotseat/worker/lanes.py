@@ -20,7 +20,9 @@ MAX_ROWS: Final = 16
 """Rows that decode together in one lane."""
 _INSIDE: Final = frozenset({"prefilling", "decoding"})
 _STEPS_KEPT: Final = 512
-"""Decode steps after which the allocator's cache is given up, as the library does."""
+_FED_KEPT: Final = 2048
+"""Decode steps and prompt tokens after which the allocator's cache is given up, as the library
+does; what it may hold until then is limited, and planned for."""
 
 
 class LaneBrokenError(Exception):
@@ -83,7 +85,6 @@ class _Feeding:
             self._segments, fed = [fed[-1:]], fed[:-1]
         model(mx.array([fed]), cache=self.caches)
         mx.eval([cache_arrays(cache) for cache in leaves(self.caches)])
-        mx.clear_cache()
         return fed
 
 
@@ -97,6 +98,7 @@ class Lane:
         self._rows = DecodingRows.none(model)
         self._feeding: list[_Feeding] = []
         self._steps = 0
+        self._fed = 0
 
     @property
     def next_feed_tokens(self) -> int:
@@ -105,6 +107,11 @@ class Lane:
             return 0
         waiting = (one.next_tokens for one in self._feeding if not one.is_ready)
         return min(next(waiting, 0), self._chunk)
+
+    @property
+    def is_decoding(self) -> bool:
+        """True while rows decode."""
+        return bool(self._rows.uids)
 
     @property
     def held_bytes(self) -> int:
@@ -169,6 +176,10 @@ class Lane:
         try:
             with self.stream():
                 tokens = feeding.feed(self._model, self._chunk)
+                self._fed += len(tokens)
+                if self._fed >= _FED_KEPT:
+                    self._fed = 0
+                    mx.clear_cache()
         except Exception as error:
             self._feeding.remove(feeding)
             self.turns.remove(turn)

@@ -44,6 +44,11 @@ class Runner:
         return any(lane.next_feed_tokens for lane in self.lanes)
 
     @property
+    def is_decoding(self) -> bool:
+        """True while some request waits for its next token."""
+        return any(lane.is_decoding for lane in self.lanes)
+
+    @property
     def is_busy(self) -> bool:
         """True while any request has a place in a lane."""
         return any(lane.turns for lane in self.lanes)
