@@ -87,6 +87,24 @@ def test_twice_as_many_short_prompts_begin_together_while_nobody_decodes(supervi
     assert len(fed) == 2 * CHUNK // PASS_TOKENS
 
 
+def test_request_that_could_begin_waits_once_for_short_prompts_behind_it(supervisor):
+    first = supervisor.start(prompt_tokens(60, 1), max_tokens=20)
+    assert [m.request for m in step(supervisor) if isinstance(m, Prefilled)] == [first]
+    second = supervisor.start(prompt_tokens(60, 2), max_tokens=20)
+    fed = [message for message in step(supervisor) if isinstance(message, Prefilled)]
+    assert [message.request for message in fed] == [second], "nobody has begun"
+    supervisor.start(prompt_tokens(60, 3), max_tokens=20)
+    begun = {message.request for message in step(supervisor) if isinstance(message, Emitted)}
+    assert begun == {first, second}, "nobody waits twice"
+
+
+def test_request_that_could_begin_does_not_wait_for_a_long_prompt(supervisor):
+    first = supervisor.start(prompt_tokens(60, 1), max_tokens=20)
+    step(supervisor)
+    supervisor.start(prompt_tokens(900, 2), max_tokens=20)
+    assert first in {m.request for m in step(supervisor) if isinstance(m, Emitted)}
+
+
 def test_long_prompt_is_fed_a_chunk_a_step_also_while_nobody_decodes(supervisor):
     supervisor.start(prompt_tokens(900, 5), max_tokens=2)
     before = {}

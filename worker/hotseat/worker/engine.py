@@ -90,6 +90,7 @@ class _Seat:
         self.keeper = Keeper(seated, epoch, send)
         self.runner = Runner(seated, budget, self.keeper, send)
         self.entry = Entry(seated, budget, self.keeper, self.runner, restorer, send)
+        self._has_gathered = False
 
     def requests(self) -> list[RequestKey]:
         """Everything that waits or runs."""
@@ -102,6 +103,15 @@ class _Seat:
         while self.entry.step():
             worked = True
         return worked
+
+    def decode(self) -> bool:
+        """One decode step of every batch; False if there was none.
+
+        Requests seldom come at one moment: those that could begin wait once for the short prompts
+        that are about to be fed, since whoever begins alone takes a pass of the model for itself.
+        """
+        self._has_gathered = not self._has_gathered and self.runner.could_gather
+        return not self._has_gathered and self.runner.decode()
 
     def feed(self) -> bool:
         """Feeds a chunk's worth of prompts, one after the other; False if there are none.
@@ -187,7 +197,7 @@ class Engine:
             return False
         worked = seat.keeper.settle()
         worked = seat.enter() or worked
-        worked = seat.runner.decode() or worked
+        worked = seat.decode() or worked
         worked = seat.feed() or worked
         if worked:
             self._steps += 1

@@ -114,6 +114,11 @@ class Lane:
         return bool(self._rows.uids)
 
     @property
+    def has_ready(self) -> bool:
+        """True if a row decodes from the next step on."""
+        return any(one.is_ready for one in self._feeding)
+
+    @property
     def held_bytes(self) -> int:
         """KV of all rows as the arrays have it."""
         caches = list(self._rows.prompt_cache)

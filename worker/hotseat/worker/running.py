@@ -33,6 +33,7 @@ class Runner:
 
     def __init__(self, seated: Seated, budget: KvBudget, keeper: Keeper, send: Send) -> None:
         chunk = seated.record.prefill_chunk
+        self._chunk = chunk
         self.lanes = [Lane(seated.model, chunk) for _ in range(MAX_LANES)]
         self._budget = budget
         self._keeper = keeper
@@ -47,6 +48,14 @@ class Runner:
     def is_decoding(self) -> bool:
         """True while some request waits for its next token."""
         return any(lane.is_decoding for lane in self.lanes)
+
+    @property
+    def could_gather(self) -> bool:
+        """True if rows are ready, none decodes yet, and the prompts fed next are short."""
+        if self.is_decoding or not any(lane.has_ready for lane in self.lanes):
+            return False
+        tokens = [lane.next_feed_tokens for lane in self.lanes]
+        return 0 < max(tokens) < self._chunk
 
     @property
     def is_busy(self) -> bool:
