@@ -29,26 +29,17 @@ _MADV_POPULATE_WRITE: Final = 23
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_MMAP_MAX: Final = -4
-_M_ARENA_MAX: Final = -8
 _MMAP_MAX: Final = 65_536
 """glibc's default."""
 _THRESHOLD_BYTES: Final = 32 * MIB
 """Where glibc's own threshold ends after the first large buffer was freed, and its maximum."""
 
 
-def use_one_arena() -> bool:
-    """Has all threads allocate from one heap, which blank memory is given to; False without glibc.
-
-    Called before the process has a second thread: a thread keeps the arena of its first block.
-    """
-    libc = _glibc()
-    return libc is not None and bool(libc.mallopt(_M_ARENA_MAX, 1))
-
-
 class BlankMemory:
     """Holds touched memory until a load takes it or the system runs short of memory.
 
-    `hold` and `lent` are called on one thread; the touching is done on another.
+    `hold` and `lent` are called on the main thread, which also allocates weights: what it frees
+    goes back to the heap that it allocates from. The touching is done on another thread.
     """
 
     def __init__(self, available: Callable[[], int] = available_bytes) -> None:
@@ -57,8 +48,11 @@ class BlankMemory:
         self._changed = threading.Condition()
         self._address = 0
         self._held_bytes = 0
-        self._order: tuple[int, int] | None = None
+        self._floor_bytes = 0
+        self._untouched_bytes = 0
+        """Size of a block that is not touched yet."""
         self._is_busy = False
+        self._is_halted = False
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
@@ -70,12 +64,19 @@ class BlankMemory:
     def hold(self, size_bytes: int, free_floor_bytes: int) -> None:
         """Begins to touch `size_bytes`, as long as `free_floor_bytes` stay available; 0: lets go.
 
-        What falls under the floor later is let go of within `WATCH_S` and a step.
+        What falls under the floor later is let go of within `WATCH_S` and a step. Does nothing
+        once it was lent or closed.
         """
-        if self._libc is None:
+        if self._libc is None or self._is_closed:
             return
+        self._halt()
+        self._let_go()
+        if size_bytes and self._available() - size_bytes >= free_floor_bytes:
+            self._address = self._allocate(size_bytes)
         with self._changed:
-            self._order = (size_bytes, free_floor_bytes)
+            self._floor_bytes = free_floor_bytes
+            self._untouched_bytes = size_bytes if self._address else 0
+            self._is_halted = False
             self._changed.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="blank", daemon=True)
@@ -84,8 +85,8 @@ class BlankMemory:
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
         """Allocations inside are served from the held memory first; the rest of it goes back."""
-        held = self._stop()
-        if not held or self._libc is None:
+        self._end()
+        if not self._address or self._libc is None:
             yield
             return
         # Large buffers have to come from the heap, where the memory goes back to now.
@@ -100,62 +101,73 @@ class BlankMemory:
 
     def close(self) -> None:
         """Lets go and ends the thread."""
-        if self._stop() and self._libc is not None:
-            self._let_go()
+        self._end()
+        self._let_go()
 
-    def _stop(self) -> bool:
-        """The thread ends where it is; True if memory is held."""
+    def _halt(self) -> None:
+        """The thread stops after the step that it is touching."""
+        with self._changed:
+            self._is_halted = True
+            self._changed.wait_for(lambda: not self._is_busy)
+
+    def _end(self) -> None:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._is_busy)
-        return self._address != 0
+        self._halt()
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        floor_bytes = 0
-        while (step := self._next()) is not None:
-            if step:
-                size_bytes, floor_bytes = step
-                self._let_go()
-                self._touch(size_bytes, floor_bytes)
-            elif self._available() < floor_bytes:
+        while (size_bytes := self._next()) is not None:
+            if size_bytes:
+                self._touch(size_bytes)
+            elif self._available() < self._floor_bytes:
                 self._let_go()
             with self._changed:
                 self._is_busy = False
                 self._changed.notify_all()
 
-    def _next(self) -> tuple[int, int] | tuple[()] | None:
-        """An order, () when it is time to look at the floor, None at the end. Marks busy."""
-        with self._changed:
-            timeout_s = WATCH_S if self._address else None
-            self._changed.wait_for(lambda: self._order or self._is_closed, timeout_s)
-            if self._is_closed:
-                return None
-            order, self._order = self._order, None
-            self._is_busy = True
-            return order or ()
+    def _next(self) -> int | None:
+        """What is to be touched, 0 when it is time to look at the floor, None at the end.
 
-    def _touch(self, size_bytes: int, floor_bytes: int) -> None:
+        Marks the thread busy.
+        """
+        with self._changed:
+            while not self._is_closed:
+                timeout_s = WATCH_S if self._address else None
+                came = self._changed.wait_for(
+                    lambda: self._is_closed or (self._untouched_bytes and not self._is_halted),
+                    timeout_s,
+                )
+                if self._is_closed or self._is_halted:
+                    continue
+                self._is_busy = True
+                size_bytes, self._untouched_bytes = self._untouched_bytes, 0
+                return size_bytes if came else 0
+            return None
+
+    def _allocate(self, size_bytes: int) -> int:
+        """Address of a block of the heap, 0 if there is none; none of its pages is touched."""
         libc = self._libc
-        if libc is None or not size_bytes or self._available() - size_bytes < floor_bytes:
-            return
         # The block comes from the heap and stays there when it is freed: what is allocated next
         # is cut from it.
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
         libc.mallopt(_M_MMAP_MAX, 0)
-        address = libc.malloc(size_bytes)
+        address: int | None = libc.malloc(size_bytes)
         libc.mallopt(_M_MMAP_MAX, _MMAP_MAX)
         if not address:
             self._settle_heap()
-            return
-        self._address = address
+        return address or 0
+
+    def _touch(self, size_bytes: int) -> None:
+        libc = self._libc
+        address = self._address
         end = address + size_bytes
         at = -(-address // _HUGE_PAGE) * _HUGE_PAGE
         while at < end and not self._is_interrupted():
             length = min(STEP_BYTES, end - at) // _PAGE * _PAGE
-            if not length or self._available() - length < floor_bytes:
+            if not length or self._available() - length < self._floor_bytes:
                 break
             # Step by step: what a load finds untouched must not be faulted in huge pages by it.
             libc.madvise(at, length, _MADV_HUGEPAGE)
@@ -166,7 +178,7 @@ class BlankMemory:
 
     def _is_interrupted(self) -> bool:
         with self._changed:
-            return self._is_closed or self._order is not None
+            return self._is_closed or self._is_halted
 
     def _let_go(self) -> None:
         if self._libc is None or not self._address:

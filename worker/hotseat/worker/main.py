@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import FromWorker
-from hotseat.worker.blank import use_one_arena
 from hotseat.worker.process import (
     ComputeEngine,
     Libraries,
@@ -46,7 +45,6 @@ def build_engine(
 
 def main() -> None:
     """Never returns: the process ends with a code of `hotseat.protocol.exits`."""
-    use_one_arena()
     exit_process(run_worker(parse_arguments(sys.argv[1:]), import_libraries, build_engine))
 
 
