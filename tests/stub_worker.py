@@ -1,6 +1,6 @@
 """A worker without mlx for fault tests: same process shell and link, faults by HOTSEAT_STUB.
 
-Run as `python tests/stub_worker.py --endpoint ... --epoch ... --token-fd ...`.
+Run as `python tests/stub_worker.py --link ... --epoch ... --token-fd ...`.
 """
 
 import signal

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotseat.protocol import link
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.link import (
     MAX_BODY_BYTES,
@@ -104,10 +105,18 @@ async def test_what_was_said_before_the_close_is_heard(port, worker, heard):
     worker.sendall(encode_link(EPOCH, said(0)))
     await heard.count(1)
     # The loop gets no turn: the end of a process is noticed before its last words are read.
-    worker.sendall(b"".join(encode_link(EPOCH, said(number)) for number in range(1, 2000)))
+    worker.sendall(b"".join(encode_link(EPOCH, said(number)) for number in range(1, 60)))
     worker.close()
     port.close()
-    assert tokens(heard) == list(range(2000))
+    assert tokens(heard) == list(range(60))
+
+
+async def test_worker_that_came_and_went_before_it_was_looked_at_is_heard(port, heard):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as worker:
+        worker.connect(str(port.path))
+        worker.sendall(encode_link(EPOCH, HELLO))
+    port.close()
+    assert heard.messages == [HELLO]
 
 
 async def test_close_in_the_middle_of_a_piece_keeps_the_order(port, worker, heard):
@@ -204,6 +213,12 @@ async def test_send_to_a_worker_that_is_gone_says_no_once_that_is_known(port, wo
     async with asyncio.timeout(SEEN_S):
         while port.send(Warm()):  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0)
+
+
+def test_message_beyond_the_limit_is_named_where_it_is_made(monkeypatch):
+    monkeypatch.setattr(link, "MAX_BODY_BYTES", 100)
+    with pytest.raises(ValueError, match=r"Emitted of \d+ bytes; the limit of a frame is 100"):
+        encode_link(EPOCH, Emitted(request=KEY, tokens=(1,), text="x" * 200))
 
 
 @given(

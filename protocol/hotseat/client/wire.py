@@ -119,7 +119,11 @@ class Wire:
             # Asking is cheaper than to fail at it, and shows a change as well.
             if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return found > 0
-            frames: Any = self._socket.recv_multipart(zmq.DONTWAIT)
+            try:
+                frames: Any = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.ZMQError:
+                self._is_lost.set()  # whatever it was: a new connection is made
+                return False
             found += 1
             self._hear(frames)
         # The loop gets a turn: pings must leave however much arrives.

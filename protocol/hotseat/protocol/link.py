@@ -187,8 +187,11 @@ class LinkFrame(NamedTuple):
 
 
 def encode_link(epoch: Epoch, message: ToWorker | FromWorker) -> bytes:
-    """Head and body, to be written to the stream as they are."""
+    """Head and body, to be written as they are. Raises ValueError beyond the limit."""
     body = _ENCODER.encode(message)
+    if len(body) > MAX_BODY_BYTES:
+        kind = type(message).__name__
+        raise ValueError(f"{kind} of {len(body)} bytes; the limit of a frame is {MAX_BODY_BYTES}")
     return _HEAD.pack(len(body), epoch) + body
 
 

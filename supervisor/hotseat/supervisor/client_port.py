@@ -26,7 +26,7 @@ from hotseat.protocol.limits import (
 from hotseat.protocol.messages import ClientInfo, ClientMessage, Hello, Ping
 from hotseat.protocol.replies import DaemonMessage, ErrorBody, Pong, Welcome
 from hotseat.supervisor.core.log_pace import LogPace
-from hotseat.supervisor.sockets import Frames, LoopSocket, bind_socket
+from hotseat.supervisor.sockets import Frames, LoopSocket, bind_router
 
 FEATURES: Final = (
     "generate",
@@ -84,7 +84,7 @@ class ClientPort:
         self._on_gone = on_gone
         self._peers: dict[bytes, Peer] = {}
         self._pace = LogPace()
-        socket = bind_socket(context, zmq.ROUTER, self.address, max_frame_bytes=MAX_FRAME_BYTES)
+        socket = bind_router(context, self.address, max_frame_bytes=MAX_FRAME_BYTES)
         path.chmod(0o600)
         self._socket = LoopSocket(socket, self._receive)
 

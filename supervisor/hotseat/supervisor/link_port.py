@@ -24,8 +24,9 @@ from hotseat.protocol.link import (
     decode_from_worker,
     encode_link,
 )
+from hotseat.protocol.link_socket import widen
 
-PIECE_BYTES: Final = 64 * KIB
+PIECE_BYTES: Final = 16 * KIB
 """Read before the loop gets a turn."""
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of Linux: process, user and group ids."""
@@ -81,6 +82,8 @@ class LinkPort:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._worker is None and self._listener.fileno() >= 0:
+            self._accept()  # it may have connected, spoken and ended since the loop's last turn
         while self._worker is not None and self._read():
             pass
         self._hang_up()
@@ -90,14 +93,20 @@ class LinkPort:
     def _accept(self) -> None:
         try:
             worker, _address = self._listener.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionAbortedError):
             return  # gone again before it was looked at
+        except OSError as error:
+            # No descriptors, for instance. The start of this worker will be given up in time.
+            log.error("link.not_accepted", epoch=self.epoch, error=str(error))  # noqa: TRY400
+            self._deafen()
+            return
         if not _is_own(worker):
             log.warning("link.refused", epoch=self.epoch, reason="another user")
             worker.close()
             return
         self._deafen()
         worker.setblocking(False)
+        widen(worker)
         self._worker = worker
         self._loop.add_reader(worker, self._read)
 

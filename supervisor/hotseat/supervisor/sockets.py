@@ -71,16 +71,15 @@ class LoopSocket:
         self._schedule()
 
 
-def bind_socket(
-    context: "zmq.Context[Any]", kind: int, address: str, *, max_frame_bytes: int
+def bind_router(
+    context: "zmq.Context[Any]", address: str, *, max_frame_bytes: int
 ) -> "zmq.Socket[bytes]":
-    """A bound socket; only processes of this user get in where the system can tell."""
-    socket: zmq.Socket[bytes] = context.socket(kind)
+    """A bound ROUTER; only processes of this user get in where the system can tell."""
+    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
     socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     if hasattr(zmq, "IPC_FILTER_UID") and sys.platform == "linux":
         socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
-    if kind == zmq.ROUTER:
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.bind(address)
     return socket

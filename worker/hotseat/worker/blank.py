@@ -120,13 +120,16 @@ class BlankMemory:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (size_bytes := self._next()) is not None:
-            if size_bytes:
-                self._touch(size_bytes)
-            elif self._available() < self._floor_bytes:
-                self._let_go()
-            with self._changed:
-                self._is_busy = False
-                self._changed.notify_all()
+            try:
+                if size_bytes:
+                    self._touch(size_bytes)
+                elif self._available() < self._floor_bytes:
+                    self._let_go()
+            finally:
+                # Whatever happened: the main thread waits for this.
+                with self._changed:
+                    self._is_busy = False
+                    self._changed.notify_all()
 
     def _next(self) -> int | None:
         """What is to be touched, 0 when it is time to look at the floor, None at the end.

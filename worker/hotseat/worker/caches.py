@@ -205,7 +205,7 @@ def _own(cache: Any) -> Any:
 
 
 def unservable_entry(caches: Sequence[Any]) -> str | None:
-    """Name of a cache kind that the batch generator would lose a sequence over, or None.
+    """Name of a cache kind that a batch would lose a sequence over, or None.
 
     Plain and sliding-window attention and arrays of recurrent layers, also in lists, can be
     captured, restored and merged exactly.

@@ -78,14 +78,14 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
 
     def step(self) -> tuple[list[int], list[Any]]:
         """Feeds every row's token and draws the next ones; those that were fed, by row."""
-        if any(self.logits_processors):
-            fed: tuple[list[int], list[Any]] = self._step()
-            return fed
         tokens, logprobs = self._next_tokens, self._next_logprobs
         logits = self.model(tokens[:, None], cache=self.prompt_cache)[:, -1, :]
+        contexts: list[mx.array] = []
+        if any(self.logits_processors):
+            logits = self._process(logits, tokens, contexts)
         self._next_tokens, self._next_logprobs = self._draw(logits)
         # Computed while the caller deals with the tokens that are handed out now.
-        mx.async_eval(self._next_tokens, self._next_logprobs)  # type: ignore[no-untyped-call]
+        mx.async_eval(self._next_tokens, self._next_logprobs, contexts)  # type: ignore[no-untyped-call]
         mx.eval(tokens)  # waits without the interpreter's lock
         return tokens.tolist(), logprobs
 
@@ -125,11 +125,25 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         caches: list[Any] = self.extract_cache(row)
         return caches
 
+    def _process(self, logits: mx.array, fed: mx.array, contexts: list[mx.array]) -> mx.array:
+        """Logits as each row's own processors leave them; adds the ids that these looked at."""
+        rows = []
+        for row, processors in enumerate(self.logits_processors):
+            own = logits[row : row + 1]
+            if processors:
+                context = self._token_context[row].update_and_fetch(fed[row : row + 1])
+                contexts.append(context)
+                for process in processors:
+                    own = process(context, own)
+            rows.append(own)
+        return mx.concatenate(rows)
+
     def _draw(self, logits: mx.array) -> tuple[mx.array, list[Any]]:
         """Next tokens `(rows,)`; log probabilities `(vocab,)` of the rows that ask for them."""
         wanted = [turn.start.logprobs for turn in self.uids]
         greedy = [sampler is greedy_sampler for sampler in self.samplers]
         # The largest logit is the largest log probability: the sum over a vocabulary is spared.
+        # Where rounding makes two of them equal they part, so this must not depend on others.
         if all(greedy) and not any(wanted):
             return greedy_sampler(logits), [None] * len(wanted)
         scores = logits - mx.logsumexp(logits, axis=-1, keepdims=True)

@@ -30,6 +30,7 @@ from hotseat.protocol.link import (
     decode_to_worker,
     encode_link,
 )
+from hotseat.protocol.link_socket import widen
 from hotseat.worker.beats import BeatPace
 from hotseat.worker.outflow import Outflow
 
@@ -139,8 +140,9 @@ class LinkPort:
         size = 0
         while size < _PIECE_BYTES and (taken := self._outflow.take()):
             if not self._is_lost:
-                frames += [encode_link(epoch, message) for epoch, message in taken]
-                size += len(frames[-1])
+                new = [encode_link(epoch, message) for epoch, message in taken]
+                size += sum(len(frame) for frame in new)
+                frames += new
         self._unsent = memoryview(b"".join(frames))
         return bool(frames)
 
@@ -153,7 +155,9 @@ class LinkPort:
             link = self._connect()
             if link is not None:
                 self._serve(link)
-                link.close()
+                with self._writing:
+                    self._socket = None
+                    link.close()
         except Exception as error:  # noqa: BLE001 - task root: a deaf worker is of no use
             die(EX_INTERNAL, f"link thread failed: {type(error).__name__}: {error}")
 
@@ -163,12 +167,13 @@ class LinkPort:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 made.connect(self._path)
-            except OSError:
+            except (FileNotFoundError, ConnectionRefusedError):
                 made.close()
                 select.select([self._wake_receiver], [], [], _RETRY_S)
                 self._drain_wakes()
             else:
                 made.setblocking(False)
+                widen(made)
                 self._socket = made
                 self._write()
                 return made
@@ -183,9 +188,11 @@ class LinkPort:
             # Read before the write: what was queued before the close is in it then.
             deadline = self._deadline
             now = time.monotonic()
-            if self._unsent or deadline is not None or self._outflow.is_due(now):
+            is_due = self._outflow.is_due(now)
+            if is_due or self._unsent or deadline is not None:
                 self._write()
-            is_blocked = bool(self._unsent)
+            with self._writing:  # what is left while somebody writes is not left over
+                is_blocked = bool(self._unsent)
             if deadline is not None and (not is_blocked or now >= deadline):
                 return
             if now >= self._pace.due_at:

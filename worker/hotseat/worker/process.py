@@ -39,7 +39,7 @@ from hotseat.worker.orphan import (
 BUSY_POLL_S: Final = 0.01
 IDLE_POLL_S: Final = 0.5
 SWITCH_S: Final = 0.0005
-"""A token must not wait for the link thread while the next step's graph is built."""
+"""Beats and orders must not wait while the next step's graph is built."""
 MACOS_WATCHDOG_S: Final = 10.0
 """Linux has the parent-death signal; macOS has nothing else once native code keeps the GIL."""
 _MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")

@@ -179,7 +179,7 @@ class Runner:
         if fed.is_last and turn.ended_by is not None:
             self._end(lane, turn, turn.ended_by)
         elif fed.is_last:
-            # The generator would hand it out with the next one, a step later.
+            # The next decode step would hand it out, a step later.
             turn.ended_by = self._report(lane.pending(turn))
             turn.is_ahead = True
 

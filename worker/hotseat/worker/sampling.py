@@ -71,7 +71,7 @@ class KeyedSampler:
 
 
 def make_sampler(sampling: Sampling, seed: int, position: int = 0) -> Sampler:
-    """The sampler of a request; greedy ones share one object, which the generator batches."""
+    """The sampler of a request; greedy ones share one object, by which they are known."""
     if sampling.temperature < MIN_TEMPERATURE:
         greedy: Sampler = greedy_sampler
         return greedy
