@@ -22,7 +22,7 @@ async def test_flood_of_messages_leaves_turns_to_others(tmp_path):
         nonlocal turns
         while True:
             turns += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # what is counted: turns of the loop
 
     found = []
     with Wire(context, address, found.append) as wire:
@@ -33,7 +33,7 @@ async def test_flood_of_messages_leaves_turns_to_others(tmp_path):
         counting = asyncio.create_task(count_turns())
         async with asyncio.timeout(60):
             while len(found) < MESSAGES:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # a turn of the loop
         counting.cancel()
     daemon.close()
     context.term()

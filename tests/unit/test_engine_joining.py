@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import prompt_tokens, tiny_record
 from hotseat.protocol.link import CancelWork, Emitted, Finished, Prefilled
 from hotseat.protocol.messages import Sampling
 from hotseat.worker.running import PASS_TOKENS
@@ -14,14 +14,6 @@ WARM = Sampling(temperature=0.9, repetition_penalty=1.3)
 @pytest.fixture(scope="module", params=["llama", "lfm2", "gemma3"])
 def record(request, tmp_path_factory):
     return tiny_record(tmp_path_factory.mktemp("models"), request.param)
-
-
-@pytest.fixture
-def supervisor(record, tmp_path):
-    made = FakeSupervisor(record, tmp_path)
-    made.seat()
-    yield made
-    made.unseat()
 
 
 def step(supervisor):

@@ -2,21 +2,13 @@
 
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import prompt_tokens, tiny_record
 from hotseat.protocol.link import Shrink, TailWritten
 
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
     return tiny_record(tmp_path_factory.mktemp("shrink"), "llama")
-
-
-@pytest.fixture
-def supervisor(record, tmp_path):
-    made = FakeSupervisor(record, tmp_path)
-    made.seat()
-    yield made
-    made.unseat()
 
 
 def test_oldest_contexts_leave_and_go_on_from_the_disk(supervisor):

@@ -84,7 +84,7 @@ async def test_messages_arrive_in_order_whatever_the_pieces(port, worker, heard)
     for start in range(0, len(data), 7):
         worker.sendall(data[start : start + 7])
         if start % 70 == 0:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn of the loop, so that it reads what is there
     await heard.count(50)
     assert tokens(heard) == list(range(50))
 
@@ -212,7 +212,7 @@ async def test_send_to_a_worker_that_is_gone_says_no_once_that_is_known(port, wo
     await heard.count(1)
     async with asyncio.timeout(SEEN_S):
         while port.send(Warm()):  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn of the loop, in which it notices
 
 
 def test_message_beyond_the_limit_is_named_where_it_is_made(monkeypatch):

@@ -21,14 +21,6 @@ def record(request, tmp_path_factory):
     return tiny_record(tmp_path_factory.mktemp("models"), request.param)
 
 
-@pytest.fixture
-def supervisor(record, tmp_path):
-    made = FakeSupervisor(record, tmp_path)
-    made.seat()
-    yield made
-    made.unseat()
-
-
 def by_library(supervisor, prompt):
     """What the library's own `stream_generate` says to the prompt."""
     seated = supervisor.engine._seat.seated

@@ -32,7 +32,6 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
     uids: list[Turn]
     prompt_cache: list[Any]
     samplers: list[Sampler]
-    _current_tokens: Any
     _next_tokens: Any
     _next_logprobs: list[Any]
 
@@ -69,8 +68,6 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
 
     def take_over(self, begun: "DecodingRows") -> None:
         """Adds a row that has fed its last token by itself."""
-        # Of no use here, and joined row by row it would grow for ever.
-        self._current_tokens = begun._current_tokens = None
         if self.uids:
             self._form_batch()
             begun._form_batch()
