@@ -34,6 +34,8 @@ def daemon():
         with RawPeer(running.endpoint().requests) as peer:  # buffers have been used once
             peer.send(*FRAMES["8 frames of 8 MiB"][0])
             peer.receive()
+            peer.ping()  # what it answers after that, it has let go of
+            assert isinstance(peer.receive()[1], Pong)
         running.before = psutil.Process(running.process.pid).memory_info().rss
         yield running
         assert running.process.poll() is None

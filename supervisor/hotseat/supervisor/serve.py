@@ -19,6 +19,7 @@ from hotseat.protocol.version import VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.daemon import Daemon
+from hotseat.supervisor.heap import return_large_blocks
 from hotseat.supervisor.kv_files import kv_sweep
 from hotseat.supervisor.locks import InstanceLock
 from hotseat.supervisor.logs import SERVICE_LOG, configure_logs
@@ -43,6 +44,7 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
     """
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
+    return_large_blocks()
     place, settings = open_home(home)
     place.create()
     lock = InstanceLock(place.lock_file)

@@ -1,0 +1,43 @@
+"""Large blocks that were freed are the system's again, whatever lives behind them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from hotseat.protocol.limits import MIB
+from hotseat.supervisor import heap
+
+STORY = """
+import psutil
+from hotseat.supervisor import heap
+{call}
+size = 8 << 20
+def fill(count):
+    return [b"x" * size for _ in range(count)]
+fill(4)
+before = psutil.Process().memory_info().rss
+blocks = fill(8)
+last = bytes(100_000) + bytes(blocks.pop()[:100_000])
+kept = fill(1)
+blocks.clear()
+print(psutil.Process().memory_info().rss - before - size)
+"""
+
+
+def growth(call):
+    done = subprocess.run(
+        [sys.executable, "-c", STORY.format(call=call)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a rule of glibc")
+def test_freed_large_blocks_go_back_to_the_system():
+    assert growth("assert heap.return_large_blocks()") < 2 * MIB
+    assert growth("") > 16 * MIB, "without it they stay: the test can fail"
+
+
+def test_other_systems_are_left_alone(monkeypatch):
+    monkeypatch.setattr(heap.sys, "platform", "darwin")
+    assert heap.return_large_blocks() is False
