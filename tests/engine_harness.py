@@ -34,6 +34,8 @@ from hotseat.worker.engine import Engine
 from tiny_models import register_tiny
 
 DEADLINE_S = 60.0
+UNFED = 1
+"""The last token of an answer that ended full is not in KV: the next prompt computes it."""
 
 
 class FakeSupervisor:

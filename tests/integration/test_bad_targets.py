@@ -20,6 +20,8 @@ MEMORY = "[memory]\nreserve_bytes = 1\n"
 LIMIT = 340 * MIB
 """Holds a tiny model with its overhead of 300 MiB, and not 72 MiB of weights more."""
 EXIT_MODEL_UNUSABLE = 5
+UNFED = 1
+"""The last token of a full answer is not in KV yet; the next turn computes it."""
 
 
 def weights_of(record):
@@ -139,7 +141,8 @@ class Untouched:
         status = self._client.status()
         assert (status.phase, status.model) == ("ready", "a")
         usage = self._before.usage
-        assert after.usage.restored_tokens == usage.prompt_tokens + usage.completion_tokens
+        held = usage.prompt_tokens + usage.completion_tokens
+        assert after.usage.restored_tokens == held - UNFED
         assert after.finish_reason == "length"
         self._before = after
 

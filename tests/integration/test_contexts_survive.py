@@ -20,6 +20,8 @@ TURNS = [
     "Close the book.",
 ]
 REPLY_TOKENS = 90
+UNFED = 1
+"""The last token of a full answer is not in KV yet; the next turn computes it."""
 
 
 def ask(client, model, text, **options):
@@ -112,8 +114,8 @@ def test_same_shape_and_tokenizer_but_other_weights_never_exchange_kv():
         assert other.tokens != first.tokens
         again = ask(client, "a", TURNS[1])
         other_again = ask(client, "b", TURNS[1])
-        assert again.usage.restored_tokens == len_of(first)
-        assert other_again.usage.restored_tokens == len_of(other)
+        assert again.usage.restored_tokens == len_of(first) - UNFED
+        assert other_again.usage.restored_tokens == len_of(other) - UNFED
         views = {view.model: view for view in client.sessions()}
         assert {view.session for view in views.values()} == {"agent"}
         assert (views["a"].turn, views["b"].turn) == (2, 2)

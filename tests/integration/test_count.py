@@ -49,7 +49,8 @@ def test_next_turn_of_a_session_counts_what_it_holds_as_stored(client):
     held = client.session("bare", "s").tokens
     view = client.count("bare", session="s", append="and more")
     client.swap("a")
-    assert (view.tokens, view.stored_tokens) == (held + len("and more"), held)
+    # Behind an answer that ended full the newest token has no KV, as far as anybody knows.
+    assert (view.tokens, view.stored_tokens) == (held + len("and more"), held - 1)
     cold = client.count("bare", session="s", append="and more")
     assert (cold.stored_tokens, cold.counted_by) == (held, "standby")
 

@@ -9,6 +9,8 @@ from tiny_models import register_tiny
 
 WAYS = 8
 CONTEXT = 4096
+UNFED = 1
+"""The last token of a full answer is not in KV yet; the next turn computes it."""
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +50,10 @@ def test_forks_of_a_long_context_prefill_new_tokens_and_write_a_tail_each(daemon
         done = client.generate(
             "a", tokens=context + more, session=f"fork-{way}", max_tokens=4
         ).result()
-        assert done.usage.computed_tokens == len(more)
-        assert done.usage.own_tokens == done.usage.restored_tokens == held
+        # The first fork computes it, the others find it there.
+        unfed = UNFED if way == 0 else 0
+        assert done.usage.computed_tokens == unfed + len(more)
+        assert done.usage.own_tokens == done.usage.restored_tokens == held - unfed
     client.swap("b")
     assert len(files(daemon, "tails") - before) <= WAYS
     assert files(daemon, "blocks") == blocks

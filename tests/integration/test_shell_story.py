@@ -18,6 +18,8 @@ from daemon_harness import wait_for
 from real_home import HOTSEAT
 from tiny_models import make_tiny
 
+UNFED = 1
+"""The last token of a full answer is not in KV yet; the next turn computes it."""
 USAGE = {"prompt_tokens", "restored_tokens", "computed_tokens", "completion_tokens"}
 TIMING = {"queue_s", "swap_s", "restore_s", "ttft_s", "decode_s", "total_s"}
 RUN = {"text", "tokens", "model", "session", "turn", "finish_reason", "usage", "timing"}
@@ -109,8 +111,8 @@ def test_session_continued_from_the_shell_after_a_swap_says_what_was_restored(sh
     assert (code, second["turn"]) == (0, 2)
     usage = second["usage"]
     held = first["usage"]["prompt_tokens"] + first["usage"]["completion_tokens"]
-    assert usage["restored_tokens"] == held
-    assert usage["computed_tokens"] == usage["prompt_tokens"] - held
+    assert usage["restored_tokens"] == held - UNFED
+    assert usage["computed_tokens"] == usage["prompt_tokens"] - held + UNFED
     assert second["timing"]["swap_s"] > 0, "this request caused a swap"
 
     code, status = shell.call("status")
@@ -125,4 +127,4 @@ def test_session_continued_from_the_shell_after_a_swap_says_what_was_restored(sh
     shell.serve()
     code, third = shell.call(*turn, "And of the rain?")
     assert (code, third["turn"]) == (0, 3)
-    assert third["usage"]["restored_tokens"] == usage["prompt_tokens"] + 12
+    assert third["usage"]["restored_tokens"] == usage["prompt_tokens"] + 12 - UNFED

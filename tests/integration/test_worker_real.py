@@ -32,6 +32,8 @@ from tiny_models import register_tiny
 from worker_peer import REAL, WorkerPeer, load, start
 
 TEXT = "the quick brown fox jumps over the lazy dog while seven wizards brew coffee. " * 60
+UNFED = 1
+"""The last token of a full answer is not in KV yet; the next turn computes it."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_next_process_continues_with_the_same_tokens(
         begun = second.wait_for(Started)
         second.wait_for(Finished)
         assert begun.miss == ""
-        assert begun.restored_tokens == len(first.context) // 4
+        assert begun.restored_tokens == len(first.context) // 4 - UNFED
         assert emitted(second) == expected
 
 

@@ -40,3 +40,32 @@ def test_batch_of_one_row_goes_on_where_the_row_was():
     batch = batch_of(5)
     batch.update_and_fetch(mx.zeros((1, 1, 2, 4)), mx.zeros((1, 1, 2, 4)))
     assert (batch.offset.tolist(), batch.extract(0).offset) == ([7], 7)
+
+
+def filled(length, size):
+    """A row of `length` tokens, each its own number, in arrays of `size`."""
+    numbers = mx.random.normal((1, 2, size, 4), key=mx.random.key(length))
+    return FullKVCache.restored(length, numbers, -numbers)
+
+
+@pytest.mark.parametrize("lengths", [(5, 3, 7), (4, 4), (3, 0, 5), (0, 0)])
+def test_rows_that_form_a_batch_at_once_stand_as_if_each_had_joined(lengths):
+    rows = [filled(length, 8) if length else FullKVCache() for length in lengths]
+    at_once = FullKVCache.merge(rows)
+    joined = FullKVCache.merge(rows[:1])
+    for row in rows[1:]:
+        joined.extend(FullKVCache.merge([row]))
+    assert at_once.offset.tolist() == joined.offset.tolist() == list(lengths)
+    assert at_once.left_padding.tolist() == joined.left_padding.tolist()
+    for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        if length:
+            alone = at_once.extract(number)
+            assert mx.array_equal(alone.keys, row.keys[:, :, :length])
+            assert mx.array_equal(alone.values, row.values[:, :, :length])
+
+
+def test_batch_formed_at_once_keeps_the_room_its_rows_had():
+    batch = FullKVCache.merge([filled(5, 8), filled(3, 8)])
+    assert batch.keys.shape == (2, 2, 8, 4)
+    batch.update_and_fetch(mx.zeros((2, 2, 1, 4)), mx.zeros((2, 2, 1, 4)))
+    assert batch.keys.shape == (2, 2, 8, 4), "the next token would copy everything"

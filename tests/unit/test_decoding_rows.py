@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from hotseat.protocol.messages import Sampling
-from hotseat.worker.decoding import DecodingRows
+from hotseat.worker.decoding import Arrival, DecodingRows
 from hotseat.worker.sampling import make_processors, make_sampler
 
 VOCAB = 2048
@@ -36,8 +36,7 @@ def drawn_first(row_logits, turns):
         return mx.broadcast_to(row_logits[None, None], (tokens.shape[0], 1, VOCAB))
 
     rows = DecodingRows.none(model)
-    for one in turns:
-        rows.join(one, [], 3)
+    rows.join([Arrival(one, [], 3) for one in turns])
     rows.step()
     return rows.pending(turns[0])
 

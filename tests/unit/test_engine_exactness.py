@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 
 FIRST_PROMPT = 700
 FIRST_ANSWER = 150
@@ -49,10 +49,10 @@ def test_second_turn_after_checkpoint_and_reload_has_the_same_tokens(record, ref
     again = two_turns(record, tmp_path, "checkpointed")
     assert again.tokens == reference.tokens
     assert len(again.tokens) == SECOND_ANSWER
-    assert again.started.computed_tokens == SECOND_PROMPT
-    assert again.started.restored_tokens == FIRST_PROMPT + FIRST_ANSWER
+    assert again.started.computed_tokens == SECOND_PROMPT + UNFED
+    assert again.started.restored_tokens == FIRST_PROMPT + FIRST_ANSWER - UNFED
     assert again.started.live_tokens == 0
-    assert reference.started.live_tokens == FIRST_PROMPT + FIRST_ANSWER
+    assert reference.started.live_tokens == FIRST_PROMPT + FIRST_ANSWER - UNFED
 
 
 def test_second_turn_after_a_killed_worker_has_the_same_tokens(record, reference, tmp_path):

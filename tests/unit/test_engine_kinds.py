@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Prefilled
 from killed_engine import turn_then_kill
@@ -23,6 +23,8 @@ KINDS = (
 )
 PROMPTS = (280, 41, 30, 7, 64)
 ANSWER = 64
+NEW = (PROMPTS[0], *(length + UNFED for length in PROMPTS[1:]))
+"""What each turn has to compute."""
 
 
 def conversation(record, kv_dir, *, is_disturbed: bool):
@@ -56,7 +58,7 @@ def test_five_rounds_of_saving_and_restoring_change_no_token(record, undisturbed
     again = conversation(record, tmp_path, is_disturbed=True)
     assert [one.tokens for one in again] == [one.tokens for one in undisturbed]
     assert {len(one.tokens) for one in again} == {ANSWER}
-    assert [one.started.computed_tokens for one in again] == list(PROMPTS)
+    assert [one.started.computed_tokens for one in again] == list(NEW)
 
 
 def test_five_rounds_of_kill_9_change_no_token(record, undisturbed, tmp_path):
@@ -66,7 +68,7 @@ def test_five_rounds_of_kill_9_change_no_token(record, undisturbed, tmp_path):
         tokens, started, known = turn_then_kill(record, tmp_path, known, prompt, ANSWER)
         assert tokens == expected.tokens, f"round {number}"
         assert started.miss == ""
-        lost = started.computed_tokens - PROMPTS[number]
+        lost = started.computed_tokens - NEW[number]
         assert lost == 0 if record.is_recurrent else lost <= 255
 
 
@@ -154,4 +156,4 @@ def test_rows_that_share_a_batch_are_each_restored_exactly(kind, tmp_path):
     again = second_turns(tmp_path / "again", is_lost=True)
     assert [one.tokens for one in again] == [one.tokens for one in kept]
     assert all(one.started.live_tokens == 0 for one in again)
-    assert [one.started.computed_tokens for one in again] == [9] * 3
+    assert [one.started.computed_tokens for one in again] == [9 + UNFED] * 3

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
     QUIET_CHECKPOINT,
     BlockWritten,
@@ -71,11 +71,11 @@ def test_block_files_hold_the_numbers_of_the_cache(record, supervisors):
     supervisor.seat()
     supervisor.turn([7], "s", max_tokens=1)
     again = supervisor.engine._seat.keeper.live.find("s")
-    position = 600
+    position = 600 - UNFED
     for (keys, values, old), new in zip(kept, again.caches, strict=True):
         assert type(old) is type(new)
         if hasattr(old, "max_size"):
-            # Two tokens on (the new one and its answer), the rest of the ring is untouched.
+            # Two tokens on: the last of the answer and the new one. The rest is untouched.
             slots = {(old._idx + step) % old.max_size for step in range(2)}
             same = [slot for slot in range(old.max_size) if slot not in slots]
             assert mx.array_equal(keys[:, :, same], new.keys[:, :, same])
@@ -103,8 +103,8 @@ def test_tail_of_one_session_serves_another(record, supervisors):
     supervisor.checkpoint()
     prompt = unpack_tokens(first.finished.context) + prompt_tokens(10, 4)
     second = supervisor.turn(prompt, "b")
-    assert second.started.restored_tokens == 301
-    assert second.started.computed_tokens == 10
+    assert second.started.restored_tokens == 301 - UNFED
+    assert second.started.computed_tokens == 10 + UNFED
 
 
 def test_tail_that_matches_in_part_serves_full_attention_only(record, supervisors):
@@ -142,7 +142,7 @@ def test_unpersisted_session_touches_no_disk_and_stays_live(record, supervisors)
     supervisor.turn(prompt_tokens(600), "s", persist=False)
     assert supervisor.checkpoint().sessions == 0
     assert not list(Path(supervisor.kv_dir).rglob("*.kv"))
-    assert supervisor.turn([9], "s", persist=False).started.live_tokens == 608
+    assert supervisor.turn([9], "s", persist=False).started.live_tokens == 608 - UNFED
 
 
 def test_session_that_turns_persistent_is_written_from_memory(llama, supervisors):
@@ -151,7 +151,7 @@ def test_session_that_turns_persistent_is_written_from_memory(llama, supervisors
     supervisor.turn([9], "s", persist=True)
     supervisor.checkpoint()
     supervisor.seat()
-    assert supervisor.turn([9], "s").started.computed_tokens == 1
+    assert supervisor.turn([9], "s").started.computed_tokens == 1 + UNFED
 
 
 def test_damaged_block_is_a_miss_with_a_reason_and_the_same_tokens(record, supervisors):
@@ -180,7 +180,7 @@ def test_checkpoint_writes_each_tail_once_and_keeps_the_session_live(record, sup
     again = supervisor.checkpoint()
     assert again.failed == ()
     assert len([m for m in supervisor.messages if isinstance(m, TailWritten)]) == 1
-    assert supervisor.turn([9], "s").started.live_tokens == 308
+    assert supervisor.turn([9], "s").started.live_tokens == 308 - UNFED
 
 
 def test_checkpoint_that_cannot_write_names_the_session_and_a_later_one_repairs_it(
@@ -199,7 +199,7 @@ def test_checkpoint_that_cannot_write_names_the_session_and_a_later_one_repairs_
     supervisor.engine.step()
     assert supervisor.checkpoint().failed == ()
     supervisor.seat()
-    assert supervisor.turn([9], "s").started.computed_tokens == 1
+    assert supervisor.turn([9], "s").started.computed_tokens == 1 + UNFED
 
 
 def test_checkpoint_leaves_running_requests_alone(record, supervisors):
@@ -221,8 +221,8 @@ def test_idle_session_is_given_up_for_room_after_its_tail_was_written(llama, sup
     assert "a" not in supervisor.engine.beat().live_sessions
     assert {m.session for m in supervisor.messages if isinstance(m, TailWritten)} >= {"a"}
     again = supervisor.turn([9], "a")
-    assert again.started.restored_tokens == len(unpack_tokens(first.finished.context))
-    assert again.started.computed_tokens == 1
+    assert again.started.restored_tokens == len(unpack_tokens(first.finished.context)) - UNFED
+    assert again.started.computed_tokens == 1 + UNFED
 
 
 def test_checkpoint_of_some_sessions_writes_no_other(llama, supervisors):

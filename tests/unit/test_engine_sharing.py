@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import BlockWritten, Diverged, Rewrite, TailRef
 from hotseat.protocol.tokens import pack_tokens
 
@@ -29,7 +29,7 @@ def test_fork_of_a_live_context_gives_the_tokens_its_origin_gives(supervisor):
     supervisor.turn(prompt_tokens(150), "one")
     supervisor.contexts["two"] = list(supervisor.contexts["one"])
     supervisor.hints["two"] = supervisor.hints["one"]
-    held = len(supervisor.contexts["one"])
+    held = len(supervisor.contexts["one"]) - UNFED
     fork = supervisor.turn([20, 21, 22], "two", max_tokens=24)
     origin = supervisor.turn([20, 21, 22], "one", max_tokens=24)
     assert fork.started.restored_tokens == fork.started.own_tokens == held
@@ -45,7 +45,7 @@ def test_own_tail_on_disk_is_taken_though_another_one_shares_its_beginning_live(
     supervisor.checkpoint()
     supervisor.seat()
     for name in ("one", "two"):
-        held = len(supervisor.contexts[name])
+        held = len(supervisor.contexts[name]) - UNFED
         turn = supervisor.turn([90, 91], name)
         assert turn.started.restored_tokens == turn.started.own_tokens == held
 

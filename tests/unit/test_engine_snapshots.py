@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import AppendInput, TailWritten, WholeInput
 from hotseat.protocol.messages import Message
 from hotseat.protocol.tokens import root_id, unpack_tokens
@@ -74,7 +74,7 @@ def test_snapshots_stand_behind_the_system_prompt_before_the_generation_prompt_a
     assert prompt[:generation] == bare
     assert prompt[: len(alone)] == alone
     assert len(alone) <= system < len(alone) + 6, "the header of the user's turn is shared too"
-    assert end == len(unpack_tokens(outcome.finished.context))
+    assert end == len(unpack_tokens(outcome.finished.context)) - UNFED
 
 
 def test_other_session_of_the_same_system_prompt_starts_from_its_snapshot(record, supervisors):
@@ -110,7 +110,7 @@ def test_decoded_tokens_give_a_snapshot_now_and_then(record, supervisors, monkey
     monkeypatch.setattr(snapshots, "DECODED_TOKENS", 32)
     supervisor = supervisors(record)
     supervisor.turn(prompt_tokens(10), "s", max_tokens=70)
-    assert positions(supervisor) == [9, 10 + 32, 10 + 64, 10 + 70]
+    assert positions(supervisor) == [9, 10 + 32, 10 + 64, 10 + 70 - UNFED]
 
 
 def test_death_costs_what_followed_the_newest_snapshot(hybrid, supervisors, monkeypatch):
@@ -174,7 +174,7 @@ def test_snapshot_of_a_running_turn_that_failed_is_written_by_the_next_checkpoin
     folder = Path(supervisor.kv_dir) / "snapshots"
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_bytes(b"in the way")
-    supervisor.turn(prompt_tokens(10), "s", max_tokens=32)
+    supervisor.turn(prompt_tokens(10), "s", max_tokens=32 + UNFED)
     assert positions(supervisor) == []
     folder.unlink()
     assert supervisor.checkpoint().failed == ()
@@ -198,7 +198,10 @@ def test_snapshot_file_holds_the_state_and_what_follows_the_last_block(hybrid, s
     assert {(state.entry, state.slot) for state in header.states} == {
         (entry, slot) for entry in (0, 2) for slot in (0, 1)
     }
-    assert {(part.entry, part.tokens) for part in header.parts} == {(1, 46), (3, 46)}
+    assert {(part.entry, part.tokens) for part in header.parts} == {
+        (1, 46 - UNFED),
+        (3, 46 - UNFED),
+    }
 
 
 def test_accounted_bytes_cover_recurrent_state_of_rows_and_idle_sessions(record, supervisors):

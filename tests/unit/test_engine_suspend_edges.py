@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
     CancelWork,
     Drop,
@@ -160,7 +160,9 @@ def test_request_whose_finished_was_lost_finishes_without_another_token(record, 
     run, expected = undisturbed(supervisor, prompt_tokens(30), "s", max_tokens=9)
     supervisor.seat()
     run.resume(None)
-    assert same(run.finish(), expected)
+    finished = run.finish()
+    assert same(finished, expected)
+    assert finished.hint == expected.hint, "it stands where it stood"
     assert run.now.tokens == []
     assert supervisor.engine.beat().live_sessions == ("s",)
 
@@ -211,7 +213,7 @@ def test_request_that_waits_is_suspended_with_nothing_and_keeps_its_session(reco
     assert "s" in supervisor.engine.beat().live_sessions
     supervisor.finish(busy)
     run.resume()
-    assert run.started().live_tokens == 38
+    assert run.started().live_tokens == 38 - UNFED
 
 
 def test_suspended_twice_in_a_row_goes_on_where_it_was(record, supervisors):
@@ -306,7 +308,7 @@ def test_finished_session_replaces_the_one_from_before_the_suspension(record, su
     finished = run.finish()
     assert supervisor.engine.beat().live_sessions == ("s",)
     live = supervisor.engine._seat.keeper.live.find("s")
-    assert live.trace.tokens == unpack_tokens(finished.context)
+    assert live.trace.tokens == unpack_tokens(finished.context)[:-UNFED]
 
 
 def test_resumed_request_that_is_cancelled_while_it_waits_keeps_its_text(record, supervisors):

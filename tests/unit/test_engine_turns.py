@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
     AppendInput,
     Broken,
@@ -219,7 +219,7 @@ def test_messages_are_rendered_whole_and_appended(supervisor):
     more = AppendInput(messages=(Message(role="user", content="And then?"),))
     second = supervisor.turn(more, "s")
     assert not second.started.rendered
-    assert second.started.live_tokens == len(unpack_tokens(first.finished.context))
+    assert second.started.live_tokens == len(unpack_tokens(first.finished.context)) - UNFED
     text = supervisor.engine._seat.seated.tokenizer.decode(supervisor.contexts["s"])
     assert text.count("You are a tiny assistant") == 1
     assert text.index("Which seat?") < text.index("And then?")
@@ -228,7 +228,7 @@ def test_messages_are_rendered_whole_and_appended(supervisor):
 def test_raw_text_continues_after_the_context(supervisor):
     first = supervisor.turn(TextInput(text="The quick brown"), "s")
     second = supervisor.turn(TextInput(text=" fox jumps"), "s")
-    assert second.started.restored_tokens == len(unpack_tokens(first.finished.context))
+    assert second.started.restored_tokens == len(unpack_tokens(first.finished.context)) - UNFED
 
 
 def test_failing_request_is_broken_and_its_neighbours_go_on(supervisor, monkeypatch):

@@ -176,7 +176,9 @@ class SessionView(Struct, frozen=True, kw_only=True):
     messages: tuple[dict[str, Any], ...] | None = None
     pinned: bool = False
     prefill_tokens: int = 0
-    """Of a cold session: how many tokens its next turn computes again, since their KV is gone."""
+    """Of a cold session: how many tokens its next turn computes again, since their KV is gone.
+
+    The newest token of an answer that ended full has no KV yet and does not count."""
     persist: bool = True
     turns: tuple["TurnView", ...] | None = None
     """Turns it can be forked at and rewound to; only when one session is asked for."""

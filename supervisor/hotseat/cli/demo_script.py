@@ -59,7 +59,7 @@ AGENTS: Final = (
 
 
 class TurnResult(Struct, frozen=True, kw_only=True):
-    """One turn of the story. `held` is how many tokens the session had before it."""
+    """One turn of the story. `held` is how many tokens of the session had KV before it."""
 
     agent: str
     model: str
@@ -70,7 +70,7 @@ class TurnResult(Struct, frozen=True, kw_only=True):
 
     @property
     def new_tokens(self) -> int:
-        """Prompt tokens that no earlier turn had computed."""
+        """Prompt tokens that no earlier turn has left KV of."""
         return self.done.usage.prompt_tokens - self.held
 
     @property
@@ -126,8 +126,10 @@ class Story:
             done=done,
             after_restart=after_restart,
         )
-        # Not prompt + completion: an end-of-turn token is held too, but is no output.
-        self._held[agent.name] = client.session(agent.model, agent.name).tokens
+        # Not prompt + completion: an end-of-turn token is held too, but is no output. The last
+        # token of a full answer is held without KV: the next turn computes it.
+        unfed = int(done.usage.completion_tokens == REPLY_TOKENS)
+        self._held[agent.name] = client.session(agent.model, agent.name).tokens - unfed
         self.turns.append(result)
         return result
 

@@ -18,7 +18,7 @@ from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.intake import Intake, check_generate, plan_turn
 from hotseat.supervisor.core.prompt_size import longest_stored, most_tokens
 from hotseat.supervisor.core.seat_types import Phase
-from hotseat.supervisor.core.session_cuts import TOKEN_BYTES, shared_prefix
+from hotseat.supervisor.core.session_cuts import TOKEN_BYTES, most_with_kv, shared_prefix
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
@@ -107,7 +107,8 @@ class Counter:
         is_here = self._is_seated(record) and beat is not None and session in beat.live_sessions
         row = await self._sessions.load(record.name, session) if session and is_here else None
         if row is not None:
-            stored = max(stored, min(shared_prefix(row.tokens, ids), len(tokens)))
+            held = most_with_kv(len(row.tokens) // TOKEN_BYTES, closed=row.closed)
+            stored = max(stored, min(shared_prefix(row.tokens, ids), held, len(tokens)))
         return stored
 
     async def count_at_hand(self, message: Count) -> CountView | None:

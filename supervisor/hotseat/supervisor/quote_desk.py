@@ -20,6 +20,7 @@ from hotseat.supervisor.core.costs import (
 from hotseat.supervisor.core.routes import seat_released
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import Phase
+from hotseat.supervisor.core.session_cuts import most_with_kv
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.planner import Planner
@@ -150,8 +151,9 @@ class QuoteDesk:
         if row.tag != record.tag:
             return held, 0, True
         stored = await self._counter.stored_tokens(record, row.tokens, message.session)
-        # A lookup spares the last token, which the next turn does not have to compute.
-        return held, held if stored >= held - 1 else stored, True
+        # A lookup spares the last token, which a closed turn has KV of.
+        most = most_with_kv(held, closed=row.closed)
+        return held, most if stored >= held - 1 else stored, True
 
     async def why(self, limit: int) -> list[WhyView]:
         """The last swaps, newest first."""

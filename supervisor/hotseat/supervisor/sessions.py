@@ -18,7 +18,13 @@ from hotseat.supervisor.catalogue.rows import (
 from hotseat.supervisor.catalogue.session_verbs import Change, taken
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.intake import Stored, decode_history
-from hotseat.supervisor.core.session_cuts import TOKEN_BYTES, Held, TurnRow, shared_prefix
+from hotseat.supervisor.core.session_cuts import (
+    TOKEN_BYTES,
+    Held,
+    TurnRow,
+    most_with_kv,
+    shared_prefix,
+)
 
 
 class Sessions:
@@ -212,13 +218,14 @@ def _view(
         state = "live"
     is_usable = tags.get(entry.model, entry.tag) == entry.tag
     durable_tokens = entry.durable_tokens if is_usable else 0
+    lost = most_with_kv(entry.tokens, closed=entry.closed) - durable_tokens
     return SessionView(
         model=entry.model,
         session=entry.name,
         turn=entry.turn,
         tokens=entry.tokens,
         durable_tokens=durable_tokens,
-        prefill_tokens=entry.tokens - durable_tokens if state == "cold" else 0,
+        prefill_tokens=max(0, lost) if state == "cold" else 0,
         state=state,  # type: ignore[arg-type]
         bytes_on_disk=entry.bytes_on_disk,
         created_at=entry.created_at,

@@ -31,14 +31,16 @@ class FullKVCache(KVCache):  # type: ignore[misc]
         """A batch of the given rows, left-padded to the longest."""
         if len(caches) > 1 and all(cache.keys is None for cache in caches):
             return BatchFullKVCache([0] * len(caches))
-        if len(caches) > 1:
-            merged: BatchFullKVCache = BatchFullKVCache.merge(caches)
-            return merged
-        only = caches[0]
-        batch = BatchFullKVCache([0])
-        batch.keys, batch.values = only.keys, only.values
-        batch.offset = mx.array([only.offset])
-        batch._idx = only.offset
+        longest = max(cache.offset for cache in caches)
+        pads = [longest - cache.offset for cache in caches]
+        batch = BatchFullKVCache(pads)
+        if len(caches) == 1:
+            batch.keys, batch.values = caches[0].keys, caches[0].values
+        else:
+            batch.keys = _stacked([cache.keys for cache in caches], pads, longest)
+            batch.values = _stacked([cache.values for cache in caches], pads, longest)
+        batch.offset = mx.array([cache.offset for cache in caches])
+        batch._idx = longest
         return batch
 
     @classmethod
@@ -69,6 +71,22 @@ class BatchFullKVCache(BatchKVCache):  # type: ignore[misc]
         """Row `idx` alone, without its padding."""
         plain = super().extract(idx)
         return FullKVCache.restored(plain.offset, plain.keys, plain.values)
+
+
+def _stacked(rows: Sequence[mx.array | None], pads: Sequence[int], longest: int) -> mx.array:
+    """Rows `(1, heads, >= longest - pad, dim)`, None for empty, as `(rows, heads, size, dim)`.
+
+    Each begins behind its pad. `size` is that of the largest row: the room it grew by is kept, so
+    the next token does not copy all of it again.
+    """
+    arrays = [row for row in rows if row is not None]
+    heads, dim = arrays[0].shape[1], arrays[0].shape[3]
+    size = max(array.shape[2] for array in arrays)
+    whole = mx.zeros((len(rows), heads, size, dim), arrays[0].dtype)
+    for number, (row, pad) in enumerate(zip(rows, pads, strict=True)):
+        if row is not None:
+            whole[number : number + 1, :, pad:longest] = row[:, :, : longest - pad]
+    return whole
 
 
 class RingKVCache(RotatingKVCache):  # type: ignore[misc]
@@ -179,9 +197,9 @@ def nested(flat: Sequence[Any], groups: Sequence[int | None]) -> list[Any]:
     return caches
 
 
-def batched(caches: Iterable[Any]) -> list[Any]:
-    """Caches of one sequence as those of a batch that has this row alone."""
-    return [cache.merge([cache]) for cache in caches]
+def batched(rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """Caches of one sequence each, entry by entry, as those of a batch of these rows."""
+    return [entry[0].merge(entry) for entry in zip(*rows, strict=True)]
 
 
 def tighten(caches: Iterable[Any]) -> None:

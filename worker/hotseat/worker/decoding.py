@@ -8,11 +8,13 @@ text, sessions or disk.
 
 # ruff: noqa: SLF001 - rows join through what the library keeps to itself
 
+from collections.abc import Sequence
 from typing import Any, Final, Self
 
 import mlx.core as mx
 from mlx_lm.generate import GenerationBatch, StopSequences, TokenBuffer
 from mlx_lm.sample_utils import greedy_sampler
+from msgspec import Struct
 
 from hotseat.worker.caches import batched, cache_arrays, leaves
 from hotseat.worker.sampling import Sampler
@@ -20,6 +22,14 @@ from hotseat.worker.turns import Turn
 
 NO_LIMIT: Final = 2**31
 """The engine ends rows by itself: text, budgets and windows are its business."""
+
+
+class Arrival(Struct, frozen=True):
+    """A row that is to join: `caches` of one sequence lack `token`, the last of its prompt."""
+
+    turn: Turn
+    caches: list[Any]
+    token: int
 
 
 class DecodingRows(GenerationBatch):  # type: ignore[misc]
@@ -34,6 +44,8 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
     samplers: list[Sampler]
     _next_tokens: Any
     _next_logprobs: list[Any]
+    _is_plain: bool | None = None
+    """True if all rows draw greedily and none asks for more; None until somebody looks."""
 
     @classmethod
     def none(cls, model: Any) -> Self:
@@ -41,21 +53,30 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         rows: Self = cls.empty(model, greedy_sampler)
         return rows
 
-    def join(self, turn: Turn, caches: list[Any], token: int) -> None:
-        """Adds a row that has everything in KV but `token`, the last of its prompt.
+    def join(self, arrivals: Sequence[Arrival]) -> None:
+        """Adds rows that have everything in KV but the last token of their prompts.
 
-        `caches` are those of one sequence. The next step feeds the token.
+        Those that come together become a batch at once: each copy of the others' KV costs as much
+        as a step. The next step feeds the tokens.
         """
-        waiting = mx.array([token], dtype=mx.uint32)
+        if not arrivals:
+            return
+        rows = [arrival.caches for arrival in arrivals]
+        waiting = mx.array([arrival.token for arrival in arrivals], dtype=mx.uint32)
         if self.uids:
             self._form_batch()
-            for mine, new in zip(self.prompt_cache, batched(caches), strict=True):
+            for mine, new in zip(self.prompt_cache, batched(rows), strict=True):
                 mine.extend(new)
             waiting = mx.concatenate([self._next_tokens, waiting])
         else:
-            self.prompt_cache = caches
-        self.uids.append(turn)
+            self.prompt_cache = rows[0] if len(rows) == 1 else batched(rows)
         self._next_tokens = waiting
+        self._is_plain = None
+        for arrival in arrivals:
+            self._enrol(arrival.turn)
+
+    def _enrol(self, turn: Turn) -> None:
+        self.uids.append(turn)
         self._next_logprobs.append(None)
         self.tokens.append([])
         self.samplers.append(turn.sampler)
@@ -71,18 +92,24 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         if self.uids:
             self._form_batch()
             begun._form_batch()
+        self._is_plain = None
         self.extend(begun)
 
     def step(self) -> tuple[list[int], list[Any]]:
         """Feeds every row's token and draws the next ones; those that were fed, by row."""
         tokens, logprobs = self._next_tokens, self._next_logprobs
         logits = self.model(tokens[:, None], cache=self.prompt_cache)[:, -1, :]
-        contexts: list[mx.array] = []
-        if any(self.logits_processors):
+        if self._is_plain is None:
+            self._is_plain = self._asks_nothing()
+        # What is drawn is computed while the caller deals with the tokens handed out now.
+        if self._is_plain:
+            self._next_tokens = greedy_sampler(logits)
+            mx.async_eval(self._next_tokens)  # type: ignore[no-untyped-call]
+        else:
+            contexts: list[mx.array] = []
             logits = self._process(logits, tokens, contexts)
-        self._next_tokens, self._next_logprobs = self._draw(logits)
-        # Computed while the caller deals with the tokens that are handed out now.
-        mx.async_eval(self._next_tokens, self._next_logprobs, contexts)  # type: ignore[no-untyped-call]
+            self._next_tokens, self._next_logprobs = self._draw(logits)
+            mx.async_eval(self._next_tokens, self._next_logprobs, contexts)  # type: ignore[no-untyped-call]
         mx.eval(tokens)  # waits without the interpreter's lock
         return tokens.tolist(), logprobs
 
@@ -93,6 +120,7 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
 
     def remove(self, turn: Turn, *, wanted: bool) -> list[Any]:
         """Takes a row out; its caches if `wanted`."""
+        self._is_plain = None
         row = self.uids.index(turn)
         rest = [other for other in range(len(self.uids)) if other != row]
         caches = self._caches_of(row) if wanted else []
@@ -114,7 +142,7 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
 
     def _form_batch(self) -> None:
         if len(self.uids) == 1:
-            self.prompt_cache = batched(self.prompt_cache)
+            self.prompt_cache = batched([self.prompt_cache])
 
     def _caches_of(self, row: int) -> list[Any]:
         if len(self.uids) == 1:
@@ -122,8 +150,18 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         caches: list[Any] = self.extract_cache(row)
         return caches
 
+    def _asks_nothing(self) -> bool:
+        """True if every row is greedy, without processors and log probabilities."""
+        return (
+            all(sampler is greedy_sampler for sampler in self.samplers)
+            and not any(self.logits_processors)
+            and not any(turn.start.logprobs for turn in self.uids)
+        )
+
     def _process(self, logits: mx.array, fed: mx.array, contexts: list[mx.array]) -> mx.array:
         """Logits as each row's own processors leave them; adds the ids that these looked at."""
+        if not any(self.logits_processors):
+            return logits
         rows = []
         for row, processors in enumerate(self.logits_processors):
             own = logits[row : row + 1]

@@ -6,10 +6,9 @@ not be computed again.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
 
 import mlx.core as mx
-from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch, RequestKey
@@ -58,21 +57,11 @@ from hotseat.worker.seating import (
     load_model,
     warm_model,
 )
+from hotseat.worker.seen import Seen
 from hotseat.worker.unloading import Watched, names_alive, watch_model
 
-
-class _Seen(Struct, frozen=True, kw_only=True):
-    """What a beat tells of a seat, as of the last step; what it takes to add it up comes later."""
-
-    budget: KvBudget
-    busy: bool
-    rows: list[list[int]]
-    idle_bytes: int
-    sessions: tuple[str, ...]
-
-    def live_kv_bytes(self) -> int:
-        """KV in memory as accounted."""
-        return sum(self.budget.lane_bytes(rows) for rows in self.rows) + self.idle_bytes
+_LOOK_STEPS: Final = 8
+"""Steps between two looks while the same requests only grow by a token in each."""
 
 
 class _Seat:
@@ -91,6 +80,14 @@ class _Seat:
         self.runner = Runner(seated, budget, self.keeper, send)
         self.entry = Entry(seated, budget, self.keeper, self.runner, restorer, send)
         self._has_gathered = False
+        self._sign = (0, 0, 0)
+
+    def has_changed(self) -> bool:
+        """True if a request or an idle session came or went since this was asked."""
+        before = self._sign
+        turns = sum([len(lane.turns) for lane in self.runner.lanes])
+        self._sign = (len(self.entry), turns, self.keeper.live.changes)
+        return before != self._sign
 
     def requests(self) -> list[RequestKey]:
         """Everything that waits or runs."""
@@ -120,6 +117,8 @@ class _Seat:
         waits no longer than for one chunk. While nobody does, twice as many short ones begin
         together: each that began alone would take a pass of the model for itself.
         """
+        if not self.runner.is_prefilling:
+            return False
         chunk = max(self.seated.record.prefill_chunk, PASS_TOKENS)
         room = chunk if self.runner.is_decoding else 2 * chunk
         worked = False
@@ -199,8 +198,8 @@ class Engine:
         worked = seat.enter() or worked
         worked = seat.decode() or worked
         worked = seat.feed() or worked
-        if worked:
-            self._steps += 1
+        self._steps += worked
+        if not worked or self._steps % _LOOK_STEPS == 0 or seat.has_changed():
             self._seen = self._look()
         return worked
 
@@ -379,12 +378,12 @@ class Engine:
         else:
             self._seat.keeper.after_written(Stopped())
 
-    def _look(self) -> _Seen | None:
+    def _look(self) -> Seen | None:
         """After every step, so it only takes down what the next one changes."""
         seat = self._seat
         if seat is None:
             return None
-        return _Seen(
+        return Seen(
             budget=seat.budget,
             busy=bool(len(seat.entry) or seat.runner.is_busy),
             rows=seat.runner.rows(),

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from hotseat.worker.caches import cache_arrays, leaves, tighten, unservable_entry
 from hotseat.worker.capture import RowView
-from hotseat.worker.decoding import DecodingRows
+from hotseat.worker.decoding import Arrival, DecodingRows
 from hotseat.worker.turns import Turn
 
 MAX_ROWS: Final = 16
@@ -77,6 +77,11 @@ class _Feeding:
         """What is left of a ready one."""
         return self._segments[0][0]
 
+    @property
+    def arrival(self) -> Arrival:
+        """What joins the rows that decode."""
+        return Arrival(self.turn, self.caches, self.last_token)
+
     def feed(self, model: Any, limit: int) -> list[int]:
         """Feeds the next tokens of the segment, `limit` at most."""
         fed, rest = self._segments[0][:limit], self._segments[0][limit:]
@@ -117,6 +122,10 @@ class Lane:
     def has_ready(self) -> bool:
         """True if a row decodes from the next step on."""
         return any(one.is_ready for one in self._feeding)
+
+    def is_ready(self, turn: Turn) -> bool:
+        """True if `turn` decodes from the next step on."""
+        return any(one.turn is turn and one.is_ready for one in self._feeding)
 
     @property
     def held_bytes(self) -> int:
@@ -192,9 +201,15 @@ class Lane:
         return Fed(turn, tokens, is_last=False)
 
     def pending(self, turn: Turn) -> Drawn:
-        """The token that is drawn for a decoding row and not in KV yet; stays where it is."""
-        with self.stream():
-            return Drawn(turn, *self._rows.pending(turn))
+        """The token that is drawn for a decoding row and not in KV yet; stays where it is.
+
+        Raises LaneBrokenError if it could not be computed.
+        """
+        try:
+            with self.stream():
+                return Drawn(turn, *self._rows.pending(turn))
+        except Exception as error:
+            raise self._lose_rows(str(error) or type(error).__name__) from error
 
     def view(self, turn: Turn) -> RowView:
         """Where the row's KV stands now."""
@@ -229,7 +244,7 @@ class Lane:
     def _join(self, ready: list[_Feeding]) -> list[Turn]:
         for feeding in ready:
             self._feeding.remove(feeding)
-            self._rows.join(feeding.turn, feeding.caches, feeding.last_token)
+        self._rows.join([feeding.arrival for feeding in ready])
         if ready and len(self._rows.uids) > 1:
             self._rows.settle()
         return [feeding.turn for feeding in ready]
@@ -239,7 +254,7 @@ class Lane:
         for feeding in ready:
             self._feeding.remove(feeding)
             begun = DecodingRows.none(self._model)
-            begun.join(feeding.turn, feeding.caches, feeding.last_token)
+            begun.join([feeding.arrival])
             begun.step()
             self._rows.take_over(begun)
             if len(self._rows.uids) > 1:

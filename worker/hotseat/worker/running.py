@@ -38,16 +38,18 @@ class Runner:
         self._budget = budget
         self._keeper = keeper
         self._send = send
+        self._has_full = False
+        """True if some turn may lack only one token."""
 
     @property
     def is_prefilling(self) -> bool:
         """True while some request feeds its prompt; the next one waits for that."""
-        return any(lane.next_feed_tokens for lane in self.lanes)
+        return any(lane.next_feed_tokens for lane in self.lanes if lane.turns)
 
     @property
     def is_decoding(self) -> bool:
         """True while some request waits for its next token."""
-        return any(lane.is_decoding for lane in self.lanes)
+        return any(lane.is_decoding for lane in self.lanes if lane.turns)
 
     @property
     def could_gather(self) -> bool:
@@ -88,22 +90,28 @@ class Runner:
             return
         if turn.trace is not None:
             self._keeper.watch(turn.trace)
+        self._end_replayed(lane, turn)
 
     def decode(self) -> bool:
         """One decode step of every lane; False if none has rows."""
         worked = False
+        has_full, self._has_full = self._has_full, False
         for lane in self.lanes:
+            if not lane.turns:
+                continue
             try:
+                if has_full:
+                    worked = self._end_full(lane) or worked
                 drawn, fed = lane.decode()
+                for token in drawn:
+                    self._take_token(lane, token)
+                for one in fed:
+                    self._take_chunk(lane, one)
             except LaneBrokenError as error:
                 self._lose(error)
                 worked = True
-                continue
-            for token in drawn:
-                self._take_token(lane, token)
-            for one in fed:
-                self._take_chunk(lane, one)
-            worked = worked or bool(drawn or fed)
+            else:
+                worked = worked or bool(drawn or fed)
         return worked
 
     def feed(self, room: int) -> int:
@@ -112,7 +120,7 @@ class Runner:
         A pass of the model costs something however short the chunk is.
         """
         for lane in self.lanes:
-            tokens = lane.next_feed_tokens
+            tokens = lane.next_feed_tokens if lane.turns else 0
             if not tokens:
                 continue
             cost = max(tokens, PASS_TOKENS)
@@ -150,19 +158,49 @@ class Runner:
         if found is None or found[1].ended_by is not None:
             return
         lane, turn = found
-        if turn.stage == "decoding" and not turn.is_ahead:
-            pending = lane.pending(turn)
-            if pending.token in turn.end_ids:
-                return
-            turn.ended_by = self._report(pending)
-            if turn.ended_by is not None:
-                return
-        self._leave(lane, turn, hold_as)
+        try:
+            stays = turn.stage == "decoding" and not turn.is_ahead and self._ends(lane, turn)
+        except LaneBrokenError as error:
+            self._lose(error)
+        else:
+            if not stays:
+                self._leave(lane, turn, hold_as)
 
     def close(self) -> None:
         """Gives all KV of running requests back."""
         for lane in self.lanes:
             lane.close()
+
+    def _ends(self, lane: Lane, turn: Turn) -> bool:
+        """Reports the token that is drawn and not in KV yet; True if the turn ends with it.
+
+        An end-of-turn token and the end of a stop string go into KV with the next step, the last
+        token of a full answer does not: it is the first that the next prompt computes. What draws
+        after it would be drawn for nobody. Raises LaneBrokenError.
+        """
+        pending = lane.pending(turn)
+        if turn.form.failure:
+            self._refuse(lane, turn)
+            return True
+        if pending.token in turn.end_ids:
+            return True
+        turn.ended_by = self._report(pending)
+        if turn.is_full and turn.ended_by is not None:
+            self._end(lane, turn, turn.ended_by, unfed=(pending.token,))
+        return turn.ended_by is not None
+
+    def _end_full(self, lane: Lane) -> bool:
+        """Ends the turns whose last token by number is drawn; False if there are none."""
+        ended = [turn for turn in lane.turns if turn.stage == "decoding" and turn.lacks_one]
+        for turn in ended:
+            if turn.ended_by is None and not turn.is_ahead:
+                self._ends(lane, turn)
+        return bool(ended)
+
+    def _end_replayed(self, lane: Lane, turn: Turn) -> None:
+        """Ends a turn that was full before it was resumed once it stands where it stood then."""
+        if turn.ended_by is not None and turn.is_full and lane.is_ready(turn):
+            self._end(lane, turn, turn.ended_by)
 
     def _take_chunk(self, lane: Lane, fed: Fed) -> None:
         turn = fed.turn
@@ -180,8 +218,10 @@ class Runner:
             self._end(lane, turn, turn.ended_by)
         elif fed.is_last:
             # The next decode step would hand it out, a step later.
-            turn.ended_by = self._report(lane.pending(turn))
-            turn.is_ahead = True
+            is_last_token = self._ends(lane, turn)
+            turn.is_ahead = not is_last_token or turn.ended_by is not None
+        else:
+            self._end_replayed(lane, turn)
 
     def _take_token(self, lane: Lane, drawn: Drawn) -> None:
         turn = drawn.turn
@@ -197,6 +237,8 @@ class Runner:
             self._end(lane, turn, reason, is_closed=drawn.token in turn.end_ids)
         elif turn.fed_tokens >= turn.reserved_tokens and not self._grow(turn):
             self._finish(lane, turn, "length", limit="kv_budget")
+        elif turn.lacks_one:
+            self._has_full = True
 
     def _report(self, drawn: Drawn) -> FinishReason | None:
         """Sends a token and its text; why the turn ends, if it does."""
@@ -209,10 +251,16 @@ class Runner:
         return reason
 
     def _end(
-        self, lane: Lane, turn: Turn, reason: FinishReason, *, is_closed: bool = False
+        self,
+        lane: Lane,
+        turn: Turn,
+        reason: FinishReason,
+        *,
+        is_closed: bool = False,
+        unfed: Sequence[int] = (),
     ) -> None:
         limit = turn.limit if reason == "length" else None
-        self._finish(lane, turn, reason, limit=limit, is_closed=is_closed)
+        self._finish(lane, turn, reason, limit=limit, is_closed=is_closed, unfed=unfed)
 
     def _find(self, request: RequestKey) -> tuple[Lane, Turn] | None:
         for lane in self.lanes:
@@ -275,6 +323,7 @@ class Runner:
         *,
         limit: LengthLimit | None = None,
         is_closed: bool = False,
+        unfed: Sequence[int] = (),
     ) -> None:
         trace = turn.trace
         was_decoding = turn.stage == "decoding"
@@ -293,7 +342,7 @@ class Runner:
         if trace is not None:
             self._keeper.unwatch(trace)
             if was_decoding:
-                context = trace.tokens
+                context = [*trace.tokens, *unfed]
             if caches:
                 hint = encode_hint(trace.log.hint(ring_starts(caches, trace.position)))
                 if turn.session is not None:

@@ -76,15 +76,25 @@ class Turn:
         self.first_token_at: float | None = None
         self.restore_started_at: float | None = None
         self.ended_by: FinishReason | None = None
+        """Why it ends, once that is known of a token that is reported and not in KV yet."""
         self.is_ahead = False
         """True while the token reported last is not in KV yet."""
-        """Why it ends, once that is known of a token that is reported and not in KV yet."""
         self._replay(emitted)
 
     @property
     def fed_tokens(self) -> int:
         """How many tokens have KV."""
         return self.trace.position if self.trace else 0
+
+    @property
+    def is_full(self) -> bool:
+        """True when the answer may have no further token."""
+        return self.completion_tokens >= self.max_tokens
+
+    @property
+    def lacks_one(self) -> bool:
+        """True when the next token is the last one."""
+        return self.completion_tokens == self.max_tokens - 1
 
     def accept(self, token: int) -> tuple[tuple[ChunkPart, ...], FinishReason | None]:
         """Takes the next token; what became readable, and why the turn ends, if it does.
@@ -99,7 +109,7 @@ class Turn:
         parts = self.text.push(token)
         if self.text.is_stopped:
             return parts, "stop"
-        if self.completion_tokens >= self.max_tokens:
+        if self.is_full:
             return parts, "length"
         return parts, None
 
@@ -133,14 +143,20 @@ def emitted(
     logprobs: tuple[TokenLogprob, ...] = (),
 ) -> Emitted:
     """The report of output; parts are listed only where there is more than text."""
-    is_plain = all(part.type == "text" and part.tool_parse_error is None for part in parts)
+    request = turn.start.request
+    if len(parts) == 1 and _is_plain(parts[0]):  # nearly every token: nothing to be put together
+        return Emitted(request=request, tokens=tokens, text=parts[0].text, logprobs=logprobs)
     return Emitted(
-        request=turn.start.request,
+        request=request,
         tokens=tokens,
         text="".join(part.text for part in parts if part.type == "text"),
-        parts=() if is_plain else parts,
+        parts=() if all(map(_is_plain, parts)) else parts,
         logprobs=logprobs,
     )
+
+
+def _is_plain(part: ChunkPart) -> bool:
+    return part.type == "text" and part.tool_parse_error is None
 
 
 def emitted_before(start: Start) -> list[int]:

@@ -14,6 +14,8 @@ from hotseat.supervisor.core.framing import Framing
 from hotseat.supervisor.core.intake import History, decode_history, encode_history
 
 TOKEN_BYTES: Final = 4
+UNFED: Final = 1
+"""Tokens without KV behind an answer that ended full: the next turn computes the newest one."""
 
 
 class TurnRow(Struct, frozen=True, kw_only=True):
@@ -114,6 +116,11 @@ def replace_history(held: Held, messages: Sequence[Message], at: float, *, raw: 
         stale=True,
         turns=tuple(turns),
     )
+
+
+def most_with_kv(tokens: int, *, closed: bool) -> int:
+    """How many of a session's tokens have KV for sure; all of them behind an end-of-turn id."""
+    return tokens if closed else max(0, tokens - UNFED)
 
 
 def shared_prefix(left: bytes, right: bytes) -> int:

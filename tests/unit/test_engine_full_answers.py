@@ -1,0 +1,72 @@
+"""An answer that ends because it is full: its last token is told, but not fed."""
+
+import pytest
+
+from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from hotseat.protocol.link import Finished
+from hotseat.protocol.tokens import unpack_tokens
+from suspend_harness import Run
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(params=["llama", "gemma3", "lfm2"])
+def supervisor(request, home, tmp_path):
+    fake = FakeSupervisor(tiny_record(home, request.param, request.param), tmp_path)
+    fake.seat()
+    yield fake
+    fake.unseat()
+
+
+def fed(supervisor, session="s"):
+    """Ids that have KV."""
+    return supervisor.engine._seat.keeper.live.find(session).trace.tokens
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_last_token_is_in_the_context_and_not_in_kv(supervisor, count):
+    outcome = supervisor.turn(prompt_tokens(40), "s", max_tokens=count)
+    assert (outcome.finished.finish_reason, len(outcome.tokens)) == ("length", count)
+    context = unpack_tokens(outcome.finished.context)
+    assert context == prompt_tokens(40) + outcome.tokens
+    assert fed(supervisor) == context[:-UNFED]
+
+
+def test_next_turn_computes_it_before_what_is_new(supervisor):
+    supervisor.turn(prompt_tokens(40), "s", max_tokens=7)
+    second = supervisor.turn([7, 8, 9], "s", max_tokens=1)
+    assert second.started.restored_tokens == 40 + 7 - UNFED
+    assert second.started.computed_tokens == 3 + UNFED
+
+
+def test_rows_of_a_batch_end_full_one_after_the_other(supervisor):
+    counts = (3, 9, 1, 5)
+    requests = [
+        supervisor.start(prompt_tokens(20 + 3 * number, number), f"s{number}", max_tokens=count)
+        for number, count in enumerate(counts)
+    ]
+    for number, (request, count) in enumerate(zip(requests, counts, strict=True)):
+        outcome = supervisor.finish(request, f"s{number}")
+        assert len(outcome.tokens) == count
+        context = prompt_tokens(20 + 3 * number, number) + outcome.tokens
+        assert unpack_tokens(outcome.finished.context) == context
+        assert fed(supervisor, f"s{number}") == context[:-UNFED]
+
+
+@pytest.mark.parametrize("fate", ["live", "killed"])
+def test_interruption_before_the_last_token_changes_nothing_of_where_it_ends(supervisor, fate):
+    calm = supervisor.turn(prompt_tokens(40), "calm", max_tokens=12)
+    for before in (1, 2, 11):
+        run = Run(supervisor, prompt_tokens(40), "s", max_tokens=12)
+        assert run.until_tokens(12 - before)
+        run.interrupt(fate)
+        finished: Finished = run.finish()
+        assert run.tokens == calm.tokens
+        assert finished.context == calm.finished.context
+        assert finished.hint == calm.finished.hint
+        assert len(fed(supervisor)) == 40 + 12 - UNFED
+        supervisor.contexts.clear()
+        supervisor.hints.clear()
