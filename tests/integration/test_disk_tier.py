@@ -142,7 +142,7 @@ def test_work_that_must_not_persist_leaves_nothing_on_disk_and_says_what_that_co
         client.swap("b")
         assert "swap costs" in done.note
         view = by_name(client)["secret-name"]
-        assert (view.persist, view.prefill_tokens) == (False, view.tokens)
+        assert (view.persist, view.prefill_tokens) == (False, view.tokens - UNFED)
         assert kv_bytes(daemon) == 0
         stored = b"".join(
             path.read_bytes()

@@ -69,3 +69,16 @@ def test_batch_formed_at_once_keeps_the_room_its_rows_had():
     assert batch.keys.shape == (2, 2, 8, 4)
     batch.update_and_fetch(mx.zeros((2, 2, 1, 4)), mx.zeros((2, 2, 1, 4)))
     assert batch.keys.shape == (2, 2, 8, 4), "the next token would copy everything"
+
+
+def test_batch_takes_over_no_room_that_nobody_counts():
+    batch = FullKVCache.merge([filled(5, 2048), filled(3, 8)])
+    assert batch.keys.shape == (2, 2, 256, 4)
+
+
+def test_cache_that_is_cut_gives_up_what_is_beyond_its_block():
+    row = filled(700, 768)
+    kept = mx.array(row.keys[:, :, :300])
+    row.cut(300)
+    assert (row.offset, row.keys.shape[2], row.values.shape[2]) == (300, 512, 512)
+    assert mx.array_equal(row.keys[:, :, :300], kept)

@@ -3,8 +3,9 @@
 import pytest
 
 from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
-from hotseat.protocol.link import Finished
+from hotseat.protocol.link import Broken, Finished
 from hotseat.protocol.tokens import unpack_tokens
+from hotseat.worker.decoding import DecodingRows
 from suspend_harness import Run
 
 
@@ -70,3 +71,43 @@ def test_interruption_before_the_last_token_changes_nothing_of_where_it_ends(sup
         assert len(fed(supervisor)) == 40 + 12 - UNFED
         supervisor.contexts.clear()
         supervisor.hints.clear()
+
+
+def test_answer_that_ends_full_at_the_end_of_a_block_goes_on_with_the_same_tokens(
+    supervisor, tmp_path
+):
+    """The last block lacks a token: the next turn completes it."""
+    other = FakeSupervisor(supervisor.record, tmp_path / "other")
+    other.seat()
+    turns = []
+    for fake in (supervisor, other):
+        first = fake.turn(prompt_tokens(250), "s", max_tokens=6)
+        assert len(unpack_tokens(first.finished.context)) == 256
+        if fake is other:
+            assert fake.checkpoint().failed == ()
+            fake.seat()
+        turns.append(fake.turn([7, 8], "s", max_tokens=20))
+    other.unseat()
+    kept, again = turns
+    assert kept.started.restored_tokens == again.started.restored_tokens == 256 - UNFED
+    assert again.tokens == kept.tokens
+    assert again.finished.hint == kept.finished.hint
+
+
+def test_pass_that_fails_before_the_last_token_breaks_its_rows_and_no_more(supervisor, monkeypatch):
+    requests = [supervisor.start(prompt_tokens(20, n), max_tokens=4) for n in range(2)]
+    while any(len(supervisor.outcome(one).tokens) < 2 for one in requests):
+        supervisor.advance()
+
+    def fails(_rows, _turn):
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(DecodingRows, "pending", fails)
+    while supervisor.engine._seat.runner.is_busy:
+        supervisor.advance()
+    supervisor.pump()
+    for request in requests:
+        ends = [m for m in supervisor.messages if isinstance(m, (Broken, Finished))]
+        assert [type(m) for m in ends if m.request == request] == [Broken]
+    monkeypatch.undo()
+    assert len(supervisor.turn(prompt_tokens(20), max_tokens=4).tokens) == 4

@@ -112,3 +112,19 @@ def test_block_that_went_from_disk_is_written_again_with_its_tail(supervisor):
     supervisor.checkpoint()
     assert (supervisor.kv_dir / supervisor.blocks[first]).exists()
     assert len(supervisor.tails) == before + 1
+
+
+def test_short_contexts_that_begin_as_a_long_one_hold_no_more_than_is_counted(supervisor):
+    shared = prompt_tokens(60)
+    supervisor.turn([*shared, *prompt_tokens(1500, 3)], "long", max_tokens=1)
+    for number in range(4):
+        supervisor.start([*shared, 7, 8, number + 9], f"short{number}", max_tokens=20)
+    seat = supervisor.engine._seat
+    rows = 0
+    while seat.runner.is_busy or len(seat.entry):
+        supervisor.advance()
+        held = sum(lane.held_bytes for lane in seat.runner.lanes)
+        counted = seat.budget.need_bytes([lane.reservations() for lane in seat.runner.lanes], 0)
+        assert held <= counted
+        rows = max(rows, *(len(lane.turns) for lane in seat.runner.lanes))
+    assert rows == 4

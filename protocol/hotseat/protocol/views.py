@@ -178,7 +178,7 @@ class SessionView(Struct, frozen=True, kw_only=True):
     prefill_tokens: int = 0
     """Of a cold session: how many tokens its next turn computes again, since their KV is gone.
 
-    The newest token of an answer that ended full has no KV yet and does not count."""
+    The newest token does not count unless an end-of-turn id is behind it: it may have none yet."""
     persist: bool = True
     turns: tuple["TurnView", ...] | None = None
     """Turns it can be forked at and rewound to; only when one session is asked for."""

@@ -236,13 +236,14 @@ def _view(
 
 def _volatile_view(row: SessionRow, live: frozenset[str], seated: str | None) -> SessionView:
     is_live = row.model == seated and row.name in live
+    tokens = len(row.tokens) // TOKEN_BYTES
     return SessionView(
         model=row.model,
         session=row.name,
         turn=row.turn,
-        tokens=len(row.tokens) // 4,
+        tokens=tokens,
         durable_tokens=0,
-        prefill_tokens=0 if is_live else len(row.tokens) // TOKEN_BYTES,
+        prefill_tokens=0 if is_live else most_with_kv(tokens, closed=row.closed),
         persist=False,
         state="live" if is_live else "cold",
         bytes_on_disk=0,

@@ -36,8 +36,11 @@ class LoopSocket:
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Hands a message to ZeroMQ."""
-        self._socket.send_multipart(frames, zmq.DONTWAIT)
-        self._schedule()
+        try:
+            self._socket.send_multipart(frames, zmq.DONTWAIT)
+        finally:
+            # One that fails, for a peer that is gone, has swallowed the edge all the same.
+            self._schedule()
 
     def close(self, linger_ms: int = 0) -> None:
         """Stops receiving; unsent messages get `linger_ms`."""

@@ -52,7 +52,7 @@ class WorkEnds:
         self.forget_held: Callable[[Work], None] = lambda _work: None
         """Called for a work that had been suspended: what was kept of it may go."""
         self.rewrite: Callable[[BlockId], object] = lambda _block: None
-        """Called for a block of a turn that went meanwhile: whoever has it writes it again."""
+        """Called for a block of a turn that is not on disk: whoever has it whole writes it."""
         self.on_done: Callable[[Done], None] = lambda _done: None
         """Called for every work that did not fail."""
 

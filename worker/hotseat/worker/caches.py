@@ -22,9 +22,14 @@ from mlx_lm.models.cache import (
     make_prompt_cache,
 )
 
+from hotseat.protocol.limits import BLOCK_TOKENS
+
 
 class FullKVCache(KVCache):  # type: ignore[misc]
     """Cache of one sequence in a layer that keeps all; keys `(1, heads, >= offset, dim)`."""
+
+    keys: Any
+    values: Any
 
     @classmethod
     def merge(cls, caches: Sequence["FullKVCache"]) -> "BatchFullKVCache":
@@ -42,6 +47,18 @@ class FullKVCache(KVCache):  # type: ignore[misc]
         batch.offset = mx.array([cache.offset for cache in caches])
         batch._idx = longest
         return batch
+
+    def cut(self, position: int) -> None:
+        """Goes back to `position` and gives up what is beyond its block.
+
+        Else a short context would hold, and bring into a batch, all that a long one needed.
+        """
+        self.offset = position
+        size = _blocks(position)
+        if self.keys is not None and self.keys.shape[2] > size:
+            self.keys = mx.contiguous(self.keys[:, :, :size])
+            self.values = mx.contiguous(self.values[:, :, :size])
+            mx.eval(self.keys, self.values)
 
     @classmethod
     def restored(cls, position: int, keys: mx.array, values: mx.array) -> "FullKVCache":
@@ -76,17 +93,22 @@ class BatchFullKVCache(BatchKVCache):  # type: ignore[misc]
 def _stacked(rows: Sequence[mx.array | None], pads: Sequence[int], longest: int) -> mx.array:
     """Rows `(1, heads, >= longest - pad, dim)`, None for empty, as `(rows, heads, size, dim)`.
 
-    Each begins behind its pad. `size` is that of the largest row: the room it grew by is kept, so
-    the next token does not copy all of it again.
+    Each begins behind its pad. There is room for the next token if any row had it, so that this one
+    does not copy all of it again; more would be memory that nobody counts.
     """
     arrays = [row for row in rows if row is not None]
     heads, dim = arrays[0].shape[1], arrays[0].shape[3]
-    size = max(array.shape[2] for array in arrays)
+    size = min(max(array.shape[2] for array in arrays), _blocks(longest + 1))
     whole = mx.zeros((len(rows), heads, size, dim), arrays[0].dtype)
     for number, (row, pad) in enumerate(zip(rows, pads, strict=True)):
         if row is not None:
             whole[number : number + 1, :, pad:longest] = row[:, :, : longest - pad]
     return whole
+
+
+def _blocks(tokens: int) -> int:
+    """`tokens` rounded up to what a cache grows by."""
+    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
 
 
 class RingKVCache(RotatingKVCache):  # type: ignore[misc]

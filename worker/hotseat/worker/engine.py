@@ -6,7 +6,7 @@ not be computed again.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, assert_never
+from typing import assert_never
 
 import mlx.core as mx
 
@@ -60,9 +60,6 @@ from hotseat.worker.seating import (
 from hotseat.worker.seen import Seen
 from hotseat.worker.unloading import Watched, names_alive, watch_model
 
-_LOOK_STEPS: Final = 8
-"""Steps between two looks while the same requests only grow by a token in each."""
-
 
 class _Seat:
     """Everything that exists only while a model is loaded."""
@@ -80,14 +77,6 @@ class _Seat:
         self.runner = Runner(seated, budget, self.keeper, send)
         self.entry = Entry(seated, budget, self.keeper, self.runner, restorer, send)
         self._has_gathered = False
-        self._sign = (0, 0, 0)
-
-    def has_changed(self) -> bool:
-        """True if a request or an idle session came or went since this was asked."""
-        before = self._sign
-        turns = sum([len(lane.turns) for lane in self.runner.lanes])
-        self._sign = (len(self.entry), turns, self.keeper.live.changes)
-        return before != self._sign
 
     def requests(self) -> list[RequestKey]:
         """Everything that waits or runs."""
@@ -198,8 +187,8 @@ class Engine:
         worked = seat.enter() or worked
         worked = seat.decode() or worked
         worked = seat.feed() or worked
-        self._steps += worked
-        if not worked or self._steps % _LOOK_STEPS == 0 or seat.has_changed():
+        if worked:
+            self._steps += 1
             self._seen = self._look()
         return worked
 

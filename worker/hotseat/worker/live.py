@@ -7,7 +7,7 @@ from mlx_lm.models.cache import ArraysCache
 
 from hotseat.protocol.ids import BlockId
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.worker.caches import is_cuttable, leaves
+from hotseat.worker.caches import FullKVCache, is_cuttable, leaves
 from hotseat.worker.capture import rebuild_state
 from hotseat.worker.steps import common_prefix
 from hotseat.worker.trace import Trace
@@ -63,6 +63,8 @@ class LiveSession:
                 cache.cache = rebuild_state(
                     [part for part in snapshot.states if part.entry == entry]
                 )
+            elif isinstance(cache, FullKVCache):
+                cache.cut(position)
             else:
                 cache.trim(surplus)
         self.trace.trim(position)

@@ -151,8 +151,8 @@ class Runner:
     def suspend(self, request: RequestKey, hold_as: str) -> None:
         """A request leaves its batch now, its KV stays live under `hold_as`.
 
-        The drawn token is reported first. If that ends the request it stays: its next step puts
-        the token into KV and finishes it as if nothing had been asked.
+        The drawn token is reported first. A request that ends with it finishes as if nothing had
+        been asked: now if the answer is full, else with the step that puts the token into KV.
         """
         found = self._find(request)
         if found is None or found[1].ended_by is not None:

@@ -6,7 +6,7 @@ from hotseat.worker.budget import KvBudget
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """What a beat tells of a seat, as of one of the last steps; it is added up later."""
+    """What a beat tells of a seat, as of the last step; it is added up later."""
 
     budget: KvBudget
     busy: bool
