@@ -219,12 +219,18 @@ def test_error_of_a_turn_does_not_end_the_chat(daemon, capsys):
 def test_interrupt_in_a_turn_cancels_the_turn_only(daemon, capsys, monkeypatch):
     daemon.pause_after = 2
     shown = []
+    cancel = daemon._cancel
+
+    def cancel_and_go_on(*arguments):
+        cancel(*arguments)
+        daemon.pause_after = None
 
     def interrupt(chunk):
         shown.append(chunk)
         if len(shown) == 2:
-            daemon.pause_after = None
             raise KeyboardInterrupt
+
+    monkeypatch.setattr(daemon, "_cancel", cancel_and_go_on)
 
     monkeypatch.setattr("hotseat.cli.chat.print_chunk", interrupt)
     chat(daemon, "hi", "more", "/bye")
