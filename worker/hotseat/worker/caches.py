@@ -22,7 +22,7 @@ from mlx_lm.models.cache import (
     make_prompt_cache,
 )
 
-from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.worker.budget import padded
 
 
 class FullKVCache(KVCache):  # type: ignore[misc]
@@ -54,7 +54,7 @@ class FullKVCache(KVCache):  # type: ignore[misc]
         Else a short context would hold, and bring into a batch, all that a long one needed.
         """
         self.offset = position
-        size = _blocks(position)
+        size = padded(position)
         if self.keys is not None and self.keys.shape[2] > size:
             self.keys = mx.contiguous(self.keys[:, :, :size])
             self.values = mx.contiguous(self.values[:, :, :size])
@@ -98,17 +98,12 @@ def _stacked(rows: Sequence[mx.array | None], pads: Sequence[int], longest: int)
     """
     arrays = [row for row in rows if row is not None]
     heads, dim = arrays[0].shape[1], arrays[0].shape[3]
-    size = min(max(array.shape[2] for array in arrays), _blocks(longest + 1))
+    size = min(max(array.shape[2] for array in arrays), padded(longest + 1))
     whole = mx.zeros((len(rows), heads, size, dim), arrays[0].dtype)
     for number, (row, pad) in enumerate(zip(rows, pads, strict=True)):
         if row is not None:
             whole[number : number + 1, :, pad:longest] = row[:, :, : longest - pad]
     return whole
-
-
-def _blocks(tokens: int) -> int:
-    """`tokens` rounded up to what a cache grows by."""
-    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
 
 
 class RingKVCache(RotatingKVCache):  # type: ignore[misc]

@@ -44,8 +44,6 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
     samplers: list[Sampler]
     _next_tokens: Any
     _next_logprobs: list[Any]
-    _is_plain: bool | None = None
-    """True if all rows draw greedily and none asks for more; None until somebody looks."""
 
     @classmethod
     def none(cls, model: Any) -> Self:
@@ -71,7 +69,6 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         else:
             self.prompt_cache = rows[0] if len(rows) == 1 else batched(rows)
         self._next_tokens = waiting
-        self._is_plain = None
         for arrival in arrivals:
             self._enrol(arrival.turn)
 
@@ -92,24 +89,18 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         if self.uids:
             self._form_batch()
             begun._form_batch()
-        self._is_plain = None
         self.extend(begun)
 
     def step(self) -> tuple[list[int], list[Any]]:
         """Feeds every row's token and draws the next ones; those that were fed, by row."""
         tokens, logprobs = self._next_tokens, self._next_logprobs
         logits = self.model(tokens[:, None], cache=self.prompt_cache)[:, -1, :]
-        if self._is_plain is None:
-            self._is_plain = self._asks_nothing()
-        # What is drawn is computed while the caller deals with the tokens handed out now.
-        if self._is_plain:
-            self._next_tokens = greedy_sampler(logits)
-            mx.async_eval(self._next_tokens)  # type: ignore[no-untyped-call]
-        else:
-            contexts: list[mx.array] = []
+        contexts: list[mx.array] = []
+        if any(self.logits_processors):
             logits = self._process(logits, tokens, contexts)
-            self._next_tokens, self._next_logprobs = self._draw(logits)
-            mx.async_eval(self._next_tokens, self._next_logprobs, contexts)  # type: ignore[no-untyped-call]
+        self._next_tokens, self._next_logprobs = self._draw(logits)
+        # Computed while the caller deals with the tokens that are handed out now.
+        mx.async_eval(self._next_tokens, self._next_logprobs, contexts)  # type: ignore[no-untyped-call]
         mx.eval(tokens)  # waits without the interpreter's lock
         return tokens.tolist(), logprobs
 
@@ -120,7 +111,6 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
 
     def remove(self, turn: Turn, *, wanted: bool) -> list[Any]:
         """Takes a row out; its caches if `wanted`."""
-        self._is_plain = None
         row = self.uids.index(turn)
         rest = [other for other in range(len(self.uids)) if other != row]
         caches = self._caches_of(row) if wanted else []
@@ -150,18 +140,8 @@ class DecodingRows(GenerationBatch):  # type: ignore[misc]
         caches: list[Any] = self.extract_cache(row)
         return caches
 
-    def _asks_nothing(self) -> bool:
-        """True if every row is greedy, without processors and log probabilities."""
-        return (
-            all(sampler is greedy_sampler for sampler in self.samplers)
-            and not any(self.logits_processors)
-            and not any(turn.start.logprobs for turn in self.uids)
-        )
-
     def _process(self, logits: mx.array, fed: mx.array, contexts: list[mx.array]) -> mx.array:
         """Logits as each row's own processors leave them; adds the ids that these looked at."""
-        if not any(self.logits_processors):
-            return logits
         rows = []
         for row, processors in enumerate(self.logits_processors):
             own = logits[row : row + 1]
