@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from msgspec import inspect as mi
 
-from hotseat.protocol import limits, telemetry, views
+from hotseat.protocol import disk_views, limits, telemetry, views
 from hotseat.protocol import messages as m
 from hotseat.protocol import replies as r
 from hotseat.protocol.discovery import Endpoint
@@ -38,8 +38,9 @@ SHAPES = (
     views.SwapView, views.ModelView, TemplateProbe, Capabilities, views.SessionView, views.PlanView,
     views.FitView, views.ReleaseView, views.QuoteView, views.WhyView, views.RecoveryView,
     views.ReloadView, telemetry.Sample,
-    views.TurnView, views.SessionChange, views.CountView, views.DiskView, views.DiskTagView,
-    views.KvFileView, views.VerifyView, views.GcView, views.QuarantineView,
+    views.TurnView, views.SessionChange, views.CountView, disk_views.DiskView,
+    disk_views.DiskTagView,
+    disk_views.KvFileView, disk_views.VerifyView, disk_views.GcView, views.QuarantineView,
 )  # fmt: skip
 NUMBERS = (
     "MAX_FRAME_BYTES", "MAX_FRAMES", "MAX_MESSAGE_BYTES", "MAX_DEPTH", "MAX_ITEMS",

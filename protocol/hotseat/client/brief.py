@@ -17,12 +17,13 @@ from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.exchange import Call
 from hotseat.client.requests import new_request_id
 from hotseat.client.results import CALL_S, ModelsResult, SessionsResult, typed
+from hotseat.protocol.disk_views import DiskView
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken
 from hotseat.protocol.limits import MAX_FRAME_BYTES, TOKEN_BYTES, WELCOME_S
 from hotseat.protocol.messages import ClientInfo, ClientMessage, Disk, Models, Sessions, Status
 from hotseat.protocol.replies import Welcome
-from hotseat.protocol.views import DiskView, ModelView, SessionView, StatusView
+from hotseat.protocol.views import ModelView, SessionView, StatusView
 
 T = TypeVar("T")
 _SLICE_S: Final = 0.2

@@ -5,9 +5,9 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from hotseat.client.results import typed
+from hotseat.protocol.disk_views import DiskView, GcView, VerifyView
 from hotseat.protocol.messages import ClientMessage, Disk, KvGc, KvVerify
 from hotseat.protocol.replies import Reply
-from hotseat.protocol.views import DiskView, GcView, VerifyView
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from hotseat.cli.reading import JSON, connected, read_or_absent
 from hotseat.client.errors import DaemonUnreachable
 
 if TYPE_CHECKING:
-    from hotseat.protocol.views import GcView, VerifyView
+    from hotseat.protocol.disk_views import GcView, VerifyView
 
 
 @click.command()

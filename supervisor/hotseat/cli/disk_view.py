@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from hotseat.cli.output import count, print_facts, print_table, size
-from hotseat.protocol.views import DiskTagView, DiskView, GcView, KvFileView, VerifyView
+from hotseat.protocol.disk_views import DiskTagView, DiskView, GcView, KvFileView, VerifyView
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 
 _SHORT = 8

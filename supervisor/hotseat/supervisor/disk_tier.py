@@ -13,9 +13,9 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
+from hotseat.protocol.disk_views import DiskTagView, DiskView
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName, Tag
-from hotseat.protocol.views import DiskTagView, DiskView
 from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.eviction import DiskState, Worth, bytes_to_free

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from hotseat.protocol.disk_views import GcView, KvFileView, VerifyView
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Tag
-from hotseat.protocol.views import GcView, KvFileView, VerifyView
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.disk_tier import DiskTier

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import structlog
 
-from hotseat.protocol.views import GcView, VerifyView
+from hotseat.protocol.disk_views import GcView, VerifyView
 from hotseat.supervisor.catalogue.eviction import TagUsage, usage
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 from hotseat.supervisor.catalogue.store import Catalogue
