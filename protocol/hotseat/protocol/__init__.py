@@ -1,0 +1,1 @@
+"""What passes between the processes: types of wire and link, limits, errors; no sockets."""

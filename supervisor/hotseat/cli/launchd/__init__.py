@@ -1,0 +1,1 @@
+"""The daemon as a launchd service: its job, `launchctl`, what is left behind."""

@@ -1,0 +1,1 @@
+"""The supervisor daemon: decides everything, computes nothing, never imports mlx."""

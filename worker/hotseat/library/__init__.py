@@ -1,0 +1,1 @@
+"""Import and registration of models, in a process of its own."""

@@ -1,0 +1,1 @@
+"""The worker process: runs one model, decides nothing, holds no durable truth."""
