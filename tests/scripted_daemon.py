@@ -12,7 +12,7 @@ from msgspec import Struct
 
 import hotseat.supervisor.daemon as daemon_module
 from hotseat.supervisor.__main__ import main
-from hotseat.supervisor.core.machine import MachineMemory
+from hotseat.supervisor.machine.figures import MachineMemory
 
 VARIABLE = "HOTSEAT_TEST_MEMORY"
 

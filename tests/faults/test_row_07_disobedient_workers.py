@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from daemon_harness import wait_for
-from hotseat.supervisor.kin import VARIABLE
+from hotseat.supervisor.machine.leftover_processes import VARIABLE
 from stub_home import serves, stub_daemon
 
 pytestmark = pytest.mark.alone

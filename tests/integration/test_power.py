@@ -7,7 +7,7 @@ import pytest
 
 from daemon_harness import LiveDaemon, wait_for
 from hotseat.protocol.replies import Event
-from hotseat.supervisor.power import CAFFEINATE_VARIABLE
+from hotseat.supervisor.machine.sleep_assertion import CAFFEINATE_VARIABLE
 from stub_home import QUIET, serves, stub_daemon
 
 HELPER = "#!/bin/sh\nexec sleep 600\n"

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from hotseat.protocol.limits import GIB
-from hotseat.supervisor.core.machine import MachineMemory
 from hotseat.supervisor.core.settings import MemorySettings, SeatSettings, Settings
 from hotseat.supervisor.foreseen import Foreseen
+from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.planner import Planner
 from records import model_record
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hotseat.supervisor.grants import notices_for, probe_folder, protected_root
+from hotseat.supervisor.machine.folder_access import notices_for, probe_folder, protected_root
 
 YOU = Path("/Users/you")
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from hotseat.protocol.limits import MIB
-from hotseat.supervisor import heap
+from hotseat.supervisor.machine import c_heap
 
 STORY = """
 import psutil
@@ -46,5 +46,5 @@ def test_freed_large_blocks_go_back_to_the_system():
 
 
 def test_other_systems_are_left_alone(monkeypatch):
-    monkeypatch.setattr(heap.sys, "platform", "darwin")
-    assert heap.return_large_blocks() is False
+    monkeypatch.setattr(c_heap.sys, "platform", "darwin")
+    assert c_heap.return_large_blocks() is False

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.locks import InstanceLock, SeatLock
+from hotseat.supervisor.machine.locks import InstanceLock, SeatLock
 
 _HOLD = """
 import sys
 from pathlib import Path
-from hotseat.supervisor.locks import InstanceLock, SeatLock
+from hotseat.supervisor.machine.locks import InstanceLock, SeatLock
 kind, path = sys.argv[1], Path(sys.argv[2])
 if kind == "daemon":
     InstanceLock(path).acquire()
@@ -223,7 +223,7 @@ def test_many_processes_after_one_seat_leave_one_holder(seat_path):
 import sys
 from pathlib import Path
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.locks import SeatLock
+from hotseat.supervisor.machine.locks import SeatLock
 sys.stdin.readline()
 try:
     SeatLock(Path(sys.argv[1])).acquire("m", 1)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.supervisor.core.memory_classes import Held, memory_classes
-from hotseat.supervisor.paging import MacPaging, Paging, VmStatistics64
+from hotseat.supervisor.machine.paging import MacPaging, Paging, VmStatistics64
 
 SIZES = st.integers(min_value=-10, max_value=100)
 HELD = st.builds(

@@ -9,7 +9,7 @@ import sys
 import psutil
 
 from hotseat.protocol.limits import MIB
-from hotseat.supervisor.memory import MacProbe, RusageInfoV0, largest_holders, system_probe
+from hotseat.supervisor.machine.memory import MacProbe, RusageInfoV0, largest_holders, system_probe
 
 
 class FakeLibproc:

@@ -6,7 +6,6 @@ import pytest
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import LayerSpec, StateSpec
 from hotseat.supervisor.core.blocks import block_pool, blocks_for_tokens
-from hotseat.supervisor.core.machine import Holder, MachineMemory
 from hotseat.supervisor.core.plan import (
     DEFAULT_OVERHEAD_BYTES,
     max_context_tokens,
@@ -15,6 +14,7 @@ from hotseat.supervisor.core.plan import (
     session_bytes,
 )
 from hotseat.supervisor.core.settings import MemorySettings, ModelSettings, Settings
+from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from records import full_layers, model_record, window_layers
 
 MAC = MachineMemory(total_bytes=24 * GIB, available_bytes=20 * GIB, wired_bytes=2 * GIB)

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon_harness import wait_for
-from hotseat.supervisor.awake import SLEPT_S, SleepClock, whole_time
 from hotseat.supervisor.core.power import (
     LINGER_S,
     Vigil,
@@ -21,7 +20,13 @@ from hotseat.supervisor.core.power import (
 )
 from hotseat.supervisor.core.seat_types import SETTLED, Phase
 from hotseat.supervisor.core.settings import PowerSettings
-from hotseat.supervisor.power import CAFFEINATE_VARIABLE, Caffeinate, NoAssertion, system_power
+from hotseat.supervisor.machine.sleep_assertion import (
+    CAFFEINATE_VARIABLE,
+    Caffeinate,
+    NoAssertion,
+    system_power,
+)
+from hotseat.supervisor.machine.time_awake import SLEPT_S, SleepClock, whole_time
 
 HELPER = """#!/bin/sh
 echo "$@" > "$0.args"

@@ -21,12 +21,12 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.version import VERSION
 from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.core.settings import Settings
-from hotseat.supervisor.grants import REMEDY, protected_root
-from hotseat.supervisor.locks import DEFAULT_SEAT_LOCK, read_holder
-from hotseat.supervisor.memory import system_probe
+from hotseat.supervisor.machine.folder_access import REMEDY, protected_root
+from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, read_holder
+from hotseat.supervisor.machine.memory import system_probe
+from hotseat.supervisor.machine.volumes import why_not_writable
 from hotseat.supervisor.paths import MAX_SOCKET_BYTES, Home
 from hotseat.supervisor.placing import find_placed
-from hotseat.supervisor.volumes import why_not_writable
 
 _WORKER_PARTS: Final = ("mlx", "mlx_lm", "gguf")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO

@@ -82,8 +82,8 @@ def _list(*, as_json: bool) -> int:
 
 def _why_none() -> str:
     """A folder of models that is away; empty where there simply are none."""
+    from hotseat.supervisor.machine.volumes import missing_volume
     from hotseat.supervisor.placing import find_placed
-    from hotseat.supervisor.volumes import missing_volume
 
     folder = find_placed().models_dir
     gone = missing_volume(folder)

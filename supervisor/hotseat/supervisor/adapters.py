@@ -14,7 +14,7 @@ from msgspec import Struct
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.model import FileDigest
 from hotseat.protocol.tags import ADAPTER_FILES, DIGEST_BYTES
-from hotseat.supervisor.volumes import missing_volume
+from hotseat.supervisor.machine.volumes import missing_volume
 
 _READ_BYTES: Final = 4 * MIB
 

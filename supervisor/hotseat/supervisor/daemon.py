@@ -33,8 +33,8 @@ from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.journal_writer import JournalWriter
 from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.kv_keeper import KvKeeper
-from hotseat.supervisor.locks import DEFAULT_SEAT_LOCK, SeatLock
-from hotseat.supervisor.memory import system_probe
+from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, SeatLock
+from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner

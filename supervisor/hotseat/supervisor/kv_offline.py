@@ -21,7 +21,7 @@ from hotseat.supervisor.disk_tier import DiskParts, DiskTier
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.kv_keeper import KvKeeper
-from hotseat.supervisor.locks import InstanceLock
+from hotseat.supervisor.machine.locks import InstanceLock
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.placing import open_home
 from hotseat.supervisor.rebuild import rebuild_home, restore_catalogue

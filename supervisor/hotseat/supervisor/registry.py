@@ -23,8 +23,8 @@ from hotseat.supervisor.adapters import Adapter, Adapters
 from hotseat.supervisor.core.aliases import resolve_name
 from hotseat.supervisor.core.framing import registered_before
 from hotseat.supervisor.core.settings import Settings
+from hotseat.supervisor.machine.volumes import missing_volume
 from hotseat.supervisor.paths import Home
-from hotseat.supervisor.volumes import missing_volume
 
 _RECORD: Final = msgspec.json.Decoder(ModelRecord)
 _NEAR: Final = 3

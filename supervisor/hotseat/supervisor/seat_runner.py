@@ -38,7 +38,6 @@ from hotseat.protocol.link import (
     WorkerHello,
 )
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.awake import AwakeClock
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.deaths import describe_exit
 from hotseat.supervisor.core.seat import next_state
@@ -52,7 +51,8 @@ from hotseat.supervisor.core.seat_types import (
 )
 from hotseat.supervisor.link_port import LinkPort
 from hotseat.supervisor.load_order import load_order
-from hotseat.supervisor.locks import SeatLock
+from hotseat.supervisor.machine.locks import SeatLock
+from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.reclaim import ReclaimGate, unload_fault

@@ -19,10 +19,10 @@ from hotseat.protocol.version import VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.daemon import Daemon
-from hotseat.supervisor.heap import return_large_blocks
 from hotseat.supervisor.kv_files import kv_sweep
-from hotseat.supervisor.locks import InstanceLock
 from hotseat.supervisor.logs import SERVICE_LOG, configure_logs
+from hotseat.supervisor.machine.c_heap import return_large_blocks
+from hotseat.supervisor.machine.locks import InstanceLock
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.placing import open_home
 from hotseat.supervisor.rebuild import restore_catalogue

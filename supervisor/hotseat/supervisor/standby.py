@@ -24,8 +24,8 @@ from hotseat.protocol.link import (
     WorkerHello,
 )
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.kin import new_mark
 from hotseat.supervisor.link_port import LinkPort
+from hotseat.supervisor.machine.leftover_processes import new_mark
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_worker
 

@@ -36,8 +36,8 @@ from hotseat.supervisor.core.seat import quarantine_of, quarantines
 from hotseat.supervisor.core.seat_types import Phase, SeatState
 from hotseat.supervisor.core.session_cuts import reachable_turns
 from hotseat.supervisor.event_log import EventLog, Subscriber
-from hotseat.supervisor.grants import notices_for
 from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.release_desk import ReleaseDesk

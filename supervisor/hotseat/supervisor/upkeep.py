@@ -9,13 +9,13 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.replies import Cause
-from hotseat.supervisor.awake import AwakeClock
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.client_port import ClientPort
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.core.wear import worn_reason
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.rhythm import Rhythm

@@ -7,9 +7,9 @@ does not count in monotonic time.
 import structlog
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.awake import AwakeClock, SleepClock
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.machine.time_awake import AwakeClock, SleepClock
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 

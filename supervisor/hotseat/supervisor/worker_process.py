@@ -20,9 +20,9 @@ from typing import Final
 from msgspec import Struct
 
 from hotseat.protocol.ids import Epoch
-from hotseat.supervisor.exit_notice import ended
-from hotseat.supervisor.kin import VARIABLE as KIN_VARIABLE
-from hotseat.supervisor.kin import end_kin
+from hotseat.supervisor.machine.child_exit import ended
+from hotseat.supervisor.machine.leftover_processes import VARIABLE as KIN_VARIABLE
+from hotseat.supervisor.machine.leftover_processes import end_kin
 
 COMMAND_VARIABLE: Final = "HOTSEAT_WORKER_COMMAND"
 """JSON list that replaces `[python, -m, hotseat.worker]`; how tests put a stub in its place."""

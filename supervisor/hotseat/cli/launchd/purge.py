@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.locks import InstanceLock
+from hotseat.supervisor.machine.locks import InstanceLock
 from hotseat.supervisor.paths import Home
 
 _KINDS: Final = (

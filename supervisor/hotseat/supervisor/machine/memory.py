@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import psutil
 
 from hotseat.protocol.limits import KIB
-from hotseat.supervisor.core.machine import Holder, MachineMemory
+from hotseat.supervisor.machine.figures import Holder, MachineMemory
 
 _MEMINFO: Final = "/proc/meminfo"
 _MEMINFO_BYTES: Final = 4096
