@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from hotseat.supervisor import rhythm as rhythm_module
-from hotseat.supervisor.rhythm import Rhythm
+from hotseat.supervisor.loop import rhythm as rhythm_module
+from hotseat.supervisor.loop.rhythm import Rhythm
 
 LONG_S = 60.0
 GIVE_UP_S = 20.0

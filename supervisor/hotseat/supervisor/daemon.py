@@ -33,6 +33,7 @@ from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.journal_writer import JournalWriter
 from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.loop.settling import settle
 from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.outbox import Outbox
@@ -47,7 +48,6 @@ from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.sessions import Sessions as SessionTable
-from hotseat.supervisor.settling import settle
 from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.upkeep import Upkeep

@@ -43,10 +43,10 @@ from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_desk import KvDesk
+from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.reload_desk import ReloadDesk
-from hotseat.supervisor.rhythm import Rhythm
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.state_desk import StateDesk, as_dict

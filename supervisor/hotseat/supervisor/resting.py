@@ -4,8 +4,8 @@ from typing import Final
 
 from hotseat.supervisor.core.seat_types import SETTLED
 from hotseat.supervisor.event_log import EventLog, Subscriber
+from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.rhythm import Rhythm
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.works import Works

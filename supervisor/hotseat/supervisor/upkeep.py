@@ -15,10 +15,10 @@ from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.core.wear import worn_reason
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.planner import Planner
-from hotseat.supervisor.rhythm import Rhythm
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk

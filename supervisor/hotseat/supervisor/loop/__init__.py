@@ -1,0 +1,1 @@
+"""Tasks and clocks of the event loop."""
