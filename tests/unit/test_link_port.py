@@ -21,8 +21,8 @@ from hotseat.protocol.link import (
     WorkerHello,
     encode_link,
 )
-from hotseat.supervisor import link_port
-from hotseat.supervisor.link_port import LinkPort
+from hotseat.supervisor.ports import worker_link
+from hotseat.supervisor.ports.worker_link import LinkPort
 
 EPOCH = Epoch(7)
 KEY = RequestKey("t:r")
@@ -164,7 +164,7 @@ async def test_another_user_is_sent_away_and_the_worker_still_gets_in(
     port, worker, heard, monkeypatch
 ):
     users = iter([False, True])
-    monkeypatch.setattr(link_port, "_is_own", lambda _socket: next(users))
+    monkeypatch.setattr(worker_link, "_is_own", lambda _socket: next(users))
     worker.settimeout(SEEN_S)
     assert await asyncio.to_thread(worker.recv, 1) == b""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as own:
@@ -198,7 +198,7 @@ async def test_orders_reach_a_worker_that_reads_late_in_order(port, worker, hear
 async def test_worker_that_takes_nothing_is_refused_more_than_the_limit(
     port, worker, heard, monkeypatch
 ):
-    monkeypatch.setattr(link_port, "MAX_BODY_BYTES", 100_000)
+    monkeypatch.setattr(worker_link, "MAX_BODY_BYTES", 100_000)
     worker.sendall(encode_link(EPOCH, said(1)))
     await heard.count(1)
     deadline = time.monotonic() + SEEN_S

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.log_pace import LogPace
+from hotseat.supervisor.ports.log_pace import LogPace
 
 
 def test_flood_of_one_kind_is_a_few_lines_and_a_count():

@@ -7,7 +7,7 @@ import time
 import pytest
 import zmq
 
-from hotseat.supervisor.sockets import LoopSocket, bind_router
+from hotseat.supervisor.ports.zmq_socket import LoopSocket, bind_router
 
 DEADLINE_S = 5.0
 UNTHROTTLED_S = 0.01

@@ -10,8 +10,8 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Emitted
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing, Usage
-from hotseat.supervisor.client_port import ClientPort
 from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.ports.client_port import ClientPort
 from hotseat.supervisor.works import Works, WorkState
 from raw_peer import RawPeer, tokens_of
 

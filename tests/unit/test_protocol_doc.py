@@ -25,7 +25,7 @@ from hotseat.protocol.errors import ERRORS
 from hotseat.protocol.messages import CLIENT_KINDS
 from hotseat.protocol.model import Capabilities, TemplateProbe
 from hotseat.protocol.replies import DAEMON_KINDS
-from hotseat.supervisor.client_port import FEATURES
+from hotseat.supervisor.ports.client_port import FEATURES
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 SUPERVISOR = PAGE.parents[1] / "supervisor" / "hotseat" / "supervisor"

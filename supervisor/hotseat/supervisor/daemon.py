@@ -18,7 +18,6 @@ import zmq
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.admission import Admission
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.core.settings import Settings
@@ -39,6 +38,7 @@ from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.recovery import announce, recover
 from hotseat.supervisor.registry import Registry

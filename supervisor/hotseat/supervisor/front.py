@@ -37,7 +37,6 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
-from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.disk_tier import DiskTier
@@ -45,6 +44,7 @@ from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.reload_desk import ReloadDesk
 from hotseat.supervisor.seat_runner import SeatRunner

@@ -24,9 +24,9 @@ from hotseat.protocol.link import (
     WorkerHello,
 )
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.link_port import LinkPort
 from hotseat.supervisor.machine.leftover_processes import new_mark
 from hotseat.supervisor.paths import Home
+from hotseat.supervisor.ports.worker_link import LinkPort
 from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_worker
 
 START_DELAY_S: Final = 0.5

@@ -30,7 +30,6 @@ from hotseat.protocol.views import (
     WorkerView,
 )
 from hotseat.supervisor.catalogue.session_verbs import missing
-from hotseat.supervisor.client_port import ClientPort, Peer
 from hotseat.supervisor.core.intake import decode_history
 from hotseat.supervisor.core.seat import quarantine_of, quarantines
 from hotseat.supervisor.core.seat_types import Phase, SeatState
@@ -40,6 +39,7 @@ from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable

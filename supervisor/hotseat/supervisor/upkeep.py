@@ -10,7 +10,6 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.client_port import ClientPort
 from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.core.wear import worn_reason
 from hotseat.supervisor.dispatcher import Dispatcher
@@ -19,6 +18,7 @@ from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.ports.client_port import ClientPort
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk

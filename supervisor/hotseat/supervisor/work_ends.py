@@ -15,12 +15,12 @@ from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.client_port import error_body
 from hotseat.supervisor.core.intake import encode_history, history_after
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kept import KeptReply, encode_kept, keep_done
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.ports.client_port import error_body
 from hotseat.supervisor.quiet_sessions import QuietSessions
 from hotseat.supervisor.sessions import Sessions, tokenizer_digest
 from hotseat.supervisor.works import Work, Works, WorkState

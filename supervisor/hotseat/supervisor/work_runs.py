@@ -38,7 +38,6 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.client_port import error_body
 from hotseat.supervisor.core.intake import plan_turn
 from hotseat.supervisor.core.poison import after_death
 from hotseat.supervisor.core.seat_types import Fault
@@ -47,6 +46,7 @@ from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.held import HeldRuns, held_name, imported_again, resume_of
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.ports.client_port import error_body
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
 from hotseat.supervisor.work_ends import WorkEnds
 from hotseat.supervisor.works import Work, Works, WorkState

@@ -14,13 +14,13 @@ from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected, collect_parts
 from hotseat.protocol.replies import Cause, Chunk, Done, ErrorBody
-from hotseat.supervisor.client_port import Peer
 from hotseat.supervisor.core.intake import Intake
 from hotseat.supervisor.core.output_log import OutputLog
 from hotseat.supervisor.core.poison import INNOCENT, Suspicion, resume_alone
 from hotseat.supervisor.core.streams import Emission, OutStream
 from hotseat.supervisor.core.waiting import Waiting
 from hotseat.supervisor.foresight import Foresight
+from hotseat.supervisor.ports.client_port import Peer
 
 FINISHED_KEPT: Final = 256
 """Ended works kept for readers that still drain, oldest dropped first."""

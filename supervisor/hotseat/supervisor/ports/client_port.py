@@ -25,8 +25,8 @@ from hotseat.protocol.limits import (
 )
 from hotseat.protocol.messages import ClientInfo, ClientMessage, Hello, Ping
 from hotseat.protocol.replies import DaemonMessage, ErrorBody, Pong, Welcome
-from hotseat.supervisor.core.log_pace import LogPace
-from hotseat.supervisor.sockets import Frames, LoopSocket, bind_router
+from hotseat.supervisor.ports.log_pace import LogPace
+from hotseat.supervisor.ports.zmq_socket import Frames, LoopSocket, bind_router
 
 FEATURES: Final = (
     "generate",

@@ -1,0 +1,1 @@
+"""Sockets: the clients' and the worker's."""
