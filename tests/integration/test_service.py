@@ -13,7 +13,7 @@ import pytest
 
 from daemon_harness import wait_for
 from hotseat.cli.launchd.job import job_label
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.home import Home
 
 HOTSEAT = Path(sys.executable).with_name("hotseat")
 FAKE = Path(__file__).parents[1] / "fake_launchctl.py"

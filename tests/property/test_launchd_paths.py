@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hotseat.cli.launchd.job import Job
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.home import Home
 from plist_dtd import faults
 
 PARTS = st.lists(st.text(min_size=1).filter(lambda part: "/" not in part), min_size=1, max_size=4)

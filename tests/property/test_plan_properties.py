@@ -8,8 +8,8 @@ from hotseat.protocol.limits import BLOCK_TOKENS, GIB
 from hotseat.protocol.model import LayerSpec
 from hotseat.supervisor.core.blocks import block_geometry, block_pool, blocks_for_tokens
 from hotseat.supervisor.core.plan import max_context_tokens, plan_model, session_bytes
-from hotseat.supervisor.core.settings import MemorySettings, Settings
 from hotseat.supervisor.machine.figures import MachineMemory
+from hotseat.supervisor.settings.values import MemorySettings, Settings
 from records import model_record
 
 SIZES = st.integers(0, 256 * GIB)

@@ -8,9 +8,9 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import FileDigest
 from hotseat.protocol.tags import adapter_digest, model_tag
 from hotseat.supervisor.adapters import Adapters
-from hotseat.supervisor.core.settings import ModelSettings, Settings
-from hotseat.supervisor.paths import Home
 from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.values import ModelSettings, Settings
 from stub_home import stub_record
 
 

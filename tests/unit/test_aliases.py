@@ -4,8 +4,9 @@ import pytest
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Sampling
-from hotseat.supervisor.core.aliases import resolve_name
-from hotseat.supervisor.core.settings import (
+from hotseat.supervisor.settings.aliases import resolve_name
+from hotseat.supervisor.settings.changes import compare_settings
+from hotseat.supervisor.settings.values import (
     AliasSettings,
     MemorySettings,
     ModelSettings,
@@ -13,7 +14,6 @@ from hotseat.supervisor.core.settings import (
     SeatSettings,
     Settings,
 )
-from hotseat.supervisor.core.settings_change import compare_settings
 
 ALIASES = {
     "claude-haiku-*": AliasSettings(use="seated", otherwise="small"),

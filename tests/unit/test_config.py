@@ -4,8 +4,8 @@ import pytest
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
-from hotseat.supervisor.config import load_settings, parse_size
-from hotseat.supervisor.core.settings import KvSettings, MemorySettings, Settings
+from hotseat.supervisor.settings.reader import load_settings, parse_size
+from hotseat.supervisor.settings.values import KvSettings, MemorySettings, Settings
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import tomllib
 from pathlib import Path
 
 from hotseat.cli.config_view import render_settings
-from hotseat.supervisor.config import load_settings
-from hotseat.supervisor.core.settings import Settings
-from hotseat.supervisor.reference import entries, section_meaning
+from hotseat.supervisor.settings.reader import load_settings
+from hotseat.supervisor.settings.reference import entries, section_meaning
+from hotseat.supervisor.settings.values import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 BLOCK = re.compile(r"(<!-- settings -->\n).*(<!-- end -->)", re.DOTALL)

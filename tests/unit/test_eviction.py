@@ -10,7 +10,7 @@ from hotseat.supervisor.core.eviction import (
     bytes_to_free,
     files_to_evict,
 )
-from hotseat.supervisor.core.settings import KvSettings
+from hotseat.supervisor.settings.values import KvSettings
 from records import TAG
 
 

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.config import load_settings
-from hotseat.supervisor.paths import Home
-from hotseat.supervisor.placing import find_placed, open_home
 from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.placed_home import find_placed, open_home
+from hotseat.supervisor.settings.reader import load_settings
 from stub_home import stub_record
 
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from hotseat.protocol.limits import GIB
-from hotseat.supervisor.core.settings import MemorySettings, SeatSettings, Settings
 from hotseat.supervisor.foreseen import Foreseen
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.settings.values import MemorySettings, SeatSettings, Settings
 from records import model_record
 
 RESERVE = 2 * GIB

@@ -10,7 +10,7 @@ from hotseat.cli.launchd.job import Job, agents_dir, job_label, make_job, stable
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.core.exit_bound import exit_bound_s
 from hotseat.supervisor.core.seat_types import Deadlines
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.home import Home
 from plist_dtd import faults
 
 GOLDEN = Path(__file__).parents[2] / "deploy" / "launchd" / "local.hotseat.plist"

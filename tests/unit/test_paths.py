@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.paths import MAX_SOCKET_BYTES, Home
+from hotseat.supervisor.settings.home import MAX_SOCKET_BYTES, Home
 
 
 def mode(path):

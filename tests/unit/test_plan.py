@@ -13,8 +13,8 @@ from hotseat.supervisor.core.plan import (
     prefill_peak_bytes,
     session_bytes,
 )
-from hotseat.supervisor.core.settings import MemorySettings, ModelSettings, Settings
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
+from hotseat.supervisor.settings.values import MemorySettings, ModelSettings, Settings
 from records import full_layers, model_record, window_layers
 
 MAC = MachineMemory(total_bytes=24 * GIB, available_bytes=20 * GIB, wired_bytes=2 * GIB)

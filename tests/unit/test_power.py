@@ -19,7 +19,6 @@ from hotseat.supervisor.core.power import (
     reason_to_stay_awake,
 )
 from hotseat.supervisor.core.seat_types import SETTLED, Phase
-from hotseat.supervisor.core.settings import PowerSettings
 from hotseat.supervisor.machine.sleep_assertion import (
     CAFFEINATE_VARIABLE,
     Caffeinate,
@@ -27,6 +26,7 @@ from hotseat.supervisor.machine.sleep_assertion import (
     system_power,
 )
 from hotseat.supervisor.machine.time_awake import SLEPT_S, SleepClock, whole_time
+from hotseat.supervisor.settings.values import PowerSettings
 
 HELPER = """#!/bin/sh
 echo "$@" > "$0.args"

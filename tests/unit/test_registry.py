@@ -17,9 +17,9 @@ from hotseat.protocol.model import (
     TemplateProbe,
 )
 from hotseat.protocol.tags import kv_part, model_tag
-from hotseat.supervisor.core.settings import ModelSettings, Settings
-from hotseat.supervisor.paths import Home
 from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.values import ModelSettings, Settings
 from records import model_record
 
 

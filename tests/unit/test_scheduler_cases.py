@@ -4,7 +4,6 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.core.estimates import Costs, Outlook, first_start_s, forecasts
 from hotseat.supervisor.core.lingering import Ending, Lingering, note_arrival, note_end, note_seat
 from hotseat.supervisor.core.model_queue import ModelQueue
@@ -16,6 +15,7 @@ from hotseat.supervisor.core.scheduler import (
     decide,
 )
 from hotseat.supervisor.core.waiting import Waiting, in_start_order
+from hotseat.supervisor.settings.reader import load_settings
 
 POLICY = SchedulerSettings(
     min_seat_s=2.0, weight=4.0, grace_s=5.0, tool_linger_s=10.0, ageing_s=30.0, max_running=4

@@ -9,7 +9,7 @@ import pytest
 
 from hotseat.protocol.ids import Epoch
 from hotseat.supervisor import standby as standby_module
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.standby import Standby
 from hotseat.supervisor.worker_process import COMMAND_VARIABLE
 

@@ -19,14 +19,14 @@ from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.version import VERSION
-from hotseat.supervisor.config import load_settings
-from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.machine.folder_access import REMEDY, protected_root
 from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, read_holder
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.machine.volumes import why_not_writable
-from hotseat.supervisor.paths import MAX_SOCKET_BYTES, Home
-from hotseat.supervisor.placing import find_placed
+from hotseat.supervisor.settings.home import MAX_SOCKET_BYTES, Home
+from hotseat.supervisor.settings.placed_home import find_placed
+from hotseat.supervisor.settings.reader import load_settings
+from hotseat.supervisor.settings.values import Settings
 
 _WORKER_PARTS: Final = ("mlx", "mlx_lm", "gguf")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO

@@ -44,7 +44,7 @@ def _ask(read: "Callable[[Client], T]", otherwise: T) -> T:
 
 def _folders() -> list[str]:
     from hotseat.protocol.ids import is_model_name
-    from hotseat.supervisor.placing import find_placed
+    from hotseat.supervisor.settings.placed_home import find_placed
 
     try:
         return [

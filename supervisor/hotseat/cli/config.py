@@ -19,7 +19,7 @@ def config() -> None:
 def check(file: Path | None, *, as_json: bool) -> None:
     """Read FILE, by default that of the home folder, as the daemon would."""
     from hotseat.cli.config_view import config_file
-    from hotseat.supervisor.config import load_settings
+    from hotseat.supervisor.settings.reader import load_settings
 
     path = config_file(file)
     load_settings(path)
@@ -34,7 +34,7 @@ def check(file: Path | None, *, as_json: bool) -> None:
 def show(*, as_json: bool) -> None:
     """Show every setting with its meaning; what the file sets stands without a #."""
     from hotseat.cli.config_view import config_file, render_settings
-    from hotseat.supervisor.config import load_settings
+    from hotseat.supervisor.settings.reader import load_settings
 
     settings = load_settings(config_file(None))
     if as_json:

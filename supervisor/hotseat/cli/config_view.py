@@ -8,9 +8,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from hotseat.protocol.views import ReloadView
-from hotseat.supervisor.core.settings import Settings
-from hotseat.supervisor.paths import Home
-from hotseat.supervisor.reference import Entry, entries, section_meaning, toml_value
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.reference import Entry, entries, section_meaning, toml_value
+from hotseat.supervisor.settings.values import Settings
 
 _WIDTH: Final = 96
 _EXAMPLE: Final = "NAME"

@@ -15,7 +15,7 @@ from hotseat.cli.failures import EXIT_INTERRUPTED, MissingExtraError
 from hotseat.cli.output import note
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.placing import open_home
+from hotseat.supervisor.settings.placed_home import open_home
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

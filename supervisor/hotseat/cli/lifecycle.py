@@ -103,7 +103,7 @@ def restart_daemon(timeout_s: float) -> Endpoint:
     Where launchd runs the daemon of this home, launchd restarts it: a second one would be in its
     way. Settings that the next daemon would refuse leave the running one alone.
     """
-    from hotseat.supervisor.placing import open_home
+    from hotseat.supervisor.settings.placed_home import open_home
 
     open_home()
     service = _installed_service()

@@ -27,7 +27,7 @@ class Tail(msgspec.Struct, frozen=True):
 
 def log_path() -> Path:
     """The log of the daemon, wherever the settings put it."""
-    from hotseat.supervisor.placing import find_placed
+    from hotseat.supervisor.settings.placed_home import find_placed
 
     return find_placed().log_file
 

@@ -83,7 +83,7 @@ def _list(*, as_json: bool) -> int:
 def _why_none() -> str:
     """A folder of models that is away; empty where there simply are none."""
     from hotseat.supervisor.machine.volumes import missing_volume
-    from hotseat.supervisor.placing import find_placed
+    from hotseat.supervisor.settings.placed_home import find_placed
 
     folder = find_placed().models_dir
     gone = missing_volume(folder)

@@ -2,7 +2,7 @@
 
 import click
 
-from hotseat.supervisor.config import parse_size
+from hotseat.supervisor.settings.reader import parse_size
 
 
 class _Size(click.ParamType[int]):

@@ -14,9 +14,9 @@ from hotseat.protocol.ids import ModelName
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.core.routes import check_swap_allowed
-from hotseat.supervisor.core.settings import SwapPolicy
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.settings.values import SwapPolicy
 
 log = structlog.get_logger()
 _STRICTNESS: tuple[SwapPolicy, ...] = ("auto", "wait", "never")

@@ -20,7 +20,6 @@ from hotseat.supervisor.admission import Admission
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.core.seat_types import Phase, SwapPlan
-from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.dispatcher import Dispatcher
@@ -36,7 +35,6 @@ from hotseat.supervisor.loop.settling import settle
 from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.quote_desk import QuoteDesk
@@ -48,6 +46,8 @@ from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.sessions import Sessions as SessionTable
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.upkeep import Upkeep

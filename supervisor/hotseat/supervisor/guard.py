@@ -14,18 +14,18 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.boots import BootMarks, boot_id
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.seat_types import Phase
-from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import end_kin, home_mark
 from hotseat.supervisor.machine.sleep_assertion import system_power
 from hotseat.supervisor.machine.time_awake import whole_time
-from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.power_watch import PowerWatch
 from hotseat.supervisor.pressure_watch import PressureWatch
 from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.stall_watch import StallWatch
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.wake_watch import WakeWatch

@@ -8,7 +8,7 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Load
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
-from hotseat.supervisor.core.settings import KvSettings
+from hotseat.supervisor.settings.values import KvSettings
 
 _CACHE_LOW_BYTES: Final = 64 * MIB
 

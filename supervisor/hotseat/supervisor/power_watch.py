@@ -13,10 +13,10 @@ from hotseat.supervisor.core.power import (
     next_vigil,
     reason_to_stay_awake,
 )
-from hotseat.supervisor.core.settings import PowerSettings
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.machine.sleep_assertion import PowerAssertion, is_on_battery
 from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.settings.values import PowerSettings
 from hotseat.supervisor.works import Works
 
 log = structlog.get_logger()

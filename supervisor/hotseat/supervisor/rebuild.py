@@ -12,7 +12,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv_scan import find_everything
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.home import Home
 
 _SIDES: Final = ("", "-wal", "-shm")
 log = structlog.get_logger()

@@ -20,11 +20,11 @@ from hotseat.protocol.model import RECORD_FILE, RECORD_VERSION, ModelRecord
 from hotseat.protocol.tags import adapter_digest, as_stored_now, model_tag
 from hotseat.protocol.views import ModelView
 from hotseat.supervisor.adapters import Adapter, Adapters
-from hotseat.supervisor.core.aliases import resolve_name
 from hotseat.supervisor.core.framing import registered_before
-from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.machine.volumes import missing_volume
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.aliases import resolve_name
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.values import Settings
 
 _RECORD: Final = msgspec.json.Decoder(ModelRecord)
 _NEAR: Final = 3

@@ -10,18 +10,18 @@ import structlog
 from msgspec import Struct, structs
 
 from hotseat.protocol.ids import ModelName
-from hotseat.supervisor.config import load_settings
 from hotseat.supervisor.core.seat_types import Phase
-from hotseat.supervisor.core.settings import Settings
-from hotseat.supervisor.core.settings_change import SettingsChange, compare_settings
 from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.guard import Guard
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.settings.changes import SettingsChange, compare_settings
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.reader import load_settings
+from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.upkeep import Upkeep
 from hotseat.supervisor.work_desk import WorkDesk
 

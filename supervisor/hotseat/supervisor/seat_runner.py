@@ -52,11 +52,11 @@ from hotseat.supervisor.core.seat_types import (
 from hotseat.supervisor.load_order import load_order
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.time_awake import AwakeClock
-from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.ports.worker_link import LinkPort
 from hotseat.supervisor.reclaim import ReclaimGate, unload_fault
 from hotseat.supervisor.seat_host import SeatHost, SwapFigures, fault_of
+from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.standby import Seatable, Standby
 from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess
 

@@ -17,16 +17,16 @@ from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
 from hotseat.protocol.version import VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.daemon import Daemon
 from hotseat.supervisor.kv_files import kv_sweep
 from hotseat.supervisor.logs import SERVICE_LOG, configure_logs
 from hotseat.supervisor.machine.c_heap import return_large_blocks
 from hotseat.supervisor.machine.locks import InstanceLock
-from hotseat.supervisor.paths import Home
-from hotseat.supervisor.placing import open_home
 from hotseat.supervisor.rebuild import restore_catalogue
 from hotseat.supervisor.service_log import is_service, keep_output_small
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.placed_home import open_home
+from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.telemetry_feed import TelemetryFeed
 from hotseat.supervisor.vitals import Vitals
 

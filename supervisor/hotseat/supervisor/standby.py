@@ -25,8 +25,8 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.machine.leftover_processes import new_mark
-from hotseat.supervisor.paths import Home
 from hotseat.supervisor.ports.worker_link import LinkPort
+from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_worker
 
 START_DELAY_S: Final = 0.5

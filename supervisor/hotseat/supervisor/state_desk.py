@@ -37,12 +37,12 @@ from hotseat.supervisor.core.session_cuts import reachable_turns
 from hotseat.supervisor.event_log import EventLog, Subscriber
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
-from hotseat.supervisor.paths import Home
 from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable
+from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.works import Work, Works, WorkState
 
 if TYPE_CHECKING:

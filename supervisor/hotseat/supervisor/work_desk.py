@@ -21,13 +21,13 @@ from hotseat.supervisor.catalogue.accepts import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.intake import Intake, check_generate, plan_turn
-from hotseat.supervisor.core.settings import LimitSettings
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort, Peer, error_body
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
+from hotseat.supervisor.settings.values import LimitSettings
 from hotseat.supervisor.works import Work, Works, WorkState
 
 RETRY_S: Final = 1.0

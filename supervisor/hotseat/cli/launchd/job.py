@@ -21,7 +21,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.core.exit_bound import exit_time_out_s
 from hotseat.supervisor.core.seat_types import Deadlines
 from hotseat.supervisor.logs import SERVICE_LOG, SERVICE_VARIABLE
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.home import Home
 
 LABEL: Final = "local.hotseat"
 THROTTLE_S: Final = 10

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.machine.locks import InstanceLock
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.home import Home
 
 _KINDS: Final = (
     ("models", "imported models (folders registered in place keep their files)"),

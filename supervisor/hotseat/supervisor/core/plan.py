@@ -12,8 +12,8 @@ from msgspec import Struct, structs
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
 from hotseat.protocol.model import STATES_HELD, ModelRecord
 from hotseat.protocol.views import FitView, PlanView
-from hotseat.supervisor.core.settings import Settings
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
+from hotseat.supervisor.settings.values import Settings
 
 DEFAULT_OVERHEAD_BYTES: Final = 300 * MIB
 """Interpreter, libraries, Metal's own heaps; used until a load of the model was measured."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hotseat.supervisor.core.seat_types import SETTLED, Phase
-from hotseat.supervisor.core.settings import PowerSettings
+from hotseat.supervisor.settings.values import PowerSettings
 
 LINGER_S: Final = 5.0
 """An agent that runs a tool is soon back: a hold for each of its turns would only be noise."""

@@ -15,8 +15,8 @@ from msgspec import Struct, structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, KIB, MIB
-from hotseat.supervisor.core.settings import PATHS, AliasSettings, ModelSettings, Settings
 from hotseat.supervisor.machine.volumes import why_not_writable
+from hotseat.supervisor.settings.values import PATHS, AliasSettings, ModelSettings, Settings
 
 _NAMES: Final = frozenset({"at_start", "use", "otherwise"})
 """Settings that name a model."""

@@ -5,9 +5,9 @@ from pathlib import Path
 from msgspec import structs
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.config import load_settings
-from hotseat.supervisor.core.settings import Settings
-from hotseat.supervisor.paths import Home
+from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.reader import load_settings
+from hotseat.supervisor.settings.values import Settings
 
 
 def open_home(explicit: Path | None = None) -> tuple[Home, Settings]:

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from msgspec import Struct
 
 from hotseat.protocol.limits import GIB, KIB, MIB
-from hotseat.supervisor.core.settings import PATHS, AliasSettings, ModelSettings, Settings
-from hotseat.supervisor.core.settings_change import NEEDS_RESTART, NEEDS_SWAP
+from hotseat.supervisor.settings.changes import NEEDS_RESTART, NEEDS_SWAP
+from hotseat.supervisor.settings.values import PATHS, AliasSettings, ModelSettings, Settings
 
 _UNITS: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 

@@ -5,7 +5,7 @@ from typing import Final
 from msgspec import Struct
 
 from hotseat.protocol.ids import ModelName
-from hotseat.supervisor.core.settings import ModelSettings, Settings
+from hotseat.supervisor.settings.values import ModelSettings, Settings
 
 NEEDS_RESTART: Final = frozenset(
     {"seat.lock_path", "seat.standby", "folders.models", "folders.kv", "folders.logs"}

@@ -4,7 +4,7 @@ import fnmatch
 from collections.abc import Container, Mapping
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.core.settings import AliasSettings
+from hotseat.supervisor.settings.values import AliasSettings
 
 SEATED = "seated"
 
