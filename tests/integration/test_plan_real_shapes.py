@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from hotseat.cli.group import cli
 from hotseat.library.inspecting import inspect_folder
 from hotseat.protocol.limits import GIB, MIB
-from hotseat.supervisor.core.plan import metal_working_set, plan_elsewhere
+from hotseat.supervisor.models.rules.plan import metal_working_set, plan_elsewhere
 from real_shapes import CONFIGS, write_headers
 
 PARAMETERS = {

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB
 from hotseat.protocol.model import LayerSpec
-from hotseat.supervisor.core.blocks import block_geometry, block_pool, blocks_for_tokens
-from hotseat.supervisor.core.plan import max_context_tokens, plan_model, session_bytes
 from hotseat.supervisor.machine.figures import MachineMemory
+from hotseat.supervisor.models.rules.blocks import block_geometry, block_pool, blocks_for_tokens
+from hotseat.supervisor.models.rules.plan import max_context_tokens, plan_model, session_bytes
 from hotseat.supervisor.settings.values import MemorySettings, Settings
 from records import model_record
 

@@ -7,8 +7,8 @@ import pytest
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import FileDigest
 from hotseat.protocol.tags import adapter_digest, model_tag
-from hotseat.supervisor.adapters import Adapters
-from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.models.adapters import Adapters
+from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import ModelSettings, Settings
 from stub_home import stub_record

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import find_placed, open_home
 from hotseat.supervisor.settings.reader import load_settings

@@ -5,15 +5,15 @@ import pytest
 
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import LayerSpec, StateSpec
-from hotseat.supervisor.core.blocks import block_pool, blocks_for_tokens
-from hotseat.supervisor.core.plan import (
+from hotseat.supervisor.machine.figures import Holder, MachineMemory
+from hotseat.supervisor.models.rules.blocks import block_pool, blocks_for_tokens
+from hotseat.supervisor.models.rules.plan import (
     DEFAULT_OVERHEAD_BYTES,
     max_context_tokens,
     plan_model,
     prefill_peak_bytes,
     session_bytes,
 )
-from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.settings.values import MemorySettings, ModelSettings, Settings
 from records import full_layers, model_record, window_layers
 

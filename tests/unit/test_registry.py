@@ -17,7 +17,7 @@ from hotseat.protocol.model import (
     TemplateProbe,
 )
 from hotseat.protocol.tags import kv_part, model_tag
-from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import ModelSettings, Settings
 from records import model_record

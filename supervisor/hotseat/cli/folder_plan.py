@@ -4,8 +4,8 @@ from pathlib import Path
 
 from hotseat.cli.library_process import ImportBar, inspect_folder
 from hotseat.protocol.views import PlanView
-from hotseat.supervisor.core.plan import plan_elsewhere, plan_model
 from hotseat.supervisor.machine.memory import system_probe
+from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
 from hotseat.supervisor.settings.values import Settings
 
 HOLDERS = 5

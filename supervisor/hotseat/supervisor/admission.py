@@ -15,7 +15,7 @@ from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.core.routes import check_swap_allowed
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.settings.values import SwapPolicy
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ from hotseat.supervisor.core.intake import Intake, check_generate, plan_turn
 from hotseat.supervisor.core.prompt_size import longest_stored, most_tokens
 from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.core.session_cuts import TOKEN_BYTES, most_with_kv, shared_prefix
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
 

@@ -34,12 +34,12 @@ from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.loop.settling import settle
 from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.machine.memory import system_probe
+from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.recovery import announce, recover
-from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.reload_desk import Holders, ReloadDesk
 from hotseat.supervisor.resting import daemon_rhythm
 from hotseat.supervisor.seat_events import SeatEvents

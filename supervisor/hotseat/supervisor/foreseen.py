@@ -5,7 +5,7 @@ from typing import Final
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 
 KEPT_SHARE: Final = 1.5

@@ -20,7 +20,7 @@ from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import end_kin, home_mark
 from hotseat.supervisor.machine.sleep_assertion import system_power
 from hotseat.supervisor.machine.time_awake import whole_time
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.power_watch import PowerWatch
 from hotseat.supervisor.pressure_watch import PressureWatch
 from hotseat.supervisor.seat_runner import SeatRunner

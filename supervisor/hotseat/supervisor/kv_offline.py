@@ -21,8 +21,8 @@ from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.locks import InstanceLock
+from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.rebuild import rebuild_home, restore_catalogue
-from hotseat.supervisor.registry import Registry
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.reader import load_settings

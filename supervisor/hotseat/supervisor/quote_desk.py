@@ -23,7 +23,7 @@ from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.core.session_cuts import most_with_kv
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions
 

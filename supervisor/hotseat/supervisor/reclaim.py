@@ -11,7 +11,7 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Unloaded
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.core.seat_types import Fault
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat_host import SwapFigures
 
 POLL_S: Final = 0.02

@@ -15,8 +15,8 @@ from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.guard import Guard
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.settings.changes import SettingsChange, compare_settings
 from hotseat.supervisor.settings.home import Home

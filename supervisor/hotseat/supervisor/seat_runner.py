@@ -52,7 +52,7 @@ from hotseat.supervisor.core.seat_types import (
 from hotseat.supervisor.load_order import load_order
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.time_awake import AwakeClock
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.worker_link import LinkPort
 from hotseat.supervisor.reclaim import ReclaimGate, unload_fault
 from hotseat.supervisor.seat_host import SeatHost, SwapFigures, fault_of

@@ -37,7 +37,7 @@ from hotseat.supervisor.core.session_cuts import reachable_turns
 from hotseat.supervisor.event_log import EventLog, Subscriber
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.seat_runner import SeatRunner

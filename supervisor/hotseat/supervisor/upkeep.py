@@ -15,8 +15,8 @@ from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.time_awake import AwakeClock
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.settings.values import Settings

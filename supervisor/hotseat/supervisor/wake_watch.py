@@ -10,7 +10,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.machine.time_awake import AwakeClock, SleepClock
-from hotseat.supervisor.planner import Planner
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 
 log = structlog.get_logger()

@@ -13,10 +13,10 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
-from hotseat.supervisor.core.plan import plan_elsewhere, plan_model
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
-from hotseat.supervisor.registry import Registry
+from hotseat.supervisor.models.registry import Registry
+from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
 from hotseat.supervisor.settings.values import Settings
 
 HOLDERS: Final = 5

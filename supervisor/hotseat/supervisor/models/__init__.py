@@ -1,0 +1,1 @@
+"""Which models there are, and what of them fits into memory."""
