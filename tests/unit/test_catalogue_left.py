@@ -8,7 +8,7 @@ from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.session_cuts import cut_at
+from hotseat.supervisor.conversation.cuts import cut_at
 from records import TAG, turn_commit
 
 FIRST = list(range(600))

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from hotseat.protocol.link import TextInput
-from hotseat.supervisor.core.intake import History, Intake
+from hotseat.supervisor.conversation.intake import History, Intake
 from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.counting import Counter
 from records import model_record

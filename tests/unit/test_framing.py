@@ -10,8 +10,8 @@ from llguidance import LLMatcher
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Generate, Message, ResponseFormat, Tool
 from hotseat.protocol.model import TemplateProbe
-from hotseat.supervisor.core.intake import check_generate, plan_turn
-from hotseat.supervisor.core.schemas import MAX_SCHEMA_BYTES, check_schema
+from hotseat.supervisor.conversation.intake import check_generate, plan_turn
+from hotseat.supervisor.conversation.json_schemas import MAX_SCHEMA_BYTES, check_schema
 from records import model_record
 
 FIELD = "response_format.schema"

@@ -18,7 +18,7 @@ from hotseat.protocol.messages import (
 from hotseat.protocol.model import TemplateProbe
 from hotseat.protocol.parts import Collected
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.supervisor.core.intake import (
+from hotseat.supervisor.conversation.intake import (
     History,
     Stored,
     check_generate,

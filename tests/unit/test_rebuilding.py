@@ -8,8 +8,8 @@ from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.rebuilding import Found, FoundFile
 from hotseat.supervisor.catalogue.session_files import newest_sessions
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.intake import History, encode_history
-from hotseat.supervisor.core.session_cuts import cut_at, replace_history
+from hotseat.supervisor.conversation.cuts import cut_at, replace_history
+from hotseat.supervisor.conversation.intake import History, encode_history
 from records import TAG, accept_record, turn_commit
 
 TOKENS = [*range(600)]

@@ -8,9 +8,7 @@ from msgspec import structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Message, Tool
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.supervisor.core.framing import Framing
-from hotseat.supervisor.core.intake import History, decode_history, encode_history
-from hotseat.supervisor.core.session_cuts import (
+from hotseat.supervisor.conversation.cuts import (
     Held,
     TurnRow,
     cut_at,
@@ -18,6 +16,8 @@ from hotseat.supervisor.core.session_cuts import (
     replace_history,
     shared_prefix,
 )
+from hotseat.supervisor.conversation.framing import Framing
+from hotseat.supervisor.conversation.intake import History, decode_history, encode_history
 
 
 def messages(count):

@@ -15,10 +15,10 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import block_chain, unpack_tokens
 from hotseat.protocol.views import CountView
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.intake import Intake, check_generate, plan_turn
-from hotseat.supervisor.core.prompt_size import longest_stored, most_tokens
+from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, most_with_kv, shared_prefix
+from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_turn
+from hotseat.supervisor.conversation.prompt_size import longest_stored, most_tokens
 from hotseat.supervisor.core.seat_types import Phase
-from hotseat.supervisor.core.session_cuts import TOKEN_BYTES, most_with_kv, shared_prefix
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of

@@ -10,6 +10,7 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Done, Event, SwapReport
 from hotseat.protocol.views import QuoteView, WhyView
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.conversation.cuts import most_with_kv
 from hotseat.supervisor.core.costs import (
     Costs,
     decode_costs,
@@ -20,7 +21,6 @@ from hotseat.supervisor.core.costs import (
 from hotseat.supervisor.core.routes import seat_released
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import Phase
-from hotseat.supervisor.core.session_cuts import most_with_kv
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.models.planner import Planner

@@ -17,14 +17,14 @@ from hotseat.supervisor.catalogue.rows import (
 )
 from hotseat.supervisor.catalogue.session_verbs import Change, taken
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.intake import Stored, decode_history
-from hotseat.supervisor.core.session_cuts import (
+from hotseat.supervisor.conversation.cuts import (
     TOKEN_BYTES,
     Held,
     TurnRow,
     most_with_kv,
     shared_prefix,
 )
+from hotseat.supervisor.conversation.intake import Stored, decode_history
 
 
 class Sessions:

@@ -30,10 +30,10 @@ from hotseat.protocol.views import (
     WorkerView,
 )
 from hotseat.supervisor.catalogue.session_verbs import missing
-from hotseat.supervisor.core.intake import decode_history
+from hotseat.supervisor.conversation.cuts import reachable_turns
+from hotseat.supervisor.conversation.intake import decode_history
 from hotseat.supervisor.core.seat import quarantine_of, quarantines
 from hotseat.supervisor.core.seat_types import Phase, SeatState
-from hotseat.supervisor.core.session_cuts import reachable_turns
 from hotseat.supervisor.event_log import EventLog, Subscriber
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for

@@ -20,7 +20,7 @@ from hotseat.protocol.replies import Accepted
 from hotseat.supervisor.catalogue.accepts import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.intake import Intake, check_generate, plan_turn
+from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_turn
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept

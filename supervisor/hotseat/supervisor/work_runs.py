@@ -38,7 +38,7 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.core.intake import plan_turn
+from hotseat.supervisor.conversation.intake import plan_turn
 from hotseat.supervisor.core.poison import after_death
 from hotseat.supervisor.core.seat_types import Fault
 from hotseat.supervisor.core.wear import Wear

@@ -14,7 +14,7 @@ from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected, collect_parts
 from hotseat.protocol.replies import Cause, Chunk, Done, ErrorBody
-from hotseat.supervisor.core.intake import Intake
+from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.core.output_log import OutputLog
 from hotseat.supervisor.core.poison import INNOCENT, Suspicion, resume_alone
 from hotseat.supervisor.core.streams import Emission, OutStream

@@ -15,7 +15,7 @@ from hotseat.protocol.link import TailRef, TailWritten
 from hotseat.protocol.tokens import block_chain, root_id, unpack_tokens
 from hotseat.supervisor.catalogue import left
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile, TagTotals
-from hotseat.supervisor.core.prompt_size import StoredUnder
+from hotseat.supervisor.conversation.prompt_size import StoredUnder
 
 _BLOCK_BYTES: Final = 4 * BLOCK_TOKENS
 _TOUCH_S: Final = 60.0

@@ -14,7 +14,7 @@ from hotseat.protocol.ids import (
     SessionName,
     Tag,
 )
-from hotseat.supervisor.core.session_cuts import Held, TurnRow
+from hotseat.supervisor.conversation.cuts import Held, TurnRow
 
 RequestKind = Literal["generate", "swap"]
 RequestState = Literal["accepted", "done", "error"]

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from hotseat.supervisor.catalogue.rows import RequestRow, SessionRow
-from hotseat.supervisor.core.session_cuts import TurnRow
+from hotseat.supervisor.conversation.cuts import TurnRow
 
 _MAGIC: Final = b"HOTSESS\n"
 _DIGEST_BYTES: Final = 16

@@ -12,7 +12,7 @@ from hotseat.protocol.tokens import block_chain, unpack_tokens
 from hotseat.supervisor.catalogue import blocks, left, snapshots
 from hotseat.supervisor.catalogue.rows import KvFile, SessionRow
 from hotseat.supervisor.catalogue.sessions import session, turns
-from hotseat.supervisor.core.session_cuts import Held, TurnRow
+from hotseat.supervisor.conversation.cuts import Held, TurnRow
 
 Change = Callable[[Held], Held]
 

@@ -15,7 +15,7 @@ from hotseat.supervisor.catalogue.rows import (
     TurnCommit,
     TurnCommitted,
 )
-from hotseat.supervisor.core.session_cuts import TurnRow, shared_prefix
+from hotseat.supervisor.conversation.cuts import TurnRow, shared_prefix
 
 _TOKEN_BYTES: Final = 4
 _SESSION: Final = (

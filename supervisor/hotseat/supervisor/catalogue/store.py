@@ -40,9 +40,9 @@ from hotseat.supervisor.catalogue.rows import (
 from hotseat.supervisor.catalogue.schema import Opened
 from hotseat.supervisor.catalogue.session_verbs import Change
 from hotseat.supervisor.catalogue.thread import CatalogueThread
+from hotseat.supervisor.conversation.cuts import TurnRow
+from hotseat.supervisor.conversation.prompt_size import StoredUnder
 from hotseat.supervisor.core.eviction import Worth
-from hotseat.supervisor.core.prompt_size import StoredUnder
-from hotseat.supervisor.core.session_cuts import TurnRow
 
 _CUT_BLOCKS: Final = 4
 """More candidates would only cost the worker comparisons."""

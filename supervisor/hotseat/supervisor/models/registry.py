@@ -19,7 +19,7 @@ from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.model import RECORD_FILE, RECORD_VERSION, ModelRecord
 from hotseat.protocol.tags import adapter_digest, as_stored_now, model_tag
 from hotseat.protocol.views import ModelView
-from hotseat.supervisor.core.framing import registered_before
+from hotseat.supervisor.conversation.framing import registered_before
 from hotseat.supervisor.machine.volumes import missing_volume
 from hotseat.supervisor.models.adapters import Adapter, Adapters
 from hotseat.supervisor.settings.aliases import resolve_name

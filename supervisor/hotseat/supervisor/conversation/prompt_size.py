@@ -11,8 +11,8 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import AppendInput, TailRef, TextInput, TokensInput, WholeInput
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id
-from hotseat.supervisor.core.intake import Intake
-from hotseat.supervisor.core.session_cuts import TOKEN_BYTES, shared_prefix
+from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, shared_prefix
+from hotseat.supervisor.conversation.intake import Intake
 
 TEMPLATE_TOKENS: Final = 1024
 """More than templates of today add of their own, default system texts included."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Generate, Message, NamedTool, Tool
 from hotseat.protocol.model import PROBE_VERSION, ModelRecord
-from hotseat.supervisor.core.schemas import check_schema
+from hotseat.supervisor.conversation.json_schemas import check_schema
 
 _OWN_ARGUMENTS: Final = frozenset(
     {"messages", "tools", "add_generation_prompt", "tokenize", "chat_template", "return_dict"}

@@ -16,7 +16,7 @@ from hotseat.protocol.messages import Generate, Message
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.supervisor.core.framing import (
+from hotseat.supervisor.conversation.framing import (
     Framing,
     appends_exactly,
     check_form,

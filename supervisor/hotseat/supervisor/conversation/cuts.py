@@ -10,8 +10,8 @@ from msgspec import Struct, structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message
-from hotseat.supervisor.core.framing import Framing
-from hotseat.supervisor.core.intake import History, decode_history, encode_history
+from hotseat.supervisor.conversation.framing import Framing
+from hotseat.supervisor.conversation.intake import History, decode_history, encode_history
 
 TOKEN_BYTES: Final = 4
 UNFED: Final = 1
