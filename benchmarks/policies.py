@@ -4,10 +4,16 @@ from benchmarks.loads import Turn
 from benchmarks.seat_model import MAX_RUNNING, Choice
 from msgspec.structs import replace
 
-from hotseat.supervisor.core.lingering import Ending, Lingering, note_arrival, note_end, note_seat
-from hotseat.supervisor.core.model_queue import ModelQueue
-from hotseat.supervisor.core.scheduler import SchedulerSettings, SeatView, decide
-from hotseat.supervisor.core.waiting import Waiting
+from hotseat.supervisor.scheduling.expected_agents import (
+    Ending,
+    Lingering,
+    note_arrival,
+    note_end,
+    note_seat,
+)
+from hotseat.supervisor.scheduling.model_queue import ModelQueue
+from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, SeatView, decide
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 
 class Hotseat:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from benchmarks.loads import SWAP_S, Load, Turn
 
-from hotseat.supervisor.core.scheduler import SeatView
-from hotseat.supervisor.core.waiting import Waiting
+from hotseat.supervisor.scheduling.scheduler import SeatView
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 BATCH_EXPONENT = 0.65
 """Batches of n do n**0.65 times the work of one: 1.6x for 2, 2.5x for 4, 3.9x for 8."""

@@ -35,7 +35,7 @@ from benchmarks.seat_model import (
     Policy,
 )
 
-from hotseat.supervisor.core.scheduler import SchedulerSettings, residency_s
+from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, residency_s
 
 SWAPS_FEWER = 3.0
 MAKESPAN_SHORTER = 2.0

@@ -6,10 +6,16 @@ What happened is kept for the tests to judge; nothing is judged here.
 
 from dataclasses import dataclass, field
 
-from hotseat.supervisor.core.lingering import Ending, Lingering, note_arrival, note_end, note_seat
-from hotseat.supervisor.core.model_queue import ModelQueue
-from hotseat.supervisor.core.scheduler import SeatView, decide
-from hotseat.supervisor.core.waiting import Waiting
+from hotseat.supervisor.scheduling.expected_agents import (
+    Ending,
+    Lingering,
+    note_arrival,
+    note_end,
+    note_seat,
+)
+from hotseat.supervisor.scheduling.model_queue import ModelQueue
+from hotseat.supervisor.scheduling.scheduler import SeatView, decide
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 EPSILON = 1e-9
 STEPS_PER_SEATING = 40

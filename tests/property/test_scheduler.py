@@ -3,15 +3,15 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.model_queue import ModelQueue
-from hotseat.supervisor.core.scheduler import (
+from hotseat.supervisor.scheduling.model_queue import ModelQueue
+from hotseat.supervisor.scheduling.scheduler import (
     SchedulerSettings,
     SeatView,
     WantedSwap,
     decide,
     residency_s,
 )
-from hotseat.supervisor.core.waiting import Waiting, counted_arrival, overtaken_for_s
+from hotseat.supervisor.scheduling.waiting import Waiting, counted_arrival, overtaken_for_s
 from seat_clock import EPSILON, SeatClock, Step
 
 MODELS = ("a", "b", "c", "d")

@@ -5,11 +5,11 @@ from msgspec.structs import replace
 
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Done, Timing, Usage
-from hotseat.supervisor.core.estimates import Costs
-from hotseat.supervisor.core.model_queue import ModelQueue, QueuedModel
-from hotseat.supervisor.core.scheduler import SchedulerSettings, SeatView
-from hotseat.supervisor.core.waiting import Waiting
-from hotseat.supervisor.foresight import Foresight
+from hotseat.supervisor.scheduling.forecaster import Foresight
+from hotseat.supervisor.scheduling.forecasts import Costs
+from hotseat.supervisor.scheduling.model_queue import ModelQueue, QueuedModel
+from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, SeatView
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 POLICY = SchedulerSettings(tool_linger_s=10.0)
 

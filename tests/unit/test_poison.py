@@ -11,7 +11,7 @@ from hotseat.supervisor.core.poison import (
     after_death,
     resume_alone,
 )
-from hotseat.supervisor.core.waiting import Waiting
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 
 def entry(key, model="a", order=0):

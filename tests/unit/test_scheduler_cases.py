@@ -4,17 +4,23 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from hotseat.supervisor.core.estimates import Costs, Outlook, first_start_s, forecasts
-from hotseat.supervisor.core.lingering import Ending, Lingering, note_arrival, note_end, note_seat
-from hotseat.supervisor.core.model_queue import ModelQueue
-from hotseat.supervisor.core.scheduler import (
+from hotseat.supervisor.scheduling.expected_agents import (
+    Ending,
+    Lingering,
+    note_arrival,
+    note_end,
+    note_seat,
+)
+from hotseat.supervisor.scheduling.forecasts import Costs, Outlook, first_start_s, forecasts
+from hotseat.supervisor.scheduling.model_queue import ModelQueue
+from hotseat.supervisor.scheduling.scheduler import (
     Decision,
     SchedulerSettings,
     SeatView,
     WantedSwap,
     decide,
 )
-from hotseat.supervisor.core.waiting import Waiting, in_start_order
+from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order
 from hotseat.supervisor.settings.reader import load_settings
 
 POLICY = SchedulerSettings(

@@ -10,18 +10,18 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done
-from hotseat.supervisor.core.model_queue import ModelQueue
-from hotseat.supervisor.core.scheduler import (
+from hotseat.supervisor.core.seat import quarantine_of
+from hotseat.supervisor.core.seat_types import SETTLED, Asked, Phase, SwapPlan
+from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.release_desk import ReleaseDesk
+from hotseat.supervisor.scheduling.model_queue import ModelQueue
+from hotseat.supervisor.scheduling.scheduler import (
     Decision,
     SchedulerSettings,
     SeatView,
     decide,
 )
-from hotseat.supervisor.core.seat import quarantine_of
-from hotseat.supervisor.core.seat_types import SETTLED, Asked, Phase, SwapPlan
-from hotseat.supervisor.core.waiting import earliest
-from hotseat.supervisor.event_log import EventLog
-from hotseat.supervisor.release_desk import ReleaseDesk
+from hotseat.supervisor.scheduling.waiting import earliest
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.swap_desk import SwapDesk, SwapMode, no_swap
 from hotseat.supervisor.work_runs import WorkRuns

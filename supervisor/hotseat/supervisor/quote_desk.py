@@ -11,19 +11,19 @@ from hotseat.protocol.replies import Done, Event, SwapReport
 from hotseat.protocol.views import QuoteView, WhyView
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import most_with_kv
-from hotseat.supervisor.core.costs import (
-    Costs,
-    decode_costs,
-    encode_costs,
-    estimate_tokens,
-    seconds_for,
-)
 from hotseat.supervisor.core.routes import seat_released
 from hotseat.supervisor.core.seat import quarantined_until
 from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.scheduling.learned_costs import (
+    Costs,
+    decode_costs,
+    encode_costs,
+    estimate_tokens,
+    seconds_for,
+)
 from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions
 

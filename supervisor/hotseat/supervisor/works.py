@@ -18,9 +18,9 @@ from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.core.output_log import OutputLog
 from hotseat.supervisor.core.poison import INNOCENT, Suspicion, resume_alone
 from hotseat.supervisor.core.streams import Emission, OutStream
-from hotseat.supervisor.core.waiting import Waiting
-from hotseat.supervisor.foresight import Foresight
 from hotseat.supervisor.ports.client_port import Peer
+from hotseat.supervisor.scheduling.forecaster import Foresight
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 FINISHED_KEPT: Final = 256
 """Ended works kept for readers that still drain, oldest dropped first."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from hotseat.supervisor.core.waiting import Waiting
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 MAX_LONE_DEATHS: Final = 2
 MAX_LONE_KILLS: Final = 3

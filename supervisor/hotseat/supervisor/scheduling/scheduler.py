@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from hotseat.supervisor.core.model_queue import ModelQueue, queue_models
 from hotseat.supervisor.core.seat_types import DrainPolicy
-from hotseat.supervisor.core.waiting import (
+from hotseat.supervisor.scheduling.model_queue import ModelQueue, queue_models
+from hotseat.supervisor.scheduling.waiting import (
     Waiting,
     earliest,
     in_start_order,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from hotseat.supervisor.core.waiting import Waiting
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 
 class QueuedModel(Struct, frozen=True, kw_only=True):

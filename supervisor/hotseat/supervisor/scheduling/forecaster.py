@@ -11,11 +11,17 @@ from msgspec.structs import replace
 
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Done
-from hotseat.supervisor.core.estimates import Forecast, Outlook, first_start_s, forecasts
-from hotseat.supervisor.core.lingering import Ending, Lingering, note_arrival, note_end, note_seat
-from hotseat.supervisor.core.model_queue import ModelQueue
-from hotseat.supervisor.core.scheduler import SchedulerSettings, SeatView
-from hotseat.supervisor.core.waiting import Waiting
+from hotseat.supervisor.scheduling.expected_agents import (
+    Ending,
+    Lingering,
+    note_arrival,
+    note_end,
+    note_seat,
+)
+from hotseat.supervisor.scheduling.forecasts import Forecast, Outlook, first_start_s, forecasts
+from hotseat.supervisor.scheduling.model_queue import ModelQueue
+from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, SeatView
+from hotseat.supervisor.scheduling.waiting import Waiting
 
 _NEW: Final = ""
 """Key of a request that does not exist; real ones are never empty."""

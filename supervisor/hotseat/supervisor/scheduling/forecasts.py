@@ -10,9 +10,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.supervisor.core.model_queue import ModelQueue, queue_models
-from hotseat.supervisor.core.scheduler import SchedulerSettings, SeatView, residency_s
-from hotseat.supervisor.core.waiting import Waiting, in_start_order, of_model
+from hotseat.supervisor.scheduling.model_queue import ModelQueue, queue_models
+from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, SeatView, residency_s
+from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order, of_model
 
 NEWEST_SHARE: Final = 0.3
 """Of the newest turn in the running estimate of what turns take."""

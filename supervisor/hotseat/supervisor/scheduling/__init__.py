@@ -1,0 +1,1 @@
+"""Which request runs, which model gets the seat, and when. Pure."""
