@@ -10,8 +10,8 @@ import pytest
 
 from daemon_harness import wait_for
 from fault_home import FaultHome, Story, audit, outcome
-from hotseat.supervisor.core.exit_bound import exit_time_out_s
-from hotseat.supervisor.core.seat_types import Deadlines
+from hotseat.supervisor.seat.rules.exit_bound import exit_time_out_s
+from hotseat.supervisor.seat.rules.states import Deadlines
 from watching import Background
 
 LIMIT_S = exit_time_out_s(Deadlines(grace_s=0.05, exit_drain_s=0.2))

@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hotseat.protocol.replies import Cause
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat import next_state, quarantined_until
-from hotseat.supervisor.core.seat_types import (
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import (
     SEATING,
     SETTLED,
     Deadlines,
@@ -16,6 +15,7 @@ from hotseat.supervisor.core.seat_types import (
     SeatState,
     SwapPlan,
 )
+from hotseat.supervisor.seat.rules.table import next_state, quarantined_until
 
 LIMITS = Deadlines()
 CAUSE = Cause(client="c", request_id="r", model_asked="m")

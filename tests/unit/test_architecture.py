@@ -16,9 +16,9 @@ from msgspec import inspect as mi
 from msgspec.structs import replace
 
 from hotseat.protocol.replies import Cause
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat import next_state
-from hotseat.supervisor.core.seat_types import Deadlines, Fault, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import Deadlines, Fault, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules.table import next_state
 
 PAGE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 DIAGRAM = re.compile(

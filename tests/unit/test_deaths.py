@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from hotseat.protocol.exits import PERMANENT
-from hotseat.supervisor.core.deaths import describe_exit
+from hotseat.supervisor.seat.rules.worker_exits import describe_exit
 
 LINES = [f"line {number}" for number in range(9)]
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from hotseat.protocol.limits import GIB
-from hotseat.supervisor.foreseen import Foreseen
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.seat.preparation import Foreseen
 from hotseat.supervisor.settings.values import MemorySettings, SeatSettings, Settings
 from records import model_record
 

@@ -8,8 +8,8 @@ import pytest
 
 from hotseat.cli.launchd.job import Job, agents_dir, job_label, make_job, stable_program
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.core.exit_bound import exit_bound_s
-from hotseat.supervisor.core.seat_types import Deadlines
+from hotseat.supervisor.seat.rules.exit_bound import exit_bound_s
+from hotseat.supervisor.seat.rules.states import Deadlines
 from hotseat.supervisor.settings.home import Home
 from plist_dtd import faults
 

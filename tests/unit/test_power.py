@@ -18,7 +18,6 @@ from hotseat.supervisor.core.power import (
     next_vigil,
     reason_to_stay_awake,
 )
-from hotseat.supervisor.core.seat_types import SETTLED, Phase
 from hotseat.supervisor.machine.sleep_assertion import (
     CAFFEINATE_VARIABLE,
     Caffeinate,
@@ -26,6 +25,7 @@ from hotseat.supervisor.machine.sleep_assertion import (
     system_power,
 )
 from hotseat.supervisor.machine.time_awake import SLEPT_S, SleepClock, whole_time
+from hotseat.supervisor.seat.rules.states import SETTLED, Phase
 from hotseat.supervisor.settings.values import PowerSettings
 
 HELPER = """#!/bin/sh

@@ -3,10 +3,10 @@
 import pytest
 
 from hotseat.protocol.replies import Cause
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat import next_state, quarantine_of
-from hotseat.supervisor.core.seat_moves import MAX_BACK_OFF_S, MAX_DEATHS, back_off_s
-from hotseat.supervisor.core.seat_types import Deadlines, Fault, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.moves import MAX_BACK_OFF_S, MAX_DEATHS, back_off_s
+from hotseat.supervisor.seat.rules.states import Deadlines, Fault, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules.table import next_state, quarantine_of
 
 LIMITS = Deadlines()
 CAUSE = Cause(client="c", request_id="r", model_asked="m")

@@ -4,9 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from hotseat.protocol.replies import Cause
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat import next_state
-from hotseat.supervisor.core.seat_types import Deadlines, Fault, Mark, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import Deadlines, Fault, Mark, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules.table import next_state
 
 LIMITS = Deadlines()
 CAUSE = Cause(client="c", request_id="r", model_asked="b")

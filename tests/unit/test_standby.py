@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from hotseat.protocol.ids import Epoch
-from hotseat.supervisor import standby as standby_module
+from hotseat.supervisor.seat import standby as standby_module
+from hotseat.supervisor.seat.standby import Standby
+from hotseat.supervisor.seat.worker_process import COMMAND_VARIABLE
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.standby import Standby
-from hotseat.supervisor.worker_process import COMMAND_VARIABLE
 
 # Lives and says nothing until it is killed.
 MUTE = [sys.executable, "-c", "import time; time.sleep(600)"]

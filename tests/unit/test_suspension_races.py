@@ -10,10 +10,10 @@ from hotseat.protocol.link import Started, Suspended
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.seat_types import Fault
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.seat.rules.states import Fault
 from hotseat.supervisor.sessions import Sessions
 from hotseat.supervisor.work_ends import WorkEnds
 from hotseat.supervisor.work_runs import WorkRuns

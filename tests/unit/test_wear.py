@@ -2,7 +2,7 @@
 
 from daemon_harness import wait_for
 from hotseat.protocol.limits import MIB
-from hotseat.supervisor.core.wear import WORN_TOKENS, Wear, worn_reason
+from hotseat.supervisor.seat.rules.wear import WORN_TOKENS, Wear, worn_reason
 from stub_home import stub_daemon
 
 

@@ -18,9 +18,9 @@ from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, most_with_kv, shared_prefix
 from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_turn
 from hotseat.supervisor.conversation.prompt_size import longest_stored, most_tokens
-from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.states import Phase
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
 
 ANSWER_S: Final = 25.0

@@ -18,13 +18,10 @@ import zmq
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.admission import Admission
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat_types import Phase, SwapPlan
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
-from hotseat.supervisor.foreseen import Foreseen
 from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.guard import Guard, Guarded
 from hotseat.supervisor.held import HeldRuns
@@ -42,8 +39,11 @@ from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.recovery import announce, recover
 from hotseat.supervisor.reload_desk import Holders, ReloadDesk
 from hotseat.supervisor.resting import daemon_rhythm
+from hotseat.supervisor.seat.preparation import Foreseen
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import Phase, SwapPlan
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.seat_events import SeatEvents
-from hotseat.supervisor.seat_runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.sessions import Sessions as SessionTable
 from hotseat.supervisor.settings.home import Home

@@ -22,7 +22,7 @@ from hotseat.supervisor.core.eviction import DiskState, Worth, bytes_to_free
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.models.registry import Registry
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import KvSettings
 from hotseat.supervisor.works import Works, WorkState
 

@@ -10,8 +10,6 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done
-from hotseat.supervisor.core.seat import quarantine_of
-from hotseat.supervisor.core.seat_types import SETTLED, Asked, Phase, SwapPlan
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
@@ -22,7 +20,9 @@ from hotseat.supervisor.scheduling.scheduler import (
     decide,
 )
 from hotseat.supervisor.scheduling.waiting import earliest
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.states import SETTLED, Asked, Phase, SwapPlan
+from hotseat.supervisor.seat.rules.table import quarantine_of
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.swap_desk import SwapDesk, SwapMode, no_swap
 from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.works import Work, Works, WorkState

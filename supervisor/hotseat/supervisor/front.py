@@ -37,7 +37,6 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
-from hotseat.supervisor.core import seat_types as t
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
@@ -47,7 +46,8 @@ from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.reload_desk import ReloadDesk
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.state_desk import StateDesk, as_dict
 from hotseat.supervisor.swap_desk import SwapDesk

@@ -13,7 +13,6 @@ from msgspec import Struct
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.boots import BootMarks, boot_id
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.loop.rhythm import Rhythm
@@ -23,7 +22,8 @@ from hotseat.supervisor.machine.time_awake import whole_time
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.power_watch import PowerWatch
 from hotseat.supervisor.pressure_watch import PressureWatch
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.states import Phase
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.stall_watch import StallWatch

@@ -15,7 +15,7 @@ from hotseat.supervisor.core.power import (
 )
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.machine.sleep_assertion import PowerAssertion, is_on_battery
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import PowerSettings
 from hotseat.supervisor.works import Works
 

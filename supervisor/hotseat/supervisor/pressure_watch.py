@@ -24,7 +24,7 @@ from hotseat.supervisor.core.pressure import (
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.work_runs import WorkRuns
 from hotseat.supervisor.works import Works, WorkState

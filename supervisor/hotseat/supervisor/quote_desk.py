@@ -12,8 +12,6 @@ from hotseat.protocol.views import QuoteView, WhyView
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import most_with_kv
 from hotseat.supervisor.core.routes import seat_released
-from hotseat.supervisor.core.seat import quarantined_until
-from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.models.planner import Planner
@@ -24,7 +22,9 @@ from hotseat.supervisor.scheduling.learned_costs import (
     estimate_tokens,
     seconds_for,
 )
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.states import Phase
+from hotseat.supervisor.seat.rules.table import quarantined_until
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions
 
 COSTS_KEY: Final = "measured_costs"

@@ -9,8 +9,8 @@ import time
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Cause
 from hotseat.protocol.views import ReleaseView
-from hotseat.supervisor.core.seat_types import Fault, SwapPlan
-from hotseat.supervisor.seat_host import SwapFigures
+from hotseat.supervisor.seat.host import SwapFigures
+from hotseat.supervisor.seat.rules.states import Fault, SwapPlan
 
 
 class ReleaseDesk:

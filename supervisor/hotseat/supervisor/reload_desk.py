@@ -10,14 +10,14 @@ import structlog
 from msgspec import Struct, structs
 
 from hotseat.protocol.ids import ModelName
-from hotseat.supervisor.core.seat_types import Phase
 from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.guard import Guard
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.states import Phase
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.changes import SettingsChange, compare_settings
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.reader import load_settings

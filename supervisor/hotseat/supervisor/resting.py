@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from hotseat.supervisor.core.seat_types import SETTLED
 from hotseat.supervisor.event_log import EventLog, Subscriber
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.states import SETTLED
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.works import Works
 

@@ -16,18 +16,18 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import FromWorker
 from hotseat.protocol.replies import Progress, SwapReport
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat_types import SETTLED, Fault, Phase, SeatState
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
-from hotseat.supervisor.seat_host import SwapFigures
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.host import SwapFigures
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatState
+from hotseat.supervisor.seat.runner import SeatRunner
+from hotseat.supervisor.seat.worker_process import WorkerExit
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk, as_facts, phase_seconds
 from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.worker_process import WorkerExit
 from hotseat.supervisor.works import Works, WorkState
 
 _NOT_THE_MODEL = frozenset({"interrupted"})

@@ -11,8 +11,6 @@ import structlog
 
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Beat, FromWorker, LoadProgress
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat_types import SEATING, Fault, Phase
 from hotseat.supervisor.core.stalls import (
     Clocks,
     Expected,
@@ -23,7 +21,9 @@ from hotseat.supervisor.core.stalls import (
     stalled,
 )
 from hotseat.supervisor.event_log import EventLog
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import SEATING, Fault, Phase
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.works import Work, Works, WorkState
 
 _WATCHED: Final = frozenset(

@@ -32,15 +32,15 @@ from hotseat.protocol.views import (
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.conversation.cuts import reachable_turns
 from hotseat.supervisor.conversation.intake import decode_history
-from hotseat.supervisor.core.seat import quarantine_of, quarantines
-from hotseat.supervisor.core.seat_types import Phase, SeatState
 from hotseat.supervisor.event_log import EventLog, Subscriber
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.release_desk import ReleaseDesk
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.states import Phase, SeatState
+from hotseat.supervisor.seat.rules.table import quarantine_of, quarantines
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.sessions import Sessions as SessionTable
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.works import Work, Works, WorkState

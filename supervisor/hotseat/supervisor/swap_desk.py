@@ -28,9 +28,9 @@ from hotseat.protocol.replies import (
 from hotseat.supervisor.catalogue.accepts import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.seat_types import Mark, Phase
 from hotseat.supervisor.ports.client_port import ClientPort, Peer, error_body
 from hotseat.supervisor.scheduling.scheduler import WantedSwap
+from hotseat.supervisor.seat.rules.states import Mark, Phase
 
 KEPT_RESULTS: Final = 256
 

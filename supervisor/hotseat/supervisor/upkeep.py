@@ -10,7 +10,6 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.wear import worn_reason
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.loop.rhythm import Rhythm
@@ -18,7 +17,8 @@ from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.wear import worn_reason
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk

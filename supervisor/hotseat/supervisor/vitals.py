@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from hotseat.protocol.telemetry import Sample
 from hotseat.supervisor.core.memory_classes import Held, memory_classes
-from hotseat.supervisor.core.seat_types import SETTLED, Phase
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.paging import Paging, system_paging
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.rules.states import SETTLED, Phase
+from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.works import Works, WorkState
 

@@ -11,7 +11,7 @@ from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.machine.time_awake import AwakeClock, SleepClock
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.runner import SeatRunner
 
 log = structlog.get_logger()
 

@@ -40,13 +40,13 @@ from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.conversation.intake import plan_turn
 from hotseat.supervisor.core.poison import after_death
-from hotseat.supervisor.core.seat_types import Fault
-from hotseat.supervisor.core.wear import Wear
 from hotseat.supervisor.event_log import EventLog
 from hotseat.supervisor.held import HeldRuns, held_name, imported_again, resume_of
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import error_body
+from hotseat.supervisor.seat.rules.states import Fault
+from hotseat.supervisor.seat.rules.wear import Wear
 from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
 from hotseat.supervisor.work_ends import WorkEnds
 from hotseat.supervisor.works import Work, Works, WorkState

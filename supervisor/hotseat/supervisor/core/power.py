@@ -8,7 +8,7 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.supervisor.core.seat_types import SETTLED, Phase
+from hotseat.supervisor.seat.rules.states import SETTLED, Phase
 from hotseat.supervisor.settings.values import PowerSettings
 
 LINGER_S: Final = 5.0

@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from hotseat.protocol.replies import Event
-from hotseat.supervisor.core.seat_types import SETTLED, Phase
+from hotseat.supervisor.seat.rules.states import SETTLED, Phase
 
 _SETTLED = frozenset(phase.value for phase in SETTLED)
 

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from hotseat.supervisor.core.seat_types import DrainPolicy
 from hotseat.supervisor.scheduling.model_queue import ModelQueue, queue_models
 from hotseat.supervisor.scheduling.waiting import (
     Waiting,
@@ -25,6 +24,7 @@ from hotseat.supervisor.scheduling.waiting import (
     of_model,
     overdue_keys,
 )
+from hotseat.supervisor.seat.rules.states import DrainPolicy
 
 
 class SchedulerSettings(Struct, frozen=True, kw_only=True):

@@ -13,9 +13,9 @@ from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.messages import Sampling
 from hotseat.supervisor.core.pressure import PressureSettings
-from hotseat.supervisor.core.seat_types import Deadlines, DrainPolicy
 from hotseat.supervisor.core.stalls import StallSettings
 from hotseat.supervisor.scheduling.scheduler import SchedulerSettings
+from hotseat.supervisor.seat.rules.states import Deadlines, DrainPolicy
 
 _RESERVE_SHARE: Final = 0.18
 _RESERVE_LOW_BYTES: Final = 1 * GIB

@@ -6,7 +6,7 @@ from typing import Final
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat_runner import SeatRunner
+from hotseat.supervisor.seat.runner import SeatRunner
 
 KEPT_SHARE: Final = 1.5
 """Memory for weights is touched ahead while so many reserves stay available after it; what is

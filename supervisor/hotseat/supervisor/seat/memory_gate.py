@@ -10,9 +10,9 @@ import structlog
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Unloaded
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.core.seat_types import Fault
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat_host import SwapFigures
+from hotseat.supervisor.seat.host import SwapFigures
+from hotseat.supervisor.seat.rules.states import Fault
 
 POLL_S: Final = 0.02
 RETURNED_SHARE: Final = 0.99

@@ -5,9 +5,9 @@ from typing import Protocol
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import FromWorker
 from hotseat.protocol.replies import SwapMemory
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat_types import Fault, SeatState
-from hotseat.supervisor.worker_process import WorkerExit
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import Fault, SeatState
+from hotseat.supervisor.seat.worker_process import WorkerExit
 
 
 class SeatHost(Protocol):

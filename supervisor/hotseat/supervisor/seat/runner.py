@@ -38,10 +38,15 @@ from hotseat.protocol.link import (
     WorkerHello,
 )
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.deaths import describe_exit
-from hotseat.supervisor.core.seat import next_state
-from hotseat.supervisor.core.seat_types import (
+from hotseat.supervisor.machine.locks import SeatLock
+from hotseat.supervisor.machine.time_awake import AwakeClock
+from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.ports.worker_link import LinkPort
+from hotseat.supervisor.seat.host import SeatHost, SwapFigures, fault_of
+from hotseat.supervisor.seat.load_order import load_order
+from hotseat.supervisor.seat.memory_gate import ReclaimGate, unload_fault
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import (
     SETTLED,
     Deadlines,
     Fault,
@@ -49,16 +54,11 @@ from hotseat.supervisor.core.seat_types import (
     SeatEvent,
     SeatState,
 )
-from hotseat.supervisor.load_order import load_order
-from hotseat.supervisor.machine.locks import SeatLock
-from hotseat.supervisor.machine.time_awake import AwakeClock
-from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.ports.worker_link import LinkPort
-from hotseat.supervisor.reclaim import ReclaimGate, unload_fault
-from hotseat.supervisor.seat_host import SeatHost, SwapFigures, fault_of
+from hotseat.supervisor.seat.rules.table import next_state
+from hotseat.supervisor.seat.rules.worker_exits import describe_exit
+from hotseat.supervisor.seat.standby import Seatable, Standby
+from hotseat.supervisor.seat.worker_process import WorkerExit, WorkerProcess
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.standby import Seatable, Standby
-from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess
 
 log = structlog.get_logger()
 

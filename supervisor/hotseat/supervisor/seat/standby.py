@@ -26,8 +26,8 @@ from hotseat.protocol.link import (
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.machine.leftover_processes import new_mark
 from hotseat.supervisor.ports.worker_link import LinkPort
+from hotseat.supervisor.seat.worker_process import WorkerExit, WorkerProcess, spawn_worker
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.worker_process import WorkerExit, WorkerProcess, spawn_worker
 
 START_DELAY_S: Final = 0.5
 """After a model is seated: its first tokens are worth more than the next swap."""

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Sequence
 
 from hotseat.protocol.exits import PERMANENT, exit_meaning
-from hotseat.supervisor.core.seat_types import Fault
+from hotseat.supervisor.seat.rules.states import Fault
 
 _QUOTED_LINES = 5
 

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from hotseat.protocol.exits import EX_OUT_OF_MEMORY
 from hotseat.protocol.replies import Cause
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat_types import (
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.states import (
     Deadlines,
     Fault,
     Mark,

@@ -9,8 +9,8 @@ from typing import Final, assert_never
 
 from msgspec.structs import replace
 
-from hotseat.supervisor.core import seat_types as t
-from hotseat.supervisor.core.seat_moves import (
+from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.moves import (
     MISSES_TO_QUARANTINE,
     Outcome,
     await_memory,
@@ -25,7 +25,7 @@ from hotseat.supervisor.core.seat_moves import (
     try_another,
     undo,
 )
-from hotseat.supervisor.core.seat_types import (
+from hotseat.supervisor.seat.rules.states import (
     SEATING,
     SETTLED,
     Deadlines,

@@ -1,0 +1,1 @@
+"""The seat: its state, the worker process, the standby, the gate for memory."""

@@ -1,0 +1,1 @@
+"""The seat's table: which event leads where, with which effects. Pure."""
