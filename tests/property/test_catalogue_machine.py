@@ -14,8 +14,8 @@ from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rows import BlockRow
+from hotseat.supervisor.catalogue.rules.eviction_order import Worth
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.eviction import Worth
 from records import TAG, accept_record, turn_commit
 
 # Two kinds of block and short rests: sequences that share prefixes and diverge are common.

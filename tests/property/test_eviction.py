@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.eviction import (
+from hotseat.supervisor.catalogue.rules.eviction_order import (
     DiskState,
     KvNode,
     Worth,

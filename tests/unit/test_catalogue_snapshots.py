@@ -10,9 +10,9 @@ from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rebuilding import Found, FoundFile
 from hotseat.supervisor.catalogue.rows import BlockRow
+from hotseat.supervisor.catalogue.rules.eviction_order import Worth
 from hotseat.supervisor.catalogue.snapshots import KEPT_PER_SESSION
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.eviction import Worth
 from records import TAG, turn_commit
 
 LONG = list(range(600))

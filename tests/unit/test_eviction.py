@@ -3,7 +3,7 @@
 import pytest
 
 from hotseat.protocol.limits import GIB
-from hotseat.supervisor.core.eviction import (
+from hotseat.supervisor.catalogue.rules.eviction_order import (
     DiskState,
     KvNode,
     Worth,

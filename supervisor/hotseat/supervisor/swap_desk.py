@@ -25,7 +25,7 @@ from hotseat.protocol.replies import (
     SwapPhases,
     SwapReport,
 )
-from hotseat.supervisor.catalogue.accepts import body_digest
+from hotseat.supervisor.catalogue.requests import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.ports.client_port import ClientPort, Peer, error_body

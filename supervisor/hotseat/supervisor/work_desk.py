@@ -17,7 +17,7 @@ from hotseat.protocol.limits import MAX_SAFE_INTEGER
 from hotseat.protocol.messages import Attach, Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Accepted
-from hotseat.supervisor.catalogue.accepts import body_digest
+from hotseat.supervisor.catalogue.requests import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_turn

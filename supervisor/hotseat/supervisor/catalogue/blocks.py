@@ -13,7 +13,7 @@ from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import TailRef, TailWritten
 from hotseat.protocol.tokens import block_chain, root_id, unpack_tokens
-from hotseat.supervisor.catalogue import left
+from hotseat.supervisor.catalogue import superseded
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile, TagTotals
 from hotseat.supervisor.conversation.prompt_size import StoredUnder
 
@@ -89,7 +89,7 @@ def link_chain(db: sqlite3.Connection, session_id: int, chain: Sequence[BlockId]
     same = 0
     while same < min(len(linked), len(chain)) and linked[same] == chain[same]:
         same += 1
-    left.note_blocks(db, session_id, linked[same:])
+    superseded.note_blocks(db, session_id, linked[same:])
     db.execute("DELETE FROM session_blocks WHERE session = ? AND idx >= ?", (session_id, same))
     fresh = chain[same:]
     stored = {
@@ -289,7 +289,7 @@ def forget_file(db: sqlite3.Connection, tag: Tag, file: str) -> bool:
         return tail == 1
     users = db.execute("SELECT session, idx FROM session_blocks WHERE block = ?", found).fetchall()
     for session_id, index in users:
-        left.note_blocks(db, session_id, _linked_from(db, session_id, index + 1))
+        superseded.note_blocks(db, session_id, _linked_from(db, session_id, index + 1))
     db.executemany("DELETE FROM session_blocks WHERE session = ? AND idx >= ?", users)
     db.execute("DELETE FROM blocks WHERE id = ?", found)
     return True

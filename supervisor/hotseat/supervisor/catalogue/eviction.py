@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.supervisor.catalogue.rows import KvFile
+from hotseat.supervisor.catalogue.rules.eviction_order import KvNode, Worth, files_to_evict
 from hotseat.supervisor.catalogue.snapshots import all_owned, remove_file
-from hotseat.supervisor.core.eviction import KvNode, Worth, files_to_evict
 
 _TAIL: Final = "tail:"
 _SNAPSHOT: Final = "snapshot:"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName
 from hotseat.protocol.tokens import block_chain, unpack_tokens
-from hotseat.supervisor.catalogue import blocks, left, snapshots
+from hotseat.supervisor.catalogue import blocks, snapshots, superseded
 from hotseat.supervisor.catalogue.rows import KvFile, SessionRow
 from hotseat.supervisor.catalogue.sessions import session, turns
 from hotseat.supervisor.conversation.cuts import Held, TurnRow
@@ -105,7 +105,7 @@ def change_session(
     _store_turns(db, row.id, held.turns)
     chain = block_chain(row.tag, unpack_tokens(held.tokens))
     stored = blocks.link_chain(db, row.id, chain)
-    left.note_snapshots(db, row.id, begun)
+    superseded.note_snapshots(db, row.id, begun)
     files = blocks.drop_foreign_tail(db, row.id, row.tag, chain, stored, held.tokens)
     return _existing(db, model, name), files
 

@@ -7,7 +7,7 @@ from typing import Final
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId, ModelName, SessionName
 from hotseat.protocol.tokens import block_chain, unpack_tokens
-from hotseat.supervisor.catalogue import accepts, blocks, left, snapshots
+from hotseat.supervisor.catalogue import blocks, requests, snapshots, superseded
 from hotseat.supervisor.catalogue.rows import (
     KvFile,
     SessionRow,
@@ -134,7 +134,7 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
     chain = block_chain(commit.tag, unpack_tokens(commit.tokens))
     stored = blocks.link_chain(db, session_id, chain)
     obsolete = blocks.drop_useless_tail(db, session_id, commit.tag, chain, stored, commit.tokens)
-    left.note_snapshots(db, session_id, begun)
+    superseded.note_snapshots(db, session_id, begun)
     obsolete += snapshots.thin_out(db, session_id)
     if commit.key is not None:
         _end_request(db, commit)
@@ -152,9 +152,11 @@ def delete_session(
     if found is None:
         return None
     session_id = found[0]
-    had = left.had_blocks(db, session_id)
+    had = superseded.had_blocks(db, session_id)
     files = blocks.remove_tail(db, session_id)
-    files += snapshots.remove_of_session(db, session_id, had, left.had_snapshots(db, session_id))
+    files += snapshots.remove_of_session(
+        db, session_id, had, superseded.had_snapshots(db, session_id)
+    )
     db.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
     files += blocks.remove_unused(db, had, leased)
     return files
@@ -193,7 +195,7 @@ def _write_session(db: sqlite3.Connection, commit: TurnCommit, turn: int) -> int
 def _end_request(db: sqlite3.Connection, commit: TurnCommit) -> None:
     if commit.key is None or commit.reply is None:
         raise HotseatError("internal", "a turn was committed for a request without its reply")
-    if not accepts.finish(db, commit.key, "done", commit.reply, commit.at):
+    if not requests.finish(db, commit.key, "done", commit.reply, commit.at):
         # A second end would be a second answer: the turn must not count either.
         raise HotseatError(
             "internal",

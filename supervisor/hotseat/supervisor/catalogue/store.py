@@ -13,17 +13,16 @@ from hotseat.protocol.ids import BlockId, ModelName, RequestKey, SessionName, Ta
 from hotseat.protocol.link import TailRef, TailWritten
 from hotseat.protocol.replies import Event
 from hotseat.supervisor.catalogue import (
-    accepts,
     blocks,
     eviction,
     journal,
     rebuilding,
+    requests,
     session_verbs,
     sessions,
     snapshots,
 )
 from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
-from hotseat.supervisor.catalogue.mirror import SessionMirror
 from hotseat.supervisor.catalogue.rebuilding import Found, Rebuilt
 from hotseat.supervisor.catalogue.rows import (
     Acceptance,
@@ -37,12 +36,13 @@ from hotseat.supervisor.catalogue.rows import (
     TurnCommit,
     TurnCommitted,
 )
+from hotseat.supervisor.catalogue.rules.eviction_order import Worth
 from hotseat.supervisor.catalogue.schema import Opened
+from hotseat.supervisor.catalogue.session_mirror import SessionMirror
 from hotseat.supervisor.catalogue.session_verbs import Change
 from hotseat.supervisor.catalogue.thread import CatalogueThread
 from hotseat.supervisor.conversation.cuts import TurnRow
 from hotseat.supervisor.conversation.prompt_size import StoredUnder
-from hotseat.supervisor.core.eviction import Worth
 
 _CUT_BLOCKS: Final = 4
 """More candidates would only cost the worker comparisons."""
@@ -97,34 +97,34 @@ class Catalogue:
 
     async def accept(self, record: AcceptRecord) -> Acceptance:
         """Stores a request before it is answered; a known key gives back what is stored."""
-        return await self._thread.call(lambda db: accepts.accept(db, record))
+        return await self._thread.call(lambda db: requests.accept(db, record))
 
     async def reject(self, key: RequestKey) -> bool:
         """Forgets a request that was refused before any work."""
-        return await self._thread.call(lambda db: accepts.reject(db, key))
+        return await self._thread.call(lambda db: requests.reject(db, key))
 
     async def finish(
         self, key: RequestKey, kind: Literal["done", "error"], reply: bytes, at: float
     ) -> bool:
         """Stores how a request ended; False when it is unknown or had ended before."""
-        return await self._thread.call(lambda db: accepts.finish(db, key, kind, reply, at))
+        return await self._thread.call(lambda db: requests.finish(db, key, kind, reply, at))
 
     async def note_offset(self, key: RequestKey, offset_tokens: int) -> None:
         """Remembers how many completion tokens of a running request are durable."""
-        await self._thread.call(lambda db: accepts.note_offset(db, key, offset_tokens))
+        await self._thread.call(lambda db: requests.note_offset(db, key, offset_tokens))
 
     async def request(self, key: RequestKey) -> RequestRow | None:
         """The request of that key, running or ended."""
-        return await self._thread.call(lambda db: accepts.request(db, key))
+        return await self._thread.call(lambda db: requests.request(db, key))
 
     async def unfinished(self) -> list[RequestRow]:
         """Requests that were accepted and have not ended, oldest first."""
-        return await self._thread.call(accepts.unfinished)
+        return await self._thread.call(requests.unfinished)
 
     async def prune_replies(self, now: float, keep_s: float, keep_bytes: int) -> int:
         """Forgets replies older than `keep_s`, then the oldest beyond `keep_bytes`."""
         return await self._thread.call(
-            lambda db: accepts.prune_replies(db, now, keep_s, keep_bytes)
+            lambda db: requests.prune_replies(db, now, keep_s, keep_bytes)
         )
 
     # Sessions

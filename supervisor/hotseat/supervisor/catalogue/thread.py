@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.catalogue.mirror import SessionMirror
 from hotseat.supervisor.catalogue.schema import Opened, open_catalogue
+from hotseat.supervisor.catalogue.session_mirror import SessionMirror
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]

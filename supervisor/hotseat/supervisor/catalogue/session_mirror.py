@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from hotseat.protocol.ids import ModelName, SessionName
-from hotseat.supervisor.catalogue import accepts, sessions
+from hotseat.supervisor.catalogue import requests, sessions
 from hotseat.supervisor.catalogue.session_files import (
     SessionFile,
     file_name,
@@ -108,7 +108,7 @@ class SessionMirror:
         content = SessionFile(
             row=row,
             turns=tuple(sessions.turns(connection, *key)),
-            request=accepts.last_of_session(connection, *key),
+            request=requests.last_of_session(connection, *key),
         )
         write_session(self._folder, content)
         self._known.setdefault(digest, set()).add(row.revision)

@@ -1,0 +1,1 @@
+"""Which KV goes first when there is too much of it. Pure."""
