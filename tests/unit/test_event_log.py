@@ -7,7 +7,7 @@ from hotseat.protocol.ids import RequestId
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
 from hotseat.protocol.messages import Events
 from hotseat.protocol.replies import Event, Gap
-from hotseat.supervisor.event_log import RING, EventLog, Subscriber
+from hotseat.supervisor.events.log import RING, EventLog, Subscriber
 
 PLENTY = 10**9
 

@@ -21,11 +21,11 @@ from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.journal import JournalWriter
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.guard import Guard, Guarded
 from hotseat.supervisor.held import HeldRuns
-from hotseat.supervisor.journal_writer import JournalWriter
 from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.loop.settling import settle

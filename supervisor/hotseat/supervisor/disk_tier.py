@@ -19,7 +19,7 @@ from hotseat.protocol.ids import ModelName, SessionName, Tag
 from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
 from hotseat.supervisor.catalogue.rules.eviction_order import DiskState, Worth, bytes_to_free
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.seat.runner import SeatRunner

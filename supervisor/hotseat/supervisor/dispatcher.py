@@ -10,7 +10,7 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import (

@@ -14,7 +14,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.boots import BootMarks, boot_id
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import end_kin, home_mark
 from hotseat.supervisor.machine.sleep_assertion import system_power

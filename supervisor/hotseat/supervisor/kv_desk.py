@@ -11,7 +11,7 @@ from hotseat.protocol.ids import Tag
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.disk_tier import DiskTier
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv_files import find_orphans
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.kv_scan import KvScan

@@ -30,7 +30,7 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import root_id
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv_files import sweep_drafts, unlink_files
 from hotseat.supervisor.quarantine import Quarantine
 

@@ -17,7 +17,7 @@ from hotseat.supervisor.catalogue.eviction import TagUsage, usage
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.disk_tier import DiskParts, DiskTier
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv_desk import KvDesk
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.locks import InstanceLock

@@ -13,7 +13,7 @@ from hotseat.supervisor.core.power import (
     next_vigil,
     reason_to_stay_awake,
 )
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.machine.sleep_assertion import PowerAssertion, is_on_battery
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import PowerSettings

@@ -22,7 +22,7 @@ from hotseat.supervisor.core.pressure import (
     next_pressure,
 )
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry

@@ -13,7 +13,7 @@ from hotseat.protocol.views import RecoveryView
 from hotseat.supervisor.catalogue.rows import RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.recovery import LastRun, read_last_run
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 
 JOURNAL_TAIL: Final = 400
 """Entries to look at: a run that did more than this since its last swap began is not swapping."""

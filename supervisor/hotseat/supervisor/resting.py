@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from hotseat.supervisor.event_log import EventLog, Subscriber
+from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.seat.rules.states import SETTLED

@@ -20,7 +20,7 @@ from hotseat.supervisor.core.stalls import (
     look,
     stalled,
 )
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SEATING, Fault, Phase
 from hotseat.supervisor.seat.runner import SeatRunner

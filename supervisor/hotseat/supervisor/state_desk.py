@@ -32,7 +32,7 @@ from hotseat.protocol.views import (
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.conversation.cuts import reachable_turns
 from hotseat.supervisor.conversation.intake import decode_history
-from hotseat.supervisor.event_log import EventLog, Subscriber
+from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.models.planner import Planner

@@ -11,7 +11,7 @@ import msgspec
 from hotseat.protocol.credit import EVENT_COST
 from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED, Sample
-from hotseat.supervisor.event_log import EventLog, Subscriber
+from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.sampler import Sampler
 from hotseat.supervisor.vitals import Vitals
 

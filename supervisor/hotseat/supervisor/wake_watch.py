@@ -8,7 +8,7 @@ import structlog
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.machine.time_awake import AwakeClock, SleepClock
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.runner import SeatRunner

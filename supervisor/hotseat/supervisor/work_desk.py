@@ -21,7 +21,7 @@ from hotseat.supervisor.catalogue.requests import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_turn
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept
 from hotseat.supervisor.outbox import Outbox

@@ -40,7 +40,7 @@ from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.conversation.intake import plan_turn
 from hotseat.supervisor.core.poison import after_death
-from hotseat.supervisor.event_log import EventLog
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.held import HeldRuns, held_name, imported_again, resume_of
 from hotseat.supervisor.kv_keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
