@@ -16,7 +16,7 @@ from hotseat.protocol.link import BlockWritten, TailWritten
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.schema import open_catalogue
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.kv_files import unlink_files
+from hotseat.supervisor.kv.files import unlink_files
 from hotseat.worker import kvfile, sync
 from hotseat.worker.kvfile import KvDamagedError, read_kv
 from hotseat.worker.writer import WriterThread

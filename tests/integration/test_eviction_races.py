@@ -12,7 +12,7 @@ from hotseat.protocol.link import BlockWritten, Rewrite
 from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.worker.kvfile import read_kv
 from hotseat.worker.writer import WriterThread
 from kv_payloads import TAG, make_chain, make_record

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from hotseat.supervisor.catalogue.rows import KvFile
-from hotseat.supervisor.kv_files import kv_sweep, sweep_drafts, unlink_files
+from hotseat.supervisor.kv.files import kv_sweep, sweep_drafts, unlink_files
 
 
 def write(path, mtime=100.0):

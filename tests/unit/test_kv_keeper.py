@@ -7,7 +7,7 @@ from hotseat.protocol.link import BlockWritten, Known, Lookup, TailWritten
 from hotseat.protocol.tokens import pack_tokens, root_id
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from records import TAG, model_record, turn_commit
 
 READER, OTHER = RequestKey("c:reader"), RequestKey("c:other")

@@ -11,7 +11,7 @@ from hotseat.protocol.messages import Generate
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.held import HeldRuns
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.seat.rules.states import Fault
 from hotseat.supervisor.sessions import Sessions

@@ -36,7 +36,7 @@ def _stored_contexts() -> dict[str, str]:
                 if row.usable
             ]
     except DaemonUnreachable:
-        from hotseat.supervisor.kv_offline import stored_contexts
+        from hotseat.supervisor.kv.offline import stored_contexts
 
         rows = [
             (row.models, _figures(row.sessions, row.size_bytes))

@@ -68,7 +68,7 @@ def gc(*, dry_run: bool, as_json: bool) -> None:
 def rebuild(*, as_json: bool) -> None:
     """Make the catalogue anew from KV files and session files; the daemon must not run."""
     from hotseat.cli.disk_view import render_rebuilt
-    from hotseat.supervisor.kv_offline import rebuild_offline
+    from hotseat.supervisor.kv.offline import rebuild_offline
 
     note("reading KV and session files")
     rebuilt, aside = rebuild_offline()
@@ -84,7 +84,7 @@ def _verified() -> "VerifyView":
         with connected() as client:
             return client.verify_kv()
     except DaemonUnreachable:
-        from hotseat.supervisor.kv_offline import verify_home
+        from hotseat.supervisor.kv.offline import verify_home
 
         return verify_home()
 
@@ -95,6 +95,6 @@ def _collected(*, dry_run: bool) -> "GcView":
         with connected() as client:
             return client.collect_kv(dry_run=dry_run)
     except DaemonUnreachable:
-        from hotseat.supervisor.kv_offline import collect_home
+        from hotseat.supervisor.kv.offline import collect_home
 
         return collect_home(dry_run=dry_run)

@@ -19,15 +19,15 @@ from hotseat.protocol.replies import Cause
 from hotseat.supervisor.admission import Admission
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.counting import Counter
-from hotseat.supervisor.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.events.journal import JournalWriter
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.guard import Guard, Guarded
 from hotseat.supervisor.held import HeldRuns
-from hotseat.supervisor.kv_desk import KvDesk
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.checking import KvDesk
+from hotseat.supervisor.kv.disk_tier import DiskParts, DiskTier, live_sessions
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.loop.settling import settle
 from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.machine.memory import system_probe

@@ -38,9 +38,9 @@ from hotseat.protocol.messages import (
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
 from hotseat.supervisor.counting import Counter
-from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.kv_desk import KvDesk
+from hotseat.supervisor.kv.checking import KvDesk
+from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort, Peer

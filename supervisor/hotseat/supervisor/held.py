@@ -19,7 +19,7 @@ from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import SessionRow, TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.core.streams import Emission
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.sessions import tokenizer_digest
 from hotseat.supervisor.works import Work
 

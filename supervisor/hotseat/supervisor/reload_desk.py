@@ -10,10 +10,10 @@ import structlog
 from msgspec import Struct, structs
 
 from hotseat.protocol.ids import ModelName
-from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guard import Guard
+from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.seat.rules.states import Phase

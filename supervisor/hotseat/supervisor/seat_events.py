@@ -18,7 +18,7 @@ from hotseat.protocol.link import FromWorker
 from hotseat.protocol.replies import Progress, SwapReport
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.seat.host import SwapFigures
 from hotseat.supervisor.seat.rules import states as t

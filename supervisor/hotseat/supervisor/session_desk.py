@@ -25,7 +25,7 @@ from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, Held, cut_at, replace_history
 from hotseat.supervisor.conversation.intake import check_parts, decode_history
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.sessions import Sessions
 from hotseat.supervisor.works import Works, WorkState
 

@@ -33,7 +33,7 @@ from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.conversation.cuts import reachable_turns
 from hotseat.supervisor.conversation.intake import decode_history
 from hotseat.supervisor.events.log import EventLog, Subscriber
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer

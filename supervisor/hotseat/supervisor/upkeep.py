@@ -11,7 +11,7 @@ from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.dispatcher import Dispatcher
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.models.planner import Planner

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from hotseat.protocol.telemetry import Sample
 from hotseat.supervisor.core.memory_classes import Held, memory_classes
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.paging import Paging, system_paging
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.rules.states import SETTLED, Phase

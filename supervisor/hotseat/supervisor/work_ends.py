@@ -18,7 +18,7 @@ from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.intake import encode_history, history_after
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kept import KeptReply, encode_kept, keep_done
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import error_body
 from hotseat.supervisor.quiet_sessions import QuietSessions

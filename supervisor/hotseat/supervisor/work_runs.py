@@ -42,7 +42,7 @@ from hotseat.supervisor.conversation.intake import plan_turn
 from hotseat.supervisor.core.poison import after_death
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.held import HeldRuns, held_name, imported_again, resume_of
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import error_body
 from hotseat.supervisor.seat.rules.states import Fault

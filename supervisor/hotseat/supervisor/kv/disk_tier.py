@@ -20,7 +20,7 @@ from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
 from hotseat.supervisor.catalogue.rules.eviction_order import DiskState, Worth, bytes_to_free
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import KvSettings

@@ -10,11 +10,11 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Tag
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.disk_tier import DiskTier
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kv_files import find_orphans
-from hotseat.supervisor.kv_keeper import KvKeeper
-from hotseat.supervisor.kv_scan import KvScan
+from hotseat.supervisor.kv.disk_tier import DiskTier
+from hotseat.supervisor.kv.files import find_orphans
+from hotseat.supervisor.kv.keeper import KvKeeper
+from hotseat.supervisor.kv.scan import KvScan
 
 LISTED: Final = 1_000
 """Most files named in an answer."""

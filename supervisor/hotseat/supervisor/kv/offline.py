@@ -16,13 +16,13 @@ from hotseat.protocol.disk_views import GcView, VerifyView
 from hotseat.supervisor.catalogue.eviction import TagUsage, usage
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.disk_tier import DiskParts, DiskTier
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kv_desk import KvDesk
-from hotseat.supervisor.kv_keeper import KvKeeper
+from hotseat.supervisor.kv.checking import KvDesk
+from hotseat.supervisor.kv.disk_tier import DiskParts, DiskTier
+from hotseat.supervisor.kv.keeper import KvKeeper
+from hotseat.supervisor.kv.rebuild import rebuild_home, restore_catalogue
 from hotseat.supervisor.machine.locks import InstanceLock
 from hotseat.supervisor.models.registry import Registry
-from hotseat.supervisor.rebuild import rebuild_home, restore_catalogue
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.reader import load_settings

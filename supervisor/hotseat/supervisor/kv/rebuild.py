@@ -11,7 +11,7 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.kv_scan import find_everything
+from hotseat.supervisor.kv.scan import find_everything
 from hotseat.supervisor.settings.home import Home
 
 _SIDES: Final = ("", "-wal", "-shm")

@@ -31,8 +31,8 @@ from hotseat.protocol.tokens import root_id
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kv_files import sweep_drafts, unlink_files
-from hotseat.supervisor.quarantine import Quarantine
+from hotseat.supervisor.kv.files import sweep_drafts, unlink_files
+from hotseat.supervisor.kv.quarantine import Quarantine
 
 UNLINKED_S: Final = 60.0
 log = structlog.get_logger()

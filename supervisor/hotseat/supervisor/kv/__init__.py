@@ -1,0 +1,1 @@
+"""KV files on disk: leases, unlinking, the budget, checking and rebuilding."""
