@@ -8,7 +8,7 @@ from hotseat.client.completion import Completion
 from hotseat.protocol.ids import RequestId
 from hotseat.protocol.messages import Attach, Credit, Generate
 from hotseat.protocol.replies import Accepted, Chunk, Done, Timing, Usage
-from hotseat.supervisor.core.streams import Emission, OutStream
+from hotseat.supervisor.requests.rules.streams import Emission, OutStream
 
 # One emission per step: tokens and the text they release; text may lag behind tokens.
 STEPS = st.lists(

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.protocol.replies import ChunkPart, TokenLogprob
-from hotseat.supervisor.core.output_log import BLOCK_STEPS, OutputLog
-from hotseat.supervisor.core.streams import BUNDLE_STEPS, Emission, OutStream
+from hotseat.supervisor.requests.rules.output_log import BLOCK_STEPS, OutputLog
+from hotseat.supervisor.requests.rules.streams import BUNDLE_STEPS, Emission, OutStream
 
 KINDS = st.sampled_from(
     ["text", "text", "text", "joined", "silent", "tokenless", "logprob", "reasoning"]

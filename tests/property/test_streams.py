@@ -8,7 +8,7 @@ from hotseat.protocol.codec import pack_body, unpack_body
 from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.limits import MAX_ITEMS, SLOW_CONSUMER_BYTES
 from hotseat.protocol.replies import Chunk, TokenLogprob
-from hotseat.supervisor.core.streams import Emission, OutStream
+from hotseat.supervisor.requests.rules.streams import Emission, OutStream
 
 PIECES = st.lists(st.tuples(st.integers(0, 4), st.text("abé€", max_size=6)), max_size=30)
 GRANT = st.tuples(st.just("grant"), st.integers(1, 400))

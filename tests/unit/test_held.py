@@ -7,8 +7,8 @@ from hotseat.protocol.link import Known, Lookup
 from hotseat.protocol.tokens import block_chain, root_id
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.held import HeldRuns, held_name
 from hotseat.supervisor.kv.keeper import KvKeeper
+from hotseat.supervisor.requests.suspended import HeldRuns, held_name
 from records import TAG, model_record, turn_commit
 
 TOKENS = list(range(300))

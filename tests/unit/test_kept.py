@@ -7,8 +7,8 @@ from hotseat.protocol.codec import decode_daemon, encode_daemon, open_envelope
 from hotseat.protocol.ids import RequestId
 from hotseat.protocol.limits import MAX_ITEMS
 from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
-from hotseat.supervisor.core.streams import Emission, OutStream
-from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept, keep_done
+from hotseat.supervisor.requests.rules.streams import Emission, OutStream
+from hotseat.supervisor.requests.stored_reply import KeptReply, decode_kept, encode_kept, keep_done
 
 PIECES = (((1,), "a"), ((2, 3), "bc"), ((4,), ""), ((5,), "de"), ((), "!"))
 

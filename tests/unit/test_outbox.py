@@ -10,9 +10,9 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Emitted
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing, Usage
-from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort
-from hotseat.supervisor.works import Works, WorkState
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.works import Works, WorkState
 from raw_peer import RawPeer, tokens_of
 
 PATIENCE_S = 0.2

@@ -4,8 +4,8 @@ import tracemalloc
 
 import pytest
 
-from hotseat.supervisor.core.output_log import OutputLog
-from hotseat.supervisor.core.streams import Emission, OutStream
+from hotseat.supervisor.requests.rules.output_log import OutputLog
+from hotseat.supervisor.requests.rules.streams import Emission, OutStream
 
 TOKENS = 40_000
 WORD = " word"

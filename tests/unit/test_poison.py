@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.poison import (
+from hotseat.supervisor.requests.rules.blame import (
     INNOCENT,
     MAX_LONE_DEATHS,
     MAX_LONE_KILLS,

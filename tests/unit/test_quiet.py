@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.quiet import sessions_to_checkpoint
+from hotseat.supervisor.requests.rules.quiet_for_long import sessions_to_checkpoint
 
 A, B, OTHER = ("m", "a"), ("m", "b"), ("n", "a")
 KEYS = st.sampled_from([A, B, OTHER])

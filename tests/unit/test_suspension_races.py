@@ -10,14 +10,14 @@ from hotseat.protocol.link import Started, Suspended
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.requests.ends import WorkEnds
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.running import WorkRuns
+from hotseat.supervisor.requests.session_store import Sessions
+from hotseat.supervisor.requests.suspended import HeldRuns
+from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.rules.states import Fault
-from hotseat.supervisor.sessions import Sessions
-from hotseat.supervisor.work_ends import WorkEnds
-from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.works import Works, WorkState
 from records import accept_record, model_record
 
 KEY = RequestKey(accept_record().key)

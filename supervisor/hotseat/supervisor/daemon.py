@@ -24,7 +24,6 @@ from hotseat.supervisor.events.journal import JournalWriter
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.guard import Guard, Guarded
-from hotseat.supervisor.held import HeldRuns
 from hotseat.supervisor.kv.checking import KvDesk
 from hotseat.supervisor.kv.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.kv.keeper import KvKeeper
@@ -33,11 +32,17 @@ from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.registry import Registry
-from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.recovery import announce, recover
 from hotseat.supervisor.reload_desk import Holders, ReloadDesk
+from hotseat.supervisor.requests.accepting import WorkDesk
+from hotseat.supervisor.requests.ends import WorkEnds
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.running import WorkRuns
+from hotseat.supervisor.requests.session_store import Sessions as SessionTable
+from hotseat.supervisor.requests.suspended import HeldRuns
+from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.resting import daemon_rhythm
 from hotseat.supervisor.seat.preparation import Foreseen
 from hotseat.supervisor.seat.rules import states as t
@@ -45,16 +50,11 @@ from hotseat.supervisor.seat.rules.states import Phase, SwapPlan
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.session_desk import SessionDesk
-from hotseat.supervisor.sessions import Sessions as SessionTable
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.upkeep import Upkeep
-from hotseat.supervisor.work_desk import WorkDesk
-from hotseat.supervisor.work_ends import WorkEnds
-from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.works import Works, WorkState
 
 log = structlog.get_logger()
 

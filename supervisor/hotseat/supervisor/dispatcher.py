@@ -12,6 +12,8 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.release_desk import ReleaseDesk
+from hotseat.supervisor.requests.running import WorkRuns
+from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import (
     Decision,
@@ -24,8 +26,6 @@ from hotseat.supervisor.seat.rules.states import SETTLED, Asked, Phase, SwapPlan
 from hotseat.supervisor.seat.rules.table import quarantine_of
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.swap_desk import SwapDesk, SwapMode, no_swap
-from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.works import Work, Works, WorkState
 
 log = structlog.get_logger()
 

@@ -42,18 +42,18 @@ from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.kv.checking import KvDesk
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.loop.rhythm import Rhythm
-from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.reload_desk import ReloadDesk
+from hotseat.supervisor.requests.accepting import WorkDesk
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.running import WorkRuns
+from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.state_desk import StateDesk, as_dict
 from hotseat.supervisor.swap_desk import SwapDesk
-from hotseat.supervisor.work_desk import WorkDesk
-from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.works import Works
 
 log = structlog.get_logger()
 

@@ -22,6 +22,8 @@ from hotseat.supervisor.machine.time_awake import whole_time
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.power_watch import PowerWatch
 from hotseat.supervisor.pressure_watch import PressureWatch
+from hotseat.supervisor.requests.running import WorkRuns
+from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.rules.states import Phase
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.home import Home
@@ -29,8 +31,6 @@ from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.stall_watch import StallWatch
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.wake_watch import WakeWatch
-from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.works import Works
 
 LOOK_S: Final = 0.2
 log = structlog.get_logger()

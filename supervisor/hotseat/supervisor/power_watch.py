@@ -15,9 +15,9 @@ from hotseat.supervisor.core.power import (
 )
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.machine.sleep_assertion import PowerAssertion, is_on_battery
+from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import PowerSettings
-from hotseat.supervisor.works import Works
 
 log = structlog.get_logger()
 

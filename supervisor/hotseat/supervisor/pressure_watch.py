@@ -24,10 +24,10 @@ from hotseat.supervisor.core.pressure import (
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.requests.running import WorkRuns
+from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
-from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.works import Works, WorkState
 
 FRESH_S: Final = 0.3
 """The age of a reading that new work is judged by; at rest readings are further apart."""

@@ -15,6 +15,7 @@ from hotseat.supervisor.core.routes import seat_released
 from hotseat.supervisor.counting import Counter
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.requests.session_store import Sessions
 from hotseat.supervisor.scheduling.learned_costs import (
     Costs,
     decode_costs,
@@ -25,7 +26,6 @@ from hotseat.supervisor.scheduling.learned_costs import (
 from hotseat.supervisor.seat.rules.states import Phase
 from hotseat.supervisor.seat.rules.table import quarantined_until
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.sessions import Sessions
 
 COSTS_KEY: Final = "measured_costs"
 JOURNAL_BACK: Final = 4000

@@ -15,7 +15,8 @@ from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guard import Guard
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.requests.accepting import WorkDesk
+from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.seat.rules.states import Phase
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.changes import SettingsChange, compare_settings
@@ -23,7 +24,6 @@ from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.reader import load_settings
 from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.upkeep import Upkeep
-from hotseat.supervisor.work_desk import WorkDesk
 
 log = structlog.get_logger()
 

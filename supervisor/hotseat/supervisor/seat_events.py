@@ -19,7 +19,9 @@ from hotseat.protocol.replies import Progress, SwapReport
 from hotseat.supervisor.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.outbox import Outbox
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.running import WorkRuns
+from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.host import SwapFigures
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatState
@@ -27,8 +29,6 @@ from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.seat.worker_process import WorkerExit
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk, as_facts, phase_seconds
-from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.works import Works, WorkState
 
 _NOT_THE_MODEL = frozenset({"interrupted"})
 log = structlog.get_logger()

@@ -26,8 +26,8 @@ from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, Held, cut_at, repl
 from hotseat.supervisor.conversation.intake import check_parts, decode_history
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.sessions import Sessions
-from hotseat.supervisor.works import Works, WorkState
+from hotseat.supervisor.requests.session_store import Sessions
+from hotseat.supervisor.requests.works import Works, WorkState
 
 
 class SessionDesk:

@@ -21,10 +21,10 @@ from hotseat.supervisor.core.stalls import (
     stalled,
 )
 from hotseat.supervisor.events.log import EventLog
+from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SEATING, Fault, Phase
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.works import Work, Works, WorkState
 
 _WATCHED: Final = frozenset(
     {Phase.LOADING, Phase.WARMING, Phase.READY, Phase.DRAINING, Phase.CHECKPOINTING}

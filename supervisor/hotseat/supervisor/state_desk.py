@@ -38,12 +38,12 @@ from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.release_desk import ReleaseDesk
+from hotseat.supervisor.requests.session_store import Sessions as SessionTable
+from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules.states import Phase, SeatState
 from hotseat.supervisor.seat.rules.table import quarantine_of, quarantines
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.sessions import Sessions as SessionTable
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.works import Work, Works, WorkState
 
 if TYPE_CHECKING:
     from hotseat.supervisor.telemetry_feed import TelemetryFeed

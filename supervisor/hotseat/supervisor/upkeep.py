@@ -15,17 +15,17 @@ from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort
+from hotseat.supervisor.requests.accepting import WorkDesk
+from hotseat.supervisor.requests.ends import WorkEnds
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.running import WorkRuns
+from hotseat.supervisor.requests.works import Work, Works
 from hotseat.supervisor.seat.rules.wear import worn_reason
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.swap_desk import SwapDesk
-from hotseat.supervisor.work_desk import WorkDesk
-from hotseat.supervisor.work_ends import WorkEnds
-from hotseat.supervisor.work_runs import WorkRuns
-from hotseat.supervisor.works import Work, Works
 
 TICK_S: Final = 0.25
 MEASURE_S: Final = 1.0

@@ -11,10 +11,10 @@ from hotseat.supervisor.core.memory_classes import Held, memory_classes
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.paging import Paging, system_paging
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.rules.states import SETTLED, Phase
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.state_desk import Telemetry
-from hotseat.supervisor.works import Works, WorkState
 
 _ALIVE = frozenset({WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING})
 

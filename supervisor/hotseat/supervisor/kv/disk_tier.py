@@ -22,9 +22,9 @@ from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.models.registry import Registry
+from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import KvSettings
-from hotseat.supervisor.works import Works, WorkState
 
 LOOK_S: Final = 5.0
 """How often the volume is looked at when nothing is written."""

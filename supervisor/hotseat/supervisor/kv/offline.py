@@ -23,10 +23,10 @@ from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.kv.rebuild import rebuild_home, restore_catalogue
 from hotseat.supervisor.machine.locks import InstanceLock
 from hotseat.supervisor.models.registry import Registry
+from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.reader import load_settings
-from hotseat.supervisor.works import Works
 
 T = TypeVar("T")
 

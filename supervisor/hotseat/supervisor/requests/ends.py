@@ -17,13 +17,13 @@ from hotseat.supervisor.catalogue.rows import TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.intake import encode_history, history_after
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kept import KeptReply, encode_kept, keep_done
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import error_body
-from hotseat.supervisor.quiet_sessions import QuietSessions
-from hotseat.supervisor.sessions import Sessions, tokenizer_digest
-from hotseat.supervisor.works import Work, Works, WorkState
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.quiet_sessions import QuietSessions
+from hotseat.supervisor.requests.session_store import Sessions, tokenizer_digest
+from hotseat.supervisor.requests.stored_reply import KeptReply, encode_kept, keep_done
+from hotseat.supervisor.requests.works import Work, Works, WorkState
 
 
 class WorkEnds:

@@ -9,9 +9,9 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId, RequestKey
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, PROGRESS_S
 from hotseat.protocol.replies import Accepted, DaemonMessage, Done, ErrorBody, Progress
-from hotseat.supervisor.core.streams import Emission, OutStream
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.works import Reader, Work, Works, WorkState
+from hotseat.supervisor.requests.rules.streams import Emission, OutStream
+from hotseat.supervisor.requests.works import Reader, Work, Works, WorkState
 
 _Slot = tuple[bytes, RequestId]
 MAX_STEP: Final = 8

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from hotseat.protocol.parts import join_parts
 from hotseat.protocol.replies import ChunkPart, TokenLogprob
-from hotseat.supervisor.core.streams import Emission
+from hotseat.supervisor.requests.rules.streams import Emission
 
 BLOCK_STEPS: Final = 256
 BLOCK_TOKENS: Final = 256

@@ -18,10 +18,10 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import SessionRow, TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.streams import Emission
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.sessions import tokenizer_digest
-from hotseat.supervisor.works import Work
+from hotseat.supervisor.requests.rules.streams import Emission
+from hotseat.supervisor.requests.session_store import tokenizer_digest
+from hotseat.supervisor.requests.works import Work
 
 HIDDEN: Final = "."
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from hotseat.protocol.parts import join_parts, split_parts, text_part, units_of
 from hotseat.protocol.replies import Chunk, ChunkPart, Done, ErrorBody
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
-from hotseat.supervisor.core.streams import MAX_CHUNK_ITEMS, Emission
+from hotseat.supervisor.requests.rules.streams import MAX_CHUNK_ITEMS, Emission
 
 
 class KeptReply(Struct, frozen=True, kw_only=True):

@@ -15,10 +15,10 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected, collect_parts
 from hotseat.protocol.replies import Cause, Chunk, Done, ErrorBody
 from hotseat.supervisor.conversation.intake import Intake
-from hotseat.supervisor.core.output_log import OutputLog
-from hotseat.supervisor.core.poison import INNOCENT, Suspicion, resume_alone
-from hotseat.supervisor.core.streams import Emission, OutStream
 from hotseat.supervisor.ports.client_port import Peer
+from hotseat.supervisor.requests.rules.blame import INNOCENT, Suspicion, resume_alone
+from hotseat.supervisor.requests.rules.output_log import OutputLog
+from hotseat.supervisor.requests.rules.streams import Emission, OutStream
 from hotseat.supervisor.scheduling.forecaster import Foresight
 from hotseat.supervisor.scheduling.waiting import Waiting
 

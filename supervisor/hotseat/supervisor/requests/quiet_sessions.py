@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from hotseat.protocol.ids import ModelName, SessionName
 from hotseat.protocol.link import QUIET_CHECKPOINT, Checkpoint, ToWorker
-from hotseat.supervisor.core.quiet import SessionKey, sessions_to_checkpoint
-from hotseat.supervisor.works import Work, Works, WorkState
+from hotseat.supervisor.requests.rules.quiet_for_long import SessionKey, sessions_to_checkpoint
+from hotseat.supervisor.requests.works import Work, Works, WorkState
 
 
 class QuietSessions:

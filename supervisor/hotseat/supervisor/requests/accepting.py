@@ -22,13 +22,13 @@ from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_turn
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.held import HeldRuns
-from hotseat.supervisor.kept import KeptReply, decode_kept, encode_kept
-from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import ClientPort, Peer, error_body
-from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.session_store import Sessions, as_stored, clock_of
+from hotseat.supervisor.requests.stored_reply import KeptReply, decode_kept, encode_kept
+from hotseat.supervisor.requests.suspended import HeldRuns
+from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.settings.values import LimitSettings
-from hotseat.supervisor.works import Work, Works, WorkState
 
 RETRY_S: Final = 1.0
 CheckFits = Callable[[ModelRecord, Intake, float], Awaitable[None]]

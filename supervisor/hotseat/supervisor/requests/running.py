@@ -39,17 +39,17 @@ from hotseat.protocol.link import (
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.conversation.intake import plan_turn
-from hotseat.supervisor.core.poison import after_death
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.held import HeldRuns, held_name, imported_again, resume_of
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.outbox import Outbox
 from hotseat.supervisor.ports.client_port import error_body
+from hotseat.supervisor.requests.ends import WorkEnds
+from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.rules.blame import after_death
+from hotseat.supervisor.requests.session_store import Sessions, as_stored, clock_of
+from hotseat.supervisor.requests.suspended import HeldRuns, held_name, imported_again, resume_of
+from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules.states import Fault
 from hotseat.supervisor.seat.rules.wear import Wear
-from hotseat.supervisor.sessions import Sessions, as_stored, clock_of
-from hotseat.supervisor.work_ends import WorkEnds
-from hotseat.supervisor.works import Work, Works, WorkState
 
 log = structlog.get_logger()
 _TOLD: Final = ("epoch", "returncode", "signal", "stderr", "stacks")
