@@ -4,7 +4,7 @@ import pytest
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Generate
-from hotseat.supervisor.core.routes import check_swap_allowed
+from hotseat.supervisor.dispatch.rules.swap_rights import check_swap_allowed
 
 
 def request(model="a", swap="auto"):

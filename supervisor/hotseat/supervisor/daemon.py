@@ -16,10 +16,12 @@ import structlog
 import zmq
 
 from hotseat.protocol.replies import Cause
-from hotseat.supervisor.admission import Admission
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.counting import Counter
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.admission import Admission
+from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.seat_consequences import SeatEvents
 from hotseat.supervisor.events.journal import JournalWriter
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
@@ -48,12 +50,10 @@ from hotseat.supervisor.seat.preparation import Foreseen
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import Phase, SwapPlan
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.seat_events import SeatEvents
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry
-from hotseat.supervisor.swap_desk import SwapDesk
 from hotseat.supervisor.upkeep import Upkeep
 
 log = structlog.get_logger()

@@ -38,7 +38,8 @@ from hotseat.protocol.messages import (
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
 from hotseat.supervisor.counting import Counter
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.kv.checking import KvDesk
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.loop.rhythm import Rhythm
@@ -53,7 +54,6 @@ from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.state_desk import StateDesk, as_dict
-from hotseat.supervisor.swap_desk import SwapDesk
 
 log = structlog.get_logger()
 

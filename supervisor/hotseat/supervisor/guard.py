@@ -13,7 +13,7 @@ from msgspec import Struct
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.boots import BootMarks, boot_id
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import end_kin, home_mark

@@ -21,7 +21,7 @@ from hotseat.supervisor.core.pressure import (
     ShrinkLive,
     next_pressure,
 )
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.running import WorkRuns

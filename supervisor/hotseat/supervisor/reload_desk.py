@@ -10,7 +10,7 @@ import structlog
 from msgspec import Struct, structs
 
 from hotseat.protocol.ids import ModelName
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guard import Guard
 from hotseat.supervisor.kv.disk_tier import DiskTier

@@ -2,13 +2,13 @@
 
 from typing import Final
 
+from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
 from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.rules.states import SETTLED
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.swap_desk import SwapDesk
 
 _ALL_EVENTS: Final = 2**62
 

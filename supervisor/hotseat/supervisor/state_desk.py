@@ -32,12 +32,12 @@ from hotseat.protocol.views import (
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.conversation.cuts import reachable_turns
 from hotseat.supervisor.conversation.intake import decode_history
+from hotseat.supervisor.dispatch.releases import ReleaseDesk
 from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.requests.session_store import Sessions as SessionTable
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules.states import Phase, SeatState

@@ -10,7 +10,8 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.time_awake import AwakeClock
@@ -25,7 +26,6 @@ from hotseat.supervisor.seat.rules.wear import worn_reason
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.state_desk import Telemetry
-from hotseat.supervisor.swap_desk import SwapDesk
 
 TICK_S: Final = 0.25
 MEASURE_S: Final = 1.0

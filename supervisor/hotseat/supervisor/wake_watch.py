@@ -7,7 +7,7 @@ does not count in monotonic time.
 import structlog
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.machine.time_awake import AwakeClock, SleepClock
 from hotseat.supervisor.models.planner import Planner

@@ -13,8 +13,8 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.core.routes import check_swap_allowed
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.rules.swap_rights import check_swap_allowed
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.settings.values import SwapPolicy
 

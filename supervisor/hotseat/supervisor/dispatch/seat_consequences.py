@@ -16,7 +16,8 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import FromWorker
 from hotseat.protocol.replies import Progress, SwapReport
-from hotseat.supervisor.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.asked_swaps import SwapDesk, as_facts, phase_seconds
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.outbox import Outbox
@@ -28,7 +29,6 @@ from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatStat
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.seat.worker_process import WorkerExit
 from hotseat.supervisor.state_desk import Telemetry
-from hotseat.supervisor.swap_desk import SwapDesk, as_facts, phase_seconds
 
 _NOT_THE_MODEL = frozenset({"interrupted"})
 log = structlog.get_logger()

@@ -10,8 +10,9 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done
+from hotseat.supervisor.dispatch.asked_swaps import SwapDesk, SwapMode, no_swap
+from hotseat.supervisor.dispatch.releases import ReleaseDesk
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.release_desk import ReleaseDesk
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
@@ -25,7 +26,6 @@ from hotseat.supervisor.scheduling.waiting import earliest
 from hotseat.supervisor.seat.rules.states import SETTLED, Asked, Phase, SwapPlan
 from hotseat.supervisor.seat.rules.table import quarantine_of
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.swap_desk import SwapDesk, SwapMode, no_swap
 
 log = structlog.get_logger()
 

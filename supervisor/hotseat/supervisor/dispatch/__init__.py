@@ -1,0 +1,1 @@
+"""Who gets the seat next: enacts the scheduler, asked-for swaps, releases."""
