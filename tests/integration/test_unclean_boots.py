@@ -6,7 +6,7 @@ import msgspec
 
 from daemon_harness import wait_for
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.boots import Seated
+from hotseat.supervisor.guards.rules.boots import Seated
 from stub_home import error_of, serves, stub_daemon
 
 

@@ -5,9 +5,9 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.supervisor.boots import BootMarks, boot_id
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.boots import Seated, Unclean, bars, seen_at_start
+from hotseat.supervisor.guards.rules.boots import Seated, Unclean, bars, seen_at_start
+from hotseat.supervisor.guards.unclean_boots import BootMarks, boot_id
 from stub_home import error_of
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon_harness import wait_for
-from hotseat.supervisor.core.power import (
+from hotseat.supervisor.guards.rules.sleep import (
     LINGER_S,
     Vigil,
     is_allowed,

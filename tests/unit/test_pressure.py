@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.pressure import (
+from hotseat.supervisor.guards.rules.pressure import (
     Held,
     Level,
     Pressure,

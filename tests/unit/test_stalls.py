@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.protocol.limits import MIB
-from hotseat.supervisor.core.stalls import (
+from hotseat.supervisor.guards.rules.stalls import (
     LOOK_S,
     REST_LOOK_S,
     Clocks,

@@ -25,7 +25,7 @@ from hotseat.supervisor.dispatch.seat_consequences import SeatEvents
 from hotseat.supervisor.events.journal import JournalWriter
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.front import Front, Parts, shutting_down
-from hotseat.supervisor.guard import Guard, Guarded
+from hotseat.supervisor.guards.guard import Guard, Guarded
 from hotseat.supervisor.kv.checking import KvDesk
 from hotseat.supervisor.kv.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.kv.keeper import KvKeeper

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from hotseat.protocol.ids import ModelName
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.guard import Guard
+from hotseat.supervisor.guards.guard import Guard
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.accepting import WorkDesk

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.messages import Sampling
-from hotseat.supervisor.core.pressure import PressureSettings
-from hotseat.supervisor.core.stalls import StallSettings
+from hotseat.supervisor.guards.rules.pressure import PressureSettings
+from hotseat.supervisor.guards.rules.stalls import StallSettings
 from hotseat.supervisor.scheduling.scheduler import SchedulerSettings
 from hotseat.supervisor.seat.rules.states import Deadlines, DrainPolicy
 

@@ -11,26 +11,26 @@ import structlog
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.boots import BootMarks, boot_id
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
+from hotseat.supervisor.guards.memory_pressure import PressureWatch
+from hotseat.supervisor.guards.sleep_prevention import PowerWatch
+from hotseat.supervisor.guards.stuck_worker import StallWatch
+from hotseat.supervisor.guards.unclean_boots import BootMarks, boot_id
+from hotseat.supervisor.guards.wake import WakeWatch
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import end_kin, home_mark
 from hotseat.supervisor.machine.sleep_assertion import system_power
 from hotseat.supervisor.machine.time_awake import whole_time
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.power_watch import PowerWatch
-from hotseat.supervisor.pressure_watch import PressureWatch
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.rules.states import Phase
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
-from hotseat.supervisor.stall_watch import StallWatch
 from hotseat.supervisor.state_desk import Telemetry
-from hotseat.supervisor.wake_watch import WakeWatch
 
 LOOK_S: Final = 0.2
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.boots import Seated, Unclean, bars, seen_at_start
+from hotseat.supervisor.guards.rules.boots import Seated, Unclean, bars, seen_at_start
 
 _SEATED_KEY: Final = "boots:seated"
 _UNCLEAN_KEY: Final = "boots:unclean"

@@ -11,7 +11,8 @@ import structlog
 
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Beat, FromWorker, LoadProgress
-from hotseat.supervisor.core.stalls import (
+from hotseat.supervisor.events.log import EventLog
+from hotseat.supervisor.guards.rules.stalls import (
     Clocks,
     Expected,
     Signs,
@@ -20,7 +21,6 @@ from hotseat.supervisor.core.stalls import (
     look,
     stalled,
 )
-from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SEATING, Fault, Phase

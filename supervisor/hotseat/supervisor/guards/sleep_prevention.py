@@ -5,7 +5,8 @@ from typing import Literal
 
 import structlog
 
-from hotseat.supervisor.core.power import (
+from hotseat.supervisor.events.log import EventLog
+from hotseat.supervisor.guards.rules.sleep import (
     BATTERY_S,
     RETRY_S,
     Vigil,
@@ -13,7 +14,6 @@ from hotseat.supervisor.core.power import (
     next_vigil,
     reason_to_stay_awake,
 )
-from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.machine.sleep_assertion import PowerAssertion, is_on_battery
 from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.runner import SeatRunner

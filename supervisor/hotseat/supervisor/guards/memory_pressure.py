@@ -12,7 +12,9 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import Shrink
-from hotseat.supervisor.core.pressure import (
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.events.log import EventLog
+from hotseat.supervisor.guards.rules.pressure import (
     Held,
     Level,
     Pressure,
@@ -21,8 +23,6 @@ from hotseat.supervisor.core.pressure import (
     ShrinkLive,
     next_pressure,
 )
-from hotseat.supervisor.dispatch.dispatcher import Dispatcher
-from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works, WorkState

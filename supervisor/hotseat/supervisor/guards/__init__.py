@@ -1,0 +1,1 @@
+"""What looks after the machine and the worker by the clock."""
