@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.supervisor.core.memory_classes import Held, memory_classes
 from hotseat.supervisor.machine.paging import MacPaging, Paging, VmStatistics64
+from hotseat.supervisor.telemetry.rules.memory_classes import Held, memory_classes
 
 SIZES = st.integers(min_value=-10, max_value=100)
 HELD = st.builds(

@@ -6,8 +6,8 @@ import pytest
 
 from daemon_harness import wait_for
 from hotseat.protocol.telemetry import Sample
-from hotseat.supervisor import sampler as module
-from hotseat.supervisor.sampler import Sampler
+from hotseat.supervisor.telemetry import sampler as module
+from hotseat.supervisor.telemetry.sampler import Sampler
 
 
 class Daemon:

@@ -27,8 +27,8 @@ from hotseat.supervisor.service_log import is_service, keep_output_small
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.values import Settings
-from hotseat.supervisor.telemetry_feed import TelemetryFeed
-from hotseat.supervisor.vitals import Vitals
+from hotseat.supervisor.telemetry.feed import TelemetryFeed
+from hotseat.supervisor.telemetry.sample_taker import Vitals
 
 SWEEP_AGE_S: Final = 60.0
 SWITCH_S: Final = 0.0005

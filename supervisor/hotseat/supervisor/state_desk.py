@@ -46,7 +46,7 @@ from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.home import Home
 
 if TYPE_CHECKING:
-    from hotseat.supervisor.telemetry_feed import TelemetryFeed
+    from hotseat.supervisor.telemetry.feed import TelemetryFeed
 
 LISTED_SESSIONS: Final = 1_000
 """Most sessions in one answer; more would break the limits of a message."""

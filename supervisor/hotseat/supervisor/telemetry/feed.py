@@ -12,8 +12,8 @@ from hotseat.protocol.credit import EVENT_COST
 from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED, Sample
 from hotseat.supervisor.events.log import EventLog, Subscriber
-from hotseat.supervisor.sampler import Sampler
-from hotseat.supervisor.vitals import Vitals
+from hotseat.supervisor.telemetry.sample_taker import Vitals
+from hotseat.supervisor.telemetry.sampler import Sampler
 
 _ALL_EVENTS: Final = 2**62
 

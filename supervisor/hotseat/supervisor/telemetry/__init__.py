@@ -1,0 +1,1 @@
+"""Samples of the machine and of the worker, and their readers."""

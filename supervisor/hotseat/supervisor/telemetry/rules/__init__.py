@@ -1,0 +1,1 @@
+"""To which class memory counts. Pure."""
