@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from hotseat.protocol.link import TextInput
 from hotseat.supervisor.conversation.intake import History, Intake
-from hotseat.supervisor.counting import Counter
+from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.seat.rules.states import Phase
 from records import model_record
 

@@ -17,7 +17,10 @@ import zmq
 
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.counting import Counter
+from hotseat.supervisor.desks.counting import Counter
+from hotseat.supervisor.desks.quotes import QuoteDesk
+from hotseat.supervisor.desks.sessions import SessionDesk
+from hotseat.supervisor.desks.state import Identity, StateDesk, Telemetry
 from hotseat.supervisor.dispatch.admission import Admission
 from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
@@ -35,7 +38,6 @@ from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.recovery import announce, recover
 from hotseat.supervisor.reload_desk import Holders, ReloadDesk
 from hotseat.supervisor.requests.accepting import WorkDesk
@@ -50,10 +52,8 @@ from hotseat.supervisor.seat.preparation import Foreseen
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import Phase, SwapPlan
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.session_desk import SessionDesk
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
-from hotseat.supervisor.state_desk import Identity, StateDesk, Telemetry
 from hotseat.supervisor.upkeep import Upkeep
 
 log = structlog.get_logger()

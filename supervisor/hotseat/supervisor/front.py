@@ -37,14 +37,16 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
-from hotseat.supervisor.counting import Counter
+from hotseat.supervisor.desks.counting import Counter
+from hotseat.supervisor.desks.quotes import QuoteDesk
+from hotseat.supervisor.desks.sessions import SessionDesk
+from hotseat.supervisor.desks.state import StateDesk, as_dict
 from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.kv.checking import KvDesk
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.quote_desk import QuoteDesk
 from hotseat.supervisor.reload_desk import ReloadDesk
 from hotseat.supervisor.requests.accepting import WorkDesk
 from hotseat.supervisor.requests.outbox import Outbox
@@ -52,8 +54,6 @@ from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.session_desk import SessionDesk
-from hotseat.supervisor.state_desk import StateDesk, as_dict
 
 log = structlog.get_logger()
 

@@ -10,6 +10,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.kv.keeper import KvKeeper
@@ -25,7 +26,6 @@ from hotseat.supervisor.requests.works import Work, Works
 from hotseat.supervisor.seat.rules.wear import worn_reason
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.values import Settings
-from hotseat.supervisor.state_desk import Telemetry
 
 TICK_S: Final = 0.25
 MEASURE_S: Final = 1.0

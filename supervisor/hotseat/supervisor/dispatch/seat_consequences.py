@@ -16,6 +16,7 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import FromWorker
 from hotseat.protocol.replies import Progress, SwapReport
+from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.dispatch.asked_swaps import SwapDesk, as_facts, phase_seconds
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
@@ -28,7 +29,6 @@ from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatState
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.seat.worker_process import WorkerExit
-from hotseat.supervisor.state_desk import Telemetry
 
 _NOT_THE_MODEL = frozenset({"interrupted"})
 log = structlog.get_logger()

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.memory_pressure import PressureWatch
@@ -30,7 +31,6 @@ from hotseat.supervisor.seat.rules.states import Phase
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
-from hotseat.supervisor.state_desk import Telemetry
 
 LOOK_S: Final = 0.2
 log = structlog.get_logger()

@@ -12,6 +12,7 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import Shrink
+from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.rules.pressure import (
@@ -27,7 +28,6 @@ from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.state_desk import Telemetry
 
 FRESH_S: Final = 0.3
 """The age of a reading that new work is judged by; at rest readings are further apart."""

@@ -7,13 +7,13 @@ change meanwhile before it looks at it.
 from msgspec import Struct
 
 from hotseat.protocol.telemetry import Sample
+from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.paging import Paging, system_paging
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.rules.states import SETTLED, Phase
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.state_desk import Telemetry
 from hotseat.supervisor.telemetry.rules.memory_classes import Held, memory_classes
 
 _ALIVE = frozenset({WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING})

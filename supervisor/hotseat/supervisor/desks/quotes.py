@@ -11,7 +11,7 @@ from hotseat.protocol.replies import Done, Event, SwapReport
 from hotseat.protocol.views import QuoteView, WhyView
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import most_with_kv
-from hotseat.supervisor.counting import Counter
+from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.dispatch.rules.swap_rights import seat_released
 from hotseat.supervisor.models.planner import Planner

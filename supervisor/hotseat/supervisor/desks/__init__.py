@@ -1,0 +1,1 @@
+"""Answers to what clients ask: a desk answers one kind of question."""
