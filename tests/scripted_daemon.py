@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-import hotseat.supervisor.daemon as daemon_module
+import hotseat.supervisor.daemon.daemon as daemon_module
 from hotseat.supervisor.__main__ import main
 from hotseat.supervisor.machine.figures import MachineMemory
 

@@ -145,7 +145,7 @@ def test_second_daemon_on_the_same_home_exits_at_once_naming_the_first():
         assert "Traceback" not in ended.stderr
         # Most of it is the interpreter's start: that has to come on top.
         bare = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import hotseat.supervisor.serve"], check=True)
+        subprocess.run([sys.executable, "-c", "import hotseat.supervisor.daemon.serve"], check=True)
         assert took_s < 1.0 + (time.monotonic() - bare)
         assert serves(client, "a"), "nobody is lost"
         assert daemon.endpoint().pid == daemon.process.pid

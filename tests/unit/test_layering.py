@@ -87,7 +87,7 @@ def test_supervisor_that_served_and_swapped_never_imported_mlx():
             assert "/mlx" in worker, "the test cannot tell"
         assert daemon.stop() == 0
         modules = imported(daemon.stderr())
-    assert "hotseat.supervisor.daemon" in modules
+    assert "hotseat.supervisor.daemon.daemon" in modules
     assert of_the_worker(modules) == set()
 
 

@@ -7,7 +7,7 @@ import stat
 import pytest
 import structlog
 
-from hotseat.supervisor import logs
+from hotseat.supervisor.daemon.daemon import logs
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from hotseat.protocol.replies import Event
-from hotseat.supervisor.core.recovery import LastRun, read_last_run
-from hotseat.supervisor.recovery import undone_steps
+from hotseat.supervisor.daemon.recovery import undone_steps
+from hotseat.supervisor.daemon.rules.last_run import LastRun, read_last_run
 
 
 def events(*told):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hotseat.supervisor.service_log import is_service, rotate_output
+from hotseat.supervisor.daemon.service_log import is_service, rotate_output
 
 
 @pytest.fixture

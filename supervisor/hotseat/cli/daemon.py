@@ -16,7 +16,7 @@ from hotseat.cli.reading import JSON
 @click.option("--verbose", "-v", is_flag=True, help="Say more on stderr.")
 def serve(*, verbose: bool) -> int:
     """Run the daemon in the foreground; this is what launchd runs."""
-    from hotseat.supervisor.serve import serve as serve_home
+    from hotseat.supervisor.daemon.serve import serve as serve_home
 
     return serve_home(None, verbose=verbose)
 

@@ -11,7 +11,7 @@ EXIT_MISSING_EXTRA: Final = 69
 def main() -> int:
     """Serves until it is stopped; every way to end is an exit code and at most one sentence."""
     try:
-        from hotseat.supervisor.serve import serve  # noqa: PLC0415 - a base install has no structlog
+        from hotseat.supervisor.daemon.serve import serve  # noqa: PLC0415 - a base install has no structlog
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] == "hotseat":
             raise

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from hotseat.protocol.discovery import HOME_VARIABLE
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.logs import SERVICE_LOG, SERVICE_VARIABLE
+from hotseat.supervisor.daemon.logs import SERVICE_LOG, SERVICE_VARIABLE
 from hotseat.supervisor.seat.rules.exit_bound import exit_time_out_s
 from hotseat.supervisor.seat.rules.states import Deadlines
 from hotseat.supervisor.settings.home import Home

@@ -16,7 +16,7 @@ from hotseat.cli.output import note, print_facts, print_json, print_table, size
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import ERRORS, HotseatError
 from hotseat.protocol.version import VERSION
-from hotseat.supervisor.logs import SERVICE_LOG
+from hotseat.supervisor.daemon.logs import SERVICE_LOG
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.reader import load_settings
 

@@ -18,7 +18,7 @@ from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.logs import SERVICE_LOG
+from hotseat.supervisor.daemon.logs import SERVICE_LOG
 from hotseat.supervisor.settings.reader import load_settings
 
 ATTEMPTS: Final = 6

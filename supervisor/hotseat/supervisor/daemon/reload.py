@@ -10,6 +10,7 @@ import structlog
 from msgspec import Struct, structs
 
 from hotseat.protocol.ids import ModelName
+from hotseat.supervisor.daemon.upkeep import Upkeep
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.guard import Guard
@@ -23,7 +24,6 @@ from hotseat.supervisor.settings.changes import SettingsChange, compare_settings
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.reader import load_settings
 from hotseat.supervisor.settings.values import Settings
-from hotseat.supervisor.upkeep import Upkeep
 
 log = structlog.get_logger()
 

@@ -17,6 +17,11 @@ import zmq
 
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.daemon.activity import daemon_rhythm
+from hotseat.supervisor.daemon.recovery import announce, recover
+from hotseat.supervisor.daemon.reload import Holders, ReloadDesk
+from hotseat.supervisor.daemon.router import Front, Parts, shutting_down
+from hotseat.supervisor.daemon.upkeep import Upkeep
 from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.desks.quotes import QuoteDesk
 from hotseat.supervisor.desks.sessions import SessionDesk
@@ -27,7 +32,6 @@ from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.dispatch.seat_consequences import SeatEvents
 from hotseat.supervisor.events.journal import JournalWriter
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.front import Front, Parts, shutting_down
 from hotseat.supervisor.guards.guard import Guard, Guarded
 from hotseat.supervisor.kv.checking import KvDesk
 from hotseat.supervisor.kv.disk_tier import DiskParts, DiskTier, live_sessions
@@ -38,8 +42,6 @@ from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.recovery import announce, recover
-from hotseat.supervisor.reload_desk import Holders, ReloadDesk
 from hotseat.supervisor.requests.accepting import WorkDesk
 from hotseat.supervisor.requests.ends import WorkEnds
 from hotseat.supervisor.requests.outbox import Outbox
@@ -47,14 +49,12 @@ from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.session_store import Sessions as SessionTable
 from hotseat.supervisor.requests.suspended import HeldRuns
 from hotseat.supervisor.requests.works import Works, WorkState
-from hotseat.supervisor.resting import daemon_rhythm
 from hotseat.supervisor.seat.preparation import Foreseen
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import Phase, SwapPlan
 from hotseat.supervisor.seat.runner import SeatRunner
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
-from hotseat.supervisor.upkeep import Upkeep
 
 log = structlog.get_logger()
 

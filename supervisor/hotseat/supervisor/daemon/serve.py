@@ -17,13 +17,13 @@ from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
 from hotseat.protocol.version import VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.daemon import Daemon
+from hotseat.supervisor.daemon.daemon import Daemon
+from hotseat.supervisor.daemon.logs import SERVICE_LOG, configure_logs
+from hotseat.supervisor.daemon.service_log import is_service, keep_output_small
 from hotseat.supervisor.kv.files import kv_sweep
 from hotseat.supervisor.kv.rebuild import restore_catalogue
-from hotseat.supervisor.logs import SERVICE_LOG, configure_logs
 from hotseat.supervisor.machine.c_heap import return_large_blocks
 from hotseat.supervisor.machine.locks import InstanceLock
-from hotseat.supervisor.service_log import is_service, keep_output_small
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.values import Settings

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from hotseat.supervisor.logs import FILE_BYTES, FILES, SERVICE_VARIABLE
+from hotseat.supervisor.daemon.logs import FILE_BYTES, FILES, SERVICE_VARIABLE
 
 CHECK_S: Final = 60.0
 _OUTPUTS: Final = (1, 2)

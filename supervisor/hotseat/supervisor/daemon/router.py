@@ -37,6 +37,7 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
+from hotseat.supervisor.daemon.reload import ReloadDesk
 from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.desks.quotes import QuoteDesk
 from hotseat.supervisor.desks.sessions import SessionDesk
@@ -47,7 +48,6 @@ from hotseat.supervisor.kv.checking import KvDesk
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.reload_desk import ReloadDesk
 from hotseat.supervisor.requests.accepting import WorkDesk
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.running import WorkRuns

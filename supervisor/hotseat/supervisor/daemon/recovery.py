@@ -12,7 +12,7 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.views import RecoveryView
 from hotseat.supervisor.catalogue.rows import RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.core.recovery import LastRun, read_last_run
+from hotseat.supervisor.daemon.rules.last_run import LastRun, read_last_run
 from hotseat.supervisor.events.log import EventLog
 
 JOURNAL_TAIL: Final = 400

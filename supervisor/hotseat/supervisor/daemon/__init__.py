@@ -1,0 +1,1 @@
+"""One run of the daemon: assembly, router, start and end, upkeep, recovery, logs."""

@@ -1,0 +1,1 @@
+"""What the last run of the daemon left. Pure."""
