@@ -1,1 +1,0 @@
-"""Decisions: pure, time is an argument."""
