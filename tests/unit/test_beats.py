@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from hotseat.protocol.limits import BEAT_S, REST_BEAT_S
 from hotseat.protocol.link import Beat
-from hotseat.worker.beats import SETTLE_S, BeatPace
+from hotseat.worker.link.beats import SETTLE_S, BeatPace
 
 QUIET = Beat(
     phase="ready",

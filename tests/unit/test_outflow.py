@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.link import Emitted, Prefilled, Stopped
 from hotseat.protocol.replies import ChunkPart, TokenLogprob
-from hotseat.worker.outflow import FAST_S, HOLD_S, LOOK_S, Outflow, join_output
+from hotseat.worker.link.outflow import FAST_S, HOLD_S, LOOK_S, Outflow, join_output
 
 EPOCH = Epoch(3)
 A, B = RequestKey("t:a"), RequestKey("t:b")

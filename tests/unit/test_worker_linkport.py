@@ -25,8 +25,8 @@ from hotseat.protocol.link import (
     decode_from_worker,
     encode_link,
 )
-from hotseat.worker.linkport import LinkPort
-from hotseat.worker.outflow import LOOK_S
+from hotseat.worker.link.outflow import LOOK_S
+from hotseat.worker.link.port import LinkPort
 from worker_peer import LinkEnd
 
 KEY = RequestKey("t:r")
@@ -207,7 +207,7 @@ CHILD = """
 import sys
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import Beat
-from hotseat.worker.linkport import LinkPort
+from hotseat.worker.link.port import LinkPort
 
 def beat():
     if {fail}:

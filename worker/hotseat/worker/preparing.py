@@ -17,7 +17,7 @@ from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Counted, CountPrompt, FromWorker, Prepare, Prepared
 from hotseat.protocol.model import ModelRecord
-from hotseat.worker.linkport import die
+from hotseat.worker.link.port import die
 from hotseat.worker.pages import warm_files
 from hotseat.worker.rendering import Renderer
 

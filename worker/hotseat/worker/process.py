@@ -27,7 +27,7 @@ from hotseat.protocol.exits import (
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import REST_BEAT_S
 from hotseat.protocol.link import Beat, FromWorker, Stop, Stopped, ToWorker, WorkerHello
-from hotseat.worker.linkport import Inbox, LinkPort
+from hotseat.worker.link.port import Inbox, LinkPort
 from hotseat.worker.orphan import (
     SecretMissingError,
     die_with_parent,

@@ -22,7 +22,7 @@ from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
 from hotseat.worker.kvfile import KvDamagedError, KvPayload, block_names, read_kv
 from hotseat.worker.kvlayout import check_layout, needed_window_blocks
-from hotseat.worker.linkport import die
+from hotseat.worker.link.port import die
 
 READ_THREADS: Final = 3
 RESULTS_LIMIT_BYTES: Final = 2 * GIB

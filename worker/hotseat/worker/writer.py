@@ -30,7 +30,7 @@ from hotseat.worker.kvfile import (
     write_kv,
 )
 from hotseat.worker.kvfolders import prepare_kv_dir
-from hotseat.worker.linkport import die
+from hotseat.worker.link.port import die
 from hotseat.worker.sync import full_sync
 
 BACKLOG_LIMIT_BYTES: Final = 256 * MIB

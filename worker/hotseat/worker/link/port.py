@@ -31,8 +31,8 @@ from hotseat.protocol.link import (
     encode_link,
 )
 from hotseat.protocol.link_socket import widen
-from hotseat.worker.beats import BeatPace
-from hotseat.worker.outflow import Outflow
+from hotseat.worker.link.beats import BeatPace
+from hotseat.worker.link.outflow import Outflow
 
 _PIECE_BYTES: Final = 256 * KIB
 """Handed to the socket, or taken from it, at once."""
