@@ -17,10 +17,10 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Checkpointed, Known, Load, TailRef, TailWritten
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import block_chain
-from hotseat.worker.caches import FullKVCache
 from hotseat.worker.capture import Room
 from hotseat.worker.keeping import Keeper
 from hotseat.worker.live import LiveSession
+from hotseat.worker.model.caches import FullKVCache
 from hotseat.worker.reader import Restorer, RestoreResult
 from hotseat.worker.restoring import plan_restore, rebuild_sequence
 from hotseat.worker.steps import StepLog

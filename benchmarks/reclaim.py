@@ -100,7 +100,7 @@ def measure_here(folder: Path, count: int) -> int:
     from hotseat.protocol.link import Load, Loaded, Unloaded, Warm, Warmed
     from hotseat.protocol.link import Unload as UnloadOrder
     from hotseat.worker.engine import Engine
-    from hotseat.worker.footprint import footprint_bytes, give_back
+    from hotseat.worker.model.footprint import footprint_bytes, give_back
 
     with tempfile.TemporaryDirectory() as home:
         record = import_model(folder, Path(home), "model", lambda _phase, _percent: None)

@@ -14,9 +14,9 @@ from hotseat.protocol.model import (
     TagParts,
     TemplateProbe,
 )
-from hotseat.worker.budget import KvBudget, padded
-from hotseat.worker.caches import BatchRingKVCache, RingKVCache, ring_starts
 from hotseat.worker.capture import RowView, capture_parts
+from hotseat.worker.model.budget import KvBudget, padded
+from hotseat.worker.model.caches import BatchRingKVCache, RingKVCache, ring_starts
 from hotseat.worker.sampling import KeyedSampler, draw_key
 from hotseat.worker.steps import (
     StepLog,

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import pytest
 
-from hotseat.worker.caches import FullKVCache
+from hotseat.worker.model.caches import FullKVCache
 
 
 def batch_of(*lengths):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from daemon_harness import wait_for as until
 from hotseat.protocol.limits import MIB
-from hotseat.worker.blank import BlankMemory
+from hotseat.worker.model.touched_memory import BlankMemory
 
 SIZE = 64 * MIB
 PLENTY = 1024 * MIB
@@ -96,7 +96,7 @@ def test_a_lent_load_faults_no_pages():
 
 _LOAD = f"""
 import ctypes, resource, threading, time
-from hotseat.worker.blank import BlankMemory
+from hotseat.worker.model.touched_memory import BlankMemory
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]

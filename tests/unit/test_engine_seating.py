@@ -33,11 +33,11 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.messages import Sampling
 from hotseat.worker.engine import Engine
-from hotseat.worker.footprint import footprint_bytes, give_back
-from hotseat.worker.pages import PIECE_BYTES, available_bytes, warm_files
-from hotseat.worker.preparing import Preparer
-from hotseat.worker.seating import load_kit, load_model
-from hotseat.worker.unloading import names_alive, watch_model
+from hotseat.worker.model.footprint import footprint_bytes, give_back
+from hotseat.worker.model.loading import load_kit, load_model
+from hotseat.worker.model.page_cache import PIECE_BYTES, available_bytes, warm_files
+from hotseat.worker.model.preparing import Preparer
+from hotseat.worker.model.unloading import names_alive, watch_model
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache
 from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import Broken, CancelWork
 from hotseat.protocol.messages import Sampling
-from hotseat.worker.caches import FullKVCache, RingKVCache, leaves
+from hotseat.worker.model.caches import FullKVCache, RingKVCache, leaves
 from suspend_harness import HELD, SAMPLED, Run
 
 PROMPT = 300

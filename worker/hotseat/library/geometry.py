@@ -14,7 +14,7 @@ from mlx_lm.utils import get_total_parameters, load_model
 
 from hotseat.library.folder import unavailable
 from hotseat.protocol.model import FloatType, LayerSpec, StateSpec
-from hotseat.worker.caches import leaves, new_caches
+from hotseat.worker.model.caches import leaves, new_caches
 
 _DTYPES: Final[dict[Any, FloatType]] = {
     mx.float32: "float32",

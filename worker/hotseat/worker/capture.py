@@ -14,8 +14,9 @@ from mlx_lm.models.cache import ArraysCache
 from msgspec import Struct
 
 from hotseat.protocol.model import LayerSpec, ModelRecord
-from hotseat.worker.budget import padded
-from hotseat.worker.caches import (
+from hotseat.worker.kvformat import DType, KvPayload, LayerPart, StatePart
+from hotseat.worker.model.budget import padded
+from hotseat.worker.model.caches import (
     FullKVCache,
     RingKVCache,
     is_turned,
@@ -23,7 +24,6 @@ from hotseat.worker.caches import (
     nested,
     row_end,
 )
-from hotseat.worker.kvformat import DType, KvPayload, LayerPart, StatePart
 
 TOKEN_BYTES = 4
 """Packed token ids: `tokens.pack_tokens`."""

@@ -3,7 +3,7 @@
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import Counted, CountPrompt
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.worker.preparing import TokenizerKit
+from hotseat.worker.model.preparing import TokenizerKit
 from hotseat.worker.turns import render_prompt
 
 

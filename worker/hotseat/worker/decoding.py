@@ -16,7 +16,7 @@ from mlx_lm.generate import GenerationBatch, StopSequences, TokenBuffer
 from mlx_lm.sample_utils import greedy_sampler
 from msgspec import Struct
 
-from hotseat.worker.caches import batched, cache_arrays, leaves
+from hotseat.worker.model.caches import batched, cache_arrays, leaves
 from hotseat.worker.sampling import Sampler
 from hotseat.worker.turns import Turn
 

@@ -40,16 +40,12 @@ from hotseat.protocol.link import (
     Unloaded,
     Warm,
 )
-from hotseat.worker.blank import BlankMemory
-from hotseat.worker.budget import KvBudget
 from hotseat.worker.counting import count_prompt
 from hotseat.worker.entry import Entry
-from hotseat.worker.footprint import footprint_bytes, give_back
 from hotseat.worker.keeping import Keeper
-from hotseat.worker.preparing import Preparer, TokenizerKit
-from hotseat.worker.reader import Restorer
-from hotseat.worker.running import PASS_TOKENS, Runner
-from hotseat.worker.seating import (
+from hotseat.worker.model.budget import KvBudget
+from hotseat.worker.model.footprint import footprint_bytes, give_back
+from hotseat.worker.model.loading import (
     LoadFailedError,
     Seated,
     limit_wired,
@@ -57,8 +53,12 @@ from hotseat.worker.seating import (
     load_model,
     warm_model,
 )
+from hotseat.worker.model.preparing import Preparer, TokenizerKit
+from hotseat.worker.model.touched_memory import BlankMemory
+from hotseat.worker.model.unloading import Watched, names_alive, watch_model
+from hotseat.worker.reader import Restorer
+from hotseat.worker.running import PASS_TOKENS, Runner
 from hotseat.worker.seen import Seen
-from hotseat.worker.unloading import Watched, names_alive, watch_model
 
 
 class _Seat:

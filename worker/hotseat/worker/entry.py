@@ -20,14 +20,15 @@ from hotseat.protocol.link import (
     Suspended,
 )
 from hotseat.protocol.tokens import pack_tokens, root_id
-from hotseat.worker.budget import RESERVE_TOKENS, KvBudget
-from hotseat.worker.caches import new_caches
 from hotseat.worker.capture import Room, RowView
 from hotseat.worker.entering import Entering
 from hotseat.worker.keeping import Keeper, Send
 from hotseat.worker.lanes import MAX_ROWS, Lane
 from hotseat.worker.leaving import leaving_report
 from hotseat.worker.live import LiveSession
+from hotseat.worker.model.budget import RESERVE_TOKENS, KvBudget
+from hotseat.worker.model.caches import new_caches
+from hotseat.worker.model.loading import Seated
 from hotseat.worker.reader import Restorer, RestoreResult
 from hotseat.worker.restoring import (
     RestorePlan,
@@ -36,7 +37,6 @@ from hotseat.worker.restoring import (
     without_damaged,
 )
 from hotseat.worker.running import Runner
-from hotseat.worker.seating import Seated
 from hotseat.worker.snapshots import stored_positions, wanted_positions
 from hotseat.worker.steps import StepLog, plan_completion, plan_segments
 from hotseat.worker.trace import Trace

@@ -17,10 +17,10 @@ from hotseat.worker.constraints import (
     make_grammar,
 )
 from hotseat.worker.grammar import GrammarProcessor, Grammars
+from hotseat.worker.model.loading import Seated
 from hotseat.worker.partsout import PartsOut, Speech
 from hotseat.worker.rendering import template_text
 from hotseat.worker.sampling import LogitsProcessor
-from hotseat.worker.seating import Seated
 from hotseat.worker.textout import TextOut
 
 _NEVER: Final = float("-inf")

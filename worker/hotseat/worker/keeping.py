@@ -12,12 +12,12 @@ from hotseat.protocol.ids import BlockId, Epoch
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Checkpointed, FromWorker, WriteFailed
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.worker.caches import ring_starts
 from hotseat.worker.capture import RowView, capture_parts, capture_states
 from hotseat.worker.kvfile import KvPayload
 from hotseat.worker.kvformat import StatePart
 from hotseat.worker.live import LiveSession, LiveTier
-from hotseat.worker.seating import Seated
+from hotseat.worker.model.caches import ring_starts
+from hotseat.worker.model.loading import Seated
 from hotseat.worker.steps import HINT_VERSION, Hint, RingMark, encode_hint
 from hotseat.worker.trace import Snapshot, Trace
 from hotseat.worker.writer import WriterThread

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from hotseat.worker.budget import KvBudget
+from hotseat.worker.model.budget import KvBudget
 
 
 class Seen(Struct, frozen=True, kw_only=True):

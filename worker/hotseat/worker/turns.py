@@ -19,9 +19,9 @@ from hotseat.protocol.replies import ChunkPart, FinishReason, LengthLimit, Token
 from hotseat.protocol.tokens import block_chain, unpack_tokens
 from hotseat.worker.divergence import find_divergence
 from hotseat.worker.form import Form
+from hotseat.worker.model.loading import Seated
 from hotseat.worker.rendering import Renderer
 from hotseat.worker.sampling import LogitsProcessor, Sampler, make_processors, make_sampler
-from hotseat.worker.seating import Seated
 from hotseat.worker.snapshots import is_due
 from hotseat.worker.steps import Hint, common_prefix, decode_hint
 from hotseat.worker.trace import Trace

@@ -18,7 +18,7 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Counted, CountPrompt, FromWorker, Prepare, Prepared
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.link.port import die
-from hotseat.worker.pages import warm_files
+from hotseat.worker.model.page_cache import warm_files
 from hotseat.worker.rendering import Renderer
 
 KEPT_LIMIT_BYTES: Final = 384 * MIB

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from hotseat.protocol.limits import MIB
-from hotseat.worker.pages import available_bytes
+from hotseat.worker.model.page_cache import available_bytes
 
 STEP_BYTES: Final = 64 * MIB
 """Touched between two looks at the floor."""

@@ -1,0 +1,1 @@
+"""The model in memory: loading, caches, budget, letting go."""
