@@ -21,9 +21,9 @@ from hotseat.worker.capture import Room
 from hotseat.worker.keeping import Keeper
 from hotseat.worker.live import LiveSession
 from hotseat.worker.model.caches import FullKVCache
-from hotseat.worker.reader import Restorer, RestoreResult
 from hotseat.worker.restoring import plan_restore, rebuild_sequence
 from hotseat.worker.steps import StepLog
+from hotseat.worker.store.reader import Restorer, RestoreResult
 from hotseat.worker.trace import Trace
 
 TOKENS = 33 * BLOCK_TOKENS + 100

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from hotseat.protocol.model import LayerSpec
-from hotseat.worker.kvfile import KvDamagedError, read_kv, write_kv
-from hotseat.worker.kvlayout import check_layout
+from hotseat.worker.store.file import KvDamagedError, read_kv, write_kv
+from hotseat.worker.store.layout import check_layout
 from kv_payloads import FULL, WINDOW, make_payload
 from tiny_models import register_tiny
 

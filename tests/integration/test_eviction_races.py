@@ -13,8 +13,8 @@ from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.worker.kvfile import read_kv
-from hotseat.worker.writer import WriterThread
+from hotseat.worker.store.file import read_kv
+from hotseat.worker.store.writer import WriterThread
 from kv_payloads import TAG, make_chain, make_record
 
 ROUNDS = 40

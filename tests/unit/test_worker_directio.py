@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hotseat.worker import directio
-from hotseat.worker.directio import ALIGNMENT, PIECE_BYTES, FileReads, write_directly
+from hotseat.worker.store import direct_io
+from hotseat.worker.store.direct_io import ALIGNMENT, PIECE_BYTES, FileReads, write_directly
 
 SIZE = 2 * PIECE_BYTES + 3 * ALIGNMENT + 77
 """Two whole pieces, some pages and a rest."""
@@ -88,7 +88,7 @@ def test_refused_direct_reads_go_through_the_cache(
             raise OSError(errno.EINVAL, "no direct reads here")
         return real(fd, buffers, position)
 
-    monkeypatch.setattr(directio.os, "preadv", refuse)
+    monkeypatch.setattr(direct_io.os, "preadv", refuse)
     with opened(path) as reads:
         assert bytes(reads.read(64, SIZE - 64)) == content[64:]
 
@@ -119,7 +119,7 @@ def test_refused_or_short_direct_writes_go_on_through_the_cache(
             raise OSError(errno.EINVAL, "no direct writes here")
         return real(fd, data[:ALIGNMENT])
 
-    monkeypatch.setattr(directio.os, "write", write)
+    monkeypatch.setattr(direct_io.os, "write", write)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     write_directly(fd, [memoryview(content)])
     os.close(fd)

@@ -17,9 +17,9 @@ from hotseat.protocol.link import (
     TailWritten,
     WriteFailed,
 )
-from hotseat.worker import writer as writer_module
-from hotseat.worker.kvfile import KvPayload, KvWritten, read_kv
-from hotseat.worker.writer import Failures, WriterThread
+from hotseat.worker.store import writer as writer_module
+from hotseat.worker.store.file import KvPayload, KvWritten, read_kv
+from hotseat.worker.store.writer import Failures, WriterThread
 from kv_payloads import TAG, make_chain, make_payload
 
 DONE = Checkpointed(swap=1, sessions=0, bytes_written=0)

@@ -14,7 +14,6 @@ from mlx_lm.models.cache import ArraysCache
 from msgspec import Struct
 
 from hotseat.protocol.model import LayerSpec, ModelRecord
-from hotseat.worker.kvformat import DType, KvPayload, LayerPart, StatePart
 from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import (
     FullKVCache,
@@ -24,6 +23,7 @@ from hotseat.worker.model.caches import (
     nested,
     row_end,
 )
+from hotseat.worker.store.format import DType, KvPayload, LayerPart, StatePart
 
 TOKEN_BYTES = 4
 """Packed token ids: `tokens.pack_tokens`."""

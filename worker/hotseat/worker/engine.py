@@ -56,9 +56,9 @@ from hotseat.worker.model.loading import (
 from hotseat.worker.model.preparing import Preparer, TokenizerKit
 from hotseat.worker.model.touched_memory import BlankMemory
 from hotseat.worker.model.unloading import Watched, names_alive, watch_model
-from hotseat.worker.reader import Restorer
 from hotseat.worker.running import PASS_TOKENS, Runner
 from hotseat.worker.seen import Seen
+from hotseat.worker.store.reader import Restorer
 
 
 class _Seat:

@@ -29,7 +29,6 @@ from hotseat.worker.live import LiveSession
 from hotseat.worker.model.budget import RESERVE_TOKENS, KvBudget
 from hotseat.worker.model.caches import new_caches
 from hotseat.worker.model.loading import Seated
-from hotseat.worker.reader import Restorer, RestoreResult
 from hotseat.worker.restoring import (
     RestorePlan,
     plan_restore,
@@ -39,6 +38,7 @@ from hotseat.worker.restoring import (
 from hotseat.worker.running import Runner
 from hotseat.worker.snapshots import stored_positions, wanted_positions
 from hotseat.worker.steps import StepLog, plan_completion, plan_segments
+from hotseat.worker.store.reader import Restorer, RestoreResult
 from hotseat.worker.trace import Trace
 from hotseat.worker.turns import Turn, check_length, emitted, emitted_before, render_prompt
 from hotseat.worker.twins import twin_of

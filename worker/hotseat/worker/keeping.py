@@ -13,14 +13,14 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Checkpointed, FromWorker, WriteFailed
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.capture import RowView, capture_parts, capture_states
-from hotseat.worker.kvfile import KvPayload
-from hotseat.worker.kvformat import StatePart
 from hotseat.worker.live import LiveSession, LiveTier
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import Seated
 from hotseat.worker.steps import HINT_VERSION, Hint, RingMark, encode_hint
+from hotseat.worker.store.file import KvPayload
+from hotseat.worker.store.format import StatePart
+from hotseat.worker.store.writer import WriterThread
 from hotseat.worker.trace import Snapshot, Trace
-from hotseat.worker.writer import WriterThread
 
 Failures = tuple[WriteFailed, ...]
 Send = Callable[[FromWorker], None]

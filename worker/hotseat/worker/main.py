@@ -38,7 +38,7 @@ def build_engine(
 ) -> ComputeEngine:
     """The engine with a restorer that wakes the compute loop when files were read."""
     from hotseat.worker.engine import Engine  # noqa: PLC0415 - imports mlx
-    from hotseat.worker.reader import Restorer  # noqa: PLC0415 - beside its user
+    from hotseat.worker.store.reader import Restorer  # noqa: PLC0415 - beside its user
 
     return Engine(send=send, restorer=Restorer(on_result=wake), epoch=epoch)
 

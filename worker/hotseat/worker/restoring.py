@@ -13,7 +13,6 @@ from hotseat.protocol.link import Known, TailRef
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
 from hotseat.worker.capture import Room, rebuild_caches
-from hotseat.worker.reader import BlockToRead, RestoreResult
 from hotseat.worker.snapshots import stored_positions
 from hotseat.worker.steps import (
     HINT_VERSION,
@@ -24,6 +23,7 @@ from hotseat.worker.steps import (
     decode_hint,
     rings_at,
 )
+from hotseat.worker.store.reader import BlockToRead, RestoreResult
 from hotseat.worker.trace import Snapshot, Trace
 
 

@@ -5,8 +5,8 @@ from msgspec import Struct
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.tokens import block_id, root_id
-from hotseat.worker.kvformat import StatePart
 from hotseat.worker.steps import StepLog
+from hotseat.worker.store.format import StatePart
 
 
 class Snapshot(Struct, frozen=True):

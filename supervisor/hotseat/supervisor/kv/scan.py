@@ -15,7 +15,7 @@ from hotseat.protocol.ids import BlockId, Tag
 from hotseat.supervisor.catalogue.rebuilding import Found, FoundFile
 from hotseat.supervisor.catalogue.session_files import SessionDamagedError, newest_sessions
 
-_COMMAND: Final = (sys.executable, "-m", "hotseat.worker.kvscan")
+_COMMAND: Final = (sys.executable, "-m", "hotseat.worker.store.scan")
 
 
 class ScannedFile(Struct, frozen=True, kw_only=True):

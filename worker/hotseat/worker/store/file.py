@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.ids import BlockId, Epoch, Tag
-from hotseat.worker.directio import DIRECT_FROM_BYTES, FileReads, write_directly
-from hotseat.worker.kvfolders import make_folder
-from hotseat.worker.kvformat import (
+from hotseat.worker.store.direct_io import DIRECT_FROM_BYTES, FileReads, write_directly
+from hotseat.worker.store.folders import make_folder
+from hotseat.worker.store.format import (
     PREFIX_BYTES,
     Buffer,
     KvDamagedError,
@@ -33,7 +33,7 @@ from hotseat.worker.kvformat import (
     read_part,
     read_state,
 )
-from hotseat.worker.sync import sync_file, sync_folder
+from hotseat.worker.store.sync import sync_file, sync_folder
 
 __all__ = [
     "KvDamagedError",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from hotseat.worker.sync import sync_file, sync_folder
+from hotseat.worker.store.sync import sync_file, sync_folder
 
 CACHE_TAG_FILE: Final = "CACHEDIR.TAG"
 _CACHE_TAG: Final = (

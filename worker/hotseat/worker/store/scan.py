@@ -1,6 +1,6 @@
 """Reads KV files and says what is wrong with them. A process of its own; must not know mlx.
 
-    python -m hotseat.worker.kvscan KV_ROOT [--headers]
+    python -m hotseat.worker.store.scan KV_ROOT [--headers]
 
 JSON lines on stdout: {"progress": {files, size_bytes}} now and then, {"file": ...} for every file
 that is damaged, and with `--headers`, which reads no parts, for every other one too with what its
@@ -21,8 +21,8 @@ from msgspec import Struct
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.tokens import block_id, unpack_tokens
-from hotseat.worker.kvfile import KvDamagedError, read_header, read_kv
-from hotseat.worker.kvformat import KvHeader, KvPayload
+from hotseat.worker.store.file import KvDamagedError, read_header, read_kv
+from hotseat.worker.store.format import KvHeader, KvPayload
 
 _NICE: Final = 10
 _PROGRESS_S: Final = 0.2
@@ -143,7 +143,7 @@ def _names(root: Path) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the lines; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hotseat.worker.kvscan")
+    parser = argparse.ArgumentParser(prog="python -m hotseat.worker.store.scan")
     parser.add_argument("root", type=Path)
     parser.add_argument("--headers", action="store_true")
     options = parser.parse_args(arguments)

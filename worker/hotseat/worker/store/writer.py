@@ -19,7 +19,8 @@ from hotseat.protocol.exits import EX_INTERNAL
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import BlockWritten, FromWorker, TailWritten, WriteFailed
-from hotseat.worker.kvfile import (
+from hotseat.worker.link.port import die
+from hotseat.worker.store.file import (
     KvPayload,
     KvWriteError,
     KvWritten,
@@ -29,9 +30,8 @@ from hotseat.worker.kvfile import (
     write_block,
     write_kv,
 )
-from hotseat.worker.kvfolders import prepare_kv_dir
-from hotseat.worker.link.port import die
-from hotseat.worker.sync import full_sync
+from hotseat.worker.store.folders import prepare_kv_dir
+from hotseat.worker.store.sync import full_sync
 
 BACKLOG_LIMIT_BYTES: Final = 256 * MIB
 WRITE_THREADS: Final = 3

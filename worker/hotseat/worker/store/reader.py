@@ -20,9 +20,9 @@ from hotseat.protocol.ids import BlockId, RequestKey, Tag
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
-from hotseat.worker.kvfile import KvDamagedError, KvPayload, block_names, read_kv
-from hotseat.worker.kvlayout import check_layout, needed_window_blocks
 from hotseat.worker.link.port import die
+from hotseat.worker.store.file import KvDamagedError, KvPayload, block_names, read_kv
+from hotseat.worker.store.layout import check_layout, needed_window_blocks
 
 READ_THREADS: Final = 3
 RESULTS_LIMIT_BYTES: Final = 2 * GIB

@@ -1,0 +1,1 @@
+"""KV files: their format, writing, reading, scanning; bytes, never arrays."""
