@@ -26,7 +26,7 @@ from hotseat.worker.steps import (
     encode_hint,
     plan_segments,
 )
-from hotseat.worker.textout import TextOut
+from hotseat.worker.text.text_out import TextOut
 
 STEPS = st.lists(st.integers(1, 256), max_size=40)
 

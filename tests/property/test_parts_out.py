@@ -10,7 +10,7 @@ from mlx_lm.tool_parsers import json_tools
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.messages import FunctionSpec, Tool
 from hotseat.protocol.parts import collect_parts, join_parts, missing_parts, split_parts, units_of
-from hotseat.worker.partsout import Speech
+from hotseat.worker.text.parts_out import Speech
 
 LOOK = Tool(function=FunctionSpec(name="look"))
 CALL = '<tool_call>\n{"name": "look", "arguments": {"at": "sky"}}\n</tool_call>'

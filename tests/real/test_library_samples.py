@@ -11,7 +11,7 @@ from mlx_lm.utils import load_model, load_tokenizer
 from hotseat.library.importing import import_model
 from hotseat.library.samples import fetch_samples
 from hotseat.protocol.messages import Message
-from hotseat.worker.rendering import Renderer
+from hotseat.worker.text.rendering import Renderer
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 CACHE = Path(os.environ.get("HOTSEAT_SAMPLES", Path(__file__).parents[2] / ".cache" / "samples"))

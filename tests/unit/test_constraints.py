@@ -10,9 +10,9 @@ from mlx_lm.utils import load_tokenizer
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, NamedTool, ResponseFormat, Tool
-from hotseat.worker.constraints import FORCIBLE, Marks, make_grammar
-from hotseat.worker.grammar import Grammars
-from hotseat.worker.toolcalls import plain_tool
+from hotseat.worker.text.constraints import FORCIBLE, Marks, make_grammar
+from hotseat.worker.text.grammar import Grammars
+from hotseat.worker.text.tool_calls import plain_tool
 from tiny_models import write_tokenizer
 
 ENDS = frozenset({2})

@@ -10,8 +10,8 @@ import tiny_models
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Part, ToolCall
 from hotseat.protocol.model import TemplateProbe
-from hotseat.worker.rendering import Renderer
-from hotseat.worker.template_probe import probe_template
+from hotseat.worker.text.rendering import Renderer
+from hotseat.worker.text.template_probe import probe_template
 
 CLOCK = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 LLAMA2_LIKE = (

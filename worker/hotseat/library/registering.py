@@ -18,8 +18,8 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource, TagParts
 from hotseat.protocol.tags import adapter_digest, kv_part, model_tag
-from hotseat.worker.rendering import template_text
-from hotseat.worker.template_probe import probe_template
+from hotseat.worker.text.rendering import template_text
+from hotseat.worker.text.template_probe import probe_template
 
 _CONTEXT_KEYS: Final = (
     "max_position_embeddings",

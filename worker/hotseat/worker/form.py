@@ -9,19 +9,19 @@ import mlx.core as mx
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import Start, TextInput, TokensInput
-from hotseat.worker.constraints import (
+from hotseat.worker.model.loading import Seated
+from hotseat.worker.sampling import LogitsProcessor
+from hotseat.worker.text.constraints import (
     Marks,
     answer_schema,
     arguments_schema,
     is_any_strict,
     make_grammar,
 )
-from hotseat.worker.grammar import GrammarProcessor, Grammars
-from hotseat.worker.model.loading import Seated
-from hotseat.worker.partsout import PartsOut, Speech
-from hotseat.worker.rendering import template_text
-from hotseat.worker.sampling import LogitsProcessor
-from hotseat.worker.textout import TextOut
+from hotseat.worker.text.grammar import GrammarProcessor, Grammars
+from hotseat.worker.text.parts_out import PartsOut, Speech
+from hotseat.worker.text.rendering import template_text
+from hotseat.worker.text.text_out import TextOut
 
 _NEVER: Final = float("-inf")
 _NAMES_FIRST: Final = "[ARGS]"

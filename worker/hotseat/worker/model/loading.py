@@ -20,10 +20,10 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link import Load, Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
-from hotseat.worker.grammar import Grammars
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry
 from hotseat.worker.model.preparing import LoadKit, TokenizerKit
-from hotseat.worker.rendering import Renderer
+from hotseat.worker.text.grammar import Grammars
+from hotseat.worker.text.rendering import Renderer
 
 GROUP_BYTES: Final = 64 * MIB
 """Weights evaluated between two progress reports."""

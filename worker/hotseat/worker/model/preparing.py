@@ -19,7 +19,7 @@ from hotseat.protocol.link import Counted, CountPrompt, FromWorker, Prepare, Pre
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.link.port import die
 from hotseat.worker.model.page_cache import warm_files
-from hotseat.worker.rendering import Renderer
+from hotseat.worker.text.rendering import Renderer
 
 KEPT_LIMIT_BYTES: Final = 384 * MIB
 """Of tokenizers, by estimate; the one prepared last is kept whatever it takes."""

@@ -14,8 +14,8 @@ import jinja2.meta
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Message, Tool
 from hotseat.protocol.model import PROBE_VERSION, TemplateProbe
-from hotseat.worker.constraints import FORCIBLE
-from hotseat.worker.rendering import Renderer, template_text
+from hotseat.worker.text.constraints import FORCIBLE
+from hotseat.worker.text.rendering import Renderer, template_text
 
 _CLOCK: Final = 1_700_000_000.0
 _SYSTEM: Final = Message(role="system", content="Speak like a lighthouse keeper.")

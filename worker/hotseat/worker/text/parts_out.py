@@ -13,8 +13,8 @@ from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.messages import Tool
 from hotseat.protocol.parts import join_parts, text_part
 from hotseat.protocol.replies import ChunkPart
-from hotseat.worker.textout import TextOut
-from hotseat.worker.toolcalls import CallError, ParsedCall, call_id, read_calls
+from hotseat.worker.text.text_out import TextOut
+from hotseat.worker.text.tool_calls import CallError, ParsedCall, call_id, read_calls
 
 _NORMAL: Final = "normal"
 _REASONING: Final = "reasoning"

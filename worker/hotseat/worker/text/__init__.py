@@ -1,0 +1,1 @@
+"""Tokens from messages and text from tokens: templates, calls, reasoning, grammars."""
