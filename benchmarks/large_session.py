@@ -17,14 +17,14 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Checkpointed, Known, Load, TailRef, TailWritten
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import block_chain
-from hotseat.worker.capture import Room
-from hotseat.worker.keeping import Keeper
-from hotseat.worker.live import LiveSession
+from hotseat.worker.context.capture import Room
+from hotseat.worker.context.keeper import Keeper
+from hotseat.worker.context.live import LiveSession
+from hotseat.worker.context.restoring import plan_restore, rebuild_sequence
+from hotseat.worker.context.steps import StepLog
+from hotseat.worker.context.trace import Trace
 from hotseat.worker.model.caches import FullKVCache
-from hotseat.worker.restoring import plan_restore, rebuild_sequence
-from hotseat.worker.steps import StepLog
 from hotseat.worker.store.reader import Restorer, RestoreResult
-from hotseat.worker.trace import Trace
 
 TOKENS = 33 * BLOCK_TOKENS + 100
 REQUEST = RequestKey("b:1")

@@ -14,11 +14,8 @@ from hotseat.protocol.model import (
     TagParts,
     TemplateProbe,
 )
-from hotseat.worker.capture import RowView, capture_parts
-from hotseat.worker.model.budget import KvBudget, padded
-from hotseat.worker.model.caches import BatchRingKVCache, RingKVCache, ring_starts
-from hotseat.worker.sampling import KeyedSampler, draw_key
-from hotseat.worker.steps import (
+from hotseat.worker.context.capture import RowView, capture_parts
+from hotseat.worker.context.steps import (
     StepLog,
     common_prefix,
     cut_steps,
@@ -26,6 +23,9 @@ from hotseat.worker.steps import (
     encode_hint,
     plan_segments,
 )
+from hotseat.worker.model.budget import KvBudget, padded
+from hotseat.worker.model.caches import BatchRingKVCache, RingKVCache, ring_starts
+from hotseat.worker.sampling import KeyedSampler, draw_key
 from hotseat.worker.text.text_out import TextOut
 
 STEPS = st.lists(st.integers(1, 256), max_size=40)

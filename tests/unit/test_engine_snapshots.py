@@ -8,7 +8,7 @@ from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import AppendInput, TailWritten, WholeInput
 from hotseat.protocol.messages import Message
 from hotseat.protocol.tokens import root_id, unpack_tokens
-from hotseat.worker import snapshots
+from hotseat.worker.context import snapshots
 from hotseat.worker.store.file import read_header
 
 SYSTEM = Message(role="system", content="You keep the log of a lighthouse. " * 12)

@@ -6,7 +6,7 @@ Tokens alone cannot show this where kernels do not depend on shapes, so the reco
 import pytest
 
 from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
-from hotseat.worker.steps import decode_hint
+from hotseat.worker.context.steps import decode_hint
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3"])

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from hotseat.protocol.ids import Tag
 from hotseat.protocol.tokens import block_chain
-from hotseat.worker.live import LiveSession, LiveTier
-from hotseat.worker.steps import StepLog, common_prefix
-from hotseat.worker.trace import Trace
+from hotseat.worker.context.live import LiveSession, LiveTier
+from hotseat.worker.context.steps import StepLog, common_prefix
+from hotseat.worker.context.trace import Trace
 
 TAG = Tag("a" * 32)
 RUNS = st.lists(st.tuples(st.integers(0, 1), st.sampled_from([1, 100, 256, 300])), max_size=4)

@@ -40,9 +40,9 @@ from hotseat.protocol.link import (
     Unloaded,
     Warm,
 )
+from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
 from hotseat.worker.entry import Entry
-from hotseat.worker.keeping import Keeper
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.footprint import footprint_bytes, give_back
 from hotseat.worker.model.loading import (

@@ -3,9 +3,9 @@
 import time
 from typing import Any
 
-from hotseat.worker.capture import Room
+from hotseat.worker.context.capture import Room
+from hotseat.worker.context.restoring import RestorePlan
 from hotseat.worker.lanes import Lane
-from hotseat.worker.restoring import RestorePlan
 from hotseat.worker.turns import Turn
 
 

@@ -20,28 +20,28 @@ from hotseat.protocol.link import (
     Suspended,
 )
 from hotseat.protocol.tokens import pack_tokens, root_id
-from hotseat.worker.capture import Room, RowView
-from hotseat.worker.entering import Entering
-from hotseat.worker.keeping import Keeper, Send
-from hotseat.worker.lanes import MAX_ROWS, Lane
-from hotseat.worker.leaving import leaving_report
-from hotseat.worker.live import LiveSession
-from hotseat.worker.model.budget import RESERVE_TOKENS, KvBudget
-from hotseat.worker.model.caches import new_caches
-from hotseat.worker.model.loading import Seated
-from hotseat.worker.restoring import (
+from hotseat.worker.context.capture import Room, RowView
+from hotseat.worker.context.keeper import Keeper, Send
+from hotseat.worker.context.live import LiveSession
+from hotseat.worker.context.restoring import (
     RestorePlan,
     plan_restore,
     rebuild_sequence,
     without_damaged,
 )
+from hotseat.worker.context.snapshots import stored_positions, wanted_positions
+from hotseat.worker.context.steps import StepLog, plan_completion, plan_segments
+from hotseat.worker.context.trace import Trace
+from hotseat.worker.context.twins import twin_of
+from hotseat.worker.entering import Entering
+from hotseat.worker.lanes import MAX_ROWS, Lane
+from hotseat.worker.leaving import leaving_report
+from hotseat.worker.model.budget import RESERVE_TOKENS, KvBudget
+from hotseat.worker.model.caches import new_caches
+from hotseat.worker.model.loading import Seated
 from hotseat.worker.running import Runner
-from hotseat.worker.snapshots import stored_positions, wanted_positions
-from hotseat.worker.steps import StepLog, plan_completion, plan_segments
 from hotseat.worker.store.reader import Restorer, RestoreResult
-from hotseat.worker.trace import Trace
 from hotseat.worker.turns import Turn, check_length, emitted, emitted_before, render_prompt
-from hotseat.worker.twins import twin_of
 
 
 class Entry:

@@ -13,7 +13,7 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import AppendInput, Known, Start, TailRef, WholeInput
 from hotseat.protocol.messages import Message
 from hotseat.protocol.tokens import unpack_tokens
-from hotseat.worker.steps import common_prefix
+from hotseat.worker.context.steps import common_prefix
 from hotseat.worker.text.rendering import Renderer
 
 DECODED_TOKENS: Final = 1024

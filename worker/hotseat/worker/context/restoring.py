@@ -12,9 +12,9 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Known, TailRef
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
-from hotseat.worker.capture import Room, rebuild_caches
-from hotseat.worker.snapshots import stored_positions
-from hotseat.worker.steps import (
+from hotseat.worker.context.capture import Room, rebuild_caches
+from hotseat.worker.context.snapshots import stored_positions
+from hotseat.worker.context.steps import (
     HINT_VERSION,
     Hint,
     StepLog,
@@ -23,8 +23,8 @@ from hotseat.worker.steps import (
     decode_hint,
     rings_at,
 )
+from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.store.reader import BlockToRead, RestoreResult
-from hotseat.worker.trace import Snapshot, Trace
 
 
 class RestorePlan(Struct, frozen=True):

@@ -7,10 +7,10 @@ from mlx_lm.models.cache import ArraysCache
 
 from hotseat.protocol.ids import BlockId
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.worker.capture import rebuild_state
+from hotseat.worker.context.capture import rebuild_state
+from hotseat.worker.context.steps import common_prefix
+from hotseat.worker.context.trace import Trace
 from hotseat.worker.model.caches import FullKVCache, is_cuttable, leaves
-from hotseat.worker.steps import common_prefix
-from hotseat.worker.trace import Trace
 
 
 class LiveSession:

@@ -12,15 +12,15 @@ from hotseat.protocol.ids import BlockId, Epoch
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Checkpointed, FromWorker, WriteFailed
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.worker.capture import RowView, capture_parts, capture_states
-from hotseat.worker.live import LiveSession, LiveTier
+from hotseat.worker.context.capture import RowView, capture_parts, capture_states
+from hotseat.worker.context.live import LiveSession, LiveTier
+from hotseat.worker.context.steps import HINT_VERSION, Hint, RingMark, encode_hint
+from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import Seated
-from hotseat.worker.steps import HINT_VERSION, Hint, RingMark, encode_hint
 from hotseat.worker.store.file import KvPayload
 from hotseat.worker.store.format import StatePart
 from hotseat.worker.store.writer import WriterThread
-from hotseat.worker.trace import Snapshot, Trace
 
 Failures = tuple[WriteFailed, ...]
 Send = Callable[[FromWorker], None]

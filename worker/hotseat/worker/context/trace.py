@@ -5,7 +5,7 @@ from msgspec import Struct
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.tokens import block_id, root_id
-from hotseat.worker.steps import StepLog
+from hotseat.worker.context.steps import StepLog
 from hotseat.worker.store.format import StatePart
 
 

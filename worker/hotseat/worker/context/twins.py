@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList
 
-from hotseat.worker.live import LiveSession
-from hotseat.worker.trace import Trace
+from hotseat.worker.context.live import LiveSession
+from hotseat.worker.context.trace import Trace
 
 
 def twin_of(session: LiveSession, persist: bool) -> LiveSession:  # noqa: FBT001 - as in Start

@@ -1,0 +1,1 @@
+"""Contexts: live ones, and their way to and from files of KV."""
