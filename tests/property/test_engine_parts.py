@@ -14,6 +14,7 @@ from hotseat.protocol.model import (
     TagParts,
     TemplateProbe,
 )
+from hotseat.worker.batch.sampling import KeyedSampler, draw_key
 from hotseat.worker.context.capture import RowView, capture_parts
 from hotseat.worker.context.steps import (
     StepLog,
@@ -25,7 +26,6 @@ from hotseat.worker.context.steps import (
 )
 from hotseat.worker.model.budget import KvBudget, padded
 from hotseat.worker.model.caches import BatchRingKVCache, RingKVCache, ring_starts
-from hotseat.worker.sampling import KeyedSampler, draw_key
 from hotseat.worker.text.text_out import TextOut
 
 STEPS = st.lists(st.integers(1, 256), max_size=40)

@@ -6,8 +6,8 @@ import mlx.core as mx
 import pytest
 
 from hotseat.protocol.messages import Sampling
-from hotseat.worker.decoding import Arrival, DecodingRows
-from hotseat.worker.sampling import make_processors, make_sampler
+from hotseat.worker.batch.rows import Arrival, DecodingRows
+from hotseat.worker.batch.sampling import make_processors, make_sampler
 
 VOCAB = 2048
 SEEDS = range(40)

@@ -5,7 +5,7 @@ import pytest
 from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import Broken, Finished
 from hotseat.protocol.tokens import unpack_tokens
-from hotseat.worker.decoding import DecodingRows
+from hotseat.worker.batch.rows import DecodingRows
 from suspend_harness import Run
 
 

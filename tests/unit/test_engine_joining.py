@@ -5,7 +5,7 @@ import pytest
 from engine_harness import prompt_tokens, tiny_record
 from hotseat.protocol.link import CancelWork, Emitted, Finished, Prefilled
 from hotseat.protocol.messages import Sampling
-from hotseat.worker.running import PASS_TOKENS
+from hotseat.worker.batch.runner import PASS_TOKENS
 
 CHUNK = 256
 WARM = Sampling(temperature=0.9, repetition_penalty=1.3)

@@ -21,8 +21,8 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.messages import Message, Sampling
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
-from hotseat.worker.decoding import DecodingRows
-from hotseat.worker.lanes import _Feeding
+from hotseat.worker.batch.lane import _Feeding
+from hotseat.worker.batch.rows import DecodingRows
 
 
 @pytest.fixture(scope="module")

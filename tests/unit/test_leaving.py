@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.worker.leaving import find_leaving, is_same_text
+from hotseat.worker.batch.prefix_divergence import find_leaving, is_same_text
 
 TOKENS = st.lists(st.integers(0, 2), max_size=12)
 

@@ -4,7 +4,7 @@ import mlx.core as mx
 import pytest
 
 from hotseat.protocol.messages import Sampling
-from hotseat.worker.sampling import make_processors, make_sampler
+from hotseat.worker.batch.sampling import make_processors, make_sampler
 
 CHANCES = mx.log(mx.array([[0.5, 0.3, 0.15, 0.05]]))
 DRAWS = 300

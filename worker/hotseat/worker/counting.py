@@ -3,8 +3,8 @@
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import Counted, CountPrompt
 from hotseat.protocol.tokens import pack_tokens
+from hotseat.worker.batch.turn import render_prompt
 from hotseat.worker.model.preparing import TokenizerKit
-from hotseat.worker.turns import render_prompt
 
 
 def count_prompt(kit: TokenizerKit, order: CountPrompt) -> Counted:

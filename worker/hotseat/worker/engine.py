@@ -40,9 +40,11 @@ from hotseat.protocol.link import (
     Unloaded,
     Warm,
 )
+from hotseat.worker.batch.entry import Entry
+from hotseat.worker.batch.runner import PASS_TOKENS, Runner
+from hotseat.worker.beat_figures import Seen
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
-from hotseat.worker.entry import Entry
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.footprint import footprint_bytes, give_back
 from hotseat.worker.model.loading import (
@@ -56,8 +58,6 @@ from hotseat.worker.model.loading import (
 from hotseat.worker.model.preparing import Preparer, TokenizerKit
 from hotseat.worker.model.touched_memory import BlankMemory
 from hotseat.worker.model.unloading import Watched, names_alive, watch_model
-from hotseat.worker.running import PASS_TOKENS, Runner
-from hotseat.worker.seen import Seen
 from hotseat.worker.store.reader import Restorer
 
 

@@ -9,8 +9,8 @@ import mlx.core as mx
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import Start, TextInput, TokensInput
+from hotseat.worker.batch.sampling import LogitsProcessor
 from hotseat.worker.model.loading import Seated
-from hotseat.worker.sampling import LogitsProcessor
 from hotseat.worker.text.constraints import (
     Marks,
     answer_schema,

@@ -16,9 +16,9 @@ from mlx_lm.generate import GenerationBatch, StopSequences, TokenBuffer
 from mlx_lm.sample_utils import greedy_sampler
 from msgspec import Struct
 
+from hotseat.worker.batch.sampling import Sampler
+from hotseat.worker.batch.turn import Turn
 from hotseat.worker.model.caches import batched, cache_arrays, leaves
-from hotseat.worker.sampling import Sampler
-from hotseat.worker.turns import Turn
 
 NO_LIMIT: Final = 2**31
 """The engine ends rows by itself: text, budgets and windows are its business."""

@@ -13,9 +13,9 @@ from hotseat.protocol.ids import BlockId
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Diverged
 from hotseat.protocol.tokens import unpack_tokens
+from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.live import LiveSession
 from hotseat.worker.context.steps import common_prefix
-from hotseat.worker.turns import Turn
 
 PIECE_TOKENS: Final = 16
 """How much of both sides is told."""

@@ -12,15 +12,15 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Broken, Finished, Prefilled, Suspended
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import pack_tokens
+from hotseat.worker.batch.form import refuse_failed
+from hotseat.worker.batch.lane import Drawn, Fed, Lane, LaneBrokenError
+from hotseat.worker.batch.sampling import top_logprobs
+from hotseat.worker.batch.turn import Turn, emitted
 from hotseat.worker.context.keeper import Keeper, Send
 from hotseat.worker.context.steps import encode_hint
-from hotseat.worker.form import refuse_failed
-from hotseat.worker.lanes import Drawn, Fed, Lane, LaneBrokenError
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import Seated, tells_of_memory
-from hotseat.worker.sampling import top_logprobs
-from hotseat.worker.turns import Turn, emitted
 
 MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""

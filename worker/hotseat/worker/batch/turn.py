@@ -17,13 +17,13 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.replies import ChunkPart, FinishReason, LengthLimit, TokenLogprob
 from hotseat.protocol.tokens import block_chain, unpack_tokens
+from hotseat.worker.batch.form import Form
+from hotseat.worker.batch.sampling import LogitsProcessor, Sampler, make_processors, make_sampler
+from hotseat.worker.batch.session_divergence import find_divergence
 from hotseat.worker.context.snapshots import is_due
 from hotseat.worker.context.steps import Hint, common_prefix, decode_hint
 from hotseat.worker.context.trace import Trace
-from hotseat.worker.divergence import find_divergence
-from hotseat.worker.form import Form
 from hotseat.worker.model.loading import Seated
-from hotseat.worker.sampling import LogitsProcessor, Sampler, make_processors, make_sampler
 from hotseat.worker.text.rendering import Renderer
 
 Stage = Literal["new", "asked", "reading", "ready", "prefilling", "decoding"]

@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
+from hotseat.worker.batch.lane import Lane
+from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.capture import Room
 from hotseat.worker.context.restoring import RestorePlan
-from hotseat.worker.lanes import Lane
-from hotseat.worker.turns import Turn
 
 
 class Entering:

@@ -11,10 +11,10 @@ from mlx_lm.generate import generation_stream
 from mlx_lm.models.cache import RotatingKVCache
 from msgspec import Struct
 
+from hotseat.worker.batch.rows import Arrival, DecodingRows
+from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.capture import RowView
-from hotseat.worker.decoding import Arrival, DecodingRows
 from hotseat.worker.model.caches import cache_arrays, leaves, tighten, unservable_entry
-from hotseat.worker.turns import Turn
 
 MAX_ROWS: Final = 16
 """Rows that decode together in one lane."""

@@ -20,6 +20,11 @@ from hotseat.protocol.link import (
     Suspended,
 )
 from hotseat.protocol.tokens import pack_tokens, root_id
+from hotseat.worker.batch.entering import Entering
+from hotseat.worker.batch.lane import MAX_ROWS, Lane
+from hotseat.worker.batch.prefix_divergence import leaving_report
+from hotseat.worker.batch.runner import Runner
+from hotseat.worker.batch.turn import Turn, check_length, emitted, emitted_before, render_prompt
 from hotseat.worker.context.capture import Room, RowView
 from hotseat.worker.context.keeper import Keeper, Send
 from hotseat.worker.context.live import LiveSession
@@ -33,15 +38,10 @@ from hotseat.worker.context.snapshots import stored_positions, wanted_positions
 from hotseat.worker.context.steps import StepLog, plan_completion, plan_segments
 from hotseat.worker.context.trace import Trace
 from hotseat.worker.context.twins import twin_of
-from hotseat.worker.entering import Entering
-from hotseat.worker.lanes import MAX_ROWS, Lane
-from hotseat.worker.leaving import leaving_report
 from hotseat.worker.model.budget import RESERVE_TOKENS, KvBudget
 from hotseat.worker.model.caches import new_caches
 from hotseat.worker.model.loading import Seated
-from hotseat.worker.running import Runner
 from hotseat.worker.store.reader import Restorer, RestoreResult
-from hotseat.worker.turns import Turn, check_length, emitted, emitted_before, render_prompt
 
 
 class Entry:
