@@ -10,8 +10,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from mlx_lm.utils import _get_classes, load_model, load_tokenizer
 
 import tiny_gguf
-from hotseat.library import gguf_weights
-from hotseat.library.gguf_file import open_gguf
+from hotseat.library.gguf import weights
+from hotseat.library.gguf.file import open_gguf
 from hotseat.library.importing import import_model
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
@@ -60,7 +60,7 @@ def test_codes_are_those_that_mlx_reads_from_the_file(tmp_path, kind):
     assert record.quantisation == f"{kind[1]}-bit g32"
 
 
-@pytest.mark.parametrize("kind", sorted(gguf_weights._UNPACKERS, key=lambda k: k.name))
+@pytest.mark.parametrize("kind", sorted(weights._UNPACKERS, key=lambda k: k.name))
 def test_kept_codes_mean_what_the_reference_decoder_says(kind):
     items, block_bytes = GGML_QUANT_SIZES[kind]
     rng = np.random.default_rng(kind.value)
@@ -70,7 +70,7 @@ def test_kept_codes_mean_what_the_reference_decoder_says(kind):
     scales = rng.normal(0, 0.05, (*blocks.shape[:2], halves)).astype("<f2")
     blocks[..., : 2 * halves] = scales.view(np.uint8)
     expected = gguf.quants.dequantize(raw, kind)
-    made = gguf_weights.convert_matrix(raw, kind, "float32")
+    made = weights.convert_matrix(raw, kind, "float32")
     decoded = mx.dequantize(
         made.arrays["weight"],
         made.arrays["scales"],
@@ -89,7 +89,7 @@ def test_type_without_equal_is_quantised_again_with_enough_bits():
     raw[..., 208:] = rng.normal(0, 0.001, (8, 2, 1)).astype("<f2").view(np.uint8)
     raw = raw.reshape(8, -1)
     expected = gguf.quants.dequantize(raw, kind)
-    made = gguf_weights.convert_matrix(raw, kind, "float32")
+    made = weights.convert_matrix(raw, kind, "float32")
     found = mx.dequantize(*made.arrays.values(), group_size=32, bits=made.bits)
     assert (made.requantised, made.bits) == (True, 8)
     assert np.abs(np.array(found) - expected).max() < np.abs(expected).max() / 100
@@ -98,7 +98,7 @@ def test_type_without_equal_is_quantised_again_with_enough_bits():
 def test_rows_of_rotary_heads_are_put_back_in_order():
     rows = np.arange(32)
     stored = rows.reshape(2, 2, 8).swapaxes(1, 2).reshape(-1)
-    assert (stored[gguf_weights.rope_order(32, 2)] == rows).all()
+    assert (stored[weights.rope_order(32, 2)] == rows).all()
 
 
 def test_untied_and_tied_outputs_are_told_apart(tmp_path):

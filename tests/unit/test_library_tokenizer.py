@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 
 import tiny_gguf
 import tiny_models
-from hotseat.library.gguf_file import GgufFile, open_gguf
-from hotseat.library.gguf_tokenizer import build_tokenizer, read_vocabulary, write_tokenizer
+from hotseat.library.gguf.file import GgufFile, open_gguf
+from hotseat.library.gguf.tokenizer import build_tokenizer, read_vocabulary, write_tokenizer
 
 TEXTS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\u2581"), max_size=40

@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from hotseat.library.converting import convert_gguf
 from hotseat.library.durable import sync_folder, sync_tree
 from hotseat.library.folder import unavailable
+from hotseat.library.gguf.converting import convert_gguf
 from hotseat.library.progress import OnProgress
 from hotseat.library.registering import describe_folder, write_record
 from hotseat.protocol.errors import HotseatError

@@ -11,16 +11,16 @@ import msgspec
 
 from hotseat.library.durable import write_durably
 from hotseat.library.folder import unavailable
-from hotseat.library.gguf_file import GgufFile, TensorInfo, open_gguf
-from hotseat.library.gguf_layout import Layout, TensorPlan, UnsupportedLayout, plan_layout
-from hotseat.library.gguf_tokenizer import (
+from hotseat.library.gguf.file import GgufFile, TensorInfo, open_gguf
+from hotseat.library.gguf.layout import Layout, TensorPlan, UnsupportedLayout, plan_layout
+from hotseat.library.gguf.tokenizer import (
     UnsupportedTokenizer,
     Vocabulary,
     end_token_ids,
     read_vocabulary,
     write_tokenizer,
 )
-from hotseat.library.gguf_weights import (
+from hotseat.library.gguf.weights import (
     GROUP,
     Converted,
     convert_floats,

@@ -22,7 +22,7 @@ from tokenizers import (
 )
 
 from hotseat.library.durable import write_durably
-from hotseat.library.gguf_file import GgufFile, Value
+from hotseat.library.gguf.file import GgufFile, Value
 
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4

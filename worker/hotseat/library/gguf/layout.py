@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 
-from hotseat.library.gguf_file import GgufFile, Value
+from hotseat.library.gguf.file import GgufFile, Value
 
 Transform = Literal["none", "rope_rows", "norm_offset"]
 Floats = Literal["float32", "float16", "bfloat16"]
