@@ -242,7 +242,7 @@ def test_unknown_command_names_near_ones(capsys):
 
 
 def test_defect_is_a_sentence_not_a_traceback(daemon, capsys, monkeypatch):
-    monkeypatch.setattr("hotseat.cli.seat_view.render_status", lambda _: 1 / 0)
+    monkeypatch.setattr("hotseat.cli.views.seat.render_status", lambda _: 1 / 0)
     code, out, err = call(capsys, "status")
     assert (code, out) == (70, "")
     assert err.startswith("hotseat: defect in hotseat: ZeroDivisionError")

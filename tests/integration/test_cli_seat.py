@@ -118,7 +118,7 @@ def test_cost_that_was_never_measured_is_a_question_mark(daemon, capsys):
 
 
 def test_why_names_who_when_what_and_the_cost(daemon, capsys, monkeypatch):
-    monkeypatch.setattr("hotseat.cli.quote_view.time.time", lambda: SWAPS[0].at + 61)
+    monkeypatch.setattr("hotseat.cli.views.quote.time.time", lambda: SWAPS[0].at + 61)
     code, out, err = call(capsys, "why")
     assert code == 0
     failed, finished = (line.strip() for line in out.splitlines()[2:])

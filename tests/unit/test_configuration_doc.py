@@ -5,7 +5,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from hotseat.cli.config_view import render_settings
+from hotseat.cli.views.settings import render_settings
 from hotseat.supervisor.settings.reader import load_settings
 from hotseat.supervisor.settings.reference import entries, section_meaning
 from hotseat.supervisor.settings.values import Settings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hotseat.cli.fact_view import facts_text
+from hotseat.cli.views.fact import facts_text
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from fake_views import MODELS, SESSION, status_view
 from hotseat.cli.live import bar
-from hotseat.cli.ps_view import Seen, render_ps, seat_rows
-from hotseat.cli.seat_view import render_status
+from hotseat.cli.views.ps import Seen, render_ps, seat_rows
+from hotseat.cli.views.seat import render_status
 from hotseat.protocol.replies import Progress
 from hotseat.protocol.views import QuarantineView
 

@@ -53,7 +53,7 @@ def obey(client: "Client", talk: Talk, line: str) -> Talk:
 
 def _swap(client: "Client", talk: Talk, model: str) -> Talk:
     from hotseat.cli.live import PhaseLine
-    from hotseat.cli.seat_view import render_swap
+    from hotseat.cli.views.seat import render_swap
 
     with PhaseLine() as line:
         report = client.swap(model, on_progress=line.show)

@@ -18,7 +18,7 @@ def config() -> None:
 @JSON
 def check(file: Path | None, *, as_json: bool) -> None:
     """Read FILE, by default that of the home folder, as the daemon would."""
-    from hotseat.cli.config_view import config_file
+    from hotseat.cli.views.settings import config_file
     from hotseat.supervisor.settings.reader import load_settings
 
     path = config_file(file)
@@ -33,7 +33,7 @@ def check(file: Path | None, *, as_json: bool) -> None:
 @JSON
 def show(*, as_json: bool) -> None:
     """Show every setting with its meaning; what the file sets stands without a #."""
-    from hotseat.cli.config_view import config_file, render_settings
+    from hotseat.cli.views.settings import config_file, render_settings
     from hotseat.supervisor.settings.reader import load_settings
 
     settings = load_settings(config_file(None))
@@ -51,7 +51,7 @@ def reload(*, as_json: bool) -> None:
     A file with a mistake is refused and the old settings stay. The running model is only touched
     if its own settings changed: then it is swapped for itself, contexts saved first.
     """
-    from hotseat.cli.config_view import render_reload
+    from hotseat.cli.views.settings import render_reload
 
     with connected() as client:
         view = client.reload()

@@ -20,7 +20,7 @@ def count(model: str, prompt: str, session: str | None, *, render: bool, as_json
 
     Nothing is loaded or swapped: the standby counts for models that are not seated.
     """
-    from hotseat.cli.count_view import count_turn, render_count
+    from hotseat.cli.views.count import count_turn, render_count
 
     with connected() as client:
         view = count_turn(client, model, prompt, session, render=render)

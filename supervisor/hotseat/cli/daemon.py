@@ -47,7 +47,7 @@ def stop(model: str | None, timeout_s: float, *, as_json: bool) -> None:
     With MODEL the daemon stays and only the seat of that model is given up.
     """
     from hotseat.cli.lifecycle import release_model, render_stopped, stop_daemon
-    from hotseat.cli.seat_view import render_release
+    from hotseat.cli.views.seat import render_release
 
     if model is not None:
         released = release_model(model)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @JSON
 def disk(*, as_json: bool) -> int:
     """Show KV on disk: whose it is, within which limits, and how much was written."""
-    from hotseat.cli.disk_view import disk_dict, render_disk
+    from hotseat.cli.views.disk import disk_dict, render_disk
 
     answer, code = read_or_absent(lambda client: client.disk(), lambda _error: None)
     if as_json:
@@ -38,7 +38,7 @@ def verify(*, as_json: bool) -> int:
 
     Exit code 1 when something was damaged or missing.
     """
-    from hotseat.cli.disk_view import render_verified
+    from hotseat.cli.views.disk import render_verified
 
     note("reading all KV files")
     view = _verified()
@@ -54,7 +54,7 @@ def verify(*, as_json: bool) -> int:
 @JSON
 def gc(*, dry_run: bool, as_json: bool) -> None:
     """Remove what no session needs and what no registered model can use."""
-    from hotseat.cli.disk_view import render_collected
+    from hotseat.cli.views.disk import render_collected
 
     view = _collected(dry_run=dry_run)
     if as_json:
@@ -67,7 +67,7 @@ def gc(*, dry_run: bool, as_json: bool) -> None:
 @JSON
 def rebuild(*, as_json: bool) -> None:
     """Make the catalogue anew from KV files and session files; the daemon must not run."""
-    from hotseat.cli.disk_view import render_rebuilt
+    from hotseat.cli.views.disk import render_rebuilt
     from hotseat.supervisor.kv.offline import rebuild_offline
 
     note("reading KV and session files")

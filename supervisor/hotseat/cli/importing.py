@@ -25,7 +25,7 @@ def import_(
     """Register SOURCE: a GGUF file (converted) or an MLX folder (used in place)."""
     from hotseat.cli.cold_note import telling_what_becomes_cold
     from hotseat.cli.library_process import ImportBar, import_model
-    from hotseat.cli.record_view import render_record
+    from hotseat.cli.views.record import render_record
 
     with ImportBar() as bar:
         show = telling_what_becomes_cold(bar.show)

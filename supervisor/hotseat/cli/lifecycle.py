@@ -11,7 +11,7 @@ import msgspec
 
 from hotseat.cli.output import note
 from hotseat.cli.reading import connected
-from hotseat.cli.seat_view import release_seat
+from hotseat.cli.views.seat import release_seat
 from hotseat.client.endpoint import HOW_TO_START, find_home, read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint

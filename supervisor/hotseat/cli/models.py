@@ -53,7 +53,7 @@ def plan(model: str, ram: int | None, working_set: int | None, *, as_json: bool)
     enough), for which no daemon is needed.
     """
     from hotseat.cli.folder_plan import is_folder, plan_folder
-    from hotseat.cli.model_view import render_plan
+    from hotseat.cli.views.model import render_plan
 
     if is_folder(model):
         view = plan_folder(model, ram, working_set)
@@ -67,7 +67,7 @@ def plan(model: str, ram: int | None, working_set: int | None, *, as_json: bool)
 
 
 def _list(*, as_json: bool) -> int:
-    from hotseat.cli.model_view import absent_models, render_models
+    from hotseat.cli.views.model import absent_models, render_models
 
     answer, code = read_or_absent(lambda client: (True, client.models(), ""), absent_models)
     is_running, views, reason = answer

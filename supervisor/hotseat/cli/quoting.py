@@ -16,7 +16,7 @@ def quote(model: tuple[str, ...], session: str | None, *, as_json: bool) -> None
 
     Costs are those measured so far; "?" was never measured.
     """
-    from hotseat.cli.quote_view import cheapest_first, quote_facts, render_quotes
+    from hotseat.cli.views.quote import cheapest_first, quote_facts, render_quotes
 
     with connected() as client:
         names = model or tuple(view.name for view in client.models())
@@ -32,7 +32,7 @@ def quote(model: tuple[str, ...], session: str | None, *, as_json: bool) -> None
 @JSON
 def why(limit: int, *, as_json: bool) -> None:
     """Show who made the last swaps happen and what they cost, the newest first."""
-    from hotseat.cli.quote_view import render_why
+    from hotseat.cli.views.quote import render_why
 
     with connected() as client:
         views = client.why(limit)

@@ -19,7 +19,7 @@ SwapMode = Literal["auto", "process", "in-process"]
 @JSON
 def status(*, as_json: bool) -> int:
     """Show seat, worker, queue and memory."""
-    from hotseat.cli.seat_view import render_status
+    from hotseat.cli.views.seat import render_status
 
     view, code = _status()
     if as_json:
@@ -37,8 +37,8 @@ def ps(*, as_json: bool) -> int:
     SESSIONS are live/cold, QUEUE is running+waiting, UNTIL says when an idle model gives the seat
     up by itself.
     """
-    from hotseat.cli.ps_view import look, ps_facts, render_ps, status_only
-    from hotseat.cli.seat_view import absent_status
+    from hotseat.cli.views.ps import look, ps_facts, render_ps, status_only
+    from hotseat.cli.views.seat import absent_status
 
     seen, code = read_or_absent(look, lambda error: status_only(absent_status(error)))
     if as_json:
@@ -52,7 +52,7 @@ def ps(*, as_json: bool) -> int:
 @JSON
 def queue(*, as_json: bool) -> int:
     """Show running and waiting requests."""
-    from hotseat.cli.seat_view import render_queue
+    from hotseat.cli.views.seat import render_queue
 
     view, code = _status()
     if as_json:
@@ -75,7 +75,7 @@ def queue(*, as_json: bool) -> int:
 def swap(model: str, mode: SwapMode, *, as_json: bool) -> None:
     """Give the seat to MODEL; running work keeps its context."""
     from hotseat.cli.live import PhaseLine
-    from hotseat.cli.seat_view import render_swap
+    from hotseat.cli.views.seat import render_swap
 
     with connected(shares_identity=True) as client, PhaseLine() as line:
         report = client.swap(model, mode, on_progress=line.show)
@@ -93,7 +93,7 @@ def release(for_s: float | None, *, as_json: bool) -> None:
 
     The next request takes the seat again, with --for only after that time; `hotseat swap` always.
     """
-    from hotseat.cli.seat_view import release_seat, render_release
+    from hotseat.cli.views.seat import release_seat, render_release
 
     with connected(shares_identity=True) as client:
         view = release_seat(client, for_s)
@@ -121,6 +121,6 @@ def cancel(request_id: str, *, as_json: bool) -> None:
 
 
 def _status() -> "tuple[StatusView, int]":
-    from hotseat.cli.seat_view import absent_status
+    from hotseat.cli.views.seat import absent_status
 
     return read_or_absent(lambda client: client.status(), absent_status)

@@ -38,7 +38,7 @@ def list_(model: str | None, *, as_json: bool) -> None:
 @JSON
 def show(model: str, session: str, *, as_json: bool) -> None:
     """Show SESSION of MODEL with its messages."""
-    from hotseat.cli.session_view import render_session
+    from hotseat.cli.views.session import render_session
 
     with connected() as client:
         view = client.session(model, session)
@@ -128,7 +128,7 @@ def unpin(model: str, session: str, *, as_json: bool) -> None:
 
 
 def _tell(what: str, change: SessionChange, *, as_json: bool) -> None:
-    from hotseat.cli.session_view import describe_change
+    from hotseat.cli.views.session import describe_change
 
     if as_json:
         print_json(change)
@@ -137,7 +137,7 @@ def _tell(what: str, change: SessionChange, *, as_json: bool) -> None:
 
 
 def _list(model: str | None, *, as_json: bool) -> None:
-    from hotseat.cli.session_view import render_sessions
+    from hotseat.cli.views.session import render_sessions
 
     with connected() as client:
         views = client.sessions(model)

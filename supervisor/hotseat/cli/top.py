@@ -14,7 +14,7 @@ import msgspec
 from rich.live import Live
 
 from hotseat.cli.output import console
-from hotseat.cli.top_view import TopState, render_top
+from hotseat.cli.views.top import TopState, render_top
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED, TELEMETRY_TOPIC, Sample

@@ -12,7 +12,7 @@ from hotseat.cli.reading import connected
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def events(*, follow: bool, since: int | None, topic: tuple[str, ...], as_json: bool) -> None:
     """Show what the daemon still knows of what happened."""
-    from hotseat.cli.event_view import follow_events, kept_events, print_event
+    from hotseat.cli.views.event import follow_events, kept_events, print_event
 
     with connected() as client:
         for event in kept_events(client, since, topic):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hotseat.cli.output import count, duration, note, print_facts, print_table, size
-from hotseat.cli.ps_view import quarantine_lines
+from hotseat.cli.views.ps import quarantine_lines
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import Progress, SwapReport
 from hotseat.protocol.version import VERSION

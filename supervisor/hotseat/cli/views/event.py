@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from hotseat.cli.fact_view import facts_text
 from hotseat.cli.output import printable
+from hotseat.cli.views.fact import facts_text
 from hotseat.protocol.replies import Event, Gap
 
 if TYPE_CHECKING:

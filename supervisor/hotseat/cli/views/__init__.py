@@ -1,0 +1,1 @@
+"""Views of the protocol as text for people; no calls, no files."""
