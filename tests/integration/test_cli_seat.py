@@ -9,8 +9,8 @@ import pytest
 
 from fake_daemon import FakeDaemon
 from fake_views import SWAPS, WORDS
-from hotseat.cli.live import PhaseLine
 from hotseat.cli.main import run
+from hotseat.cli.terminal.live_line import PhaseLine
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Generate, Quote, Release, Shutdown, Swap, Why
 from hotseat.protocol.replies import Progress
@@ -190,7 +190,7 @@ def test_pause_of_a_request_is_said_once(daemon, capsys):
 
 def test_pause_line_on_a_terminal_leaves_the_text_before_it(monkeypatch, capsys):
     shown = []
-    monkeypatch.setattr("hotseat.cli.live.sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("hotseat.cli.terminal.live_line.sys.stdout.isatty", lambda: True)
     monkeypatch.setattr(PhaseLine, "_start_live", lambda _self, text: shown.append(text))
     line = PhaseLine()
     line._is_live = True

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from hotseat.cli import library_process
-from hotseat.cli.live import PhaseLine, describe
 from hotseat.cli.log_view import follow_log, print_line, tail_log
-from hotseat.cli.output import duration, printable, size
+from hotseat.cli.terminal.live_line import PhaseLine, describe
+from hotseat.cli.terminal.output import duration, printable, size
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Progress

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from fake_views import MODELS, SESSION, status_view
-from hotseat.cli.live import bar
+from hotseat.cli.terminal.live_line import bar
 from hotseat.cli.views.ps import Seen, render_ps, seat_rows
 from hotseat.cli.views.seat import render_status
 from hotseat.protocol.replies import Progress

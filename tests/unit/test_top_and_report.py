@@ -7,10 +7,10 @@ import pytest
 from lxml import etree
 from rich.console import Console
 
-from hotseat.cli.memory_bars import CLASSES, shares
 from hotseat.cli.report_page import page, report_facts, write_report
 from hotseat.cli.report_svg import picture, runs, thinned
 from hotseat.cli.telemetry_file import Recording, item_line, read_recording, started_line
+from hotseat.cli.terminal.memory_bars import CLASSES, shares
 from hotseat.cli.views.top import TopState, render_top
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB

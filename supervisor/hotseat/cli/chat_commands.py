@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.cli.output import count, duration, note
+from hotseat.cli.terminal.output import count, duration, note
 from hotseat.cli.turns import RunOptions
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done
@@ -52,7 +52,7 @@ def obey(client: "Client", talk: Talk, line: str) -> Talk:
 
 
 def _swap(client: "Client", talk: Talk, model: str) -> Talk:
-    from hotseat.cli.live import PhaseLine
+    from hotseat.cli.terminal.live_line import PhaseLine
     from hotseat.cli.views.seat import render_swap
 
     with PhaseLine() as line:

@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from hotseat.cli.findings import Finding, bad, doubtful, good
-from hotseat.cli.output import size
 from hotseat.cli.reading import connected, version_difference
+from hotseat.cli.terminal.findings import Finding, bad, doubtful, good
+from hotseat.cli.terminal.output import size
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB

@@ -1,8 +1,8 @@
 """Says what becomes cold before a model is replaced: contexts that nobody can use afterwards."""
 
 from hotseat.cli.library_process import OnProgress
-from hotseat.cli.output import size
 from hotseat.cli.reading import connected
+from hotseat.cli.terminal.output import size
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError
 

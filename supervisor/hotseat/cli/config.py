@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON, connected
+from hotseat.cli.terminal.output import print_json
 
 
 @click.group()

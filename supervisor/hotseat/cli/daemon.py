@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from hotseat.cli.completing import model_names
-from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON
+from hotseat.cli.terminal.output import print_json
 
 
 @click.command()

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotseat.cli.output import note, print_json
 from hotseat.cli.reading import JSON, connected, read_or_absent
+from hotseat.cli.terminal.output import note, print_json
 from hotseat.client.errors import DaemonUnreachable
 
 if TYPE_CHECKING:

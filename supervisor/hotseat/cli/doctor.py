@@ -2,8 +2,8 @@
 
 import click
 
-from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON
+from hotseat.cli.terminal.output import print_json
 
 
 @click.command()
@@ -14,8 +14,8 @@ def doctor(*, as_json: bool) -> int:
     Changes nothing, and works without a daemon. Exit code 1 if something is bad.
     """
     from hotseat.cli.checks import run_checks
-    from hotseat.cli.findings import worst
     from hotseat.cli.findings_view import render_findings
+    from hotseat.cli.terminal.findings import worst
 
     findings = list(run_checks())
     if as_json:

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from hotseat.cli.findings import Finding, Level
-from hotseat.cli.output import printable
+from hotseat.cli.terminal.findings import Finding, Level
+from hotseat.cli.terminal.output import printable
 
 _MARKS: Final[dict[Level, tuple[str, str]]] = {
     "ok": ("ok", "32"),

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hotseat.cli.output import printable
+from hotseat.cli.terminal.output import printable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import ChunkPart
 

@@ -2,8 +2,8 @@
 
 import click
 
-from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON
+from hotseat.cli.terminal.output import print_json
 
 
 @click.command("import")

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from hotseat.cli.failures import EXIT_INTERRUPTED, MissingExtraError
-from hotseat.cli.output import note
+from hotseat.cli.terminal.failures import EXIT_INTERRUPTED, MissingExtraError
+from hotseat.cli.terminal.output import note
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.settings.placed_home import open_home
@@ -151,7 +151,7 @@ class ImportBar:
         if sys.stderr.isatty():
             from rich.progress import Progress
 
-            from hotseat.cli.output import console
+            from hotseat.cli.terminal.output import console
 
             self._bar = Progress(console=console(stderr=True), transient=True)
             self._task = self._bar.add_task("starting", total=100)

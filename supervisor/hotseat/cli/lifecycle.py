@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from hotseat.cli.output import note
 from hotseat.cli.reading import connected
+from hotseat.cli.terminal.output import note
 from hotseat.cli.views.seat import release_seat
 from hotseat.client.endpoint import HOW_TO_START, find_home, read_endpoint
 from hotseat.client.errors import DaemonUnreachable

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hotseat.cli.output import printable
+from hotseat.cli.terminal.output import printable
 from hotseat.cli.views.fact import facts_text
 from hotseat.client.endpoint import HOW_TO_START
 from hotseat.client.errors import DaemonUnreachable

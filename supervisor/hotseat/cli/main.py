@@ -32,8 +32,8 @@ def run(args: Sequence[str]) -> int:
     try:
         import click
 
-        from hotseat.cli.failures import show_end
         from hotseat.cli.group import cli
+        from hotseat.cli.terminal.failures import show_end
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] == "hotseat":
             raise

@@ -3,9 +3,9 @@
 import click
 
 from hotseat.cli.completing import model_names
-from hotseat.cli.output import print_json, size
 from hotseat.cli.reading import JSON, connected, read_or_absent
-from hotseat.cli.sizes import SIZE
+from hotseat.cli.terminal.output import print_json, size
+from hotseat.cli.terminal.sizes import SIZE
 
 
 @click.group(invoke_without_command=True)

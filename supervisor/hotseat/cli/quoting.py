@@ -3,8 +3,8 @@
 import click
 
 from hotseat.cli.completing import model_names, session_names
-from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON, connected
+from hotseat.cli.terminal.output import print_json
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from hotseat.cli.output import note
+from hotseat.cli.terminal.output import note
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.version import VERSION
 

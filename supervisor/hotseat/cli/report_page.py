@@ -7,10 +7,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from hotseat.cli.memory_bars import CLASSES
-from hotseat.cli.output import size
 from hotseat.cli.report_svg import LINES, PHASE_COLOURS, picture
 from hotseat.cli.telemetry_file import Recording
+from hotseat.cli.terminal.memory_bars import CLASSES
+from hotseat.cli.terminal.output import size
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Event
 

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.cli.memory_bars import CLASSES
+from hotseat.cli.terminal.memory_bars import CLASSES
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import Sample

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from hotseat.cli.completing import model_names
-from hotseat.cli.durations import Duration
-from hotseat.cli.output import print_json
 from hotseat.cli.reading import JSON, connected, read_or_absent
+from hotseat.cli.terminal.durations import Duration
+from hotseat.cli.terminal.output import print_json
 
 if TYPE_CHECKING:
     from hotseat.protocol.views import StatusView
@@ -74,7 +74,7 @@ def queue(*, as_json: bool) -> int:
 @JSON
 def swap(model: str, mode: SwapMode, *, as_json: bool) -> None:
     """Give the seat to MODEL; running work keeps its context."""
-    from hotseat.cli.live import PhaseLine
+    from hotseat.cli.terminal.live_line import PhaseLine
     from hotseat.cli.views.seat import render_swap
 
     with connected(shares_identity=True) as client, PhaseLine() as line:

@@ -5,8 +5,8 @@ from typing import TextIO
 import click
 
 from hotseat.cli.completing import model_names, session_names
-from hotseat.cli.output import print_json, size
 from hotseat.cli.reading import JSON, connected
+from hotseat.cli.terminal.output import print_json, size
 from hotseat.protocol.views import SessionChange
 
 MODEL = click.option("--model", shell_complete=model_names, help="Only sessions of this model.")

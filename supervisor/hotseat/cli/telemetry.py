@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from hotseat.cli.durations import Duration
-from hotseat.cli.output import note, print_json
 from hotseat.cli.reading import JSON, connected
+from hotseat.cli.terminal.durations import Duration
+from hotseat.cli.terminal.output import note, print_json
 
 
 @click.command()

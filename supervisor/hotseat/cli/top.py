@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from rich.live import Live
 
-from hotseat.cli.output import console
+from hotseat.cli.terminal.output import console
 from hotseat.cli.views.top import TopState, render_top
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import Event

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from hotseat.cli.failures import EXIT_INTERRUPTED
 from hotseat.cli.forms import asked_form, show_part
-from hotseat.cli.output import print_json
+from hotseat.cli.terminal.failures import EXIT_INTERRUPTED
+from hotseat.cli.terminal.output import print_json
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Accepted, Chunk, Done, Progress
 
 if TYPE_CHECKING:
-    from hotseat.cli.live import PhaseLine
+    from hotseat.cli.terminal.live_line import PhaseLine
     from hotseat.client.requests import GenerateOptions
     from hotseat.client.sync import Client, Stream
 
@@ -75,7 +75,7 @@ def stream_turn(
     is_quiet: bool = False,
 ) -> tuple[Done, bool]:
     """Shows a turn as it comes; Ctrl-C cancels the turn, whose end is returned all the same."""
-    from hotseat.cli.live import PhaseLine
+    from hotseat.cli.terminal.live_line import PhaseLine
 
     request = build_input(options, prompt, is_raw=options.raw or is_raw_model(client, options))
     was_interrupted = False

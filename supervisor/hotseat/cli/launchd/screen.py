@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from hotseat.cli.findings import worst
 from hotseat.cli.findings_view import render_findings
 from hotseat.cli.launchd.job import make_job, stable_program
 from hotseat.cli.launchd.launchctl import Launchctl
 from hotseat.cli.launchd.purge import Doomed, list_home, remove_home
 from hotseat.cli.launchd.service import Service
 from hotseat.cli.launchd.state import ServiceState, read_state
-from hotseat.cli.output import note, print_facts, print_json, print_table, size
+from hotseat.cli.terminal.findings import worst
+from hotseat.cli.terminal.output import note, print_facts, print_json, print_table, size
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import ERRORS, HotseatError
 from hotseat.protocol.version import VERSION

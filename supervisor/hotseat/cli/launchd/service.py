@@ -13,7 +13,7 @@ from typing import Final
 from hotseat.cli.launchd.job import Job, agents_dir
 from hotseat.cli.launchd.launchctl import Launchctl, Loaded, refused
 from hotseat.cli.lifecycle import is_alive
-from hotseat.cli.output import note
+from hotseat.cli.terminal.output import note
 from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint

@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotseat.cli.findings import Finding, bad, doubtful, good
 from hotseat.cli.launchd.service import Service, greet
+from hotseat.cli.terminal.findings import Finding, bad, doubtful, good
 from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 

@@ -1,6 +1,6 @@
 """How the size of a prompt is asked for and looks to a person."""
 
-from hotseat.cli.output import count, print_facts, printable
+from hotseat.cli.terminal.output import count, print_facts, printable
 from hotseat.client import Client
 from hotseat.protocol.views import CountView
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from hotseat.cli.output import count, print_facts, print_table, size
+from hotseat.cli.terminal.output import count, print_facts, print_table, size
 from hotseat.protocol.disk_views import DiskTagView, DiskView, GcView, KvFileView, VerifyView
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 

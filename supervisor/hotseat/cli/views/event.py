@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from hotseat.cli.output import printable
+from hotseat.cli.terminal.output import printable
 from hotseat.cli.views.fact import facts_text
 from hotseat.protocol.replies import Event, Gap
 

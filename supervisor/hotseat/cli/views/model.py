@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hotseat.cli.output import count, note, print_facts, print_table, size
+from hotseat.cli.terminal.output import count, note, print_facts, print_table, size
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.views import ModelView, PlanView
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from hotseat.cli.output import count, duration, note, print_table, size
+from hotseat.cli.terminal.output import count, duration, note, print_table, size
 from hotseat.protocol.views import ModelView, SessionView, StandbyView, StatusView
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hotseat.cli.output import count, duration, note, print_table, size
+from hotseat.cli.terminal.output import count, duration, note, print_table, size
 from hotseat.protocol.views import QuoteView, WhyView
 
 SHORT_ID: Final = 8

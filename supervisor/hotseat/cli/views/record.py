@@ -1,6 +1,6 @@
 """How a newly registered model looks to a person."""
 
-from hotseat.cli.output import count, note, print_facts, size
+from hotseat.cli.terminal.output import count, note, print_facts, size
 from hotseat.protocol.model import ModelRecord
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hotseat.cli.output import count, duration, note, print_facts, print_table, size
+from hotseat.cli.terminal.output import count, duration, note, print_facts, print_table, size
 from hotseat.cli.views.ps import quarantine_lines
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import Progress, SwapReport
@@ -115,7 +115,7 @@ def render_swap(report: SwapReport) -> None:
 
 def release_seat(client: "Client", for_s: float | None, model: str | None = None) -> ReleaseView:
     """Gives the seat up, and says meanwhile that this takes its time."""
-    from hotseat.cli.live import PhaseLine
+    from hotseat.cli.terminal.live_line import PhaseLine
 
     with PhaseLine() as line:
         line.show(Progress(phase="releasing"))

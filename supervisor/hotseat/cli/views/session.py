@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hotseat.cli.output import count, duration, print_facts, print_table, printable, size
+from hotseat.cli.terminal.output import count, duration, print_facts, print_table, printable, size
 from hotseat.protocol.views import SessionChange, SessionView
 
 

@@ -13,8 +13,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hotseat.cli.memory_bars import CLASSES, shares
-from hotseat.cli.output import count, duration, printable, size
+from hotseat.cli.terminal.memory_bars import CLASSES, shares
+from hotseat.cli.terminal.output import count, duration, printable, size
 from hotseat.protocol.telemetry import Sample
 from hotseat.protocol.views import StatusView, WhyView
 

@@ -4,7 +4,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hotseat.cli.output import console, note, size
+from hotseat.cli.terminal.output import console, note, size
 from hotseat.protocol.replies import Progress
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from hotseat.cli.output import print_json
+from hotseat.cli.terminal.output import print_json
 from hotseat.protocol.errors import HotseatError
 
 EXIT_MISSING_EXTRA: Final = 69
