@@ -7,9 +7,9 @@ import pytest
 from lxml import etree
 from rich.console import Console
 
-from hotseat.cli.report_page import page, report_facts, write_report
-from hotseat.cli.report_svg import picture, runs, thinned
-from hotseat.cli.telemetry_file import Recording, item_line, read_recording, started_line
+from hotseat.cli.recording.file import Recording, item_line, read_recording, started_line
+from hotseat.cli.recording.report_page import page, report_facts, write_report
+from hotseat.cli.recording.report_svg import picture, runs, thinned
 from hotseat.cli.terminal.memory_bars import CLASSES, shares
 from hotseat.cli.views.top import TopState, render_top
 from hotseat.protocol.errors import HotseatError

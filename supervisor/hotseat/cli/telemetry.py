@@ -16,7 +16,7 @@ def top() -> None:
     Where the output is no terminal, one screen is printed.
 
     """
-    from hotseat.cli.top import watch_top
+    from hotseat.cli.recording.top import watch_top
 
     with connected() as client:
         watch_top(client)
@@ -28,7 +28,7 @@ def top() -> None:
 @click.option("--kept", is_flag=True, help="Begin with what the daemon still remembers.")
 def record(out: Path | None, for_s: float | None, *, kept: bool) -> None:
     """Write samples and swaps as JSONL until interrupted; 5 lines a second."""
-    from hotseat.cli.recording import record_to
+    from hotseat.cli.recording.recorder import record_to
 
     with connected() as client:
         count = record_to(client, out, for_s=for_s, kept=kept)
@@ -46,8 +46,8 @@ def record(out: Path | None, for_s: float | None, *, kept: bool) -> None:
 @JSON
 def report(file: Path, out: Path | None, *, as_json: bool) -> None:
     """Draw a recording as one HTML page that needs nothing else."""
-    from hotseat.cli.report_page import report_facts, write_report
-    from hotseat.cli.telemetry_file import read_recording
+    from hotseat.cli.recording.file import read_recording
+    from hotseat.cli.recording.report_page import report_facts, write_report
 
     recording = read_recording(file)
     target = out or file.with_suffix(".html")

@@ -7,8 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from hotseat.cli.report_svg import LINES, PHASE_COLOURS, picture
-from hotseat.cli.telemetry_file import Recording
+from hotseat.cli.recording.file import Recording
+from hotseat.cli.recording.report_svg import LINES, PHASE_COLOURS, picture
 from hotseat.cli.terminal.memory_bars import CLASSES
 from hotseat.cli.terminal.output import size
 from hotseat.protocol.errors import HotseatError

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from hotseat.cli.telemetry_file import item_line, started_line
-from hotseat.cli.telemetry_source import recorded_items
+from hotseat.cli.recording.file import item_line, started_line
+from hotseat.cli.recording.source import recorded_items
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED
