@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from daemon_harness import LiveDaemon, put_record, wait_for
-from hotseat.cli.library_process import import_model
+from hotseat.cli.home.library_process import import_model
 from stub_home import QUIET, expected, stub_daemon, stub_record
 
 SEAT = '[seat]\nstandby = "off"\n'

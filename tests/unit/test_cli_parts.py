@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from hotseat.cli import library_process
-from hotseat.cli.log_view import follow_log, print_line, tail_log
+from hotseat.cli.home import library_process
+from hotseat.cli.home.log_reader import follow_log, print_line, tail_log
 from hotseat.cli.terminal.live_line import PhaseLine, describe
 from hotseat.cli.terminal.output import duration, printable, size
 from hotseat.client.errors import DaemonUnreachable

@@ -4,7 +4,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-from hotseat.cli.reading import version_difference
+from hotseat.cli.home.connecting import version_difference
 from hotseat.protocol.version import VERSION
 
 ROOT = Path(__file__).parents[2]

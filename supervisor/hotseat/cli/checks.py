@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from hotseat.cli.reading import connected, version_difference
+from hotseat.cli.home.connecting import connected, version_difference
 from hotseat.cli.terminal.findings import Finding, bad, doubtful, good
 from hotseat.cli.terminal.output import size
 from hotseat.client.errors import DaemonUnreachable

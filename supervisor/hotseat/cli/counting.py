@@ -3,7 +3,7 @@
 import click
 
 from hotseat.cli.completing import model_names, session_names
-from hotseat.cli.reading import JSON, connected
+from hotseat.cli.home.connecting import JSON, connected
 from hotseat.cli.terminal.output import print_json
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hotseat.cli.completing import model_names
-from hotseat.cli.reading import JSON
+from hotseat.cli.home.connecting import JSON
 from hotseat.cli.terminal.output import print_json
 
 
@@ -26,7 +26,7 @@ def serve(*, verbose: bool) -> int:
 @click.option("--env", "as_env", is_flag=True, help="Print a line for a shell to evaluate.")
 def endpoint(*, as_json: bool, as_env: bool) -> None:
     """Print where clients find the daemon."""
-    from hotseat.cli.lifecycle import current_endpoint
+    from hotseat.cli.home.lifecycle import current_endpoint
 
     found = current_endpoint()
     if as_json:
@@ -46,7 +46,7 @@ def stop(model: str | None, timeout_s: float, *, as_json: bool) -> None:
 
     With MODEL the daemon stays and only the seat of that model is given up.
     """
-    from hotseat.cli.lifecycle import release_model, render_stopped, stop_daemon
+    from hotseat.cli.home.lifecycle import release_model, render_stopped, stop_daemon
     from hotseat.cli.views.seat import render_release
 
     if model is not None:
@@ -62,7 +62,7 @@ def stop(model: str | None, timeout_s: float, *, as_json: bool) -> None:
 @JSON
 def restart(timeout_s: float, *, as_json: bool) -> None:
     """End the daemon, if it runs, and start it in the background."""
-    from hotseat.cli.lifecycle import restart_daemon
+    from hotseat.cli.home.lifecycle import restart_daemon
 
     started = restart_daemon(timeout_s)
     if as_json:

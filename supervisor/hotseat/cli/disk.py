@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotseat.cli.reading import JSON, connected, read_or_absent
+from hotseat.cli.home.connecting import JSON, connected, read_or_absent
 from hotseat.cli.terminal.output import note, print_json
 from hotseat.client.errors import DaemonUnreachable
 

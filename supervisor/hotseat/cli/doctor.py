@@ -2,7 +2,7 @@
 
 import click
 
-from hotseat.cli.reading import JSON
+from hotseat.cli.home.connecting import JSON
 from hotseat.cli.terminal.output import print_json
 
 

@@ -2,7 +2,7 @@
 
 import click
 
-from hotseat.cli.reading import JSON
+from hotseat.cli.home.connecting import JSON
 from hotseat.cli.terminal.output import print_json
 
 
@@ -23,8 +23,8 @@ def import_(
     as_json: bool,
 ) -> None:
     """Register SOURCE: a GGUF file (converted) or an MLX folder (used in place)."""
-    from hotseat.cli.cold_note import telling_what_becomes_cold
-    from hotseat.cli.library_process import ImportBar, import_model
+    from hotseat.cli.home.cold_note import telling_what_becomes_cold
+    from hotseat.cli.home.library_process import ImportBar, import_model
     from hotseat.cli.views.record import render_record
 
     with ImportBar() as bar:

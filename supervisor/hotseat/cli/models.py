@@ -3,7 +3,7 @@
 import click
 
 from hotseat.cli.completing import model_names
-from hotseat.cli.reading import JSON, connected, read_or_absent
+from hotseat.cli.home.connecting import JSON, connected, read_or_absent
 from hotseat.cli.terminal.output import print_json, size
 from hotseat.cli.terminal.sizes import SIZE
 
@@ -32,7 +32,7 @@ def remove(name: str, *, as_json: bool) -> None:
 
     A folder that was registered in place keeps its files.
     """
-    from hotseat.cli.removal import remove_model
+    from hotseat.cli.home.removal import remove_model
 
     freed = remove_model(name)
     if as_json:
@@ -52,7 +52,7 @@ def plan(model: str, ram: int | None, working_set: int | None, *, as_json: bool)
     MODEL is a registered name, or a folder with config.json and weights (their headers are
     enough), for which no daemon is needed.
     """
-    from hotseat.cli.folder_plan import is_folder, plan_folder
+    from hotseat.cli.home.folder_plan import is_folder, plan_folder
     from hotseat.cli.views.model import render_plan
 
     if is_folder(model):

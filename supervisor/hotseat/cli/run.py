@@ -5,7 +5,7 @@ import sys
 import click
 
 from hotseat.cli.completing import model_names, session_names
-from hotseat.cli.reading import connected
+from hotseat.cli.home.connecting import connected
 from hotseat.cli.turns import RunOptions
 
 

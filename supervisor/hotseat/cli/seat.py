@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from hotseat.cli.completing import model_names
-from hotseat.cli.reading import JSON, connected, read_or_absent
+from hotseat.cli.home.connecting import JSON, connected, read_or_absent
 from hotseat.cli.terminal.durations import Duration
 from hotseat.cli.terminal.output import print_json
 

@@ -2,7 +2,7 @@
 
 import click
 
-from hotseat.cli.reading import JSON
+from hotseat.cli.home.connecting import JSON
 from hotseat.cli.terminal.output import note, print_json
 
 
@@ -86,8 +86,8 @@ def logs(*, lines: int, follow: bool) -> None:
 
     The daemon's own log is `hotseat logs`.
     """
+    from hotseat.cli.home.log_reader import follow_log, print_line, tail_log
     from hotseat.cli.launchd.screen import service_log
-    from hotseat.cli.log_view import follow_log, print_line, tail_log
 
     path = service_log()
     if not path.exists():

@@ -5,7 +5,7 @@ from typing import TextIO
 import click
 
 from hotseat.cli.completing import model_names, session_names
-from hotseat.cli.reading import JSON, connected
+from hotseat.cli.home.connecting import JSON, connected
 from hotseat.cli.terminal.output import print_json, size
 from hotseat.protocol.views import SessionChange
 

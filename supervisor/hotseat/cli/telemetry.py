@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hotseat.cli.reading import JSON, connected
+from hotseat.cli.home.connecting import JSON, connected
 from hotseat.cli.terminal.durations import Duration
 from hotseat.cli.terminal.output import note, print_json
 

@@ -2,7 +2,7 @@
 
 import click
 
-from hotseat.cli.reading import connected
+from hotseat.cli.home.connecting import connected
 
 
 @click.command()
@@ -29,7 +29,7 @@ def events(*, follow: bool, since: int | None, topic: tuple[str, ...], as_json: 
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they are stored.")
 def logs(*, follow: bool, lines: int, as_json: bool) -> None:
     """Show the daemon's log; it need not run."""
-    from hotseat.cli.log_view import follow_log, log_path, print_line, tail_log
+    from hotseat.cli.home.log_reader import follow_log, log_path, print_line, tail_log
 
     path = log_path()
     tail = tail_log(path, lines)

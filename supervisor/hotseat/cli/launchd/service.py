@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from hotseat.cli.home.lifecycle import is_alive
 from hotseat.cli.launchd.job import Job, agents_dir
 from hotseat.cli.launchd.launchctl import Launchctl, Loaded, refused
-from hotseat.cli.lifecycle import is_alive
 from hotseat.cli.terminal.output import note
 from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable

@@ -26,7 +26,7 @@ def connected(*, shares_identity: bool = False) -> "Client":
 
     Commands that work share one identity; commands that read leave no file behind.
     """
-    from hotseat.cli.identity import shared_token
+    from hotseat.cli.home.shared_token import shared_token
     from hotseat.client.endpoint import find_home
     from hotseat.client.sync import Client
 

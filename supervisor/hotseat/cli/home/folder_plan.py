@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hotseat.cli.library_process import ImportBar, inspect_folder
+from hotseat.cli.home.library_process import ImportBar, inspect_folder
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model

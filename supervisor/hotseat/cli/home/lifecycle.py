@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from hotseat.cli.reading import connected
+from hotseat.cli.home.connecting import connected
 from hotseat.cli.terminal.output import note
 from hotseat.cli.views.seat import release_seat
 from hotseat.client.endpoint import HOW_TO_START, find_home, read_endpoint

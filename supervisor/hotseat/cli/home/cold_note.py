@@ -1,7 +1,7 @@
 """Says what becomes cold before a model is replaced: contexts that nobody can use afterwards."""
 
-from hotseat.cli.library_process import OnProgress
-from hotseat.cli.reading import connected
+from hotseat.cli.home.connecting import connected
+from hotseat.cli.home.library_process import OnProgress
 from hotseat.cli.terminal.output import size
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError

@@ -14,7 +14,7 @@ def remove_model(name: str) -> int:
 
 
 def _refuse_in_use(name: str) -> None:
-    from hotseat.cli.reading import connected
+    from hotseat.cli.home.connecting import connected
 
     try:
         with connected() as client:
