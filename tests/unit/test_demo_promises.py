@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from hotseat.cli.demo import Demo
-from hotseat.cli.demo_script import AGENTS, CHAT, ColdPrefill, TurnResult
+from hotseat.cli.demo.run import Demo
+from hotseat.cli.demo.story import AGENTS, CHAT, ColdPrefill, TurnResult
 from hotseat.protocol.replies import (
     Cause,
     Done,

@@ -78,7 +78,7 @@ def restart(timeout_s: float, *, as_json: bool) -> None:
 @JSON
 def demo(*, without_gemma: bool, cache: Path | None, keep: bool, as_json: bool) -> int:
     """Watch two real models share the seat, in a home folder of its own."""
-    from hotseat.cli.demo import run_demo
+    from hotseat.cli.demo.run import run_demo
 
     return run_demo(
         with_gemma=not without_gemma, cache=cache or demo_cache(), keep=keep, as_json=as_json

@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from hotseat.cli.demo_report import DemoScreen, Stopwatch, legend, swap_table, turn_table
-from hotseat.cli.demo_script import AGENTS, CHAT, Agent, Story
+from hotseat.cli.demo.report import DemoScreen, Stopwatch, legend, swap_table, turn_table
+from hotseat.cli.demo.story import AGENTS, CHAT, Agent, Story
 from hotseat.client import Client
 from hotseat.protocol.discovery import ENDPOINT_FILE, parse_endpoint
 from hotseat.protocol.errors import HotseatError

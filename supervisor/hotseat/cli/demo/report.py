@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from hotseat.cli.demo_script import Story, TurnResult
+from hotseat.cli.demo.story import Story, TurnResult
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.replies import Progress
 

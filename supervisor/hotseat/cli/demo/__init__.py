@@ -1,0 +1,1 @@
+"""`hotseat demo`: the story, its run and its report."""
