@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from fake_daemon import FakeDaemon
-from hotseat.cli.chat import run_chat
-from hotseat.cli.turns import RunOptions
+from hotseat.cli.chat.talk import run_chat
+from hotseat.cli.chat.turn import RunOptions
 from stub_home import stub_daemon
 
 HEAVY = ("rich", "structlog", "mlx", "mlx_lm", "numpy", "sqlite3", "hotseat.supervisor")

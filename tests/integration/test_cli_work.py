@@ -10,9 +10,9 @@ import pytest
 
 from fake_daemon import FakeDaemon
 from fake_views import WORDS, swap_report
-from hotseat.cli.chat import run_chat
+from hotseat.cli.chat.talk import run_chat
+from hotseat.cli.chat.turn import RunOptions
 from hotseat.cli.main import run
-from hotseat.cli.turns import RunOptions
 from hotseat.client import Client
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Cancel, Generate, SessionDelete, Swap
@@ -232,7 +232,7 @@ def test_interrupt_in_a_turn_cancels_the_turn_only(daemon, capsys, monkeypatch):
 
     monkeypatch.setattr(daemon, "_cancel", cancel_and_go_on)
 
-    monkeypatch.setattr("hotseat.cli.chat.print_chunk", interrupt)
+    monkeypatch.setattr("hotseat.cli.chat.talk.print_chunk", interrupt)
     chat(daemon, "hi", "more", "/bye")
     assert len(daemon.of(Cancel)) == 1
     assert len(daemon.of(Generate)) == 2

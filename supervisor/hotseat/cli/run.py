@@ -4,9 +4,9 @@ import sys
 
 import click
 
+from hotseat.cli.chat.turn import RunOptions
 from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.home.connecting import connected
-from hotseat.cli.turns import RunOptions
 
 
 @click.command()
@@ -32,8 +32,8 @@ def run(model: str, prompt: str | None, *, as_json: bool, as_lines: bool, **give
 
     PROMPT "-" or a pipe is read from stdin. Without PROMPT on a terminal it is a chat.
     """
-    from hotseat.cli.chat import run_chat
-    from hotseat.cli.turns import run_turn
+    from hotseat.cli.chat.talk import run_chat
+    from hotseat.cli.chat.turn import run_turn
 
     options = RunOptions.of(model, given)
     if prompt == "-" or (prompt is None and not sys.stdin.isatty()):

@@ -99,7 +99,7 @@ def replace(
     HISTORY is a file, or - for stdin: a JSON list of messages, or text for a model without a
     chat template.
     """
-    from hotseat.cli.histories import read_history
+    from hotseat.cli.chat.histories import read_history
 
     given = read_history(history.read())
     with connected() as client:

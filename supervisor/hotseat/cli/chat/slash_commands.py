@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hotseat.cli.chat.turn import RunOptions
 from hotseat.cli.terminal.output import count, duration, note
-from hotseat.cli.turns import RunOptions
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done
 

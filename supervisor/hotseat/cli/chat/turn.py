@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from hotseat.cli.forms import asked_form, show_part
+from hotseat.cli.chat.answer_form import asked_form, show_part
 from hotseat.cli.terminal.failures import EXIT_INTERRUPTED
 from hotseat.cli.terminal.output import print_json
 from hotseat.protocol.errors import HotseatError
