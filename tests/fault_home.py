@@ -199,7 +199,7 @@ def audit(home):
         path = home.home / "kv" / tag / file
         assert path.exists(), f"acknowledged, and gone: {file}"
         if home.worker == "real":
-            from hotseat.worker.store.file import read_kv
+            from hotseat.worker.store.kv_file import read_kv
 
             found = read_kv(path.parents[len(file.split("/")) - 1], file, tag=tag, parent=parent,
                             tokens=tokens)  # fmt: skip

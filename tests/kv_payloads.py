@@ -6,7 +6,7 @@ from hotseat.protocol.ids import BlockId, ModelName, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.model import LayerSpec, ModelRecord, ModelSource, TagParts, TemplateProbe
 from hotseat.protocol.tokens import block_id, pack_tokens, root_id
-from hotseat.worker.store.format import KvPayload, LayerPart
+from hotseat.worker.store.kv_format import KvPayload, LayerPart
 
 TAG = Tag("ab" * 16)
 FULL = LayerSpec(kind="full", kv_heads=2, k_dim=4, v_dim=3)

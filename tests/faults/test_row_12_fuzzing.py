@@ -7,8 +7,8 @@ import pytest
 from coverage_fuzz import Fuzzer
 from hotseat.protocol.codec import decode_client, decode_daemon, open_envelope
 from hotseat.protocol.errors import HotseatError
-from hotseat.worker.store.file import KvDamagedError, read_kv
-from hotseat.worker.store.format import encode_file
+from hotseat.worker.store.kv_file import KvDamagedError, read_kv
+from hotseat.worker.store.kv_format import encode_file
 from kv_payloads import FULL, TAG, WINDOW, make_payload
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -78,5 +78,5 @@ def test_kv_files_of_any_bytes_raise_typed_errors_only(row, tmp_path):
         read_kv(tmp_path, "tails/x.kv", tag=TAG, parent=None, tokens=None)
 
     seeds = [b"".join(bytes(piece) for piece in encode_file(payload)) for payload in payloads]
-    modules = ("hotseat.worker.store.format", "hotseat.worker.store.file")
+    modules = ("hotseat.worker.store.kv_format", "hotseat.worker.store.kv_file")
     fuzz(row, "KV files", read, seeds, modules, KvDamagedError)

@@ -20,9 +20,9 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import BlockWritten, TailWritten, WriteFailed
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.worker.store import file
+from hotseat.worker.store import kv_file
 from hotseat.worker.store import writer as writer_module
-from hotseat.worker.store.file import read_kv
+from hotseat.worker.store.kv_file import read_kv
 from hotseat.worker.store.writer import WriterThread
 from kv_payloads import TAG, make_chain, make_payload
 from records import turn_commit
@@ -79,7 +79,7 @@ def test_kv_file_whose_write_fails_at_the_kth_call_is_never_reported(
     row, kind, way, tmp_path, monkeypatch
 ):
     if way == "direct":  # as files of a megabyte and more are written
-        monkeypatch.setattr(file, "DIRECT_FROM_BYTES", 1)
+        monkeypatch.setattr(kv_file, "DIRECT_FROM_BYTES", 1)
     folder = tmp_path / "kv"
     write(folder, 1, CHAIN[:1], OLD)
     before = snapshot(folder)

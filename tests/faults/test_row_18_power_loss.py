@@ -17,8 +17,8 @@ from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.schema import open_catalogue
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.files import unlink_files
-from hotseat.worker.store import file, sync
-from hotseat.worker.store.file import KvDamagedError, read_kv
+from hotseat.worker.store import kv_file, sync
+from hotseat.worker.store.kv_file import KvDamagedError, read_kv
 from hotseat.worker.store.writer import WriterThread
 from kv_payloads import TAG, make_chain, make_payload
 from records import turn_commit
@@ -65,7 +65,7 @@ class Disk:
 @pytest.fixture(params=["cached", "direct"])
 async def recorded(request, tmp_path, monkeypatch):
     if request.param == "direct":  # as files of a megabyte and more are written
-        monkeypatch.setattr(file, "DIRECT_FROM_BYTES", 1)
+        monkeypatch.setattr(kv_file, "DIRECT_FROM_BYTES", 1)
     folder = tmp_path / "kv"
     folder.mkdir()
     chain = make_chain(2)
@@ -126,7 +126,7 @@ def test_states_are_lost_when_files_are_not_synced(monkeypatch, tmp_path):
     folder = tmp_path / "kv"
     folder.mkdir()
     monkeypatch.setattr(sync, "sync_file", lambda _fd: None)
-    monkeypatch.setattr(file, "sync_file", lambda _fd: None)
+    monkeypatch.setattr(kv_file, "sync_file", lambda _fd: None)
     recorder = Recorder(monkeypatch, folder)
     disk = Disk(folder, recorder)
     with recorder.active():

@@ -11,7 +11,7 @@ import pytest
 
 from fault_home import TURN, FaultHome, stored_files
 from hotseat.protocol.replies import Event
-from hotseat.worker.store.file import KvDamagedError, read_kv, write_kv
+from hotseat.worker.store.kv_file import KvDamagedError, read_kv, write_kv
 from kv_payloads import FULL, TAG, WINDOW, make_payload
 from raw_peer import RawPeer
 

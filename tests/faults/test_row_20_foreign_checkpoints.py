@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hotseat.protocol.model import LayerSpec
-from hotseat.worker.store.file import KvDamagedError, read_kv, write_kv
+from hotseat.worker.store.kv_file import KvDamagedError, read_kv, write_kv
 from hotseat.worker.store.layout import check_layout
 from kv_payloads import FULL, WINDOW, make_payload
 from tiny_models import register_tiny

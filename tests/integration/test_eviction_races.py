@@ -13,7 +13,7 @@ from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.worker.store.file import read_kv
+from hotseat.worker.store.kv_file import read_kv
 from hotseat.worker.store.writer import WriterThread
 from kv_payloads import TAG, make_chain, make_record
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.worker.store.file import KvDamagedError, read_kv, write_kv
-from hotseat.worker.store.format import DTYPE_BYTES, KvPayload, LayerPart, encode_file
+from hotseat.worker.store.kv_file import KvDamagedError, read_kv, write_kv
+from hotseat.worker.store.kv_format import DTYPE_BYTES, KvPayload, LayerPart, encode_file
 from kv_payloads import same_payload
 
 NAME = "x.kv"

@@ -9,7 +9,7 @@ from hotseat.protocol.link import AppendInput, TailWritten, WholeInput
 from hotseat.protocol.messages import Message
 from hotseat.protocol.tokens import root_id, unpack_tokens
 from hotseat.worker.context import snapshots
-from hotseat.worker.store.file import read_header
+from hotseat.worker.store.kv_file import read_header
 
 SYSTEM = Message(role="system", content="You keep the log of a lighthouse. " * 12)
 

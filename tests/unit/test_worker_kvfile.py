@@ -16,8 +16,9 @@ import pytest
 
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.tokens import pack_tokens, root_id
-from hotseat.worker.store import file, format
-from hotseat.worker.store.file import (
+from hotseat.worker.store import kv_file, kv_format
+from hotseat.worker.store.folders import CACHE_TAG_FILE, prepare_kv_dir
+from hotseat.worker.store.kv_file import (
     KvDamagedError,
     KvPayload,
     KvWriteError,
@@ -29,8 +30,7 @@ from hotseat.worker.store.file import (
     write_block,
     write_kv,
 )
-from hotseat.worker.store.folders import CACHE_TAG_FILE, prepare_kv_dir
-from hotseat.worker.store.format import encode_file
+from hotseat.worker.store.kv_format import encode_file
 from kv_payloads import FULL, TAG, WINDOW, make_chain, make_part, make_payload, same_payload
 
 NAME = "tails/1-1-aa.kv"
@@ -209,19 +209,19 @@ def test_well_signed_header_that_makes_no_sense_is_refused(
         read_any(kv_dir)
 
 
-def read_header_of(pieces: list[format.Buffer]) -> format.KvHeader:
+def read_header_of(pieces: list[kv_format.Buffer]) -> kv_format.KvHeader:
     front = bytes(pieces[0])
     total = sum(len(piece) for piece in pieces)
-    return format.parse_header(format.parse_prefix(front, total), front[64:])
+    return kv_format.parse_header(kv_format.parse_prefix(front, total), front[64:])
 
 
-def signed(header: format.KvHeader, parts: bytes) -> bytes:
+def signed(header: kv_format.KvHeader, parts: bytes) -> bytes:
     """A file with right digests over a header of our choice."""
     body = msgspec.msgpack.encode(header)
     padded = body + bytes(-len(body) % 64)
     size = 64 + len(padded) + len(parts)
-    bare = struct.pack("<8sIIQ16s8x", b"HOTSEAT\n", 1, len(body), size, format.digest(padded))
-    return bare + format.digest(bare) + padded + parts
+    bare = struct.pack("<8sIIQ16s8x", b"HOTSEAT\n", 1, len(body), size, kv_format.digest(padded))
+    return bare + kv_format.digest(bare) + padded + parts
 
 
 def test_header_alone_says_what_a_file_is(kv_dir: Path) -> None:
@@ -343,7 +343,7 @@ def test_failed_sync_fails_the_write_and_is_not_repeated(
         calls.append(fd)
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(file, "sync_file", fail)
+    monkeypatch.setattr(kv_file, "sync_file", fail)
     with pytest.raises(KvWriteError, match="Input/output error") as caught:
         write_kv(kv_dir, NAME, make_payload([1]))
     assert caught.value.code == "internal" and len(calls) == 1

@@ -11,7 +11,7 @@ import pytest
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
-from hotseat.worker.store.file import KvPayload, block_file, write_block, write_kv
+from hotseat.worker.store.kv_file import KvPayload, block_file, write_block, write_kv
 from hotseat.worker.store.reader import BlockToRead, Restorer, RestoreResult
 from kv_payloads import FULL, TAG, WINDOW, make_chain, make_payload, make_record, same_payload
 

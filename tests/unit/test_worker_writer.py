@@ -18,7 +18,7 @@ from hotseat.protocol.link import (
     WriteFailed,
 )
 from hotseat.worker.store import writer as writer_module
-from hotseat.worker.store.file import KvPayload, KvWritten, read_kv
+from hotseat.worker.store.kv_file import KvPayload, KvWritten, read_kv
 from hotseat.worker.store.writer import Failures, WriterThread
 from kv_payloads import TAG, make_chain, make_payload
 

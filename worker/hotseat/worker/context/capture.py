@@ -23,7 +23,7 @@ from hotseat.worker.model.caches import (
     nested,
     row_end,
 )
-from hotseat.worker.store.format import DType, KvPayload, LayerPart, StatePart
+from hotseat.worker.store.kv_format import DType, KvPayload, LayerPart, StatePart
 
 TOKEN_BYTES = 4
 """Packed token ids: `tokens.pack_tokens`."""

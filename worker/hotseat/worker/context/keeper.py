@@ -18,8 +18,8 @@ from hotseat.worker.context.steps import HINT_VERSION, Hint, RingMark, encode_hi
 from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import Seated
-from hotseat.worker.store.file import KvPayload
-from hotseat.worker.store.format import StatePart
+from hotseat.worker.store.kv_file import KvPayload
+from hotseat.worker.store.kv_format import StatePart
 from hotseat.worker.store.writer import WriterThread
 
 Failures = tuple[WriteFailed, ...]

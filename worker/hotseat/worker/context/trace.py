@@ -6,7 +6,7 @@ from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.tokens import block_id, root_id
 from hotseat.worker.context.steps import StepLog
-from hotseat.worker.store.format import StatePart
+from hotseat.worker.store.kv_format import StatePart
 
 
 class Snapshot(Struct, frozen=True):

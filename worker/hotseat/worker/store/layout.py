@@ -5,7 +5,7 @@ from typing import Final
 
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.model import LayerSpec
-from hotseat.worker.store.format import KvDamagedError, KvPayload
+from hotseat.worker.store.kv_format import KvDamagedError, KvPayload
 
 _TOKEN_BYTES: Final = 4
 

@@ -21,7 +21,7 @@ from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
 from hotseat.worker.link.port import die
-from hotseat.worker.store.file import KvDamagedError, KvPayload, block_names, read_kv
+from hotseat.worker.store.kv_file import KvDamagedError, KvPayload, block_names, read_kv
 from hotseat.worker.store.layout import check_layout, needed_window_blocks
 
 READ_THREADS: Final = 3

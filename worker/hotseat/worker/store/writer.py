@@ -20,7 +20,8 @@ from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import BlockWritten, FromWorker, TailWritten, WriteFailed
 from hotseat.worker.link.port import die
-from hotseat.worker.store.file import (
+from hotseat.worker.store.folders import prepare_kv_dir
+from hotseat.worker.store.kv_file import (
     KvPayload,
     KvWriteError,
     KvWritten,
@@ -30,7 +31,6 @@ from hotseat.worker.store.file import (
     write_block,
     write_kv,
 )
-from hotseat.worker.store.folders import prepare_kv_dir
 from hotseat.worker.store.sync import full_sync
 
 BACKLOG_LIMIT_BYTES: Final = 256 * MIB

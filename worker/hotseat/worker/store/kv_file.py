@@ -17,7 +17,7 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.worker.store.direct_io import DIRECT_FROM_BYTES, FileReads, write_directly
 from hotseat.worker.store.folders import make_folder
-from hotseat.worker.store.format import (
+from hotseat.worker.store.kv_format import (
     PREFIX_BYTES,
     Buffer,
     KvDamagedError,
