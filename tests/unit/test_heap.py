@@ -12,7 +12,7 @@ from hotseat.supervisor.machine import c_heap
 
 STORY = """
 import psutil
-from hotseat.supervisor import heap
+from hotseat.supervisor.machine import c_heap
 {call}
 size = 8 << 20
 def fill(count):
@@ -41,7 +41,7 @@ def growth(call):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a rule of glibc")
 def test_freed_large_blocks_go_back_to_the_system():
-    assert growth("assert heap.return_large_blocks()") < 2 * MIB
+    assert growth("assert c_heap.return_large_blocks()") < 2 * MIB
     assert growth("") > 16 * MIB, "without it they stay: the test can fail"
 
 

@@ -7,7 +7,7 @@ import stat
 import pytest
 import structlog
 
-from hotseat.supervisor.daemon.daemon import logs
+from hotseat.supervisor.daemon import logs
 
 
 @pytest.fixture
