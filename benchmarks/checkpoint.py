@@ -14,7 +14,6 @@ from benchmarks.measure import (
     ratio,
     touch_memory,
 )
-from benchmarks.random_models import tiny_models
 
 TARGET = 1.3
 BLOCK = 256
@@ -28,8 +27,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Prints the phase by context length, and the verdict on its ends."""
     parser = base_parser("checkpoint", __doc__, n=12)
     options = parser.parse_args(arguments)
-    register_tiny = tiny_models().register_tiny
-    from daemon_harness import LiveDaemon
+    from tests.support.daemons.live_daemon import LiveDaemon
+    from tests.support.models.tiny_models import register_tiny
 
     console.print(
         f"tiny llama, contexts of {', '.join(map(str, LENGTHS))} tokens, each with a tail of"
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 def checkpoint_of(client, length: int, session: str):
     """The report of a swap away from a model that has just served so long a context."""
-    from daemon_harness import wait_for
+    from tests.support.daemons.live_daemon import wait_for
 
     wait_for(lambda: client.status().standby.ready, 60.0, "standby ready")
     client.swap("a")

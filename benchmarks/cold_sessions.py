@@ -74,7 +74,7 @@ def _open(client: Any, number: int) -> Talk:
 
 
 def _bytes_per_token() -> int:
-    from benchmarks.random_models import tiny_models
 
-    tiny = tiny_models()
+    from tests.support.models import tiny_models as tiny
+
     return 3 * tiny.KV_HEADS * 2 * tiny.HEAD_DIM * 4

@@ -21,7 +21,6 @@ from benchmarks.measure import (
     print_arms,
     touch_memory,
 )
-from benchmarks.random_models import tiny_models
 from benchmarks.smollm import smollm_pair
 from benchmarks.versus import comparison_parser, use_blas
 
@@ -108,10 +107,11 @@ def main(arguments: Sequence[str] = ()) -> int:
     verdicts = []
     with tempfile.TemporaryDirectory() as folder:
         if options.only != "smollm2":
-            tiny = tiny_models().make_tiny(Path(folder) / "tiny", "llama")
+            from tests.support.models.tiny_models import make_tiny
+
+            tiny = make_tiny(Path(folder) / "tiny", "llama")
             verdicts.append(_compare("tiny llama", tiny, options.n, TINY_TOKENS, TINY_TARGET))
         if options.only != "tiny":
-            tiny_models()
             model, _ = smollm_pair(options.cache)
             pairs = max(3, math.ceil(options.n * SMOLLM_SHARE))
             verdicts.append(_compare("SmolLM2", model, pairs, SMOLLM_TOKENS, SMOLLM_TARGET))

@@ -15,7 +15,6 @@ from benchmarks.measure import (
     print_arms,
     ratio,
 )
-from benchmarks.random_models import tiny_models
 
 TARGET = 1.02
 EARLY = 2
@@ -49,8 +48,8 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 def tree_after(mode: str, swaps: int) -> tuple[Arm, Arm]:
     """PSS after two swaps and at the end."""
-    register_tiny = tiny_models().register_tiny
-    from daemon_harness import LiveDaemon
+    from tests.support.daemons.live_daemon import LiveDaemon
+    from tests.support.models.tiny_models import register_tiny
 
     looked_at = sorted({EARLY, *range(10, swaps, 10), swaps})
     pss = {count: Arm(f"PSS after {count}", "MiB") for count in looked_at}
@@ -79,7 +78,7 @@ def tree_after(mode: str, swaps: int) -> tuple[Arm, Arm]:
 
 def turn(client, daemon, model: str) -> None:
     """A short turn, then a standby."""
-    from daemon_harness import wait_for
+    from tests.support.daemons.live_daemon import wait_for
 
     client.generate(model, prompt="Water runs down the street, and", max_tokens=8).result()
     wait_for(lambda: client.status().standby.ready, 60.0, "standby ready")

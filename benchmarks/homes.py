@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.random_models import tiny_models
-
 READY_S = 60.0
 OTHER = "other"
 IDLE_WINDOW_S = 0.4
@@ -21,8 +19,9 @@ def daemon_with(
     models: Sequence[Path] = (), tiny: Sequence[tuple[str, str]] = (), **options: Any
 ) -> Any:
     """A daemon that is not started yet; `models` are folders, `tiny` pairs of name and kind."""
-    register_tiny = tiny_models().register_tiny
-    from daemon_harness import LiveDaemon
+    from tests.support.daemons.live_daemon import LiveDaemon
+    from tests.support.models.tiny_models import register_tiny
+
     from hotseat.library.importing import import_model
 
     daemon = LiveDaemon(**options)
@@ -93,7 +92,7 @@ class Talk:
 
 def wait_quiet(client: Any, daemon: Any) -> None:
     """The standby is ready with all it prepares ahead, and no worker process computes."""
-    from daemon_harness import wait_for
+    from tests.support.daemons.live_daemon import wait_for
 
     def is_quiet() -> bool:
         before = _cpu_s(daemon)

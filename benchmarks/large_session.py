@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
-from benchmarks.random_models import tiny_models
 
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
@@ -32,8 +31,7 @@ REQUEST = RequestKey("b:1")
 
 def large_record() -> ModelRecord:
     """32 layers of 8 KV heads of 128 in bfloat16: 128 KiB a token."""
-    tiny_models()  # puts the tests' modules in reach
-    from records import full_layers, model_record
+    from tests.support.models.records import full_layers, model_record
 
     return model_record(layers=full_layers(32), kv_dtype="bfloat16")
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.random_models import tiny_models
 from rich.console import Console
 from rich.text import Text
 
@@ -53,8 +52,8 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 def _daemon():
-    tiny_models()  # puts the tests' modules in reach
-    from daemon_harness import LiveDaemon, wait_for
+    from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+
     from hotseat.library.importing import import_model
     from hotseat.library.samples import fetch_samples
 

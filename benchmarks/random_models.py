@@ -6,12 +6,10 @@ small one per token, as on a GPU, where reading the weights is what a swap costs
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 from benchmarks.measure import MIB, console
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
 HIDDEN = 512
 EXPERT_HIDDEN = 1024
 EXPERT_BYTES = 3 * HIDDEN * EXPERT_HIDDEN * 4
@@ -31,18 +29,11 @@ def random_model(cache: Path, size_mb: int, seed: int) -> Path:
     config = _config(size_mb)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     _write_weights(folder, config, seed)
-    tiny_models().write_tokenizer(folder, vocab=VOCAB, context=CONTEXT)
+    from tests.support.models.tiny_models import write_tokenizer
+
+    write_tokenizer(folder, vocab=VOCAB, context=CONTEXT)
     (folder / "complete").touch()
     return folder
-
-
-def tiny_models():
-    """The module of the tests that makes tiny models."""
-    if str(TESTS) not in sys.path:
-        sys.path.insert(0, str(TESTS))
-    import tiny_models as found
-
-    return found
 
 
 def weights_bytes(folder: Path) -> int:

@@ -18,7 +18,7 @@ from benchmarks.measure import (
     print_arms,
     touch_memory,
 )
-from benchmarks.random_models import random_model, tiny_models, weights_bytes
+from benchmarks.random_models import random_model, weights_bytes
 
 TARGET = 0.99
 SIZES_MB = (100, 500, 1500)
@@ -93,8 +93,8 @@ def in_child(folder: Path, count: int) -> list[Unload]:
 
 def measure_here(folder: Path, count: int) -> int:
     """One JSON line a round."""
-    tiny_models()
-    from engine_harness import FakeSupervisor, prompt_tokens
+    from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens
+
     from hotseat.library.importing import import_model
     from hotseat.protocol.ids import Epoch
     from hotseat.protocol.link import Load, Loaded, Unloaded, Warm, Warmed

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import Arm, Verdict, base_parser, conclude, console, print_arms
-from benchmarks.random_models import tiny_models
 
 LATENCY_TARGET_MS, RATE_TARGET = 1.0, 10_000.0
 PACE_S = 0.005
@@ -28,9 +27,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Prints latency and rate a run, and the verdicts on their medians."""
     options = base_parser("relay", __doc__, n=10).parse_args(arguments)
     console.print(ABOUT)
-    tiny_models()
-    from daemon_harness import LiveDaemon
-    from stub_home import QUIET, register
+    from tests.support.daemons.live_daemon import LiveDaemon
+    from tests.support.daemons.stub_home import QUIET, register
 
     os.environ["HOTSEAT_RELAY"] = str(PACE_S)
 

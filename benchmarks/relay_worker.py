@@ -7,14 +7,12 @@ seconds between tokens.
 import os
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from tests.support.stub_worker.engine import StubEngine
+from tests.support.stub_worker.faults import Trigger, read_faults
 
 from hotseat.protocol.link import Emitted
 from hotseat.worker.process import Libraries, exit_process, parse_arguments, run_worker
-from stub_engine import StubEngine
-from stub_faults import Trigger, read_faults
 
 FLOOD_STEP = 8
 """Tokens of one step when there is no pace: the loop looks for messages between steps."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import Verdict, base_parser, conclude, console
-from benchmarks.random_models import tiny_models
 from rich.table import Table
 
 KINDS = ("llama", "gemma3", "lfm2")
@@ -31,7 +30,6 @@ def main(arguments: Sequence[str] = ()) -> int:
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     console.print(f"{ABOUT}\nseed of the points: {seed}")
-    tiny_models()  # puts the tests' modules in reach
     draw = random.Random(seed)  # noqa: S311 - points to suspend at
     table = Table(title="identical runs", title_justify="left", title_style="bold")
     for name in ("model", "type", "sampling", "suspensions", "identical runs"):
@@ -53,7 +51,7 @@ def _compare(
     folder: Path, kind: str, dtype: str, sampling: str, draw: random.Random, points: int
 ) -> tuple[int, list[bool]]:
     """How many suspensions there were, and of each run whether its tokens were the same."""
-    from engine_harness import tiny_record
+    from tests.support.engine.engine_harness import tiny_record
 
     folder.mkdir()
     record = tiny_record(folder, kind, dtype=dtype)
@@ -70,8 +68,8 @@ def _compare(
 
 
 def _run(folder: Path, record: object, sampling: str, points: Sequence[int], fate: str) -> object:
-    from engine_harness import FakeSupervisor, prompt_tokens
-    from suspend_harness import GREEDY, SAMPLED, Run
+    from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens
+    from tests.support.engine.suspend_harness import GREEDY, SAMPLED, Run
 
     kv_dir = Path(tempfile.mkdtemp(dir=folder))
     supervisor = FakeSupervisor(record, kv_dir)

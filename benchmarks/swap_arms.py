@@ -14,7 +14,6 @@ from pathlib import Path
 
 from benchmarks.homes import wait_quiet
 from benchmarks.measure import Arm
-from benchmarks.random_models import tiny_models
 
 SCRIPT = Path(__file__).with_name("bare_process.py")
 PROMPT = (7, 21, 101, 66, 305, 42, 8, 90)
@@ -97,8 +96,8 @@ class HotseatArm:
     """Client, daemon, worker and standby as a user has them, in a home of their own."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        tiny_models()  # puts the tests' modules in reach
-        from daemon_harness import LiveDaemon
+        from tests.support.daemons.live_daemon import LiveDaemon
+
         from hotseat.library.importing import import_model
 
         self.arm = Arm("hotseat: request to first token")

@@ -22,7 +22,7 @@ from benchmarks.measure import (
     print_arms,
     touch_memory,
 )
-from benchmarks.random_models import random_model, tiny_models
+from benchmarks.random_models import random_model
 
 BIG_MB = 2100
 SMALL_MB = 100
@@ -70,8 +70,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _daemon(folders):
-    tiny_models()  # puts the tests' modules in reach
-    from daemon_harness import LiveDaemon
+    from tests.support.daemons.live_daemon import LiveDaemon
+
     from hotseat.library.importing import import_model
 
     daemon = LiveDaemon(standby=True)

@@ -13,7 +13,6 @@ from typing import Protocol
 from benchmarks.homes import wait_quiet
 from benchmarks.measure import Arm, base_parser, console
 from benchmarks.neighbours import Answer, HttpServer
-from benchmarks.random_models import tiny_models
 
 MAX_TOKENS = 8
 PHASES = ("drain_s", "checkpoint_s", "stop_s", "reclaim_s", "load_s", "warm_s")
@@ -74,8 +73,8 @@ class Hotseat:
     """Client, daemon, worker and standby as a user has them, in a home of their own."""
 
     def __init__(self, models: Sequence[Path]) -> None:
-        tiny_models()  # puts the tests' modules in reach
-        from daemon_harness import LiveDaemon
+        from tests.support.daemons.live_daemon import LiveDaemon
+
         from hotseat.library.importing import import_model
 
         self.arm = Arm("hotseat: process swap")

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 def _measure(kind: str) -> float:
     daemon = daemon_with(tiny=(("a", kind), ("b", "llama")), settings=SETTINGS)
-    from daemon_harness import wait_for
+    from tests.support.daemons.live_daemon import wait_for
 
     with daemon:
         client = daemon.client()

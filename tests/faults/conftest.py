@@ -13,8 +13,8 @@ from typing import Literal
 
 import psutil
 import pytest
+from tests.support.daemons.live_daemon import wait_for
 
-from daemon_harness import wait_for
 from hotseat.protocol.failpoints import SUPERVISOR_SWAP_POINTS, WORKER_SWAP_POINTS
 
 COUNTS = ("slice", "push", "release")

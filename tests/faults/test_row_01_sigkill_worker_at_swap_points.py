@@ -7,8 +7,7 @@ or undone and says which.
 import time
 
 import pytest
-
-from fault_home import FaultHome, Story, audit
+from tests.support.faults.fault_home import FaultHome, Story, audit
 
 LIMIT_S = {"stub": 20.0, "real": 60.0}
 """Of one story, in which nobody hangs. Without a fault it takes about a second; a real worker is

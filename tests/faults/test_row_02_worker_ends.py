@@ -5,12 +5,12 @@ acknowledged is lost, every request ends once, and the cause is named as it was.
 import time
 
 import pytest
+from tests.support.clocks.event_times import EventTimes
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import error_of, expected, serves, stub_daemon
+from tests.support.daemons.watching import Background
 
-from daemon_harness import wait_for
-from event_times import EventTimes
 from hotseat.protocol.errors import HotseatError
-from stub_home import error_of, expected, serves, stub_daemon
-from watching import Background
 
 SETTINGS = """
 [deadlines]

@@ -7,10 +7,9 @@ import time
 
 import psutil
 import pytest
-
-from daemon_harness import LiveDaemon, wait_for
-from event_times import EventTimes
-from stub_home import expected, stub_daemon
+from tests.support.clocks.event_times import EventTimes
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import expected, stub_daemon
 
 pytestmark = pytest.mark.alone
 
@@ -107,7 +106,7 @@ def test_real_worker_that_is_killed_is_noticed_at_once_and_the_stream_goes_on(
 
 @pytest.fixture(scope="module")
 def real_daemon():
-    from tiny_models import register_tiny
+    from tests.support.models.tiny_models import register_tiny
 
     daemon = LiveDaemon(settings=SETTINGS)
     register_tiny(daemon.home, "tiny", "llama")

@@ -9,11 +9,11 @@ import sqlite3
 import time
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import QUIET, register, serves, tag_of
+from tests.support.faults.fault_home import FaultHome, Story, audit, workers_gone
 
-from daemon_harness import LiveDaemon, wait_for
-from fault_home import FaultHome, Story, audit, workers_gone
 from hotseat.protocol.tokens import pack_tokens, root_id
-from stub_home import QUIET, register, serves, tag_of
 
 GONE_S = 2.0
 START_S = {"slice": 5.0, "push": 2.0, "release": 2.0}

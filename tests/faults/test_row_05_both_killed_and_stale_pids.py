@@ -11,9 +11,8 @@ import sys
 
 import psutil
 import pytest
-
-from fault_home import FaultHome
-from stub_home import serves
+from tests.support.daemons.stub_home import serves
+from tests.support.faults.fault_home import FaultHome
 
 STRANGER = "import signal, sys\nfor n in range(1, 32):\n    try: signal.signal(n, lambda *a: sys.exit(9))\n    except OSError: pass\nprint(flush=True)\nsys.stdin.read()\n"  # noqa: E501
 

@@ -9,10 +9,9 @@ import signal
 import time
 
 import pytest
-
-from daemon_harness import wait_for
-from event_times import EventTimes
-from stub_home import error_of, expected, serves, stub_daemon
+from tests.support.clocks.event_times import EventTimes
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import error_of, expected, serves, stub_daemon
 
 pytestmark = pytest.mark.alone
 
@@ -77,13 +76,15 @@ def test_worker_that_hangs_in_decode_is_replaced_and_the_stream_goes_on(row, tmp
             assert stream.result().tokens == expected("a", "tale", 20)
             assert event.facts["kind"] == ("still" if kind == "stuck" else "silent")
             if kind != "stopped":  # a stopped process writes nothing
-                assert "stub_faults.py" in daemon.stderr() or stacks_in_log(daemon)
+                assert "stub_worker/faults.py" in daemon.stderr() or stacks_in_log(daemon)
 
 
 def stacks_in_log(daemon):
     logs = (daemon.home / "logs").rglob("*")
     return any(
-        "stub_faults.py" in file.read_text(errors="replace") for file in logs if file.is_file()
+        "stub_worker/faults.py" in file.read_text(errors="replace")
+        for file in logs
+        if file.is_file()
     )
 
 
@@ -109,7 +110,7 @@ def test_worker_that_hangs_while_seating_fails_the_swap_with_its_stacks(
             began, _ = events.wait("seat.phase_changed", phase=phase)
         row.record(value=at - began, limit=NOTICED_S, unit="s", what=f"{point} noticed after")
         assert error.code == "model_unavailable"
-        assert any("stub_faults.py" in line for line in error.facts["stacks"])
+        assert any("stub_worker/faults.py" in line for line in error.facts["stacks"])
         assert serves(client, "a"), "the way back"
         client.swap(f"{kind}-{point}")  # honest the second time; forgets the miss
 

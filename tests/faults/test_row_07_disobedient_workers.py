@@ -6,10 +6,10 @@ import time
 
 import psutil
 import pytest
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import serves, stub_daemon
 
-from daemon_harness import wait_for
 from hotseat.supervisor.machine.leftover_processes import VARIABLE
-from stub_home import serves, stub_daemon
 
 pytestmark = pytest.mark.alone
 

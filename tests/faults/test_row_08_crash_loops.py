@@ -5,10 +5,9 @@ restarts, then a named end, and another model is served at once.
 import time
 
 import pytest
-
-from daemon_harness import wait_for
-from event_times import EventTimes
-from stub_home import error_of, register, serves, stub_daemon
+from tests.support.clocks.event_times import EventTimes
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import error_of, register, serves, stub_daemon
 
 RESTARTS = 5
 AT_ONCE_S = 3.0

@@ -7,9 +7,8 @@ import sys
 import time
 
 import pytest
-
-from daemon_harness import LiveDaemon
-from stub_home import QUIET, error_of, expected, register, serves, stub_daemon
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.daemons.stub_home import QUIET, error_of, expected, register, serves, stub_daemon
 
 pytestmark = pytest.mark.alone
 

@@ -7,12 +7,12 @@ import signal
 import time
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.watching import Background
+from tests.support.faults.fault_home import FaultHome, Story, audit, outcome
 
-from daemon_harness import wait_for
-from fault_home import FaultHome, Story, audit, outcome
 from hotseat.supervisor.seat.rules.exit_bound import exit_time_out_s
 from hotseat.supervisor.seat.rules.states import Deadlines
-from watching import Background
 
 LIMIT_S = exit_time_out_s(Deadlines(grace_s=0.05, exit_drain_s=0.2))
 PAUSE_S = 0.3

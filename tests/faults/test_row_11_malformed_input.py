@@ -8,14 +8,14 @@ import time
 import msgpack
 import psutil
 import pytest
+from tests.support.daemons.stub_home import stub_daemon
+from tests.support.daemons.watching import Background
+from tests.support.peers.malformed import BODIES, FRAMES
+from tests.support.peers.raw_peer import RawPeer
 
 from hotseat.protocol.errors import ERRORS
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.replies import ErrorBody, Pong
-from malformed import BODIES, FRAMES
-from raw_peer import RawPeer
-from stub_home import stub_daemon
-from watching import Background
 
 GROWTH_BYTES = 32 * MIB
 PACE = {"slice": 4.0, "push": 2.0, "release": 2.0}

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from tests.support.engine.kv_payloads import FULL, TAG, WINDOW, make_payload
+from tests.support.faults.coverage_fuzz import Fuzzer
 
-from coverage_fuzz import Fuzzer
 from hotseat.protocol.codec import decode_client, decode_daemon, open_envelope
 from hotseat.protocol.errors import HotseatError
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv
 from hotseat.worker.store.kv_format import encode_file
-from kv_payloads import FULL, TAG, WINDOW, make_payload
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PARTS = 3

@@ -5,13 +5,13 @@ import time
 
 import psutil
 import pytest
+from tests.support.daemons.stub_home import stub_daemon
+from tests.support.daemons.watching import Background
+from tests.support.peers.raw_peer import ENDS, RawPeer
 
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.messages import Attach, Generate
 from hotseat.protocol.replies import Accepted, Chunk
-from raw_peer import ENDS, RawPeer
-from stub_home import stub_daemon
-from watching import Background
 
 SETTINGS = "[limits]\nslow_consumer_s = 1.0\n"
 EACH_BYTES = MIB

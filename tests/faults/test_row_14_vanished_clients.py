@@ -6,12 +6,12 @@ import time
 import uuid
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import expected, stub_daemon
+from tests.support.peers.raw_peer import RawPeer
 
-from daemon_harness import wait_for
 from hotseat.protocol.limits import MISSED_PINGS, PING_S
 from hotseat.protocol.messages import Generate
-from raw_peer import RawPeer
-from stub_home import expected, stub_daemon
 
 NOTICED_S = MISSED_PINGS * PING_S
 CARRIED_OUT_S = 1.0

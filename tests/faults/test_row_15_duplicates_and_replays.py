@@ -5,11 +5,11 @@ restart it is sent again; every copy gets the same reply.
 import random
 
 import pytest
+from tests.support.daemons.stub_home import expected, stub_daemon
+from tests.support.peers.raw_peer import RawPeer
 
 from hotseat.protocol.messages import Attach, Generate, Swap
 from hotseat.protocol.replies import Done, ErrorBody, Event, SwapReport
-from raw_peer import RawPeer
-from stub_home import expected, stub_daemon
 
 EVERY = 100
 """Requests between two restarts."""

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.daemons.stub_home import expected, stub_daemon
+from tests.support.peers.raw_peer import RawPeer
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Attach, Cancel, Credit, Generate
 from hotseat.protocol.replies import ErrorBody
-from raw_peer import RawPeer
-from stub_home import expected, stub_daemon
 
 BURIED = "the keeper buried it under the third step"
 

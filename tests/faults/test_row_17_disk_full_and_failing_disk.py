@@ -14,8 +14,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.engine.kv_payloads import TAG, make_chain, make_payload
+from tests.support.faults.faulty_os import FaultyOs
+from tests.support.models.records import turn_commit
 
-from faulty_os import FaultyOs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import BlockWritten, TailWritten, WriteFailed
@@ -24,8 +26,6 @@ from hotseat.worker.store import kv_file
 from hotseat.worker.store import writer as writer_module
 from hotseat.worker.store.kv_file import read_kv
 from hotseat.worker.store.writer import WriterThread
-from kv_payloads import TAG, make_chain, make_payload
-from records import turn_commit
 
 CHAIN = make_chain(2)
 TAIL = make_payload([5] * 40, parent=CHAIN[-1][0])
@@ -165,8 +165,8 @@ import asyncio, json, resource, signal, sys
 from pathlib import Path
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
-from kv_payloads import TAG
-from records import turn_commit
+from tests.support.engine.kv_payloads import TAG
+from tests.support.models.records import turn_commit
 
 async def main(path, limit):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -197,7 +197,6 @@ async def test_catalogue_whose_write_is_refused_at_any_byte_keeps_what_it_had(ro
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", CHILD, json.dumps(jobs)],
-        cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
         check=True,

@@ -9,8 +9,10 @@ import shutil
 import sqlite3
 
 import pytest
+from tests.support.engine.kv_payloads import TAG, make_chain, make_payload
+from tests.support.faults.faulty_os import CrashStates, Recorder
+from tests.support.models.records import turn_commit
 
-from faulty_os import CrashStates, Recorder
 from hotseat.protocol.ids import Epoch, ModelName, SessionName
 from hotseat.protocol.link import BlockWritten, TailWritten
 from hotseat.supervisor.catalogue.rows import BlockRow
@@ -20,8 +22,6 @@ from hotseat.supervisor.kv.files import unlink_files
 from hotseat.worker.store import kv_file, sync
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv
 from hotseat.worker.store.writer import WriterThread
-from kv_payloads import TAG, make_chain, make_payload
-from records import turn_commit
 
 
 class Disk:

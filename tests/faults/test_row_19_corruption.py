@@ -8,12 +8,12 @@ import shutil
 import sqlite3
 
 import pytest
+from tests.support.engine.kv_payloads import FULL, TAG, WINDOW, make_payload
+from tests.support.faults.fault_home import TURN, FaultHome, stored_files
+from tests.support.peers.raw_peer import RawPeer
 
-from fault_home import TURN, FaultHome, stored_files
 from hotseat.protocol.replies import Event
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv, write_kv
-from kv_payloads import FULL, TAG, WINDOW, make_payload
-from raw_peer import RawPeer
 
 
 def flip(chance, data, _other):

@@ -7,12 +7,12 @@ import shutil
 
 import msgspec
 import pytest
+from tests.support.engine.kv_payloads import FULL, WINDOW, make_payload
+from tests.support.models.tiny_models import register_tiny
 
 from hotseat.protocol.model import LayerSpec
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv, write_kv
 from hotseat.worker.store.layout import check_layout
-from kv_payloads import FULL, WINDOW, make_payload
-from tiny_models import register_tiny
 
 MODELS = {
     "base": {},

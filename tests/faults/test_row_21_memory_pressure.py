@@ -5,14 +5,12 @@ the worker. Memory that does not come back is a named state with a way out, neve
 import os
 import sys
 import time
-from pathlib import Path
 
 import pytest
-
-from daemon_harness import LiveDaemon, wait_for
-from event_times import EventTimes
-from scripted_daemon import VARIABLE, write_memory
-from stub_home import error_of, expected, register, serves
+from tests.support.clocks.event_times import EventTimes
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import error_of, expected, register, serves
+from tests.support.peers.scripted_daemon import VARIABLE, write_memory
 
 SETTINGS = """
 [memory]
@@ -26,7 +24,7 @@ back_off_s = 0.01
 """
 SHED_S = 2.0
 REFUSED_S = 1.0
-COMMAND = [sys.executable, str(Path(__file__).parents[1] / "scripted_daemon.py")]
+COMMAND = [sys.executable, "-m", "tests.support.peers.scripted_daemon"]
 GIB = 1 << 30
 
 

@@ -10,11 +10,11 @@ import time
 
 import psutil
 import pytest
+from tests.support.faults.fault_home import FaultHome, Story, audit
+from tests.support.peers.raw_peer import RawPeer
 
-from fault_home import FaultHome, Story, audit
 from hotseat.protocol.failpoints import SUPERVISOR_SWAP_POINTS, WORKER_SWAP_POINTS
 from hotseat.protocol.limits import MIB
-from raw_peer import RawPeer
 
 SLICE_S, PUSH_S, RELEASE_S = 3.0, 300.0, 24 * 3600.0
 FDS = 5

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.peers.worker_peer import STUB, WorkerPeer, fake_record, load, start
 
 from hotseat.protocol.exits import EX_INTERNAL, EX_ORPHAN, EX_OUT_OF_MEMORY, EX_USAGE
 from hotseat.protocol.link import (
@@ -28,7 +29,6 @@ from hotseat.protocol.link import (
     WorkerHello,
 )
 from hotseat.worker.process import exit_code_of
-from worker_peer import STUB, WorkerPeer, fake_record, load, start
 
 GONE_S = 2.0
 SPAWNER = """

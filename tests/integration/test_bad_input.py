@@ -9,14 +9,14 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.daemons.stub_home import error_of, serves, stub_daemon
+from tests.support.peers.malformed import BODIES, FRAMES, OK
+from tests.support.peers.raw_peer import RawPeer
 
 from hotseat.protocol.errors import ERRORS
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.messages import CLIENT_KINDS, Attach, Cancel, Generate
 from hotseat.protocol.replies import ErrorBody, Reply, Welcome
-from malformed import BODIES, FRAMES, OK
-from raw_peer import RawPeer
-from stub_home import error_of, serves, stub_daemon
 
 MEMORY_GROWTH = 32 * MIB
 

@@ -9,12 +9,12 @@ import struct
 from pathlib import Path
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.daemons.real_home import cli, cli_json, register_heavy
+from tests.support.daemons.stub_home import error_of
+from tests.support.models.tiny_models import register_tiny
 
-from daemon_harness import LiveDaemon
 from hotseat.protocol.limits import MIB
-from real_home import cli, cli_json, register_heavy
-from stub_home import error_of
-from tiny_models import register_tiny
 
 MEMORY = "[memory]\nreserve_bytes = 1\n"
 LIMIT = 340 * MIB

@@ -8,9 +8,8 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-
-from daemon_harness import LiveDaemon
-from stub_home import expected, register
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.daemons.stub_home import expected, register
 
 ROOT = Path(__file__).parents[2]
 BASE = ("msgpack", "msgspec", "pyzmq")

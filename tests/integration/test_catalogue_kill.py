@@ -3,18 +3,17 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from tests.support.models.records import TAG, accept_record
 
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.store import Catalogue
-from records import TAG, accept_record
 
 _CHILD = """
 import asyncio, sys
 from pathlib import Path
-from records import accept_record, turn_commit
+from tests.support.models.records import accept_record, turn_commit
 from hotseat.supervisor.catalogue.store import Catalogue
 
 async def work(catalogue, lane):
@@ -42,7 +41,6 @@ def run_and_kill(path, acknowledged):
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(path)],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parent.parent,
         text=True,
     )
     lines = [child.stdout.readline() for _ in range(acknowledged)]

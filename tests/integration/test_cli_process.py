@@ -11,15 +11,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.support.models.tiny_models import make_tiny
+from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_views import WORDS
 
-from fake_daemon import FakeDaemon
-from fake_views import WORDS
 from hotseat.client.endpoint import endpoint_path
 from hotseat.protocol.messages import Cancel, Generate
-from tiny_models import make_tiny
 
 HOTSEAT = [sys.executable, "-m", "hotseat.cli.main"]
-TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -177,7 +176,7 @@ main(["import", "x.gguf"])
 
 
 def test_stop_waits_until_the_process_is_gone(home):
-    child = subprocess.Popen([sys.executable, str(TESTS / "fake_daemon.py"), str(home)])
+    child = subprocess.Popen([sys.executable, "-m", "tests.support.peers.fake_daemon", str(home)])
     while not endpoint_path(home).exists():
         assert child.poll() is None
     code, out, _ = call(home, "stop", "--json")

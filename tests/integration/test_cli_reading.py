@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_views import MODELS, PLAN, SESSION, status_view
 
-from fake_daemon import FakeDaemon
-from fake_views import MODELS, PLAN, SESSION, status_view
 from hotseat.cli.main import run
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Cancel, Plan, SessionDelete, Sessions, Status

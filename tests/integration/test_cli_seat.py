@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_views import SWAPS, WORDS
 
-from fake_daemon import FakeDaemon
-from fake_views import SWAPS, WORDS
 from hotseat.cli.main import run
 from hotseat.cli.terminal.live_line import PhaseLine
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE

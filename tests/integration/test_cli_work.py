@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_views import WORDS, swap_report
 
-from fake_daemon import FakeDaemon
-from fake_views import WORDS, swap_report
 from hotseat.cli.chat.talk import run_chat
 from hotseat.cli.chat.turn import RunOptions
 from hotseat.cli.main import run

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_views import SESSION, WORDS, swap_report
 
-from fake_daemon import FakeDaemon
-from fake_views import SESSION, WORDS, swap_report
 from hotseat.client import AsyncClient, DaemonUnreachable, HotseatError, RequestFailed
 from hotseat.protocol.messages import Cancel, Credit, Events, Generate, Hello, Status
 from hotseat.protocol.replies import Accepted, Chunk, ErrorBody, Event, Gap, Progress, Welcome

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_views import WORDS
 
-from fake_daemon import FakeDaemon
-from fake_views import WORDS
 from hotseat.client import AsyncClient, DaemonUnreachable, RequestFailed
 from hotseat.protocol.messages import Attach, Cancel, Events, Generate, Hello, Status, Swap
 from hotseat.protocol.replies import Event

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_views import WORDS, answer_read, swap_report
 
-from fake_daemon import FakeDaemon
-from fake_views import WORDS, answer_read, swap_report
 from hotseat.client import Client, DaemonUnreachable, HotseatError, RequestFailed
 from hotseat.protocol.messages import Cancel, Events, Quote, Release
 from hotseat.protocol.replies import Accepted, Chunk, Event, Progress, Reply

@@ -4,9 +4,8 @@ import signal
 
 import psutil
 import pytest
-
-from daemon_harness import LiveDaemon, wait_for
-from tiny_models import register_tiny
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.models.tiny_models import register_tiny
 
 STORY = (
     "The keeper of the lighthouse wrote down the weather of each day, the ships that passed and "

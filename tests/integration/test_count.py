@@ -1,11 +1,11 @@
 """Counting prompts: by the worker, by the standby, by nobody; refusals before a swap."""
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon, put_record, wait_for
+from tests.support.daemons.real_home import cli_json
+from tests.support.daemons.stub_home import QUIET, error_of, register, stub_daemon, stub_record
 
-from daemon_harness import LiveDaemon, put_record, wait_for
 from hotseat.protocol.model import TemplateProbe
-from real_home import cli_json
-from stub_home import QUIET, error_of, register, stub_daemon, stub_record
 
 ASK = [{"role": "user", "content": "how long is this?"}]
 

@@ -9,11 +9,19 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import (
+    QUIET,
+    WEIGHTS,
+    error_of,
+    expected,
+    register,
+    serves,
+    stub_daemon,
+)
+from tests.support.daemons.watching import Background, lives
 
-from daemon_harness import LiveDaemon, wait_for
 from hotseat.protocol.replies import Accepted
-from stub_home import QUIET, WEIGHTS, error_of, expected, register, serves, stub_daemon
-from watching import Background, lives
 
 PHASES = {
     "starting": {"hello_s": 1.0},

@@ -4,10 +4,10 @@ import contextlib
 import stat
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.models.tiny_models import register_tiny
 
-from daemon_harness import LiveDaemon, wait_for
 from hotseat.protocol.errors import HotseatError
-from tiny_models import register_tiny
 
 TEXT = "The keeper of the lighthouse wrote down the weather of each day and the ships that came. "
 UNFED = 1

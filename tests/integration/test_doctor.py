@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.support.peers.fake_daemon import FakeDaemon
 
-from fake_daemon import FakeDaemon
 from hotseat.cli.main import run
 
 

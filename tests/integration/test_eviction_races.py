@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import pytest
+from tests.support.engine.kv_payloads import TAG, make_chain, make_record
 
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import BlockWritten, Rewrite
@@ -15,7 +16,6 @@ from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.worker.store.kv_file import read_kv
 from hotseat.worker.store.writer import WriterThread
-from kv_payloads import TAG, make_chain, make_record
 
 ROUNDS = 40
 STEPS = 12

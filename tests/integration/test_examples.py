@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from daemon_harness import LiveDaemon
-from tiny_models import register_tiny
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.models.tiny_models import register_tiny
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "examples" / "python"

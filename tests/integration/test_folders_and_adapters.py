@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon, put_record, wait_for
+from tests.support.daemons.stub_home import QUIET, expected, stub_daemon, stub_record
 
-from daemon_harness import LiveDaemon, put_record, wait_for
 from hotseat.cli.home.library_process import import_model
-from stub_home import QUIET, expected, stub_daemon, stub_record
 
 SEAT = '[seat]\nstandby = "off"\n'
 
@@ -132,8 +132,8 @@ def test_adapter_files_that_changed_reseat_their_model_at_a_reload(adapted, tmp_
 
 
 def test_real_model_answers_otherwise_with_the_adapter_of_the_settings(tmp_path):
-    from lora import make_lora
-    from tiny_models import make_tiny
+    from tests.support.models.lora import make_lora
+    from tests.support.models.tiny_models import make_tiny
 
     source = make_tiny(tmp_path / "src", "llama")
     lora = make_lora(tmp_path / "lora", source)
@@ -157,7 +157,7 @@ def test_real_model_answers_otherwise_with_the_adapter_of_the_settings(tmp_path)
 
 
 def test_import_registers_where_the_settings_say(tmp_path, monkeypatch):
-    from tiny_models import make_tiny
+    from tests.support.models.tiny_models import make_tiny
 
     home = tmp_path / "home"
     home.mkdir()

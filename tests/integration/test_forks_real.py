@@ -1,11 +1,11 @@
 """What forks cost on a real engine: a 4K context forked eight ways."""
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.daemons.stub_home import QUIET
+from tests.support.models.tiny_models import register_tiny
 
-from daemon_harness import LiveDaemon
 from hotseat.protocol.limits import BLOCK_TOKENS
-from stub_home import QUIET
-from tiny_models import register_tiny
 
 WAYS = 8
 CONTEXT = 4096

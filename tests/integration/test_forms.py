@@ -5,12 +5,12 @@ import os
 import signal
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.daemons.real_home import cli, cli_json
+from tests.support.models.tiny_models import register_tiny
 
-from daemon_harness import LiveDaemon
 from hotseat.client import arguments_of, calls_of, reasoning_of, text_of, tool_reply
 from hotseat.protocol.errors import HotseatError
-from real_home import cli, cli_json
-from tiny_models import register_tiny
 
 SETTINGS = '[deadlines]\ngrace_s = 0.05\n[seat]\nstandby = "off"\n'
 THINK, END_THINK, CALL_MARK = 3, 4, 510

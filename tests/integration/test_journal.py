@@ -3,9 +3,8 @@
 import signal
 
 import pytest
-
-from daemon_harness import wait_for
-from stub_home import error_of, journal, stub_daemon
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import error_of, journal, stub_daemon
 
 WAY = ["draining", "checkpointing", "stopping", "reclaiming", "starting", "loading", "warming",
        "ready"]  # fmt: skip

@@ -4,11 +4,11 @@ import asyncio
 import time
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.models.records import TAG
 
-from daemon_harness import LiveDaemon
 from hotseat.protocol.tokens import block_id, pack_tokens, root_id
 from hotseat.supervisor.catalogue.store import Catalogue
-from records import TAG
 
 CHECKPOINTS = 10_000
 START_S = 1.0

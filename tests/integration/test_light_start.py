@@ -5,8 +5,7 @@ import subprocess
 import sys
 
 import pytest
-
-from stub_home import stub_daemon
+from tests.support.daemons.stub_home import stub_daemon
 
 HEAVY = frozenset(
     {

@@ -1,8 +1,9 @@
 """Admission by padded batch, through a real daemon: one long session never pays for the others."""
 
-from daemon_harness import LiveDaemon, wait_for
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.models.tiny_models import register_tiny
+
 from hotseat.protocol.limits import MIB
-from tiny_models import register_tiny
 
 LONG = 8192
 SHORT = 250

@@ -1,9 +1,8 @@
 """NO_COLOR takes colours away and nothing else: tables, bars and screens stay where they are."""
 
 import pytest
-
-from stub_home import stub_daemon
-from terminal import COLOUR, on_terminal, plain
+from tests.support.daemons.stub_home import stub_daemon
+from tests.support.daemons.terminal import COLOUR, on_terminal, plain
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from tests.support.models.real_shapes import CONFIGS, write_headers
 
 from hotseat.cli.group import cli
 from hotseat.library.inspecting import inspect_folder
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.supervisor.models.rules.plan import metal_working_set, plan_elsewhere
-from real_shapes import CONFIGS, write_headers
 
 PARAMETERS = {
     "llama-3.1-8b": 8_030_261_248,

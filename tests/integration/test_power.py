@@ -4,11 +4,11 @@ import signal
 
 import psutil
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import QUIET, serves, stub_daemon
 
-from daemon_harness import LiveDaemon, wait_for
 from hotseat.protocol.replies import Event
 from hotseat.supervisor.machine.sleep_assertion import CAFFEINATE_VARIABLE
-from stub_home import QUIET, serves, stub_daemon
 
 HELPER = "#!/bin/sh\nexec sleep 600\n"
 SLOW = {"slow_token_s": 0.02, "reply_tokens": 500}

@@ -1,7 +1,7 @@
 """A session that is quiet gets its last tokens on disk, however busy the seat is."""
 
-from daemon_harness import wait_for
-from stub_home import stub_daemon
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import stub_daemon
 
 SETTINGS = "[kv]\nidle_checkpoint_s = 0.4\n"
 SLOW = {"slow_token_s": 0.01, "reply_tokens": 100_000}

@@ -7,9 +7,8 @@ import sys
 
 import pytest
 from lxml import etree
-
-from daemon_harness import wait_for
-from stub_home import stub_daemon
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import stub_daemon
 
 COMMAND = [sys.executable, "-m", "hotseat.cli.main"]
 

@@ -4,12 +4,12 @@ import json
 import time
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import error_of, expected, journal, serves, stub_daemon
+from tests.support.daemons.watching import Background
 
-from daemon_harness import wait_for
 from hotseat.cli.main import run
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
-from stub_home import error_of, expected, journal, serves, stub_daemon
-from watching import Background
 
 QUICK = "[deadlines]\ngrace_s = 0.2\nexit_drain_s = 0.2\n"
 SLOW = {"slow_token_s": 0.02, "reply_tokens": 500}

@@ -1,9 +1,8 @@
 """`hotseat reload`, aliases and a model at the start, with a real daemon and stub workers."""
 
 import pytest
-
-from daemon_harness import LiveDaemon, wait_for
-from stub_home import QUIET, error_of, expected, register, stub_daemon
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import QUIET, error_of, expected, register, stub_daemon
 
 SEAT = '[seat]\nstandby = "off"\n'
 

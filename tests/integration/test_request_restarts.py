@@ -7,13 +7,13 @@ import time
 import uuid
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import error_of, expected, expected_text, serves, stub_daemon
+from tests.support.daemons.watching import lives
+from tests.support.peers.raw_peer import RawPeer, text_of, tokens_of
 
-from daemon_harness import wait_for
 from hotseat.protocol.messages import Attach, Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody
-from raw_peer import RawPeer, text_of, tokens_of
-from stub_home import error_of, expected, expected_text, serves, stub_daemon
-from watching import lives
 
 CLAIM_S = 0.5
 CLAIMED_SOON = f"[limits]\nclaim_s = {CLAIM_S}\n"

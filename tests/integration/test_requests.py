@@ -4,12 +4,12 @@ import threading
 import uuid
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import expected, expected_text, serves, stub_daemon
+from tests.support.peers.raw_peer import RawPeer, text_of, tokens_of
 
-from daemon_harness import wait_for
 from hotseat.protocol.messages import Attach, Cancel, Credit, Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody, Reply
-from raw_peer import RawPeer, text_of, tokens_of
-from stub_home import expected, expected_text, serves, stub_daemon
 
 SLOW = 0.01
 LONG = 60

@@ -6,10 +6,9 @@ import time
 
 import psutil
 import pytest
-
-from daemon_harness import LiveDaemon, wait_for
-from event_times import EventTimes
-from stub_home import QUIET, stub_daemon
+from tests.support.clocks.event_times import EventTimes
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import QUIET, stub_daemon
 
 SILENT_S = 0.8
 SETTINGS = f"{QUIET}\n[stalls]\nsilent_s = {SILENT_S}\n[deadlines]\nterm_s = 0.2\n"

@@ -4,12 +4,12 @@ import time
 import uuid
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import expected, stub_daemon
+from tests.support.peers.raw_peer import RawPeer, tokens_of
 
-from daemon_harness import wait_for
 from hotseat.protocol.messages import Cancel, Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress
-from raw_peer import RawPeer, tokens_of
-from stub_home import expected, stub_daemon
 
 SLOW_S = 0.02
 ENDLESS = 100_000

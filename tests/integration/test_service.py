@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
 
-from daemon_harness import wait_for
 from hotseat.cli.launchd.job import job_label
 from hotseat.supervisor.settings.home import Home
 
 HOTSEAT = Path(sys.executable).with_name("hotseat")
-FAKE = Path(__file__).parents[1] / "fake_launchctl.py"
+FAKE = "tests.support.daemons.fake_launchctl"
 SETTINGS = '[seat]\nstandby = "off"\n'
 
 
@@ -33,7 +33,7 @@ class Mac:
         self.launchd = base / "launchd"
         self.launchd.mkdir()
         program = base / "launchctl"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {FAKE} "$@"\n')
         program.chmod(0o755)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("HOTSEAT_", "SUDO"))}
         self.env |= {

@@ -3,11 +3,11 @@
 import uuid
 
 import pytest
+from tests.support.daemons.stub_home import error_of, stub_daemon
+from tests.support.peers.raw_peer import RawPeer
 
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Done, ErrorBody
-from raw_peer import RawPeer
-from stub_home import error_of, stub_daemon
 
 LONG = 60
 

@@ -3,11 +3,11 @@
 import uuid
 
 import pytest
+from tests.support.daemons.live_daemon import put_record
+from tests.support.daemons.real_home import cli_json
+from tests.support.daemons.stub_home import error_of, expected, stub_daemon, stub_record
 
-from daemon_harness import put_record
 from hotseat.protocol.model import TemplateProbe
-from real_home import cli_json
-from stub_home import error_of, expected, stub_daemon, stub_record
 
 
 @pytest.fixture(scope="module")

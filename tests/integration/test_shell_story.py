@@ -13,10 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from daemon_harness import wait_for
-from real_home import HOTSEAT
-from tiny_models import make_tiny
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.real_home import HOTSEAT
+from tests.support.models.tiny_models import make_tiny
 
 UNFED = 1
 """The last token of a full answer is not in KV yet; the next turn computes it."""

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.peers.worker_peer import WorkerPeer, fake_record, load, start
+from tests.support.stub_worker.text import encode_text, expected_tokens
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
@@ -34,8 +36,6 @@ from hotseat.protocol.link import (
     WriteFailed,
 )
 from hotseat.protocol.tokens import unpack_tokens
-from stub_text import encode_text, expected_tokens
-from worker_peer import WorkerPeer, fake_record, load, start
 
 KEY = RequestKey("r")
 

@@ -6,9 +6,8 @@ What the engine does with its numbers is proven in tests/unit/test_engine_suspen
 import signal
 
 import psutil
-
-from daemon_harness import LiveDaemon, wait_for
-from stub_home import expected, stub_daemon
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import expected, stub_daemon
 
 QUICK = "[deadlines]\ngrace_s = 0.2\nexit_drain_s = 0.2\n"
 SLOW = {"slow_token_s": 0.02, "reply_tokens": 500}

@@ -2,9 +2,9 @@
 
 import sqlite3
 
-from daemon_harness import wait_for
-from stub_home import stub_daemon
-from watching import Background
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import stub_daemon
+from tests.support.daemons.watching import Background
 
 POLLS = 40
 

@@ -8,13 +8,13 @@ import uuid
 
 import psutil
 import pytest
+from tests.support.daemons.live_daemon import put_record, wait_for
+from tests.support.daemons.stub_home import error_of, expected, serves, stub_daemon, stub_record
+from tests.support.daemons.watching import Background, WorkerCount
+from tests.support.peers.raw_peer import RawPeer
 
-from daemon_harness import put_record, wait_for
 from hotseat.protocol.model import FileDigest
 from hotseat.protocol.replies import Event
-from raw_peer import RawPeer
-from stub_home import error_of, expected, serves, stub_daemon, stub_record
-from watching import Background, WorkerCount
 
 SLOW = {"slow_token_s": 0.005, "reply_tokens": 100_000}
 SHORT = """

@@ -5,14 +5,14 @@ import time
 import uuid
 
 import pytest
+from tests.support.daemons.live_daemon import put_record, wait_for
+from tests.support.daemons.stub_home import error_of, expected, serves, stub_daemon, stub_record
+from tests.support.daemons.watching import STATUS_LIMIT_S, Background, StatusPace, WorkerCount
+from tests.support.peers.raw_peer import RawPeer, tokens_of
 
-from daemon_harness import put_record, wait_for
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.messages import Generate, Status, Swap
 from hotseat.protocol.replies import Done, ErrorBody, SwapReport
-from raw_peer import RawPeer, tokens_of
-from stub_home import error_of, expected, serves, stub_daemon, stub_record
-from watching import STATUS_LIMIT_S, Background, StatusPace, WorkerCount
 
 PATIENCE_S = 30
 

@@ -1,9 +1,8 @@
 """R5, R11: KV belongs to weights, not to a name. Real models."""
 
 import pytest
-
-from daemon_harness import LiveDaemon
-from tiny_models import register_tiny
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.models.tiny_models import register_tiny
 
 PROMPT = "The keeper of the lighthouse wrote down the weather of each day. " * 20
 

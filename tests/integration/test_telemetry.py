@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import msgspec
 import pytest
+from tests.support.daemons.stub_home import WEIGHTS, stub_daemon
+from tests.support.peers.raw_peer import RawPeer
 
 from hotseat.protocol.credit import EVENT_COST
 from hotseat.protocol.messages import Credit, Events
 from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED, Sample
-from raw_peer import RawPeer
-from stub_home import WEIGHTS, stub_daemon
 
 CLASSES = ("weights", "live_kv", "runtime", "standby", "other", "free")
 

@@ -4,11 +4,11 @@ import threading
 
 import psutil
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon, put_record
+from tests.support.daemons.real_home import ProcessTable, cli_json, register_heavy
+from tests.support.models.tiny_models import register_tiny
 
-from daemon_harness import LiveDaemon, put_record
 from hotseat.protocol.errors import HotseatError
-from real_home import ProcessTable, cli_json, register_heavy
-from tiny_models import register_tiny
 
 MEMORY = "[memory]\nreserve_bytes = 1\n"
 

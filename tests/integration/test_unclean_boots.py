@@ -3,11 +3,11 @@
 import asyncio
 
 import msgspec
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import error_of, serves, stub_daemon
 
-from daemon_harness import wait_for
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.guards.rules.boots import Seated
-from stub_home import error_of, serves, stub_daemon
 
 
 def machine_goes_down(daemon, number):

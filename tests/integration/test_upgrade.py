@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.daemons.stub_home import QUIET, register, serves
 
-from daemon_harness import LiveDaemon
 from hotseat.supervisor.catalogue import schema
-from stub_home import QUIET, register, serves
 
 NEWER = 99
 

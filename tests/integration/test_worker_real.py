@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.models.tiny_models import register_tiny
+from tests.support.peers.worker_peer import REAL, WorkerPeer, load, start
 
 from hotseat.protocol.link import (
     BlockWritten,
@@ -28,8 +30,6 @@ from hotseat.protocol.link import (
     WorkerHello,
 )
 from hotseat.protocol.model import ModelRecord
-from tiny_models import register_tiny
-from worker_peer import REAL, WorkerPeer, load, start
 
 TEXT = "the quick brown fox jumps over the lazy dog while seven wizards brew coffee. " * 60
 UNFED = 1

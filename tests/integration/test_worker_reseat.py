@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from msgspec import structs
+from tests.support.models.tiny_models import register_tiny
+from tests.support.peers.worker_peer import REAL, WorkerPeer, load, start
 
 from hotseat.protocol.link import (
     BlockWritten,
@@ -25,8 +27,6 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens
-from tiny_models import register_tiny
-from worker_peer import REAL, WorkerPeer, load, start
 
 TEXT = "the quick brown fox jumps over the lazy dog while seven wizards brew coffee. " * 8
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.support.models.records import TAG, accept_record, turn_commit
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import TailWritten
@@ -16,7 +17,6 @@ from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.rules.eviction_order import Worth
 from hotseat.supervisor.catalogue.store import Catalogue
-from records import TAG, accept_record, turn_commit
 
 # Two kinds of block and short rests: sequences that share prefixes and diverge are common.
 TOKENS = st.builds(

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.models.records import TAG
 
 from hotseat.supervisor.catalogue.rules.eviction_order import (
     DiskState,
@@ -11,7 +12,6 @@ from hotseat.supervisor.catalogue.rules.eviction_order import (
     files_to_evict,
     total_bytes,
 )
-from records import TAG
 
 
 @st.composite

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.daemons.plist_dtd import faults
 
 from hotseat.cli.launchd.job import Job
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.settings.home import Home
-from plist_dtd import faults
 
 PARTS = st.lists(st.text(min_size=1).filter(lambda part: "/" not in part), min_size=1, max_size=4)
 NASTY = st.sampled_from(

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.models.records import model_record
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB
 from hotseat.protocol.model import LayerSpec
@@ -10,7 +11,6 @@ from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.rules.blocks import block_geometry, block_pool, blocks_for_tokens
 from hotseat.supervisor.models.rules.plan import max_context_tokens, plan_model, session_bytes
 from hotseat.supervisor.settings.values import MemorySettings, Settings
-from records import model_record
 
 SIZES = st.integers(0, 256 * GIB)
 HEADS = st.integers(1, 64)

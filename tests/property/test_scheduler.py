@@ -2,6 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.clocks.seat_clock import EPSILON, SeatClock, Step
 
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import (
@@ -12,7 +13,6 @@ from hotseat.supervisor.scheduling.scheduler import (
     residency_s,
 )
 from hotseat.supervisor.scheduling.waiting import Waiting, counted_arrival, overtaken_for_s
-from seat_clock import EPSILON, SeatClock, Step
 
 MODELS = ("a", "b", "c", "d")
 SLACK_S = 1e-6

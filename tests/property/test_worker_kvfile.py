@@ -5,12 +5,12 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.engine.kv_payloads import same_payload
 
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv, write_kv
 from hotseat.worker.store.kv_format import DTYPE_BYTES, KvPayload, LayerPart, encode_file
-from kv_payloads import same_payload
 
 NAME = "x.kv"
 TAG = Tag("ef" * 16)

@@ -1,10 +1,9 @@
 """R9 on a real sliding-window model: Gemma 3 past its window goes on with the same tokens."""
 
 import pytest
-
-from daemon_harness import LiveDaemon, put_record
-from sample_models import GEMMA3, sample_record
-from tiny_models import register_tiny
+from tests.support.daemons.live_daemon import LiveDaemon, put_record
+from tests.support.models.sample_models import GEMMA3, sample_record
+from tests.support.models.tiny_models import register_tiny
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 WINDOW = 512

@@ -3,11 +3,10 @@
 import itertools
 
 import pytest
-
-from daemon_harness import LiveDaemon, put_record
-from real_home import kill_worker
-from sample_models import SMOLLM2, sample_record
-from tiny_models import register_tiny
+from tests.support.daemons.live_daemon import LiveDaemon, put_record
+from tests.support.daemons.real_home import kill_worker
+from tests.support.models.sample_models import SMOLLM2, sample_record
+from tests.support.models.tiny_models import register_tiny
 
 pytestmark = pytest.mark.timeout(300)
 TURNS = [

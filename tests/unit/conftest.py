@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture
 def supervisor(record, tmp_path):
     """A seated engine in this process; the file that asks for it says with which `record`."""
-    from engine_harness import FakeSupervisor  # most files here need no mlx
+    from tests.support.engine.engine_harness import FakeSupervisor  # most files here need no mlx
 
     made = FakeSupervisor(record, tmp_path)
     made.seat()

@@ -1,12 +1,12 @@
 """LoRA adapters: part of the tag, loaded with the model, refused when they do not fit."""
 
 import pytest
+from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens
+from tests.support.models.lora import make_lora
+from tests.support.models.tiny_models import make_tiny
 
-from engine_harness import FakeSupervisor, prompt_tokens
 from hotseat.library.importing import import_model
 from hotseat.protocol.errors import HotseatError
-from lora import make_lora
-from tiny_models import make_tiny
 
 
 def quiet(_phase, _percent):

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from tests.support.daemons.stub_home import stub_record
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import FileDigest
@@ -11,7 +12,6 @@ from hotseat.supervisor.models.adapters import Adapters
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import ModelSettings, Settings
-from stub_home import stub_record
 
 
 def write_adapter(folder, weights=b"lora"):

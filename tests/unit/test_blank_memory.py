@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from daemon_harness import wait_for as until
+from tests.support.daemons.live_daemon import wait_for as until
+
 from hotseat.protocol.limits import MIB
 from hotseat.worker.model.touched_memory import BlankMemory
 

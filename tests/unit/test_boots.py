@@ -4,11 +4,11 @@ import asyncio
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.daemons.stub_home import error_of
 
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.guards.rules.boots import Seated, Unclean, bars, seen_at_start
 from hotseat.supervisor.guards.unclean_boots import BootMarks, boot_id
-from stub_home import error_of
 
 
 def test_two_boots_with_the_same_model_bar_it():

@@ -3,13 +3,13 @@
 from itertools import pairwise
 
 import pytest
+from tests.support.models.records import TAG, turn_commit
 
 from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import cut_at
-from records import TAG, turn_commit
 
 FIRST = list(range(600))
 SECOND = list(range(5000, 5300))

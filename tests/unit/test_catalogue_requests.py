@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from tests.support.models.records import accept_record, turn_commit
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
-from records import accept_record, turn_commit
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Sessions, their turns, and which KV files a commit makes obsolete."""
 
 import pytest
+from tests.support.models.records import TAG, turn_commit
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import TailWritten
@@ -9,7 +10,6 @@ from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.rules.eviction_order import Worth
 from hotseat.supervisor.catalogue.store import Catalogue
-from records import TAG, turn_commit
 
 LONG = list(range(600))
 OWN = ("m", "s")

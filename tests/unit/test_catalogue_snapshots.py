@@ -4,6 +4,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from tests.support.models.records import TAG, turn_commit
 
 from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
@@ -13,7 +14,6 @@ from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.rules.eviction_order import Worth
 from hotseat.supervisor.catalogue.snapshots import KEPT_PER_SESSION
 from hotseat.supervisor.catalogue.store import Catalogue
-from records import TAG, turn_commit
 
 LONG = list(range(600))
 OTHER = [*range(300), *range(1000, 1300)]

@@ -6,12 +6,12 @@ import stat
 import threading
 
 import pytest
+from tests.support.models.records import accept_record
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue import journal, schema
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.catalogue.thread import CatalogueThread
-from records import accept_record
 
 
 @pytest.fixture

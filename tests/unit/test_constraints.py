@@ -7,13 +7,13 @@ from importlib import import_module
 import numpy as np
 import pytest
 from mlx_lm.utils import load_tokenizer
+from tests.support.models.tiny_models import write_tokenizer
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, NamedTool, ResponseFormat, Tool
 from hotseat.worker.text.constraints import FORCIBLE, Marks, make_grammar
 from hotseat.worker.text.grammar import Grammars
 from hotseat.worker.text.tool_calls import plain_tool
-from tiny_models import write_tokenizer
 
 ENDS = frozenset({2})
 PLAN = Tool(

@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
+from tests.support.models.records import model_record
+
 from hotseat.protocol.link import TextInput
 from hotseat.supervisor.conversation.intake import History, Intake
 from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.seat.rules.states import Phase
-from records import model_record
 
 
 async def test_prompt_that_nobody_can_count_is_left_to_the_worker():

@@ -3,8 +3,7 @@
 from typing import Literal
 
 import pytest
-
-from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 
 FIRST_PROMPT = 700
 FIRST_ANSWER = 150

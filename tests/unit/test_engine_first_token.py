@@ -1,8 +1,8 @@
 """The first token is told at the end of the prompt, a step before it is in KV."""
 
 import pytest
+from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import CancelWork, Emitted, Finished, Suspend, Suspended
 from hotseat.protocol.tokens import unpack_tokens
 

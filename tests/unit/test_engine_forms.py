@@ -4,8 +4,9 @@ import json
 
 import pytest
 from msgspec.structs import replace
+from tests.support.engine.engine_harness import FakeSupervisor
+from tests.support.models.tiny_models import register_tiny
 
-from engine_harness import FakeSupervisor
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Refused, Resume, Suspend, Suspended, WholeInput
 from hotseat.protocol.messages import (
@@ -18,7 +19,6 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.parts import collect_parts, text_part
 from hotseat.protocol.tokens import pack_tokens
-from tiny_models import register_tiny
 
 ASK = WholeInput(messages=(Message(role="user", content="What is the weather in Lima?"),))
 WEATHER = Tool(

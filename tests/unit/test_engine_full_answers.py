@@ -1,12 +1,12 @@
 """An answer that ends because it is full: its last token is told, but not fed."""
 
 import pytest
+from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.suspend_harness import Run
 
-from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import Broken, Finished
 from hotseat.protocol.tokens import unpack_tokens
 from hotseat.worker.batch.rows import DecodingRows
-from suspend_harness import Run
 
 
 @pytest.fixture(scope="module")

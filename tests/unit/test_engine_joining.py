@@ -1,8 +1,8 @@
 """Prompts on their way into a batch: several in a step, one chunk's worth of them at most."""
 
 import pytest
+from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
-from engine_harness import prompt_tokens, tiny_record
 from hotseat.protocol.link import CancelWork, Emitted, Finished, Prefilled
 from hotseat.protocol.messages import Sampling
 from hotseat.worker.batch.runner import PASS_TOKENS

@@ -3,12 +3,12 @@
 import random
 
 import pytest
+from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.killed_engine import turn_then_kill
+from tests.support.engine.suspend_harness import GREEDY, SAMPLED, Run
 
-from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Prefilled
-from killed_engine import turn_then_kill
-from suspend_harness import GREEDY, SAMPLED, Run
 
 KINDS = (
     "llama",

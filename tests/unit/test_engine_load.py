@@ -6,17 +6,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.models.tiny_models import make_tiny
 
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import Failed, Load, Loaded, LoadProgress, Warm, Warmed
 from hotseat.worker.engine import Engine
-from tiny_models import make_tiny
 
 
 @pytest.fixture
 def record(tmp_path):
-    from engine_harness import tiny_record
+    from tests.support.engine.engine_harness import tiny_record
 
     return tiny_record(tmp_path, "llama")
 

@@ -4,8 +4,8 @@ import gc
 
 import mlx.core as mx
 import pytest
+from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Emitted, Prefilled, Refused, Started
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 
-from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
     QUIET_CHECKPOINT,
     BlockWritten,

@@ -10,8 +10,8 @@ import mlx.core as mx
 import msgspec
 import pytest
 from mlx_lm.models.switch_layers import SwitchGLU
+from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link import (

@@ -1,8 +1,8 @@
 """Sessions use each other's prefixes: from memory, from disk, to the token."""
 
 import pytest
+from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 
-from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import BlockWritten, Diverged, Rewrite, TailRef
 from hotseat.protocol.tokens import pack_tokens
 

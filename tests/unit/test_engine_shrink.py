@@ -1,8 +1,8 @@
 """Memory is short: idle contexts leave the engine, the oldest first, and none is lost."""
 
 import pytest
+from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
-from engine_harness import prompt_tokens, tiny_record
 from hotseat.protocol.link import Shrink, TailWritten
 
 

@@ -4,8 +4,8 @@ Tokens alone cannot show this where kernels do not depend on shapes, so the reco
 """
 
 import pytest
+from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 
-from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.worker.context.steps import decode_hint
 
 

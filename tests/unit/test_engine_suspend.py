@@ -3,9 +3,8 @@
 import random
 
 import pytest
-
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
-from suspend_harness import GREEDY, SAMPLED, Fate, Run
+from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.suspend_harness import GREEDY, SAMPLED, Fate, Run
 
 PROMPT = 250
 ANSWER = 60

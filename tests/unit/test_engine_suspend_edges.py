@@ -2,8 +2,9 @@
 
 import msgspec
 import pytest
+from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.suspend_harness import HELD, SAMPLED, Run
 
-from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
     CancelWork,
     Drop,
@@ -20,7 +21,6 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
-from suspend_harness import HELD, SAMPLED, Run
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """One request in the engine: text, ends, limits, cancel, sampling, failures."""
 
 import pytest
+from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 
-from engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import (
     AppendInput,
     Broken,

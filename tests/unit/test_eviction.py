@@ -1,6 +1,7 @@
 """What goes when the disk tier is too large: tables of cases."""
 
 import pytest
+from tests.support.models.records import TAG
 
 from hotseat.protocol.limits import GIB
 from hotseat.supervisor.catalogue.rules.eviction_order import (
@@ -11,7 +12,6 @@ from hotseat.supervisor.catalogue.rules.eviction_order import (
     files_to_evict,
 )
 from hotseat.supervisor.settings.values import KvSettings
-from records import TAG
 
 
 def node(name, parent="root", *, size=10, depth=0, worth=Worth.SESSION, used=1.0, kept=False):

@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
+from tests.support.daemons.stub_home import stub_record
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import find_placed, open_home
 from hotseat.supervisor.settings.reader import load_settings
-from stub_home import stub_record
 
 
 def home_with(tmp_path, text):

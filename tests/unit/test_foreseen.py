@@ -3,13 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+from tests.support.models.records import model_record
 
 from hotseat.protocol.limits import GIB
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.preparation import Foreseen
 from hotseat.supervisor.settings.values import MemorySettings, SeatSettings, Settings
-from records import model_record
 
 RESERVE = 2 * GIB
 

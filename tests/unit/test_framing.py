@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher
+from tests.support.models.records import model_record
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Generate, Message, ResponseFormat, Tool
 from hotseat.protocol.model import TemplateProbe
 from hotseat.supervisor.conversation.intake import check_generate, plan_turn
 from hotseat.supervisor.conversation.json_schemas import MAX_SCHEMA_BYTES, check_schema
-from records import model_record
 
 FIELD = "response_format.schema"
 ASK = (Message(role="user", content="?"),)

@@ -1,6 +1,7 @@
 """Suspended requests on disk: what is left of them when their request is over."""
 
 import structlog
+from tests.support.models.records import TAG, model_record, turn_commit
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Known, Lookup
@@ -9,7 +10,6 @@ from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.suspended import HeldRuns, held_name
-from records import TAG, model_record, turn_commit
 
 TOKENS = list(range(300))
 ALIVE, ENDED = RequestKey("c:alive"), RequestKey("c:ended")

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from tests.support.models.records import model_record
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import AppendInput, TextInput, TokensInput, WholeInput
@@ -27,7 +28,6 @@ from hotseat.supervisor.conversation.intake import (
     history_after,
     plan_turn,
 )
-from records import model_record
 
 SYSTEM = Message(role="system", content="be short")
 ASKED = Message(role="user", content="hi")

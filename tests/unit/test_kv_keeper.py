@@ -1,6 +1,7 @@
 """The supervisor's half of the KV store: every question is answered, what is read stays."""
 
 import structlog
+from tests.support.models.records import TAG, model_record, turn_commit
 
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.link import BlockWritten, Known, Lookup, TailWritten
@@ -8,7 +9,6 @@ from hotseat.protocol.tokens import pack_tokens, root_id
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.keeper import KvKeeper
-from records import TAG, model_record, turn_commit
 
 READER, OTHER = RequestKey("c:reader"), RequestKey("c:other")
 TAIL = "tails/1-1-x.kv"

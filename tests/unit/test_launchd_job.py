@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.daemons.plist_dtd import faults
 
 from hotseat.cli.launchd.job import Job, agents_dir, job_label, make_job, stable_program
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.seat.rules.exit_bound import exit_bound_s
 from hotseat.supervisor.seat.rules.states import Deadlines
 from hotseat.supervisor.settings.home import Home
-from plist_dtd import faults
 
 GOLDEN = Path(__file__).parents[2] / "deploy" / "launchd" / "local.hotseat.plist"
 YOU = Path("/Users/you")

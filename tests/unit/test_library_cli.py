@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import msgspec
+from tests.support.models import tiny_gguf, tiny_models
 
-import tiny_gguf
-import tiny_models
 from hotseat.protocol.model import ModelRecord
 
 

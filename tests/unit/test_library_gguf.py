@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from mlx_lm.utils import _get_classes, load_model, load_tokenizer
+from tests.support.models import tiny_gguf
 
-import tiny_gguf
 from hotseat.library.gguf import weights
 from hotseat.library.gguf.file import open_gguf
 from hotseat.library.importing import import_model

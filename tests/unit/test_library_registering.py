@@ -13,9 +13,8 @@ import mlx.core as mx
 import msgspec
 import pytest
 from mlx_lm.models.cache import KVCache, QuantizedKVCache
+from tests.support.models import tiny_gguf, tiny_models
 
-import tiny_gguf
-import tiny_models
 from hotseat.library import geometry
 from hotseat.library.importing import import_model
 from hotseat.protocol.errors import HotseatError

@@ -9,10 +9,9 @@ import sentencepiece
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mlx_lm.tokenizer_utils import load
+from tests.support.models import tiny_gguf, tiny_models
 from tokenizers import Tokenizer
 
-import tiny_gguf
-import tiny_models
 from hotseat.library.gguf.file import GgufFile, open_gguf
 from hotseat.library.gguf.tokenizer import build_tokenizer, read_vocabulary, write_tokenizer
 

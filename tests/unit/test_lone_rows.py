@@ -3,12 +3,12 @@
 import mlx_lm
 import pytest
 from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache
+from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.suspend_harness import HELD, SAMPLED, Run
 
-from engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from hotseat.protocol.link import Broken, CancelWork
 from hotseat.protocol.messages import Sampling
 from hotseat.worker.model.caches import FullKVCache, RingKVCache, leaves
-from suspend_harness import HELD, SAMPLED, Run
 
 PROMPT = 300
 """More than a chunk, more than gemma3's window."""

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import zmq
+from tests.support.peers.raw_peer import RawPeer, tokens_of
 
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Emitted
@@ -13,7 +14,6 @@ from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing
 from hotseat.supervisor.ports.client_port import ClientPort
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.works import Works, WorkState
-from raw_peer import RawPeer, tokens_of
 
 PATIENCE_S = 0.2
 DONE = Done(

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from tests.support.models.records import full_layers, model_record, window_layers
 
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import LayerSpec, StateSpec
@@ -15,7 +16,6 @@ from hotseat.supervisor.models.rules.plan import (
     session_bytes,
 )
 from hotseat.supervisor.settings.values import MemorySettings, ModelSettings, Settings
-from records import full_layers, model_record, window_layers
 
 MAC = MachineMemory(total_bytes=24 * GIB, available_bytes=20 * GIB, wired_bytes=2 * GIB)
 GEMMA = {

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.daemons.live_daemon import wait_for
 
-from daemon_harness import wait_for
 from hotseat.supervisor.guards.rules.sleep import (
     LINGER_S,
     Vigil,

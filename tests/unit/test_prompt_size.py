@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.models.records import model_record
 
 from hotseat.protocol.link import TailRef, TextInput, TokensInput, WholeInput
 from hotseat.protocol.messages import Message
@@ -9,7 +10,6 @@ from hotseat.protocol.model import LayerSpec
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.conversation.intake import History, Intake
 from hotseat.supervisor.conversation.prompt_size import longest_stored, most_tokens
-from records import model_record
 
 TOKENS = [n % 97 for n in range(700)]
 WINDOW = LayerSpec(kind="window", kv_heads=1, k_dim=4, v_dim=4, window=64)

@@ -2,6 +2,7 @@
 
 import pytest
 from msgspec import structs
+from tests.support.models.records import TAG, accept_record, turn_commit
 
 from hotseat.protocol.messages import Message
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
@@ -10,7 +11,6 @@ from hotseat.supervisor.catalogue.session_files import newest_sessions
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import cut_at, replace_history
 from hotseat.supervisor.conversation.intake import History, encode_history
-from records import TAG, accept_record, turn_commit
 
 TOKENS = [*range(600)]
 

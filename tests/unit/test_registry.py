@@ -6,6 +6,7 @@ import os
 import msgspec
 import pytest
 from msgspec import structs
+from tests.support.models.records import model_record
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import (
@@ -20,7 +21,6 @@ from hotseat.protocol.tags import kv_part, model_tag
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import ModelSettings, Settings
-from records import model_record
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import threading
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
 
-from daemon_harness import wait_for
 from hotseat.protocol.telemetry import Sample
 from hotseat.supervisor.telemetry import sampler as module
 from hotseat.supervisor.telemetry.sampler import Sampler

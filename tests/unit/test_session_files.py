@@ -3,6 +3,7 @@
 import stat
 
 import pytest
+from tests.support.models.records import accept_record, turn_commit
 
 from hotseat.supervisor.catalogue.session_files import (
     SessionDamagedError,
@@ -10,7 +11,6 @@ from hotseat.supervisor.catalogue.session_files import (
     read_session,
 )
 from hotseat.supervisor.catalogue.store import Catalogue
-from records import accept_record, turn_commit
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import time
 
 import pytest
 from msgspec.structs import replace
+from tests.support.peers.fake_views import MODELS, SESSION, status_view
 
-from fake_views import MODELS, SESSION, status_view
 from hotseat.cli.terminal.live_line import bar
 from hotseat.cli.views.ps import Seen, render_ps, seat_rows
 from hotseat.cli.views.seat import render_status

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from tests.support.models.records import accept_record, model_record
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Started, Suspended
@@ -18,7 +19,6 @@ from hotseat.supervisor.requests.session_store import Sessions
 from hotseat.supervisor.requests.suspended import HeldRuns
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.rules.states import Fault
-from records import accept_record, model_record
 
 KEY = RequestKey(accept_record().key)
 STARTED = Started(

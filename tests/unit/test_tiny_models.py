@@ -4,8 +4,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_model
-
-import tiny_models
+from tests.support.models import tiny_models
 
 
 def greedy(folder, tokens=100):

@@ -1,9 +1,10 @@
 """When a worker is worn out, and that it is replaced at a quiet moment."""
 
-from daemon_harness import wait_for
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.stub_home import stub_daemon
+
 from hotseat.protocol.limits import MIB
 from hotseat.supervisor.seat.rules.wear import WORN_TOKENS, Wear, worn_reason
-from stub_home import stub_daemon
 
 
 def test_tokens_of_one_epoch_add_up_and_another_begins_anew():

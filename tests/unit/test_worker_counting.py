@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from tests.support.engine.engine_harness import FakeSupervisor, tiny_record
 
-from engine_harness import FakeSupervisor, tiny_record
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.link import Counted, CountPrompt, Start, Started, TextInput, WholeInput
 from hotseat.protocol.messages import Message, Sampling

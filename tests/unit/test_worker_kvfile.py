@@ -13,6 +13,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tests.support.engine.kv_payloads import (
+    FULL,
+    TAG,
+    WINDOW,
+    make_chain,
+    make_part,
+    make_payload,
+    same_payload,
+)
 
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.tokens import pack_tokens, root_id
@@ -31,7 +40,6 @@ from hotseat.worker.store.kv_file import (
     write_kv,
 )
 from hotseat.worker.store.kv_format import encode_file
-from kv_payloads import FULL, TAG, WINDOW, make_chain, make_part, make_payload, same_payload
 
 NAME = "tails/1-1-aa.kv"
 BLOCK = BlockId("cd" * 16)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.peers.worker_peer import LinkEnd
 
 from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
 from hotseat.protocol.ids import Epoch, RequestKey
@@ -27,7 +28,6 @@ from hotseat.protocol.link import (
 )
 from hotseat.worker.link.outflow import LOOK_S
 from hotseat.worker.link.port import LinkPort
-from worker_peer import LinkEnd
 
 KEY = RequestKey("t:r")
 EPOCH = Epoch(4)

@@ -7,13 +7,21 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.engine.kv_payloads import (
+    FULL,
+    TAG,
+    WINDOW,
+    make_chain,
+    make_payload,
+    make_record,
+    same_payload,
+)
 
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
 from hotseat.worker.store.kv_file import KvPayload, block_file, write_block, write_kv
 from hotseat.worker.store.reader import BlockToRead, Restorer, RestoreResult
-from kv_payloads import FULL, TAG, WINDOW, make_chain, make_payload, make_record, same_payload
 
 KEY = RequestKey("t:r")
 LAYERS = (FULL, WINDOW)

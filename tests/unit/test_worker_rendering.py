@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from mlx_lm.tokenizer_utils import TokenizerWrapper, load
+from tests.support.models import tiny_models
 
-import tiny_models
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Part, ToolCall
 from hotseat.protocol.model import TemplateProbe

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.engine.kv_payloads import TAG, make_chain, make_payload
 
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.link import (
@@ -20,7 +21,6 @@ from hotseat.protocol.link import (
 from hotseat.worker.store import writer as writer_module
 from hotseat.worker.store.kv_file import KvPayload, KvWritten, read_kv
 from hotseat.worker.store.writer import Failures, WriterThread
-from kv_payloads import TAG, make_chain, make_payload
 
 DONE = Checkpointed(swap=1, sessions=0, bytes_written=0)
 

@@ -10,9 +10,9 @@ import threading
 import mlx.core as mx
 import psutil
 
-from daemon_harness import wait_for
 from hotseat.protocol.limits import MIB
-from tiny_models import tiny_config, tiny_weights, write_tokenizer
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.models.tiny_models import tiny_config, tiny_weights, write_tokenizer
 
 HOTSEAT = [sys.executable, "-m", "hotseat.cli.main"]
 WIDE = 32_768

@@ -14,12 +14,12 @@ import uuid
 
 import psutil
 
-from daemon_harness import LiveDaemon, wait_for
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
-from stub_home import QUIET, register
-from watching import Background, lives
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.stub_home import QUIET, register
+from tests.support.daemons.watching import Background, lives
 
 QUICK = "[deadlines]\ngrace_s = 0.05\nexit_drain_s = 0.2\n"
 LONG = "once upon a time there was a seat"
@@ -61,7 +61,7 @@ class FaultHome(LiveDaemon):
         if worker == "stub":
             register(self, "a", "b")
         else:
-            from tiny_models import register_tiny
+            from tests.support.models.tiny_models import register_tiny
 
             register_tiny(self.home, "a", "llama", seed=1)
             register_tiny(self.home, "b", "llama", seed=2)

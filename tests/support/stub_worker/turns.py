@@ -5,7 +5,13 @@ from typing import Literal, assert_never
 
 from hotseat.protocol.link import AppendInput, Start, TextInput, TokensInput, WholeInput
 from hotseat.protocol.tokens import unpack_tokens
-from stub_text import TokenSource, append_messages, decode_token, encode_text, render_messages
+from tests.support.stub_worker.text import (
+    TokenSource,
+    append_messages,
+    decode_token,
+    encode_text,
+    render_messages,
+)
 
 
 class Turn:

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 import sentencepiece
 
-import tiny_models
+from tests.support.models import tiny_models
 
 GgufKind = Literal["llama", "gemma3", "qwen3"]
 

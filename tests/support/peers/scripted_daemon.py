@@ -1,6 +1,7 @@
 """A daemon that reads its memory from a file: pressure for tests, on a machine that has plenty.
 
-Run as `python tests/scripted_daemon.py` with HOTSEAT_TEST_MEMORY naming a JSON file of `Memory`.
+Run as `python -m tests.support.peers.scripted_daemon` with HOTSEAT_TEST_MEMORY
+naming a JSON file of `Memory`.
 """
 
 import os

@@ -10,7 +10,7 @@ import sys
 import termios
 import threading
 
-from daemon_harness import wait_for
+from tests.support.daemons.live_daemon import wait_for
 
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from fake_views import MODELS, WORDS, answer_read, swap_report
 from hotseat.protocol.codec import decode_client, encode_daemon, open_envelope
 from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.discovery import ENDPOINT_FILE, Endpoint
@@ -50,6 +49,7 @@ from hotseat.protocol.replies import (
     Welcome,
 )
 from hotseat.protocol.version import VERSION
+from tests.support.peers.fake_views import MODELS, WORDS, answer_read, swap_report
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """A worker without mlx for fault tests: same process shell and link, faults by HOTSEAT_STUB.
 
-Run as `python tests/stub_worker.py --link ... --epoch ... --token-fd ...`.
+Run as `python -m tests.support.stub_worker --link ... --epoch ... --token-fd ...`.
 """
 
 import signal
@@ -12,8 +12,8 @@ from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import FromWorker
 from hotseat.worker import orphan, process
 from hotseat.worker.process import Libraries, exit_process, parse_arguments, run_worker
-from stub_engine import StubEngine
-from stub_faults import Trigger, fork_twice, read_faults
+from tests.support.stub_worker.engine import StubEngine
+from tests.support.stub_worker.faults import Trigger, fork_twice, read_faults
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from engine_harness import FakeSupervisor, prompt_tokens
 from hotseat.protocol.link import Emitted
 from hotseat.protocol.model import ModelRecord
+from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["engine_harness"])
+_PROCESSES.set_forkserver_preload(["tests.support.engine.engine_harness"])
 _KEPT = ("blocks", "tails", "hints", "contexts", "epoch", "asked")
 DEADLINE_S = 60.0
 

@@ -12,7 +12,7 @@ import msgspec
 
 from hotseat.protocol.model import ModelRecord
 
-CACHE = Path(os.environ.get("HOTSEAT_SAMPLES", Path(__file__).parents[1] / ".cache" / "samples"))
+CACHE = Path(os.environ.get("HOTSEAT_SAMPLES", Path(__file__).parents[3] / ".cache" / "samples"))
 SMOLLM2 = "smollm2-135m"
 GEMMA3 = "gemma3-270m"
 

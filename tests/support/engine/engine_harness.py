@@ -31,7 +31,7 @@ from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
 from hotseat.worker.engine import Engine
-from tiny_models import register_tiny
+from tests.support.models.tiny_models import register_tiny
 
 DEADLINE_S = 60.0
 UNFED = 1

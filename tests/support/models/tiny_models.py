@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from hotseat.protocol.model import ModelRecord
-from tiny_kinds import EXPERTS, LATENT, RECURRENT, chunked, griffin
+from tests.support.models.tiny_kinds import EXPERTS, LATENT, RECURRENT, chunked, griffin
 
 Kind = Literal[
     "llama",

@@ -3,9 +3,9 @@
 import threading
 import time
 
-from daemon_harness import wait_for
 from hotseat.protocol.replies import Event
-from raw_peer import RawPeer
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.peers.raw_peer import RawPeer
 
 
 class EventTimes:

@@ -2,10 +2,10 @@
 
 from contextlib import contextmanager
 
-from daemon_harness import LiveDaemon, put_record
 from hotseat.protocol.errors import HotseatError
-from records import model_record
-from stub_text import decode_token, encode_text, expected_tokens
+from tests.support.daemons.live_daemon import LiveDaemon, put_record
+from tests.support.models.records import model_record
+from tests.support.stub_worker.text import decode_token, encode_text, expected_tokens
 
 QUIET = "[memory]\nreserve_bytes = 1\n"
 """Other programs on this machine must not decide whether a stub fits."""

@@ -56,10 +56,10 @@ from hotseat.protocol.link import (
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id, unpack_tokens
-from stub_faults import Faults, LoadFault, Trigger
-from stub_files import StubFiles, block_name
-from stub_text import END_OF_TURN, decode_token
-from stub_turns import Turn, build_prompt, common_prefix, first_stop
+from tests.support.stub_worker.faults import Faults, LoadFault, Trigger
+from tests.support.stub_worker.files import StubFiles, block_name
+from tests.support.stub_worker.text import END_OF_TURN, decode_token
+from tests.support.stub_worker.turns import Turn, build_prompt, common_prefix, first_stop
 
 LOAD_STEPS = 10
 

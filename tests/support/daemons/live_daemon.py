@@ -19,8 +19,7 @@ from hotseat.client import Client
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.model import RECORD_FILE
 
-TESTS = Path(__file__).parent
-STUB = [sys.executable, str(TESTS / "stub_worker.py")]
+STUB = [sys.executable, "-m", "tests.support.stub_worker"]
 START_S = 20.0
 
 

@@ -7,7 +7,7 @@ import psutil
 
 from hotseat.protocol.messages import Status
 from hotseat.protocol.replies import Reply
-from raw_peer import RawPeer
+from tests.support.peers.raw_peer import RawPeer
 
 STATUS_LIMIT_S = 0.05
 

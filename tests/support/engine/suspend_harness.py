@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from engine_harness import FakeSupervisor, Outcome
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import (
     Broken,
@@ -16,6 +15,7 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
+from tests.support.engine.engine_harness import FakeSupervisor, Outcome
 
 Fate = Literal["live", "checkpointed", "killed"]
 HELD = "held:1"

@@ -28,7 +28,7 @@ from hotseat.protocol.link import (
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import LayerSpec, ModelRecord, ModelSource, TagParts, TemplateProbe
 
-STUB = [sys.executable, str(Path(__file__).with_name("stub_worker.py"))]
+STUB = [sys.executable, "-m", "tests.support.stub_worker"]
 REAL = [sys.executable, "-m", "hotseat.worker"]
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""What tests share: daemons, workers, models, peers and faults to try with."""

@@ -1,0 +1,1 @@
+"""Time that a test decides, and the times of events."""

@@ -1,0 +1,1 @@
+"""Daemons in homes of their own, and what their users see."""

@@ -1,0 +1,1 @@
+"""The engine in this process, and supervisors that are no daemons."""

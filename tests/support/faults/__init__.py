@@ -1,0 +1,1 @@
+"""Operating systems, homes and inputs that fail."""

@@ -1,0 +1,1 @@
+"""Tiny models, real ones, and records."""

@@ -1,0 +1,1 @@
+"""The other end of a socket: of clients, of a daemon, of a worker."""

@@ -1,0 +1,1 @@
+"""A worker without mlx: the same process and link, faults on request."""
