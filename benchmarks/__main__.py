@@ -1,34 +1,34 @@
 """`python -m benchmarks [NAME [OPTION...]]`: one benchmark, or all of them; exit 1 if one misses.
 
-Knows the benchmarks by name only; each is a module with `main(arguments) -> exit code`.
+Knows name and subject of a benchmark only; each is a module with `main(arguments) -> exit code`.
 """
 
 import importlib
 import sys
 from collections.abc import Sequence
 
-BENCHMARKS = (
-    "simulator",
-    "swap-warm",
-    "swap-cold",
-    "checkpoint",
-    "footprint",
-    "reclaim",
-    "suspension",
-    "versus-server",
-    "versus-returning",
-    "resume",
-    "restore-rate",
-    "checkpoint-rate",
-    "decode",
-    "relay",
-    "agents",
-    "shared-prefix",
-    "wear",
-    "telemetry",
-    "fork",
-    "cold-sessions",
-)
+BENCHMARKS = {
+    "simulator": "scheduling",
+    "swap-warm": "swaps",
+    "swap-cold": "swaps",
+    "checkpoint": "kv",
+    "footprint": "swaps",
+    "reclaim": "swaps",
+    "suspension": "kv",
+    "versus-server": "peers",
+    "versus-returning": "peers",
+    "resume": "kv",
+    "restore-rate": "kv",
+    "checkpoint-rate": "kv",
+    "decode": "peers",
+    "relay": "serving",
+    "agents": "peers",
+    "shared-prefix": "kv",
+    "wear": "kv",
+    "telemetry": "serving",
+    "fork": "kv",
+    "cold-sessions": "kv",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(name: str, arguments: Sequence[str]) -> int:
     """One benchmark in this process."""
-    module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
+    module = importlib.import_module(f"benchmarks.{BENCHMARKS[name]}.{name.replace('-', '_')}")
     return int(module.main(arguments))
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 def simulate(code, *, hash_seed="0"):
     return subprocess.run(
-        [sys.executable, "-c", f"import sys, benchmarks.simulator as s; {code}"],
+        [sys.executable, "-c", f"import sys, benchmarks.scheduling.simulator as s; {code}"],
         cwd=ROOT,
         env=os.environ | {"PYTHONHASHSEED": hash_seed},
         capture_output=True,

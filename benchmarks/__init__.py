@@ -1,0 +1,1 @@
+"""Figures of hotseat as ratios within one run: `python -m benchmarks`."""

@@ -1,0 +1,1 @@
+"""What contexts cost: on disk, to restore, to share."""

@@ -1,0 +1,1 @@
+"""hotseat beside other servers and libraries."""

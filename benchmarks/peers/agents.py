@@ -1,0 +1,100 @@
+"""Four agents at once: their tokens a second together, over mlx_lm.server with the same four."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from benchmarks.homes import seat_as_shipped
+from benchmarks.measure import (
+    GIB,
+    Arm,
+    Verdict,
+    conclude,
+    console,
+    paired_ratio,
+    print_arms,
+    ratio,
+    touch_memory,
+)
+from benchmarks.peers.neighbours import start_mlx_lm_server
+from benchmarks.peers.versus import comparison_parser, use_blas
+from benchmarks.smollm import smollm_pair
+
+TARGET = 1.0
+AGENTS, TURNS, TOKENS = 4, 3, 32
+ABOUT = """\
+SmolLM2 in float32. Four agents at once, each a conversation of its own of three turns: a question
+of about 90 tokens, 32 tokens of answer, greedy. Tokens of all answers over the time from the first
+question to the end of the last answer. Every round has new conversations.
+  mlx_lm.server: HTTP, the whole conversation with every turn, its own prompt cache.
+  hotseat: its client, a session an agent, the new message with every turn; default settings, after
+    a swap to the model: a standby is ready, the weights are in memory that was touched ahead."""
+Talk = Callable[[str, list[dict[str, str]]], tuple[str, int]]
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Prints both arms and the verdict."""
+    parser = comparison_parser("agents", __doc__)
+    parser.add_argument("--tokens", type=int, default=TOKENS)
+    options = parser.parse_args(arguments)
+    model, _ = smollm_pair(options.cache)
+    console.print(ABOUT)
+    use_blas(options.blas)
+    touch_memory(4 * GIB)
+    theirs, ours = Arm("mlx_lm.server", "tok/s"), Arm("hotseat", "tok/s")
+    daemon = seat_as_shipped(model, "m")
+    server = start_mlx_lm_server(model)
+    client = daemon.client()
+
+    def ask_ours(agent: str, messages: list[dict[str, str]]) -> tuple[str, int]:
+        done = client.generate(
+            "m", session=agent, append=messages[-1:], max_tokens=options.tokens, temperature=0.0
+        ).result()
+        return done.text, done.usage.completion_tokens
+
+    def ask_theirs(_agent: str, messages: list[dict[str, str]]) -> tuple[str, int]:
+        answer = server.ask(str(model), messages, options.tokens)
+        return answer.text, answer.completion_tokens
+
+    try:
+        for number in range(options.n + 1):
+            pairs: list[tuple[Arm, Talk]] = [(theirs, ask_theirs), (ours, ask_ours)]
+            for arm, talk in pairs if number % 2 else reversed(pairs):
+                rate = _rate(talk, number, turns=TURNS if number else 1)
+                if number:
+                    arm.samples.append(rate)
+    finally:
+        server.close()
+        daemon.__exit__()
+    print_arms(f"{AGENTS} agents, {TURNS} turns of {options.tokens} tokens", [theirs, ours])
+    console.print(f"median of the paired ratios: {paired_ratio(ours, theirs):.3f}")
+    figure = f"{AGENTS} agents over mlx_lm.server, tokens a second"
+    return conclude(Verdict(figure, ratio(ours, theirs), TARGET, ">="))
+
+
+def _rate(talk: Talk, number: int, turns: int) -> float:
+    made = [0] * AGENTS
+
+    def converse(agent: int) -> None:
+        messages: list[dict[str, str]] = []
+        for turn in range(turns):
+            messages.append({"role": "user", "content": _question(number, agent, turn)})
+            text, tokens = talk(f"r{number}-a{agent}", messages)
+            messages.append({"role": "assistant", "content": text})
+            made[agent] += tokens
+
+    threads = [threading.Thread(target=converse, args=(agent,)) for agent in range(AGENTS)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(made) / (time.monotonic() - started)
+
+
+def _question(number: int, agent: int, turn: int) -> str:
+    lines = [
+        f"Note {number}.{agent}.{turn}.{line}: crate {line + agent} has {line * 7 + number} nails."
+        for line in range(3)
+    ]
+    return " ".join([*lines, "Tell a long story about these crates."])

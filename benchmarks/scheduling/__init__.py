@@ -1,0 +1,1 @@
+"""The scheduler against simple policies, on a simulated machine."""

@@ -1,0 +1,1 @@
+"""What a swap costs, in time and in memory."""
