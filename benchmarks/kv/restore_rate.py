@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
+
 from benchmarks.kv.raw_disk import DEPTH, PIECE_BYTES, read_directly, write_directly
 from benchmarks.measure import (
     GIB,

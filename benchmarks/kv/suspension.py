@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import Verdict, base_parser, conclude, console
 from rich.table import Table
+
+from benchmarks.measure import Verdict, base_parser, conclude, console
 
 KINDS = ("llama", "gemma3", "lfm2")
 DTYPES = ("float32", "bfloat16")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import msgspec
+
 from benchmarks.homes import Talk, daemon_with, ids, kv_files
 from benchmarks.measure import MIB, Verdict, base_parser, conclude, console
-
 from hotseat.protocol.model import RECORD_FILE, ModelRecord
 
 TARGET = 1.5

@@ -1,9 +1,9 @@
 """What the simulator compares: the daemon's scheduler and two simple ones. No costs in here."""
 
-from benchmarks.scheduling.loads import Turn
-from benchmarks.scheduling.seat_model import MAX_RUNNING, Choice
 from msgspec.structs import replace
 
+from benchmarks.scheduling.loads import Turn
+from benchmarks.scheduling.seat_model import MAX_RUNNING, Choice
 from hotseat.supervisor.scheduling.expected_agents import (
     Ending,
     Lingering,

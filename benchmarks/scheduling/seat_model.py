@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from benchmarks.scheduling.loads import SWAP_S, Load, Turn
-
 from hotseat.supervisor.scheduling.scheduler import SeatView
 from hotseat.supervisor.scheduling.waiting import Waiting
 

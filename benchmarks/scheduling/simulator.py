@@ -34,7 +34,6 @@ from benchmarks.scheduling.seat_model import (
     Outcome,
     Policy,
 )
-
 from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, residency_s
 
 SWAPS_FEWER = 3.0

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
+
 from benchmarks.measure import (
     Arm,
     Verdict,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+
 from benchmarks.measure import (
     MIB,
     Arm,
