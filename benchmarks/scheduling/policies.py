@@ -12,8 +12,9 @@ from hotseat.supervisor.scheduling.expected_agents import (
     note_seat,
 )
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
-from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, SeatView, decide
+from hotseat.supervisor.scheduling.scheduler import SeatView, decide
 from hotseat.supervisor.scheduling.waiting import Waiting
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 
 class Hotseat:

@@ -34,7 +34,8 @@ from benchmarks.scheduling.seat_model import (
     Outcome,
     Policy,
 )
-from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, residency_s
+from hotseat.supervisor.scheduling.scheduler import residency_s
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 SWAPS_FEWER = 3.0
 MAKESPAN_SHORTER = 2.0

@@ -12,7 +12,7 @@ from tests.support.daemons.watching import Background
 from tests.support.faults.fault_home import FaultHome, Story, audit, outcome
 
 from hotseat.supervisor.seat.rules.exit_bound import exit_time_out_s
-from hotseat.supervisor.seat.rules.states import Deadlines
+from hotseat.supervisor.settings.values import Deadlines
 
 LIMIT_S = exit_time_out_s(Deadlines(grace_s=0.05, exit_drain_s=0.2))
 PAUSE_S = 0.3

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.exit_bound import exit_bound_s, exit_time_out_s
-from hotseat.supervisor.seat.rules.states import Deadlines, Fault, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules.states import Fault, Phase, SeatState, SwapPlan
 from hotseat.supervisor.seat.rules.table import next_state
+from hotseat.supervisor.settings.values import Deadlines
 
 CAUSE = Cause(client="c", request_id="r", model_asked="m")
 SECONDS = st.integers(1, 1000).map(float)

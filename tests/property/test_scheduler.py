@@ -5,14 +5,9 @@ from hypothesis import strategies as st
 from tests.support.clocks.seat_clock import EPSILON, SeatClock, Step
 
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
-from hotseat.supervisor.scheduling.scheduler import (
-    SchedulerSettings,
-    SeatView,
-    WantedSwap,
-    decide,
-    residency_s,
-)
+from hotseat.supervisor.scheduling.scheduler import SeatView, WantedSwap, decide, residency_s
 from hotseat.supervisor.scheduling.waiting import Waiting, counted_arrival, overtaken_for_s
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 MODELS = ("a", "b", "c", "d")
 SLACK_S = 1e-6

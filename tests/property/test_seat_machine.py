@@ -6,16 +6,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
-from hotseat.supervisor.seat.rules.states import (
-    SEATING,
-    SETTLED,
-    Deadlines,
-    Fault,
-    Phase,
-    SeatState,
-    SwapPlan,
-)
+from hotseat.supervisor.seat.rules.states import SEATING, SETTLED, Fault, Phase, SeatState, SwapPlan
 from hotseat.supervisor.seat.rules.table import next_state, quarantined_until
+from hotseat.supervisor.settings.values import Deadlines
 
 LIMITS = Deadlines()
 CAUSE = Cause(client="c", request_id="r", model_asked="m")

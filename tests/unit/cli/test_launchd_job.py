@@ -10,8 +10,8 @@ from tests.support.daemons.plist_dtd import faults
 from hotseat.cli.launchd.job import Job, agents_dir, job_label, make_job, stable_program
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.seat.rules.exit_bound import exit_bound_s
-from hotseat.supervisor.seat.rules.states import Deadlines
 from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.values import Deadlines
 
 GOLDEN = Path(__file__).parents[3] / "deploy" / "launchd" / "local.hotseat.plist"
 YOU = Path("/Users/you")

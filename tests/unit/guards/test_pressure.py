@@ -8,13 +8,13 @@ from hotseat.supervisor.guards.rules.pressure import (
     Held,
     Level,
     Pressure,
-    PressureSettings,
     Reading,
     ShrinkLive,
     SuspendYoungest,
     level_of,
     next_pressure,
 )
+from hotseat.supervisor.settings.values import PressureSettings
 
 SETTINGS = PressureSettings(step_s=1.0, calm_s=10.0)
 MUCH = Held(sessions=4, running=3)

@@ -11,11 +11,11 @@ from hotseat.supervisor.guards.rules.stalls import (
     Clocks,
     Expected,
     Signs,
-    StallSettings,
     budget_s,
     look,
     stalled,
 )
+from hotseat.supervisor.settings.values import StallSettings
 
 SETTINGS = StallSettings(
     silent_s=10.0, quiet_s=5.0, token_s=3.0, load_floor_bytes=MIB, prefill_floor_tokens=4

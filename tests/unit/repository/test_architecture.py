@@ -17,8 +17,9 @@ from msgspec.structs import replace
 
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
-from hotseat.supervisor.seat.rules.states import Deadlines, Fault, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules.states import Fault, Phase, SeatState, SwapPlan
 from hotseat.supervisor.seat.rules.table import next_state
+from hotseat.supervisor.settings.values import Deadlines
 
 PAGE = Path(__file__).parents[3] / "ARCHITECTURE.md"
 DIAGRAM = re.compile(

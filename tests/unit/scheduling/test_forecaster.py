@@ -8,8 +8,9 @@ from hotseat.protocol.replies import Done, Timing, Usage
 from hotseat.supervisor.scheduling.forecaster import Foresight
 from hotseat.supervisor.scheduling.forecasts import Costs
 from hotseat.supervisor.scheduling.model_queue import ModelQueue, QueuedModel
-from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, SeatView
+from hotseat.supervisor.scheduling.scheduler import SeatView
 from hotseat.supervisor.scheduling.waiting import Waiting
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 POLICY = SchedulerSettings(tool_linger_s=10.0)
 

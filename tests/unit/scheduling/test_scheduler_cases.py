@@ -13,15 +13,10 @@ from hotseat.supervisor.scheduling.expected_agents import (
 )
 from hotseat.supervisor.scheduling.forecasts import Costs, Outlook, first_start_s, forecasts
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
-from hotseat.supervisor.scheduling.scheduler import (
-    Decision,
-    SchedulerSettings,
-    SeatView,
-    WantedSwap,
-    decide,
-)
+from hotseat.supervisor.scheduling.scheduler import Decision, SeatView, WantedSwap, decide
 from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order
 from hotseat.supervisor.settings.reader import load_settings
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 POLICY = SchedulerSettings(
     min_seat_s=2.0, weight=4.0, grace_s=5.0, tool_linger_s=10.0, ageing_s=30.0, max_running=4

@@ -5,8 +5,9 @@ import pytest
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.moves import MAX_BACK_OFF_S, MAX_DEATHS, back_off_s
-from hotseat.supervisor.seat.rules.states import Deadlines, Fault, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules.states import Fault, Phase, SeatState, SwapPlan
 from hotseat.supervisor.seat.rules.table import next_state, quarantine_of
+from hotseat.supervisor.settings.values import Deadlines
 
 LIMITS = Deadlines()
 CAUSE = Cause(client="c", request_id="r", model_asked="m")

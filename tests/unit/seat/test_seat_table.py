@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
-from hotseat.supervisor.seat.rules.states import Deadlines, Fault, Mark, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules.states import Fault, Mark, Phase, SeatState, SwapPlan
 from hotseat.supervisor.seat.rules.table import next_state
+from hotseat.supervisor.settings.values import Deadlines
 
 LIMITS = Deadlines()
 CAUSE = Cause(client="c", request_id="r", model_asked="b")

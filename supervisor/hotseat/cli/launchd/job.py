@@ -20,8 +20,8 @@ from hotseat.protocol.discovery import HOME_VARIABLE
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.daemon.logs import SERVICE_LOG, SERVICE_VARIABLE
 from hotseat.supervisor.seat.rules.exit_bound import exit_time_out_s
-from hotseat.supervisor.seat.rules.states import Deadlines
 from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.values import Deadlines
 
 LABEL: Final = "local.hotseat"
 THROTTLE_S: Final = 10

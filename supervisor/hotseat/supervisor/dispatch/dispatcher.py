@@ -16,16 +16,12 @@ from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
-from hotseat.supervisor.scheduling.scheduler import (
-    Decision,
-    SchedulerSettings,
-    SeatView,
-    decide,
-)
+from hotseat.supervisor.scheduling.scheduler import Decision, SeatView, decide
 from hotseat.supervisor.scheduling.waiting import earliest
 from hotseat.supervisor.seat.rules.states import SETTLED, Asked, Phase, SwapPlan
 from hotseat.supervisor.seat.rules.table import quarantine_of
 from hotseat.supervisor.seat.runner import SeatRunner
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 log = structlog.get_logger()
 

@@ -19,7 +19,6 @@ from hotseat.supervisor.guards.rules.pressure import (
     Held,
     Level,
     Pressure,
-    PressureSettings,
     Reading,
     ShrinkLive,
     next_pressure,
@@ -28,6 +27,7 @@ from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.runner import SeatRunner
+from hotseat.supervisor.settings.values import PressureSettings
 
 FRESH_S: Final = 0.3
 """The age of a reading that new work is judged by; at rest readings are further apart."""

@@ -12,19 +12,12 @@ import structlog
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Beat, FromWorker, LoadProgress
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.guards.rules.stalls import (
-    Clocks,
-    Expected,
-    Signs,
-    Stall,
-    StallSettings,
-    look,
-    stalled,
-)
+from hotseat.supervisor.guards.rules.stalls import Clocks, Expected, Signs, Stall, look, stalled
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SEATING, Fault, Phase
 from hotseat.supervisor.seat.runner import SeatRunner
+from hotseat.supervisor.settings.values import StallSettings
 
 _WATCHED: Final = frozenset(
     {Phase.LOADING, Phase.WARMING, Phase.READY, Phase.DRAINING, Phase.CHECKPOINTING}

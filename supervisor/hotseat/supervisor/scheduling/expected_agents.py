@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.supervisor.scheduling.scheduler import SchedulerSettings
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 MAX_EXPECTED: Final = 64
 """Agents remembered at a time; the oldest are forgotten first."""

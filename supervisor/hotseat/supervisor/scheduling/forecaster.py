@@ -20,8 +20,9 @@ from hotseat.supervisor.scheduling.expected_agents import (
 )
 from hotseat.supervisor.scheduling.forecasts import Forecast, Outlook, first_start_s, forecasts
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
-from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, SeatView
+from hotseat.supervisor.scheduling.scheduler import SeatView
 from hotseat.supervisor.scheduling.waiting import Waiting
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 _NEW: Final = ""
 """Key of a request that does not exist; real ones are never empty."""

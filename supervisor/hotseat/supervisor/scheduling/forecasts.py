@@ -11,8 +11,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hotseat.supervisor.scheduling.model_queue import ModelQueue, queue_models
-from hotseat.supervisor.scheduling.scheduler import SchedulerSettings, SeatView, residency_s
+from hotseat.supervisor.scheduling.scheduler import SeatView, residency_s
 from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order, of_model
+from hotseat.supervisor.settings.values import SchedulerSettings
 
 NEWEST_SHARE: Final = 0.3
 """Of the newest turn in the running estimate of what turns take."""

@@ -24,24 +24,7 @@ from hotseat.supervisor.scheduling.waiting import (
     of_model,
     overdue_keys,
 )
-from hotseat.supervisor.seat.rules.states import DrainPolicy
-
-
-class SchedulerSettings(Struct, frozen=True, kw_only=True):
-    """`weight`: residency in swap costs, so that at most 1/(1+weight) of the time goes to swaps."""
-
-    min_seat_s: float = 2.0
-    weight: float = 8.0
-    grace_s: float = 10.0
-    """How long running work may go on once somebody else's turn has come."""
-    drain: DrainPolicy = "suspend"
-    """What happens to it then. The bound on waiting does not hold under `finish`."""
-    tool_linger_s: float = 10.0
-    """Longest wait for an agent that runs a tool and is expected back."""
-    ageing_s: float = 30.0
-    """Waiting that outweighs one step of priority."""
-    max_running: int = 16
-    """Requests on the worker at a time; the others wait where priorities still count."""
+from hotseat.supervisor.settings.values import DrainPolicy, SchedulerSettings
 
 
 class WantedSwap(Struct, frozen=True, kw_only=True):

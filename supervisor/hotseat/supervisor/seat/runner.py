@@ -46,19 +46,13 @@ from hotseat.supervisor.seat.host import SeatHost, SwapFigures, fault_of
 from hotseat.supervisor.seat.load_order import load_order
 from hotseat.supervisor.seat.memory_gate import ReclaimGate, unload_fault
 from hotseat.supervisor.seat.rules import states as t
-from hotseat.supervisor.seat.rules.states import (
-    SETTLED,
-    Deadlines,
-    Fault,
-    Phase,
-    SeatEvent,
-    SeatState,
-)
+from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatEvent, SeatState
 from hotseat.supervisor.seat.rules.table import next_state
 from hotseat.supervisor.seat.rules.worker_exits import describe_exit
 from hotseat.supervisor.seat.standby import Seatable, Standby
 from hotseat.supervisor.seat.worker_process import WorkerExit, WorkerProcess
 from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.values import Deadlines
 
 log = structlog.get_logger()
 

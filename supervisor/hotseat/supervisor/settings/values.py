@@ -12,10 +12,6 @@ from msgspec.structs import replace
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.messages import Sampling
-from hotseat.supervisor.guards.rules.pressure import PressureSettings
-from hotseat.supervisor.guards.rules.stalls import StallSettings
-from hotseat.supervisor.scheduling.scheduler import SchedulerSettings
-from hotseat.supervisor.seat.rules.states import Deadlines, DrainPolicy
 
 _RESERVE_SHARE: Final = 0.18
 _RESERVE_LOW_BYTES: Final = 1 * GIB
@@ -24,7 +20,81 @@ _DISK_CAP_BYTES: Final = 50 * GIB
 _DISK_SHARE_OF_FREE: Final = 0.20
 _FLOOR_BYTES: Final = 20 * GIB
 _FLOOR_SHARE_OF_DISK: Final = 0.10
-_SCHEDULER: Final = SchedulerSettings()
+
+
+class Deadlines(Struct, frozen=True, kw_only=True):
+    """Seconds each phase may last; loading counts from the last progress."""
+
+    start_s: float = 60.0
+    """A worker's start until it says hello."""
+    load_s: float = 600.0
+    """Loading, counted from the last progress."""
+    warm_s: float = 120.0
+    """The first token of a fresh model."""
+    grace_s: float = 10.0
+    """What running requests get to finish by themselves before they are suspended."""
+    drain_s: float = 600.0
+    """Draining altogether."""
+    exit_drain_s: float = 15.0
+    """Draining when the daemon has to end."""
+    checkpoint_s: float = 300.0
+    """Saving every context."""
+    stop_s: float = 10.0
+    """A worker that was asked to end."""
+    term_s: float = 5.0
+    """The same after SIGTERM."""
+    kill_s: float = 5.0
+    """The same after SIGKILL."""
+    reclaim_s: float = 30.0
+    """Memory of the ended worker coming back."""
+    back_off_s: float = 0.5
+    """Before the second restart in a row without progress; twice as long before each further."""
+
+
+DrainPolicy = Literal["finish", "suspend", "cancel"]
+"""What happens to requests that still run when the grace time is over."""
+
+
+class SchedulerSettings(Struct, frozen=True, kw_only=True):
+    """`weight`: residency in swap costs, so that at most 1/(1+weight) of the time goes to swaps."""
+
+    min_seat_s: float = 2.0
+    weight: float = 8.0
+    grace_s: float = 10.0
+    """How long running work may go on once somebody else's turn has come."""
+    drain: DrainPolicy = "suspend"
+    """What happens to it then. The bound on waiting does not hold under `finish`."""
+    tool_linger_s: float = 10.0
+    """Longest wait for an agent that runs a tool and is expected back."""
+    ageing_s: float = 30.0
+    """Waiting that outweighs one step of priority."""
+    max_running: int = 16
+    """Requests on the worker at a time; the others wait where priorities still count."""
+
+
+class PressureSettings(Struct, frozen=True, kw_only=True):
+    """`[pressure]`: the rhythm of shedding."""
+
+    step_s: float = 1.0
+    """Between two steps while the level stays."""
+    calm_s: float = 10.0
+    """How long a lower level has to last before it is believed."""
+
+
+class StallSettings(Struct, frozen=True, kw_only=True):
+    """`[stalls]`: what an honest worker never exceeds, even a slow one on a busy machine."""
+
+    silent_s: float = 10.0
+    """Between two frames of any kind; beats come each 0.2 s (at rest each 2 s, and that is
+    added), from a thread of their own."""
+    quiet_s: float = 30.0
+    """Beside what the amount of work asks for: opening files, tokenizers, compiling kernels."""
+    token_s: float = 30.0
+    """For one step of decoding."""
+    load_floor_bytes: int = 16 * MIB
+    """Weights or KV a second, from or to the slowest disk that is worth using."""
+    prefill_floor_tokens: int = 4
+    """Tokens a second inside one chunk."""
 
 
 PATHS: Final = frozenset({"lock_path", "path", "adapter", "models", "kv", "logs"})
@@ -111,6 +181,9 @@ class SeatSettings(Struct, frozen=True, kw_only=True):
     """Linux: the standby touches memory for the next weights ahead while much more is free."""
     keep_alive_s: float = 900.0
     """A model that nobody asked for that long gives the seat up; its contexts are kept."""
+
+
+_SCHEDULER: Final = SchedulerSettings()
 
 
 class SchedulingSettings(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hotseat.supervisor.settings.values import PressureSettings
+
 
 class Level(IntEnum):
     """The numbers of macOS."""
@@ -17,15 +19,6 @@ class Level(IntEnum):
     NORMAL = 1
     WARNING = 2
     CRITICAL = 4
-
-
-class PressureSettings(Struct, frozen=True, kw_only=True):
-    """`[pressure]`: the rhythm of shedding."""
-
-    step_s: float = 1.0
-    """Between two steps while the level stays."""
-    calm_s: float = 10.0
-    """How long a lower level has to last before it is believed."""
 
 
 class Reading(Struct, frozen=True, kw_only=True):

@@ -10,29 +10,14 @@ from typing import Final, Literal, assert_never
 
 from msgspec import Struct
 
-from hotseat.protocol.limits import MIB, REST_BEAT_S
+from hotseat.protocol.limits import REST_BEAT_S
+from hotseat.supervisor.settings.values import StallSettings
 
 LOOK_S: Final = 1.0
 """The most that passes between two looks while this process runs; a longer time was sleep."""
 REST_LOOK_S: Final = 2.0
 """The same while nothing is expected of the worker: then looks are about a second apart."""
 Task = Literal["nothing", "load", "warm", "restore", "prefill", "decode", "write"]
-
-
-class StallSettings(Struct, frozen=True, kw_only=True):
-    """`[stalls]`: what an honest worker never exceeds, even a slow one on a busy machine."""
-
-    silent_s: float = 10.0
-    """Between two frames of any kind; beats come each 0.2 s (at rest each 2 s, and that is
-    added), from a thread of their own."""
-    quiet_s: float = 30.0
-    """Beside what the amount of work asks for: opening files, tokenizers, compiling kernels."""
-    token_s: float = 30.0
-    """For one step of decoding."""
-    load_floor_bytes: int = 16 * MIB
-    """Weights or KV a second, from or to the slowest disk that is worth using."""
-    prefill_floor_tokens: int = 4
-    """Tokens a second inside one chunk."""
 
 
 class Expected(Struct, frozen=True, kw_only=True):

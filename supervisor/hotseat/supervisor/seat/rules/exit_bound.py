@@ -6,7 +6,7 @@ Pure. Must follow the seat's table; a property test drives the table against thi
 import math
 from typing import Final
 
-from hotseat.supervisor.seat.rules.states import Deadlines
+from hotseat.supervisor.settings.values import Deadlines
 
 CLOSE_S: Final = 30.0
 """Beside the seat: telling clients, settling rows, closing the catalogue."""

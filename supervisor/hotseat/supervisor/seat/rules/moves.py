@@ -11,7 +11,6 @@ from hotseat.protocol.exits import EX_OUT_OF_MEMORY
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import (
-    Deadlines,
     Fault,
     Mark,
     Misses,
@@ -20,6 +19,7 @@ from hotseat.supervisor.seat.rules.states import (
     SeatState,
     SwapPlan,
 )
+from hotseat.supervisor.settings.values import Deadlines
 
 Outcome = tuple[SeatState, tuple[SeatEffect, ...]]
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from hotseat.protocol.replies import Cause
+from hotseat.supervisor.settings.values import DrainPolicy
 
 
 class Phase(StrEnum):
@@ -29,35 +30,6 @@ SETTLED = frozenset({Phase.EMPTY, Phase.READY, Phase.FAILED, Phase.MEMORY_STRAND
 SEATING = frozenset({Phase.STARTING, Phase.LOADING, Phase.WARMING})
 
 
-class Deadlines(Struct, frozen=True, kw_only=True):
-    """Seconds each phase may last; loading counts from the last progress."""
-
-    start_s: float = 60.0
-    """A worker's start until it says hello."""
-    load_s: float = 600.0
-    """Loading, counted from the last progress."""
-    warm_s: float = 120.0
-    """The first token of a fresh model."""
-    grace_s: float = 10.0
-    """What running requests get to finish by themselves before they are suspended."""
-    drain_s: float = 600.0
-    """Draining altogether."""
-    exit_drain_s: float = 15.0
-    """Draining when the daemon has to end."""
-    checkpoint_s: float = 300.0
-    """Saving every context."""
-    stop_s: float = 10.0
-    """A worker that was asked to end."""
-    term_s: float = 5.0
-    """The same after SIGTERM."""
-    kill_s: float = 5.0
-    """The same after SIGKILL."""
-    reclaim_s: float = 30.0
-    """Memory of the ended worker coming back."""
-    back_off_s: float = 0.5
-    """Before the second restart in a row without progress; twice as long before each further."""
-
-
 class Fault(Struct, frozen=True, kw_only=True):
     """Why something did not work; `code` is a wire error code."""
 
@@ -67,10 +39,6 @@ class Fault(Struct, frozen=True, kw_only=True):
     by_system: bool = False
     """A signal that hotseat did not send ended the worker, and not for a crash of its own."""
     facts: dict[str, Any] = {}
-
-
-DrainPolicy = Literal["finish", "suspend", "cancel"]
-"""What happens to requests that still run when the grace time is over."""
 
 
 class SwapPlan(Struct, frozen=True, kw_only=True):

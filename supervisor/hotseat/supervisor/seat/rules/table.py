@@ -28,7 +28,6 @@ from hotseat.supervisor.seat.rules.moves import (
 from hotseat.supervisor.seat.rules.states import (
     SEATING,
     SETTLED,
-    Deadlines,
     Fault,
     Mark,
     Misses,
@@ -38,6 +37,7 @@ from hotseat.supervisor.seat.rules.states import (
     SeatState,
     SwapPlan,
 )
+from hotseat.supervisor.settings.values import Deadlines
 
 
 def next_state(  # noqa: C901, PLR0911, PLR0912 - one case per event is what a table is
