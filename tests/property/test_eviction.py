@@ -5,13 +5,12 @@ from hypothesis import strategies as st
 from tests.support.models.records import TAG
 
 from hotseat.supervisor.catalogue.rules.eviction_order import (
-    DiskState,
     KvNode,
     Worth,
-    bytes_to_free,
     files_to_evict,
     total_bytes,
 )
+from hotseat.supervisor.kv.rules.disk_budget import DiskState, bytes_to_free
 
 
 @st.composite

@@ -4,13 +4,8 @@ import pytest
 from tests.support.models.records import TAG
 
 from hotseat.protocol.limits import GIB
-from hotseat.supervisor.catalogue.rules.eviction_order import (
-    DiskState,
-    KvNode,
-    Worth,
-    bytes_to_free,
-    files_to_evict,
-)
+from hotseat.supervisor.catalogue.rules.eviction_order import KvNode, Worth, files_to_evict
+from hotseat.supervisor.kv.rules.disk_budget import DiskState, bytes_to_free
 from hotseat.supervisor.settings.values import KvSettings
 
 

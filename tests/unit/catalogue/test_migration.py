@@ -9,7 +9,7 @@ from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue import schema
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import cut_at
-from hotseat.supervisor.conversation.intake import History, encode_history
+from hotseat.supervisor.conversation.history import History, encode_history
 
 SESSION = (ModelName("m"), SessionName("s"))
 HISTORY = History(messages=tuple(Message(role="user", content=str(n)) for n in range(4)))

@@ -10,7 +10,7 @@ from hotseat.supervisor.catalogue.rebuilding import Found, FoundFile
 from hotseat.supervisor.catalogue.session_files import newest_sessions
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import cut_at, replace_history
-from hotseat.supervisor.conversation.intake import History, encode_history
+from hotseat.supervisor.conversation.history import History, encode_history
 
 TOKENS = [*range(600)]
 

@@ -17,7 +17,7 @@ from hotseat.supervisor.conversation.cuts import (
     shared_prefix,
 )
 from hotseat.supervisor.conversation.framing import Framing
-from hotseat.supervisor.conversation.intake import History, decode_history, encode_history
+from hotseat.supervisor.conversation.history import History, decode_history, encode_history
 
 
 def messages(count):

@@ -19,15 +19,8 @@ from hotseat.protocol.messages import (
 from hotseat.protocol.model import TemplateProbe
 from hotseat.protocol.parts import Collected
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.supervisor.conversation.intake import (
-    History,
-    Stored,
-    check_generate,
-    decode_history,
-    encode_history,
-    history_after,
-    plan_turn,
-)
+from hotseat.supervisor.conversation.history import History, Stored, decode_history, encode_history
+from hotseat.supervisor.conversation.intake import check_generate, history_after, plan_turn
 
 SYSTEM = Message(role="system", content="be short")
 ASKED = Message(role="user", content="hi")

@@ -8,7 +8,8 @@ from hotseat.protocol.link import TailRef, TextInput, TokensInput, WholeInput
 from hotseat.protocol.messages import Message
 from hotseat.protocol.model import LayerSpec
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
-from hotseat.supervisor.conversation.intake import History, Intake
+from hotseat.supervisor.conversation.history import History
+from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.conversation.prompt_size import longest_stored, most_tokens
 
 TOKENS = [n % 97 for n in range(700)]

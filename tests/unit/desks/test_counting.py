@@ -5,7 +5,8 @@ from types import SimpleNamespace
 from tests.support.models.records import model_record
 
 from hotseat.protocol.link import TextInput
-from hotseat.supervisor.conversation.intake import History, Intake
+from hotseat.supervisor.conversation.history import History
+from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.seat.rules.states import Phase
 

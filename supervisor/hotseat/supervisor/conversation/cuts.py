@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message
 from hotseat.supervisor.conversation.framing import Framing
-from hotseat.supervisor.conversation.intake import History, decode_history, encode_history
+from hotseat.supervisor.conversation.history import History, decode_history, encode_history
 
 TOKEN_BYTES: Final = 4
 UNFED: Final = 1

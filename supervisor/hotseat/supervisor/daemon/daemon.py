@@ -25,11 +25,12 @@ from hotseat.supervisor.daemon.upkeep import Upkeep
 from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.desks.quotes import QuoteDesk
 from hotseat.supervisor.desks.sessions import SessionDesk
-from hotseat.supervisor.desks.state import Identity, StateDesk, Telemetry
+from hotseat.supervisor.desks.state import Identity, StateDesk
 from hotseat.supervisor.dispatch.admission import Admission
 from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.dispatch.seat_consequences import SeatEvents
+from hotseat.supervisor.events.figures import Telemetry
 from hotseat.supervisor.events.journal import JournalWriter
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.guard import Guard, Guarded

@@ -10,9 +10,9 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.events.figures import Telemetry
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.time_awake import AwakeClock

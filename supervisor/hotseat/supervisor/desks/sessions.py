@@ -23,7 +23,8 @@ from hotseat.supervisor.catalogue.rows import SessionRow
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, Held, cut_at, replace_history
-from hotseat.supervisor.conversation.intake import check_parts, decode_history
+from hotseat.supervisor.conversation.history import decode_history
+from hotseat.supervisor.conversation.intake import check_parts
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.session_store import Sessions

@@ -31,8 +31,9 @@ from hotseat.protocol.views import (
 )
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.conversation.cuts import reachable_turns
-from hotseat.supervisor.conversation.intake import decode_history
+from hotseat.supervisor.conversation.history import decode_history
 from hotseat.supervisor.dispatch.releases import ReleaseDesk
+from hotseat.supervisor.events.figures import Telemetry
 from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
@@ -59,21 +60,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_at: float
     """Monotonic seconds."""
-
-
-class Telemetry:
-    """Numbers that are too dear to measure at every question; refreshed by the daemon's ticker."""
-
-    def __init__(self) -> None:
-        self.worker_footprint_bytes: int | None = None
-        self.kv_disk_bytes = 0
-        self.sessions_total = 0
-        self.load_percent: float | None = None
-        self.pressure: int | None = None
-        self.shedding = ""
-        self.barred: str | None = None
-        self.idle_left_s: Callable[[], float | None] = lambda: None
-        self.keeps_awake: Callable[[], Literal["", "request", "swap"]] = lambda: ""
 
 
 class StateDesk:

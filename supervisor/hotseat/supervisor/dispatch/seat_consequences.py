@@ -16,9 +16,9 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import FromWorker
 from hotseat.protocol.replies import Progress, SwapReport
-from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.dispatch.asked_swaps import SwapDesk, as_facts, phase_seconds
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.events.figures import Telemetry
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.outbox import Outbox

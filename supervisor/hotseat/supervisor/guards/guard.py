@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.events.figures import Telemetry
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.memory_pressure import PressureWatch
 from hotseat.supervisor.guards.sleep_prevention import PowerWatch

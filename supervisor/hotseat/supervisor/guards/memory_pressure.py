@@ -12,8 +12,8 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import Shrink
-from hotseat.supervisor.desks.state import Telemetry
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.events.figures import Telemetry
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.rules.pressure import (
     Held,

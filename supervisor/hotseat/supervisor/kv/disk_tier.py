@@ -17,10 +17,11 @@ from hotseat.protocol.disk_views import DiskTagView, DiskView
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName, Tag
 from hotseat.supervisor.catalogue.eviction import Evicted, Kept, TagUsage
-from hotseat.supervisor.catalogue.rules.eviction_order import DiskState, Worth, bytes_to_free
+from hotseat.supervisor.catalogue.rules.eviction_order import Worth
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
+from hotseat.supervisor.kv.rules.disk_budget import DiskState, bytes_to_free
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.runner import SeatRunner

@@ -15,7 +15,8 @@ from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.conversation.intake import encode_history, history_after
+from hotseat.supervisor.conversation.history import encode_history
+from hotseat.supervisor.conversation.intake import history_after
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.ports.client_port import error_body

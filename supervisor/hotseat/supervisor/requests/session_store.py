@@ -24,7 +24,7 @@ from hotseat.supervisor.conversation.cuts import (
     most_with_kv,
     shared_prefix,
 )
-from hotseat.supervisor.conversation.intake import Stored, decode_history
+from hotseat.supervisor.conversation.history import Stored, decode_history
 
 
 class Sessions:

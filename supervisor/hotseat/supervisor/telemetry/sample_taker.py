@@ -7,7 +7,7 @@ change meanwhile before it looks at it.
 from msgspec import Struct
 
 from hotseat.protocol.telemetry import Sample
-from hotseat.supervisor.desks.state import Telemetry
+from hotseat.supervisor.events.figures import Telemetry
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.paging import Paging, system_paging
 from hotseat.supervisor.models.planner import Planner

@@ -1,0 +1,1 @@
+"""How much KV the disk may hold. Pure."""
