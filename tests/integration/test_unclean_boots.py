@@ -7,7 +7,7 @@ from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.stub_home import error_of, serves, stub_daemon
 
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.guards.rules.boots import Seated
+from hotseat.supervisor.guards.rules.boots import BootSeat
 
 
 def machine_goes_down(daemon, number):
@@ -18,9 +18,9 @@ def machine_goes_down(daemon, number):
 
     async def date_back():
         catalogue = await Catalogue.open(daemon.home / "catalogue.sqlite")
-        seated = msgspec.json.decode(await catalogue.meta_get("boots:seated"), type=Seated)
+        seated = msgspec.json.decode(await catalogue.meta_get("boots:seated"), type=BootSeat)
         assert seated.model == "a"
-        seated = Seated(model=seated.model, boot=f"boot-{number}")
+        seated = BootSeat(model=seated.model, boot=f"boot-{number}")
         await catalogue.meta_set("boots:seated", msgspec.json.encode(seated).decode())
         await catalogue.close()
 

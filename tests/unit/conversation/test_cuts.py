@@ -9,7 +9,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Message, Tool
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.conversation.cuts import (
-    Held,
+    SessionTurns,
     TurnRow,
     cut_at,
     reachable_turns,
@@ -28,7 +28,7 @@ def messages(count):
 
 def held(*, shared=(10, 20, 30), reachable=(True, True, True), stale=False, raw=False):
     """Three turns of 10 tokens and two messages each."""
-    return Held(
+    return SessionTurns(
         turn=3,
         tokens=pack_tokens(range(30)),
         messages=encode_history(History(raw=raw, messages=messages(6))),
@@ -116,7 +116,7 @@ def test_turns_within_the_messages_that_stay_can_still_be_gone_back_to():
 
 def test_going_back_to_a_replaced_history_renders_it():
     changed = replace_history(held(), messages(1), 9.0, raw=False)
-    later = Held(
+    later = SessionTurns(
         turn=5,
         tokens=pack_tokens(range(100, 140)),
         messages=encode_history(History(messages=messages(4))),

@@ -7,30 +7,30 @@ from hypothesis import strategies as st
 from tests.support.daemons.stub_home import error_of
 
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.guards.rules.boots import Seated, Unclean, bars, seen_at_start
+from hotseat.supervisor.guards.rules.boots import BootSeat, Unclean, bars, seen_at_start
 from hotseat.supervisor.guards.unclean_boots import BootMarks, boot_id
 
 
 def test_two_boots_with_the_same_model_bar_it():
-    once = seen_at_start(Seated(model="a", boot="1"), Unclean(), "2")
-    twice = seen_at_start(Seated(model="a", boot="2"), once, "3")
+    once = seen_at_start(BootSeat(model="a", boot="1"), Unclean(), "2")
+    twice = seen_at_start(BootSeat(model="a", boot="2"), once, "3")
     assert (bars(once), bars(twice)) == (None, "a")
 
 
 def test_another_model_starts_the_count_anew():
-    once = seen_at_start(Seated(model="a", boot="1"), Unclean(), "2")
-    assert seen_at_start(Seated(model="b", boot="2"), once, "3") == Unclean(model="b", count=1)
+    once = seen_at_start(BootSeat(model="a", boot="1"), Unclean(), "2")
+    assert seen_at_start(BootSeat(model="b", boot="2"), once, "3") == Unclean(model="b", count=1)
 
 
 def test_killed_daemon_tells_nothing_about_the_machine():
-    assert seen_at_start(Seated(model="a", boot="1"), Unclean(), "1") == Unclean()
+    assert seen_at_start(BootSeat(model="a", boot="1"), Unclean(), "1") == Unclean()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", ""]), st.booleans()), max_size=20))
 def test_only_the_model_of_the_last_two_unclean_boots_is_barred(runs):
     known, boot, went_down = Unclean(), 0, []
     for model, reboots in runs:
-        seated = Seated(model=model, boot=str(boot))
+        seated = BootSeat(model=model, boot=str(boot))
         boot += reboots
         known = seen_at_start(seated, known, str(boot))
         if reboots and model:

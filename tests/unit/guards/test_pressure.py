@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.supervisor.guards.rules.pressure import (
-    Held,
     Level,
     Pressure,
     Reading,
+    Sheddable,
     ShrinkLive,
     SuspendYoungest,
     level_of,
@@ -17,7 +17,7 @@ from hotseat.supervisor.guards.rules.pressure import (
 from hotseat.supervisor.settings.values import PressureSettings
 
 SETTINGS = PressureSettings(step_s=1.0, calm_s=10.0)
-MUCH = Held(sessions=4, running=3)
+MUCH = Sheddable(sessions=4, running=3)
 CALM, WARN, CRIT = (Reading(os_level=level) for level in (1, 2, 4))
 
 
@@ -44,16 +44,16 @@ def test_level_is_the_worst_that_anything_tells(reading, level):
 def test_contexts_go_first_half_of_them_then_the_rest_then_requests():
     state, first = next_pressure(Pressure(), WARN, MUCH, 0.0, SETTINGS)
     state, soon = next_pressure(state, WARN, MUCH, 0.5, SETTINGS)
-    state, second = next_pressure(state, WARN, Held(sessions=2, running=3), 1.0, SETTINGS)
-    state, third = next_pressure(state, WARN, Held(running=3), 2.0, SETTINGS)
+    state, second = next_pressure(state, WARN, Sheddable(sessions=2, running=3), 1.0, SETTINGS)
+    state, third = next_pressure(state, WARN, Sheddable(running=3), 2.0, SETTINGS)
     assert (first, soon, second, third) == (
         (ShrinkLive(2),), (), (ShrinkLive(0),), (SuspendYoungest(),),
     )  # fmt: skip
 
 
 def test_one_request_goes_on_under_warning_and_none_when_it_is_critical():
-    assert next_pressure(Pressure(), WARN, Held(running=1), 0.0, SETTINGS)[1] == ()
-    assert next_pressure(Pressure(), CRIT, Held(running=1), 0.0, SETTINGS)[1] == (
+    assert next_pressure(Pressure(), WARN, Sheddable(running=1), 0.0, SETTINGS)[1] == ()
+    assert next_pressure(Pressure(), CRIT, Sheddable(running=1), 0.0, SETTINGS)[1] == (
         SuspendYoungest(),
     )
 
@@ -72,18 +72,18 @@ def test_admission_follows_the_level(level, running, short):
 
 
 def test_level_falls_only_after_it_was_lower_for_a_while():
-    state, _ = next_pressure(Pressure(), CRIT, Held(), 0.0, SETTINGS)
-    state, _ = next_pressure(state, CALM, Held(), 1.0, SETTINGS)
-    state, _ = next_pressure(state, CALM, Held(), 10.9, SETTINGS)
+    state, _ = next_pressure(Pressure(), CRIT, Sheddable(), 0.0, SETTINGS)
+    state, _ = next_pressure(state, CALM, Sheddable(), 1.0, SETTINGS)
+    state, _ = next_pressure(state, CALM, Sheddable(), 10.9, SETTINGS)
     assert state.level is Level.CRITICAL
-    state, _ = next_pressure(state, CALM, Held(), 11.0, SETTINGS)
+    state, _ = next_pressure(state, CALM, Sheddable(), 11.0, SETTINGS)
     assert state.level is Level.NORMAL
 
 
 def test_relapse_starts_the_calm_anew():
-    state, _ = next_pressure(Pressure(), WARN, Held(), 0.0, SETTINGS)
+    state, _ = next_pressure(Pressure(), WARN, Sheddable(), 0.0, SETTINGS)
     for now, reading in ((1.0, CALM), (9.0, WARN), (12.0, CALM), (21.0, CALM)):
-        state, _ = next_pressure(state, reading, Held(), now, SETTINGS)
+        state, _ = next_pressure(state, reading, Sheddable(), now, SETTINGS)
     assert state.level is Level.WARNING
 
 
@@ -104,7 +104,7 @@ def test_acted_level_is_never_below_what_is_measured_and_shedding_keeps_its_orde
     state, now = Pressure(), 0.0
     for os_level, gap, sessions, running in steps:
         now += gap
-        held = Held(sessions=sessions, running=running)
+        held = Sheddable(sessions=sessions, running=running)
         before = state
         state, given_up = next_pressure(state, Reading(os_level=os_level), held, now, SETTINGS)
         assert state.level >= os_level

@@ -9,7 +9,7 @@ from hotseat.supervisor.guards.rules.stalls import (
     LOOK_S,
     REST_LOOK_S,
     Clocks,
-    Expected,
+    DueWork,
     Signs,
     budget_s,
     look,
@@ -20,7 +20,7 @@ from hotseat.supervisor.settings.values import StallSettings
 SETTINGS = StallSettings(
     silent_s=10.0, quiet_s=5.0, token_s=3.0, load_floor_bytes=MIB, prefill_floor_tokens=4
 )
-DECODE = (Expected(task="decode"),)
+DECODE = (DueWork(task="decode"),)
 
 
 def watch(signs, *, until, step=0.2, clocks=None):
@@ -45,12 +45,12 @@ def steady(expected=DECODE, heard=True, progress=True):
 @pytest.mark.parametrize(
     ("expected", "allowed_s"),
     [
-        (Expected(task="load", amount=20 * MIB), 25.0),
-        (Expected(task="load"), 5.0),
-        (Expected(task="restore", amount=2 * MIB), 7.0),
-        (Expected(task="write", amount=MIB), 6.0),
-        (Expected(task="prefill", amount=256), 69.0),
-        (Expected(task="decode", amount=99), 3.0),
+        (DueWork(task="load", amount=20 * MIB), 25.0),
+        (DueWork(task="load"), 5.0),
+        (DueWork(task="restore", amount=2 * MIB), 7.0),
+        (DueWork(task="write", amount=MIB), 6.0),
+        (DueWork(task="prefill", amount=256), 69.0),
+        (DueWork(task="decode", amount=99), 3.0),
     ],
 )
 def test_budget_follows_the_work(expected, allowed_s):
@@ -101,7 +101,7 @@ def test_work_that_begins_after_a_quiet_hour_has_its_whole_budget():
 
 
 def test_longest_budget_counts_when_one_step_does_several_things():
-    both = (Expected(task="decode"), Expected(task="prefill", amount=256))
+    both = (DueWork(task="decode"), DueWork(task="prefill", amount=256))
     assert stalled(watch(steady(both, progress=False), until=60.0), SETTINGS) is None
     assert stalled(watch(steady(both, progress=False), until=70.0), SETTINGS).task == "prefill"
 
@@ -121,7 +121,7 @@ def test_next_worker_starts_with_clocks_of_its_own():
 @given(
     gaps=st.lists(st.floats(0.01, 5_000.0), max_size=60),
     advances=st.lists(st.booleans(), min_size=60, max_size=60),
-    expected=st.sampled_from([DECODE, (), (Expected(task="load", amount=MIB),)]),
+    expected=st.sampled_from([DECODE, (), (DueWork(task="load", amount=MIB),)]),
 )
 def test_clocks_never_run_ahead_of_watched_time_nor_back(gaps, advances, expected):
     now, heard, watched = 0.0, 0, 0.0

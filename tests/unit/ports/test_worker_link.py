@@ -22,7 +22,7 @@ from hotseat.protocol.link import (
     encode_link,
 )
 from hotseat.supervisor.ports import worker_link
-from hotseat.supervisor.ports.worker_link import LinkPort
+from hotseat.supervisor.ports.worker_link import WorkerLink
 
 EPOCH = Epoch(7)
 KEY = RequestKey("t:r")
@@ -67,7 +67,7 @@ def heard():
 
 @pytest.fixture
 async def port(tmp_path, heard):
-    made = LinkPort(tmp_path / "link.sock", EPOCH, heard)
+    made = WorkerLink(tmp_path / "link.sock", EPOCH, heard)
     yield made
     made.close()
 

@@ -8,7 +8,12 @@ from hotseat.protocol.ids import RequestId
 from hotseat.protocol.limits import MAX_ITEMS
 from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
 from hotseat.supervisor.requests.rules.streams import Emission, OutStream
-from hotseat.supervisor.requests.stored_reply import KeptReply, decode_kept, encode_kept, keep_done
+from hotseat.supervisor.requests.stored_reply import (
+    StoredReply,
+    decode_reply,
+    encode_reply,
+    reply_of,
+)
 
 PIECES = (((1,), "a"), ((2, 3), "bc"), ((4,), ""), ((5,), "de"), ((), "!"))
 
@@ -43,14 +48,14 @@ def done():
 
 
 def test_stored_reply_is_the_same_after_the_catalogue():
-    kept = decode_kept(encode_kept(keep_done(done(), emissions())))
+    kept = decode_reply(encode_reply(reply_of(done(), emissions())))
     assert kept.end == done()
 
 
 @pytest.mark.parametrize("told", [(), (1, 1), (0, 2)])
 @pytest.mark.parametrize("offset", range(6))
 def test_finished_request_gives_from_any_offset_what_a_running_one_gives(offset, told):
-    chunks = keep_done(done(), emissions(told)).chunks_from(offset)
+    chunks = reply_of(done(), emissions(told)).chunks_from(offset)
     stream = OutStream(10_000, offset)
     for emission in emissions(told):
         stream.push(emission)
@@ -58,12 +63,12 @@ def test_finished_request_gives_from_any_offset_what_a_running_one_gives(offset,
 
 
 def test_offset_behind_the_end_gives_no_output_beyond_the_rest_of_the_text():
-    assert keep_done(done(), emissions()).chunks_from(99) == []
+    assert reply_of(done(), emissions()).chunks_from(99) == []
 
 
 def test_stored_error_ends_the_stream_without_output():
     error = ErrorBody(code="worker_lost", message="gone", facts={"epoch": 2})
-    kept = decode_kept(encode_kept(KeptReply(error=error)))
+    kept = decode_reply(encode_reply(StoredReply(error=error)))
     assert kept.end == error
     assert kept.chunks_from(0) == []
 
@@ -77,7 +82,7 @@ def test_done_longer_than_the_limit_of_items_reaches_the_client_whole():
 def test_stored_output_longer_than_the_limit_of_items_comes_in_chunks():
     tokens = tuple(range(MAX_ITEMS + 5))
     emitted = [Emission(offset=at, text_offset=at, tokens=(at,), text="x") for at in tokens]
-    kept = keep_done(replace(done(), tokens=tokens, text="x" * len(tokens)), emitted)
+    kept = reply_of(replace(done(), tokens=tokens, text="x" * len(tokens)), emitted)
     chunks = kept.chunks_from(3)
     for chunk in chunks:
         assert decode_daemon(open_envelope(encode_daemon(chunk, RequestId("r")))) == chunk

@@ -9,7 +9,7 @@ from hotseat.protocol.tokens import block_chain, root_id
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.requests.suspended import HeldRuns, held_name
+from hotseat.supervisor.requests.suspended import SuspendedRuns, hidden_name
 
 TOKENS = list(range(300))
 ALIVE, ENDED = RequestKey("c:alive"), RequestKey("c:ended")
@@ -23,17 +23,17 @@ class NoEvents:
 async def make(tmp_path):
     catalogue = await Catalogue.open(tmp_path / "catalogue.sqlite")
     keeper = KvKeeper(catalogue, tmp_path / "kv", NoEvents())
-    return catalogue, keeper, HeldRuns(catalogue, keeper)
+    return catalogue, keeper, SuspendedRuns(catalogue, keeper)
 
 
 async def test_hidden_session_of_no_request_goes_at_the_start(tmp_path):
     catalogue, _keeper, held = await make(tmp_path)
-    for name in (held_name(ALIVE), held_name(ENDED), "mine"):
+    for name in (hidden_name(ALIVE), hidden_name(ENDED), "mine"):
         await catalogue.commit_turn(turn_commit(TOKENS, session=name))
     await held.forget_orphans([ALIVE])
     left = {one.name for one in await catalogue.session_summaries()}
     await catalogue.close()
-    assert left == {held_name(ALIVE), "mine"}
+    assert left == {hidden_name(ALIVE), "mine"}
 
 
 async def test_block_that_another_request_reads_outlives_the_suspended_one(tmp_path):
@@ -44,7 +44,7 @@ async def test_block_that_another_request_reads_outlives_the_suspended_one(tmp_p
         written_at=1.0,
     )  # fmt: skip
     await catalogue.add_block(row)
-    await catalogue.commit_turn(turn_commit(TOKENS, session=held_name(ENDED)))
+    await catalogue.commit_turn(turn_commit(TOKENS, session=hidden_name(ENDED)))
     answers = []
     keeper.lookup(Lookup(request=ALIVE, blocks=(block,)), model_record(), None, answers.append)
     await keeper.flush()

@@ -15,8 +15,8 @@ from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.ends import WorkEnds
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.running import WorkRuns
-from hotseat.supervisor.requests.session_store import Sessions
-from hotseat.supervisor.requests.suspended import HeldRuns
+from hotseat.supervisor.requests.session_store import SessionStore
+from hotseat.supervisor.requests.suspended import SuspendedRuns
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.rules.states import Fault
 
@@ -44,14 +44,14 @@ class Desk:
         self.sent = []
         works = Works()
         keeper = KvKeeper(catalogue, kv_dir, NoEvents())
-        sessions = Sessions(catalogue)
+        sessions = SessionStore(catalogue)
         outbox = Outbox(works, lambda: None, 1.0, lambda _work: None)
         ends = WorkEnds(
             works=works, catalogue=catalogue, sessions=sessions, keeper=keeper, outbox=outbox,
             events=NoEvents(), ended=lambda: None,
         )  # fmt: skip
         self.runs = WorkRuns(
-            works=works, ends=ends, held=HeldRuns(catalogue, keeper), sessions=sessions,
+            works=works, ends=ends, held=SuspendedRuns(catalogue, keeper), sessions=sessions,
             keeper=keeper, outbox=outbox, events=NoEvents(), send=self.sent.append,
             record=model_record, serving=lambda: 1, waits_again=lambda: None,
             filled=lambda request, *_, **__: request,

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Done, Timing, Usage
-from hotseat.supervisor.scheduling.forecaster import Foresight
+from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.forecasts import Costs
 from hotseat.supervisor.scheduling.model_queue import ModelQueue, QueuedModel
 from hotseat.supervisor.scheduling.scheduler import SeatView
@@ -20,7 +20,7 @@ class Case:
 
     def __init__(self, waiting=(), swap_s=6.0):
         self.waiting = list(waiting)
-        self.foresight = Foresight(lambda: self.waiting)
+        self.foresight = Forecaster(lambda: self.waiting)
         if swap_s is not None:
             self.foresight.swapped("a", swap_s)
         self.seat("a")

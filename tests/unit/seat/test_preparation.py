@@ -8,7 +8,7 @@ from tests.support.models.records import model_record
 from hotseat.protocol.limits import GIB
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat.preparation import Foreseen
+from hotseat.supervisor.seat.preparation import Preparation
 from hotseat.supervisor.settings.values import MemorySettings, SeatSettings, Settings
 
 RESERVE = 2 * GIB
@@ -41,7 +41,7 @@ def foreseen(available_gib, likely, **seat):
         Settings(memory=MemorySettings(reserve_bytes=RESERVE), seat=SeatSettings(**seat)),
     )
     runner = SimpleNamespace(standby=Standby(), state=SimpleNamespace(model="a"))
-    return Foreseen(planner, runner, lambda: likely), runner.standby, planner
+    return Preparation(planner, runner, lambda: likely), runner.standby, planner
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.supervisor.machine.paging import MacPaging, Paging, VmStatistics64
-from hotseat.supervisor.telemetry.rules.memory_classes import Held, memory_classes
+from hotseat.supervisor.telemetry.rules.memory_classes import Holdings, memory_classes
 
 SIZES = st.integers(min_value=-10, max_value=100)
 HELD = st.builds(
-    Held,
+    Holdings,
     **dict.fromkeys(
         ("total", "available", "worker", "active", "live_kv", "model_bytes", "standby"), SIZES
     ),
@@ -24,14 +24,16 @@ def test_classes_add_up_and_none_is_negative(held):
 
 
 def test_seated_model_splits_into_weights_contexts_and_the_rest():
-    held = Held(total=100, available=40, worker=30, active=24, live_kv=4, model_bytes=20, standby=5)
+    held = Holdings(
+        total=100, available=40, worker=30, active=24, live_kv=4, model_bytes=20, standby=5
+    )
     classes = memory_classes(held)
     assert (classes.weights, classes.live_kv, classes.runtime) == (20, 4, 6)
     assert (classes.standby, classes.other, classes.free) == (5, 25, 40)
 
 
 def test_weights_of_a_load_are_those_that_are_there():
-    held = Held(total=100, available=60, worker=12, active=10, model_bytes=20)
+    held = Holdings(total=100, available=60, worker=12, active=10, model_bytes=20)
     assert memory_classes(held).weights == 10
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from hotseat.protocol.views import ReloadView
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.settings.reference import Entry, entries, section_meaning, toml_value
+from hotseat.supervisor.settings.reference import SettingLine, entries, section_meaning, toml_value
 from hotseat.supervisor.settings.values import Settings
 
 _WIDTH: Final = 96
@@ -61,7 +61,7 @@ def render_reload(view: ReloadView) -> None:
         print("the seated model is being swapped for itself; contexts are saved first")
 
 
-def _setting(entry: Entry, value: Any) -> list[str]:
+def _setting(entry: SettingLine, value: Any) -> list[str]:
     written = toml_value(entry.name, value) if value is not None else ""
     is_set = bool(written) and written != entry.default
     shown = f"{entry.name} = {written or entry.default or '…'}"

@@ -14,7 +14,7 @@ from hotseat.protocol.ids import (
     SessionName,
     Tag,
 )
-from hotseat.supervisor.conversation.cuts import Held, TurnRow
+from hotseat.supervisor.conversation.cuts import SessionTurns, TurnRow
 
 RequestKind = Literal["generate", "swap"]
 RequestState = Literal["accepted", "done", "error"]
@@ -96,9 +96,9 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     stale: bool = False
     """The tokens are not those of the messages: the next turn renders them anew."""
 
-    def held(self, turns: Sequence[TurnRow]) -> Held:
+    def held(self, turns: Sequence[TurnRow]) -> SessionTurns:
         """What of it can be cut."""
-        return Held(
+        return SessionTurns(
             turn=self.turn,
             tokens=self.tokens,
             messages=self.messages,

@@ -12,9 +12,9 @@ from hotseat.protocol.tokens import block_chain, unpack_tokens
 from hotseat.supervisor.catalogue import blocks, snapshots, superseded
 from hotseat.supervisor.catalogue.rows import KvFile, SessionRow
 from hotseat.supervisor.catalogue.sessions import session, turns
-from hotseat.supervisor.conversation.cuts import Held, TurnRow
+from hotseat.supervisor.conversation.cuts import SessionTurns, TurnRow
 
-Change = Callable[[Held], Held]
+Change = Callable[[SessionTurns], SessionTurns]
 
 
 def missing(model: str, name: str) -> HotseatError:

@@ -22,7 +22,7 @@ _BATCH: Final = 64
 _FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 
 
-class _Job:
+class _Call:
     """One call with the future that waits for it."""
 
     __slots__ = ("error", "future", "result", "work")
@@ -44,7 +44,7 @@ class CatalogueThread:
     def __init__(self, path: Path, mirror: SessionMirror | None = None) -> None:
         self._path = path
         self._mirror = mirror
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
@@ -65,7 +65,7 @@ class CatalogueThread:
         if self._loop is None or self._closing:
             raise HotseatError("shutting_down", "the catalogue is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, future))
+        self._jobs.put(_Call(work, future))
         return await future
 
     async def close(self) -> None:
@@ -100,9 +100,9 @@ class CatalogueThread:
             _fold_log(connection)
             connection.close()
 
-    def _take_batch(self) -> tuple[list[_Job], bool]:
+    def _take_batch(self) -> tuple[list[_Call], bool]:
         """Waits for one call, then takes along those that already wait behind it."""
-        batch: list[_Job] = []
+        batch: list[_Call] = []
         job = self._jobs.get()
         while job is not None:
             batch.append(job)
@@ -114,7 +114,7 @@ class CatalogueThread:
                 return batch, False
         return batch, True
 
-    def _run_batch(self, connection: sqlite3.Connection, batch: list[_Job]) -> None:
+    def _run_batch(self, connection: sqlite3.Connection, batch: list[_Call]) -> None:
         try:
             connection.execute("BEGIN")
             for job in batch:
@@ -139,7 +139,7 @@ class CatalogueThread:
             for job in batch:
                 job.error = failure
 
-    def _run_job(self, connection: sqlite3.Connection, job: _Job) -> None:
+    def _run_job(self, connection: sqlite3.Connection, job: _Call) -> None:
         connection.execute("SAVEPOINT call")
         try:
             job.result = job.work(connection)
@@ -161,7 +161,7 @@ class CatalogueThread:
             return  # the loop is closed: nobody waits any more
 
 
-def _resolve_all(batch: list[_Job]) -> None:
+def _resolve_all(batch: list[_Call]) -> None:
     for job in batch:
         _settle(job.future, job.result, job.error)
 

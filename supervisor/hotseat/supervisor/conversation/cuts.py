@@ -33,7 +33,7 @@ class TurnRow(Struct, frozen=True, kw_only=True):
     reachable: bool = True
 
 
-class Held(Struct, frozen=True, kw_only=True):
+class SessionTurns(Struct, frozen=True, kw_only=True):
     """A session with its turns. `tokens` are packed, `messages` encoded.
 
     `stale`: the tokens are not those of the messages; the next turn renders them anew.
@@ -48,12 +48,12 @@ class Held(Struct, frozen=True, kw_only=True):
     turns: tuple[TurnRow, ...]
 
 
-def reachable_turns(held: Held) -> list[TurnRow]:
+def reachable_turns(held: SessionTurns) -> list[TurnRow]:
     """Turns that can be gone back to, the present one included, first to last."""
     return [entry for entry in held.turns if entry.reachable and entry.turn <= held.turn]
 
 
-def cut_at(held: Held, turn: int) -> Held:
+def cut_at(held: SessionTurns, turn: int) -> SessionTurns:
     """What the session was after `turn`. Raises invalid_request with the range."""
     found = reachable_turns(held)
     mark = next((entry for entry in found if entry.turn == turn), None)
@@ -63,7 +63,7 @@ def cut_at(held: Held, turn: int) -> Held:
         return held
     kept = min(mark.shared_tokens, len(held.tokens) // TOKEN_BYTES)
     history = decode_history(held.messages)
-    return Held(
+    return SessionTurns(
         turn=turn,
         tokens=held.tokens[: kept * TOKEN_BYTES],
         messages=encode_history(
@@ -77,7 +77,9 @@ def cut_at(held: Held, turn: int) -> Held:
     )
 
 
-def replace_history(held: Held, messages: Sequence[Message], at: float, *, raw: bool) -> Held:
+def replace_history(
+    held: SessionTurns, messages: Sequence[Message], at: float, *, raw: bool
+) -> SessionTurns:
     """The session with another history, as a turn of its own.
 
     Its tokens stay what they were: the next turn is rendered and finds in them what it shares.
@@ -138,7 +140,7 @@ def shared_prefix(left: bytes, right: bytes) -> int:
     return low
 
 
-def _no_such_turn(held: Held, found: Sequence[TurnRow], turn: int) -> HotseatError:
+def _no_such_turn(held: SessionTurns, found: Sequence[TurnRow], turn: int) -> HotseatError:
     first = found[0].turn if found else 0
     last = found[-1].turn if found else 0
     turns = [entry.turn for entry in found]

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
+from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps
 from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.requests.outbox import Outbox
@@ -14,7 +14,7 @@ _ALL_EVENTS: Final = 2**62
 
 
 def daemon_rhythm(
-    runner: SeatRunner, works: Works, outbox: Outbox, swaps: SwapDesk, events: EventLog
+    runner: SeatRunner, works: Works, outbox: Outbox, swaps: AskedSwaps, events: EventLog
 ) -> Rhythm:
     """Rests when the seat is settled and nobody waits for anything; every event stirs it.
 

@@ -19,38 +19,38 @@ from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.daemon.activity import daemon_rhythm
 from hotseat.supervisor.daemon.recovery import announce, recover
-from hotseat.supervisor.daemon.reload import Holders, ReloadDesk
-from hotseat.supervisor.daemon.router import Front, Parts, shutting_down
+from hotseat.supervisor.daemon.reload import Holders, Reloads
+from hotseat.supervisor.daemon.router import Answerers, Router, shutting_down
 from hotseat.supervisor.daemon.upkeep import Upkeep
 from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.desks.quotes import QuoteDesk
 from hotseat.supervisor.desks.sessions import SessionDesk
 from hotseat.supervisor.desks.state import Identity, StateDesk
 from hotseat.supervisor.dispatch.admission import Admission
-from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
+from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
-from hotseat.supervisor.dispatch.seat_consequences import SeatEvents
-from hotseat.supervisor.events.figures import Telemetry
+from hotseat.supervisor.dispatch.seat_consequences import SeatConsequences
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.journal import JournalWriter
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.guard import Guard, Guarded
-from hotseat.supervisor.kv.checking import KvDesk
+from hotseat.supervisor.kv.checking import KvChecks
 from hotseat.supervisor.kv.disk_tier import DiskParts, DiskTier, live_sessions
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.loop.settling import settle
+from hotseat.supervisor.loop.tasks import settle
 from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, SeatLock
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.requests.accepting import WorkDesk
+from hotseat.supervisor.requests.accepting import Acceptor
 from hotseat.supervisor.requests.ends import WorkEnds
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.running import WorkRuns
-from hotseat.supervisor.requests.session_store import Sessions as SessionTable
-from hotseat.supervisor.requests.suspended import HeldRuns
+from hotseat.supervisor.requests.session_store import SessionStore as SessionTable
+from hotseat.supervisor.requests.suspended import SuspendedRuns
 from hotseat.supervisor.requests.works import Works, WorkState
-from hotseat.supervisor.seat.preparation import Foreseen
+from hotseat.supervisor.seat.preparation import Preparation
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import Phase, SwapPlan
 from hotseat.supervisor.seat.runner import SeatRunner
@@ -84,7 +84,7 @@ class Daemon:
         lock = SeatLock(Path(settings.seat.lock_path or DEFAULT_SEAT_LOCK))
         self.planner = Planner(Registry(home, settings), system_probe(), settings)
         self.works = Works()
-        self.telemetry = Telemetry()
+        self.telemetry = Figures()
         self.sessions = SessionTable(self._catalogue)
         self.outbox = Outbox(
             self.works,
@@ -107,10 +107,10 @@ class Daemon:
         self.events.on_event = self.journal.take
         self.keeper = KvKeeper(self._catalogue, home.kv_dir, self.events)
         self.admission = Admission(self.planner, self.state.own_footprint)
-        self.swaps = SwapDesk(
+        self.swaps = AskedSwaps(
             self._catalogue, self.port, lambda name: self.admission.model(name).name, self._kick
         )
-        self.seat_events = SeatEvents(
+        self.seat_events = SeatConsequences(
             works=self.works,
             outbox=self.outbox,
             events=self.events,
@@ -121,7 +121,7 @@ class Daemon:
         )
         self.runner = SeatRunner(home, settings.deadlines, self.planner, lock, self.seat_events)
         rhythm = daemon_rhythm(self.runner, self.works, self.outbox, self.swaps, self.events)
-        self.held = HeldRuns(self._catalogue, self.keeper)
+        self.held = SuspendedRuns(self._catalogue, self.keeper)
         self.ends = WorkEnds(
             works=self.works,
             catalogue=self._catalogue,
@@ -162,7 +162,7 @@ class Daemon:
             runner=self.runner,
             own_footprint=self.state.own_footprint,
         )
-        self.desk = WorkDesk(
+        self.desk = Acceptor(
             works=self.works,
             catalogue=self._catalogue,
             sessions=self.sessions,
@@ -219,11 +219,11 @@ class Daemon:
                 is_resting=rhythm.is_resting,
             )
         )
-        self.kv = KvDesk(
+        self.kv = KvChecks(
             catalogue=self._catalogue, keeper=self.keeper, tier=self.disk, events=self.events,
             kv_dir=home.kv_dir,
         )  # fmt: skip
-        self.reloads = ReloadDesk(
+        self.reloads = Reloads(
             home,
             Holders(
                 planner=self.planner,
@@ -239,8 +239,8 @@ class Daemon:
             lambda model: self.dispatcher.seat_by_itself(model, "reload"),
         )
         self.state.releases = self.dispatcher.releases
-        self.front = Front(
-            Parts(
+        self.front = Router(
+            Answerers(
                 works=self.works,
                 runs=self.runs,
                 outbox=self.outbox,
@@ -275,7 +275,7 @@ class Daemon:
         self.admission.dispatcher = self.dispatcher
         self.admission.refuse_new = self.guard.refuse_new
         self.planner.registry.seated = self._seated
-        foreseen = Foreseen(
+        foreseen = Preparation(
             self.planner,
             self.runner,
             lambda: [self.dispatcher.up_next, *reversed(self.seat_events.seated_before)],

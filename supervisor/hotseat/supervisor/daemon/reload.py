@@ -16,7 +16,7 @@ from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.guard import Guard
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.requests.accepting import WorkDesk
+from hotseat.supervisor.requests.accepting import Acceptor
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.seat.rules.states import Phase
 from hotseat.supervisor.seat.runner import SeatRunner
@@ -34,14 +34,14 @@ class Holders(Struct, frozen=True, kw_only=True):
     planner: Planner
     dispatcher: Dispatcher
     runner: SeatRunner
-    desk: WorkDesk
+    desk: Acceptor
     outbox: Outbox
     upkeep: Upkeep
     disk: DiskTier
     guard: Guard
 
 
-class ReloadDesk:
+class Reloads:
     """`hotseat reload`."""
 
     def __init__(

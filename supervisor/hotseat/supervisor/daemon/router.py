@@ -37,18 +37,18 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
-from hotseat.supervisor.daemon.reload import ReloadDesk
+from hotseat.supervisor.daemon.reload import Reloads
 from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.desks.quotes import QuoteDesk
 from hotseat.supervisor.desks.sessions import SessionDesk
 from hotseat.supervisor.desks.state import StateDesk, as_dict
-from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
+from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
-from hotseat.supervisor.kv.checking import KvDesk
+from hotseat.supervisor.kv.checking import KvChecks
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.requests.accepting import WorkDesk
+from hotseat.supervisor.requests.accepting import Acceptor
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works
@@ -58,7 +58,7 @@ from hotseat.supervisor.seat.runner import SeatRunner
 log = structlog.get_logger()
 
 
-class Parts(Struct, frozen=True, kw_only=True):
+class Answerers(Struct, frozen=True, kw_only=True):
     """Who answers what."""
 
     works: Works
@@ -66,24 +66,24 @@ class Parts(Struct, frozen=True, kw_only=True):
     outbox: Outbox
     state: StateDesk
     sessions: SessionDesk
-    desk: WorkDesk
-    swaps: SwapDesk
+    desk: Acceptor
+    swaps: AskedSwaps
     quotes: QuoteDesk
     counter: Counter
     runner: SeatRunner
     dispatcher: Dispatcher
     disk: DiskTier
-    kv: KvDesk
-    reloads: ReloadDesk
+    kv: KvChecks
+    reloads: Reloads
     rhythm: Rhythm
 
 
-class Front:
+class Router:
     """Routes messages of the request socket."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: Answerers,
         *,
         port: Callable[[], ClientPort],
         spawn: Callable[[Coroutine[Any, Any, Any]], None],

@@ -28,7 +28,7 @@ from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.values import Settings
 from hotseat.supervisor.telemetry.feed import TelemetryFeed
-from hotseat.supervisor.telemetry.sample_taker import Vitals
+from hotseat.supervisor.telemetry.sample_taker import SampleTaker
 
 SWEEP_AGE_S: Final = 60.0
 SWITCH_S: Final = 0.0005
@@ -89,7 +89,7 @@ async def _serve(home: Home, settings: Settings) -> None:
 
 def watch_daemon(daemon: Daemon) -> TelemetryFeed:
     """What samples this daemon, introduced to whom subscribers ask."""
-    vitals = Vitals(
+    vitals = SampleTaker(
         planner=daemon.planner,
         runner=daemon.runner,
         works=daemon.works,

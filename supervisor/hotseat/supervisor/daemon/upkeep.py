@@ -10,15 +10,15 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.dispatch.asked_swaps import SwapDesk
+from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
-from hotseat.supervisor.events.figures import Telemetry
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort
-from hotseat.supervisor.requests.accepting import WorkDesk
+from hotseat.supervisor.requests.accepting import Acceptor
 from hotseat.supervisor.requests.ends import WorkEnds
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.running import WorkRuns
@@ -48,15 +48,15 @@ class Upkeep:
         runs: WorkRuns,
         ends: WorkEnds,
         outbox: Outbox,
-        desk: WorkDesk,
+        desk: Acceptor,
         runner: SeatRunner,
         planner: Planner,
         keeper: KvKeeper,
         catalogue: Catalogue,
-        telemetry: Telemetry,
+        telemetry: Figures,
         settings: Settings,
         dispatcher: Dispatcher,
-        swaps: SwapDesk,
+        swaps: AskedSwaps,
         port: Callable[[], ClientPort],
         rhythm: Rhythm,
     ) -> None:

@@ -19,7 +19,7 @@ from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, most_with_kv, shar
 from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_turn
 from hotseat.supervisor.conversation.prompt_size import longest_stored, most_tokens
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.requests.session_store import Sessions, as_stored, clock_of
+from hotseat.supervisor.requests.session_store import SessionStore, as_stored, clock_of
 from hotseat.supervisor.seat.rules.states import Phase
 from hotseat.supervisor.seat.runner import SeatRunner
 
@@ -36,7 +36,7 @@ class Counter:
     def __init__(
         self,
         *,
-        sessions: Sessions,
+        sessions: SessionStore,
         catalogue: Catalogue,
         planner: Planner,
         runner: SeatRunner,

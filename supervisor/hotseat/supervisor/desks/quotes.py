@@ -15,7 +15,7 @@ from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.dispatch.rules.swap_rights import seat_released
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.requests.session_store import Sessions
+from hotseat.supervisor.requests.session_store import SessionStore
 from hotseat.supervisor.scheduling.learned_costs import (
     Costs,
     decode_costs,
@@ -39,7 +39,7 @@ class QuoteDesk:
         self,
         *,
         catalogue: Catalogue,
-        sessions: Sessions,
+        sessions: SessionStore,
         planner: Planner,
         runner: SeatRunner,
         own_footprint: Callable[[], int],

@@ -22,12 +22,12 @@ from hotseat.protocol.views import SessionChange
 from hotseat.supervisor.catalogue.rows import SessionRow
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, Held, cut_at, replace_history
+from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, SessionTurns, cut_at, replace_history
 from hotseat.supervisor.conversation.history import decode_history
 from hotseat.supervisor.conversation.intake import check_parts
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.requests.session_store import Sessions
+from hotseat.supervisor.requests.session_store import SessionStore
 from hotseat.supervisor.requests.works import Works, WorkState
 
 
@@ -38,7 +38,7 @@ class SessionDesk:
         self,
         *,
         works: Works,
-        sessions: Sessions,
+        sessions: SessionStore,
         catalogue: Catalogue,
         keeper: KvKeeper,
         events: EventLog,
@@ -60,7 +60,7 @@ class SessionDesk:
         check_name(message.to, "to")
         self._check_quiet(message.model, message.session)
 
-        def change(held: Held) -> Held:
+        def change(held: SessionTurns) -> SessionTurns:
             return cut_at(held, held.turn if message.at_turn is None else message.at_turn)
 
         row = await self._sessions.fork(message.model, message.session, message.to, change)
@@ -98,7 +98,7 @@ class SessionDesk:
         self._check_history(message, given, raw=raw)
         self._check_quiet(message.model, message.session)
 
-        def change(held: Held) -> Held:
+        def change(held: SessionTurns) -> SessionTurns:
             if message.expect_turn not in (None, held.turn):
                 raise HotseatError(
                     "session_conflict",

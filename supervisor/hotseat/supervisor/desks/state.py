@@ -32,14 +32,14 @@ from hotseat.protocol.views import (
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.conversation.cuts import reachable_turns
 from hotseat.supervisor.conversation.history import decode_history
-from hotseat.supervisor.dispatch.releases import ReleaseDesk
-from hotseat.supervisor.events.figures import Telemetry
+from hotseat.supervisor.dispatch.releases import Releases
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.requests.session_store import Sessions as SessionTable
+from hotseat.supervisor.requests.session_store import SessionStore as SessionTable
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules.states import Phase, SeatState
 from hotseat.supervisor.seat.rules.table import quarantine_of, quarantines
@@ -74,7 +74,7 @@ class StateDesk:
         runner: Callable[[], SeatRunner],
         planner: Planner,
         keeper: Callable[[], KvKeeper],
-        telemetry: Telemetry,
+        telemetry: Figures,
         port: Callable[[], ClientPort],
     ) -> None:
         self._identity = identity
@@ -88,7 +88,7 @@ class StateDesk:
         self._subscribers: dict[tuple[bytes, RequestId], Subscriber] = {}
         self.events: EventLog | None = None
         self.feed: TelemetryFeed | None = None
-        self.releases: ReleaseDesk | None = None
+        self.releases: Releases | None = None
         self.notices: tuple[str, ...] = ()
         """What a person should know and do something about."""
         self.recovery: RecoveryView | None = None

@@ -56,7 +56,7 @@ class AskedSwap:
         """True when the end is durable and listeners have it."""
 
 
-class SwapDesk:
+class AskedSwaps:
     """Table of asked-for swaps. `kick` has the dispatcher look again."""
 
     def __init__(

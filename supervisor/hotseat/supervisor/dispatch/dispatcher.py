@@ -10,8 +10,8 @@ import structlog
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import Cause, Done
-from hotseat.supervisor.dispatch.asked_swaps import SwapDesk, SwapMode, no_swap
-from hotseat.supervisor.dispatch.releases import ReleaseDesk
+from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps, SwapMode, no_swap
+from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Work, Works, WorkState
@@ -34,7 +34,7 @@ class Dispatcher:
         *,
         works: Works,
         runs: WorkRuns,
-        swaps: SwapDesk,
+        swaps: AskedSwaps,
         runner: SeatRunner,
         events: EventLog,
         check: Callable[[str], ModelRecord],
@@ -52,7 +52,7 @@ class Dispatcher:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_open = True
-        self.releases = ReleaseDesk()
+        self.releases = Releases()
         self.is_short_for: Callable[[int], bool] = lambda _running: False
         """True when memory allows no further request beside so many."""
         self.refuse_barred: Callable[[str], None] = lambda _model: None

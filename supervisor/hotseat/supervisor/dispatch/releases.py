@@ -13,7 +13,7 @@ from hotseat.supervisor.seat.host import SwapFigures
 from hotseat.supervisor.seat.rules.states import Fault, SwapPlan
 
 
-class ReleaseDesk:
+class Releases:
     """At most one release is under way; who asks meanwhile gets the same answer."""
 
     def __init__(self) -> None:

@@ -16,9 +16,9 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import FromWorker
 from hotseat.protocol.replies import Progress, SwapReport
-from hotseat.supervisor.dispatch.asked_swaps import SwapDesk, as_facts, phase_seconds
+from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps, as_facts, phase_seconds
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
-from hotseat.supervisor.events.figures import Telemetry
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.outbox import Outbox
@@ -34,7 +34,7 @@ _NOT_THE_MODEL = frozenset({"interrupted"})
 log = structlog.get_logger()
 
 
-class SeatEvents:
+class SeatConsequences:
     """Implements `SeatHost`. `parts` are set by the daemon before anything runs."""
 
     def __init__(
@@ -44,8 +44,8 @@ class SeatEvents:
         outbox: Outbox,
         events: EventLog,
         keeper: KvKeeper,
-        swaps: SwapDesk,
-        telemetry: Telemetry,
+        swaps: AskedSwaps,
+        telemetry: Figures,
         exit_daemon: Callable[[], None],
     ) -> None:
         self._works = works

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 
-class Telemetry:
+class Figures:
     """Numbers that are too dear to measure at every question; refreshed by the daemon's ticker."""
 
     def __init__(self) -> None:

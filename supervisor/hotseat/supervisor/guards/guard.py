@@ -13,7 +13,7 @@ from msgspec import Struct
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
-from hotseat.supervisor.events.figures import Telemetry
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.memory_pressure import PressureWatch
 from hotseat.supervisor.guards.sleep_prevention import PowerWatch
@@ -21,7 +21,7 @@ from hotseat.supervisor.guards.stuck_worker import StallWatch
 from hotseat.supervisor.guards.unclean_boots import BootMarks, boot_id
 from hotseat.supervisor.guards.wake import WakeWatch
 from hotseat.supervisor.loop.rhythm import Rhythm
-from hotseat.supervisor.machine.leftover_processes import end_kin, home_mark
+from hotseat.supervisor.machine.leftover_processes import end_leftovers, home_mark
 from hotseat.supervisor.machine.sleep_assertion import system_power
 from hotseat.supervisor.machine.time_awake import whole_time
 from hotseat.supervisor.models.planner import Planner
@@ -46,7 +46,7 @@ class Guarded(Struct, frozen=True, kw_only=True):
     works: Works
     runs: WorkRuns
     dispatcher: Dispatcher
-    telemetry: Telemetry
+    telemetry: Figures
     events: EventLog
     settings: Settings
     rhythm: Rhythm
@@ -90,7 +90,7 @@ class Guard:
 
     async def recall(self) -> None:
         """Ends what workers of an earlier daemon left, and looks how the machine went down."""
-        ended = await asyncio.to_thread(end_kin, home_mark(self._parts.home.root))
+        ended = await asyncio.to_thread(end_leftovers, home_mark(self._parts.home.root))
         if ended:
             log.warning("worker.kin_ended", pids=ended)
         await self._boots.recall()

@@ -13,13 +13,13 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import Shrink
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
-from hotseat.supervisor.events.figures import Telemetry
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.rules.pressure import (
-    Held,
     Level,
     Pressure,
     Reading,
+    Sheddable,
     ShrinkLive,
     next_pressure,
 )
@@ -45,7 +45,7 @@ class PressureWatch:
         works: Works,
         runs: WorkRuns,
         dispatcher: Dispatcher,
-        telemetry: Telemetry,
+        telemetry: Figures,
         events: EventLog,
         settings: PressureSettings,
     ) -> None:
@@ -111,11 +111,11 @@ class PressureWatch:
             limit_bytes=self._runner.limit_bytes if self._runner.admits else None,
         )
 
-    def _held(self) -> Held:
+    def _held(self) -> Sheddable:
         beat = self._runner.beat
         if beat is None or self._runner.serving_epoch is None:
-            return Held()
-        return Held(sessions=len(beat.live_sessions), running=self._works.running)
+            return Sheddable()
+        return Sheddable(sessions=len(beat.live_sessions), running=self._works.running)
 
     def _suspend_youngest(self) -> None:
         running = [w for w in self._works.in_state(WorkState.RUNNING) if w.finished is None]

@@ -12,7 +12,7 @@ import structlog
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link import Beat, FromWorker, LoadProgress
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.guards.rules.stalls import Clocks, Expected, Signs, Stall, look, stalled
+from hotseat.supervisor.guards.rules.stalls import Clocks, DueWork, Signs, Stall, look, stalled
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SEATING, Fault, Phase
@@ -77,36 +77,36 @@ class StallWatch:
             expected=self._expected(beat.backlog_bytes if beat is not None else 0),
         )
 
-    def _expected(self, backlog_bytes: int) -> tuple[Expected, ...]:
+    def _expected(self, backlog_bytes: int) -> tuple[DueWork, ...]:
         record = self._runner.record
         match self._runner.state.phase:
             case Phase.LOADING:
-                return (Expected(task="load", amount=self._load.next_bytes),)
+                return (DueWork(task="load", amount=self._load.next_bytes),)
             case Phase.WARMING:
-                return (Expected(task="warm", amount=record.weights_bytes if record else 0),)
+                return (DueWork(task="warm", amount=record.weights_bytes if record else 0),)
             case Phase.CHECKPOINTING:
-                return (Expected(task="write", amount=backlog_bytes + self._live_bytes()),)
+                return (DueWork(task="write", amount=backlog_bytes + self._live_bytes()),)
             case _:
                 works = self._works.in_state(WorkState.RUNNING)
                 due = [self._due(work) for work in works if work.finished is None]
                 if due and backlog_bytes:
-                    due.append(Expected(task="write", amount=backlog_bytes))
+                    due.append(DueWork(task="write", amount=backlog_bytes))
                 return tuple(due)
 
     def _live_bytes(self) -> int:
         beat = self._runner.beat
         return beat.live_kv_bytes if beat is not None else 0
 
-    def _due(self, work: Work) -> Expected:
+    def _due(self, work: Work) -> DueWork:
         record = self._runner.record
         if work.phase == "decode":
-            return Expected(task="decode")
+            return DueWork(task="decode")
         if work.phase == "prefill":
             chunk = record.prefill_chunk if record is not None else BLOCK_TOKENS
-            return Expected(task="prefill", amount=chunk)
+            return DueWork(task="prefill", amount=chunk)
         held_tokens = len(work.intake.context) // 4 if work.intake is not None else 0
         tokens = max(held_tokens, work.reached_tokens)
-        return Expected(task="restore", amount=record.kv_bytes(tokens) if record else 0)
+        return DueWork(task="restore", amount=record.kv_bytes(tokens) if record else 0)
 
     async def _report(self, stall: Stall, epoch: int) -> None:
         """First the truth to everybody who looks, then the stacks, then the table."""

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.guards.rules.boots import Seated, Unclean, bars, seen_at_start
+from hotseat.supervisor.guards.rules.boots import BootSeat, Unclean, bars, seen_at_start
 
 _SEATED_KEY: Final = "boots:seated"
 _UNCLEAN_KEY: Final = "boots:unclean"
@@ -41,11 +41,11 @@ class BootMarks:
 
     async def recall(self) -> None:
         """Looks at what the last run left; to be called before anything is seated."""
-        seated = _decode(await self._catalogue.meta_get(_SEATED_KEY), Seated) or Seated()
+        seated = _decode(await self._catalogue.meta_get(_SEATED_KEY), BootSeat) or BootSeat()
         known = _decode(await self._catalogue.meta_get(_UNCLEAN_KEY), Unclean) or Unclean()
         self._unclean = seen_at_start(seated, known, self._boot)
         await self._store(_UNCLEAN_KEY, self._unclean)
-        await self._store(_SEATED_KEY, Seated())
+        await self._store(_SEATED_KEY, BootSeat())
         if self._unclean.count:
             log.warning(
                 "machine.went_down", model=self._unclean.model, in_a_row=self._unclean.count
@@ -59,7 +59,7 @@ class BootMarks:
         if model is None and self._unclean.count:
             self._unclean = Unclean()
             await self._store(_UNCLEAN_KEY, self._unclean)
-        await self._store(_SEATED_KEY, Seated(model=model or "", boot=self._boot))
+        await self._store(_SEATED_KEY, BootSeat(model=model or "", boot=self._boot))
 
     def refuse(self, model: str) -> None:
         """Raises `HotseatError` (model_quarantined) when only a person may seat this model."""

@@ -22,7 +22,7 @@ ORPHAN_AGE_S: Final = 60.0
 """A file that no row names may be on its way into the catalogue while it is younger."""
 
 
-class KvDesk:
+class KvChecks:
     """Answers `kv_verify` and `kv_gc`. One verification at a time."""
 
     def __init__(

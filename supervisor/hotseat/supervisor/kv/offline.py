@@ -17,7 +17,7 @@ from hotseat.supervisor.catalogue.eviction import TagUsage, usage
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.kv.checking import KvDesk
+from hotseat.supervisor.kv.checking import KvChecks
 from hotseat.supervisor.kv.disk_tier import DiskParts, DiskTier
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.kv.rebuild import rebuild_home, restore_catalogue
@@ -61,12 +61,12 @@ def rebuild_offline() -> tuple[Rebuilt, Path | None]:
         return asyncio.run(rebuild_home(home))
 
 
-def _with_desk(work: Callable[[KvDesk], Awaitable[T]]) -> T:
+def _with_desk(work: Callable[[KvChecks], Awaitable[T]]) -> T:
     with _locked() as home:
         return asyncio.run(_run(home, work))
 
 
-async def _run(home: Home, work: Callable[[KvDesk], Awaitable[T]]) -> T:
+async def _run(home: Home, work: Callable[[KvChecks], Awaitable[T]]) -> T:
     settings = load_settings(home.config)
     catalogue = await Catalogue.open(home.catalogue, home.sessions_dir)
     try:
@@ -86,7 +86,7 @@ async def _run(home: Home, work: Callable[[KvDesk], Awaitable[T]]) -> T:
                 kv_dir=home.kv_dir,
             )
         )
-        desk = KvDesk(
+        desk = KvChecks(
             catalogue=catalogue, keeper=keeper, tier=tier, events=events, kv_dir=home.kv_dir
         )
         answer = await work(desk)

@@ -32,7 +32,7 @@ def new_mark(home: Path) -> str:
     return f"{home_mark(home)}.{secrets.token_hex(8)}"
 
 
-def end_kin(mark: str) -> list[int]:
+def end_leftovers(mark: str) -> list[int]:
     """SIGKILL to every process of ours whose mark begins with `mark`; their pids."""
     ended: list[int] = []
     for _ in range(_ROUNDS):

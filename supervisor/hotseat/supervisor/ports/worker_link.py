@@ -33,7 +33,7 @@ _CREDENTIALS: Final = struct.Struct("3i")
 log = structlog.get_logger()
 
 
-class LinkPort:
+class WorkerLink:
     """Sends to and receives from the worker of `epoch`; frames of other epochs are dropped.
 
     Listens at `path` until the worker connects, and to nobody else afterwards. `on_message` gets
@@ -41,7 +41,10 @@ class LinkPort:
     """
 
     def __init__(
-        self, path: Path, epoch: Epoch, on_message: "Callable[[LinkPort, Epoch, FromWorker], None]"
+        self,
+        path: Path,
+        epoch: Epoch,
+        on_message: "Callable[[WorkerLink, Epoch, FromWorker], None]",
     ) -> None:
         self.epoch = epoch
         self.path = path

@@ -24,9 +24,9 @@ from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.ports.client_port import ClientPort, Peer, error_body
 from hotseat.supervisor.requests.outbox import Outbox
-from hotseat.supervisor.requests.session_store import Sessions, as_stored, clock_of
-from hotseat.supervisor.requests.stored_reply import KeptReply, decode_kept, encode_kept
-from hotseat.supervisor.requests.suspended import HeldRuns
+from hotseat.supervisor.requests.session_store import SessionStore, as_stored, clock_of
+from hotseat.supervisor.requests.stored_reply import StoredReply, decode_reply, encode_reply
+from hotseat.supervisor.requests.suspended import SuspendedRuns
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.settings.values import LimitSettings
 
@@ -36,7 +36,7 @@ CheckFits = Callable[[ModelRecord, Intake, float], Awaitable[None]]
 log = structlog.get_logger()
 
 
-class WorkDesk:
+class Acceptor:
     """Accepts, joins and claims requests. `check` gives the record of a model or raises."""
 
     def __init__(
@@ -44,8 +44,8 @@ class WorkDesk:
         *,
         works: Works,
         catalogue: Catalogue,
-        sessions: Sessions,
-        held: HeldRuns,
+        sessions: SessionStore,
+        held: SuspendedRuns,
         outbox: Outbox,
         events: EventLog,
         limits: LimitSettings,
@@ -122,7 +122,7 @@ class WorkDesk:
         body = error_body(error)
         try:
             if row is not None:
-                reply = encode_kept(KeptReply(error=body))
+                reply = encode_reply(StoredReply(error=body))
                 await self._catalogue.finish(row.key, "error", reply, time.time())
                 await self._held.forget(row.model, row.key)
         finally:
@@ -269,11 +269,11 @@ class WorkDesk:
         self._works.forget(work)
         for reader in readers:
             self._send_kept(reader.peer, reader.request_id, row, 0)
-        work.end = decode_kept(row.reply).end
+        work.end = decode_reply(row.reply).end
         self._outbox.forget_work(work)
 
     def _send_kept(self, peer: Peer, request_id: RequestId, row: RequestRow, offset: int) -> None:
-        kept = decode_kept(row.reply)
+        kept = decode_reply(row.reply)
         port = self._port()
         port.send(peer, request_id, Accepted(position=0, seed=row.seed, replayed=True))
         for chunk in kept.chunks_from(offset):
@@ -309,7 +309,7 @@ class WorkDesk:
     async def _end_row(self, row: RequestRow, reason: str) -> None:
         error = HotseatError("interrupted", reason, durable_tokens=row.offset_tokens)
         body = error_body(error)
-        reply = encode_kept(KeptReply(error=body))
+        reply = encode_reply(StoredReply(error=body))
         if row.kind == "swap":
             reply = msgspec.msgpack.encode(body)
         await self._catalogue.finish(row.key, "error", reply, time.time())

@@ -22,8 +22,8 @@ from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.ports.client_port import error_body
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.quiet_sessions import QuietSessions
-from hotseat.supervisor.requests.session_store import Sessions, tokenizer_digest
-from hotseat.supervisor.requests.stored_reply import KeptReply, encode_kept, keep_done
+from hotseat.supervisor.requests.session_store import SessionStore, tokenizer_digest
+from hotseat.supervisor.requests.stored_reply import StoredReply, encode_reply, reply_of
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 
 
@@ -35,7 +35,7 @@ class WorkEnds:
         *,
         works: Works,
         catalogue: Catalogue,
-        sessions: Sessions,
+        sessions: SessionStore,
         keeper: KvKeeper,
         outbox: Outbox,
         events: EventLog,
@@ -64,7 +64,7 @@ class WorkEnds:
             left = Emitted(request=work.key, tokens=(), text=rest)
             self._outbox.emit(work, work.add_emission(left))
         done = self._done(work, finished)
-        reply = encode_kept(keep_done(done, work.emissions))
+        reply = encode_reply(reply_of(done, work.emissions))
         if done.turn is not None:
             await self._commit(work, finished, reply)
         if done.turn is None or not work.persist:
@@ -184,7 +184,7 @@ class WorkEnds:
             tool_calls=said.tool_calls,
             tool_parse_error=said.tool_parse_error,
         )
-        await self._record(work, "done", encode_kept(keep_done(done, work.emissions)))
+        await self._record(work, "done", encode_reply(reply_of(done, work.emissions)))
         self.end(work, done)
 
     async def fail(self, work: Work, error: HotseatError) -> None:
@@ -192,7 +192,7 @@ class WorkEnds:
         if work.state is WorkState.ENDED:
             return
         body = error_body(error)
-        await self._record(work, "error", encode_kept(KeptReply(error=body)))
+        await self._record(work, "error", encode_reply(StoredReply(error=body)))
         self.end(work, body)
 
     def end(self, work: Work, end: Done | ErrorBody) -> None:

@@ -45,8 +45,13 @@ from hotseat.supervisor.ports.client_port import error_body
 from hotseat.supervisor.requests.ends import WorkEnds
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.rules.blame import after_death
-from hotseat.supervisor.requests.session_store import Sessions, as_stored, clock_of
-from hotseat.supervisor.requests.suspended import HeldRuns, held_name, imported_again, resume_of
+from hotseat.supervisor.requests.session_store import SessionStore, as_stored, clock_of
+from hotseat.supervisor.requests.suspended import (
+    SuspendedRuns,
+    hidden_name,
+    imported_again,
+    resume_of,
+)
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules.states import Fault
 from hotseat.supervisor.seat.rules.wear import Wear
@@ -64,8 +69,8 @@ class WorkRuns:
         *,
         works: Works,
         ends: WorkEnds,
-        held: HeldRuns,
-        sessions: Sessions,
+        held: SuspendedRuns,
+        sessions: SessionStore,
         keeper: KvKeeper,
         outbox: Outbox,
         events: EventLog,
@@ -186,7 +191,7 @@ class WorkRuns:
 
     def suspend(self, work: Work) -> None:
         """One running work leaves at the next token and waits."""
-        self._send(Suspend(request=work.key, hold_as=held_name(work.key)))
+        self._send(Suspend(request=work.key, hold_as=hidden_name(work.key)))
 
     async def _suspended(self, work: Work, message: Suspended) -> None:
         """Durable first; only then does the drain see it as gone."""

@@ -19,7 +19,7 @@ from hotseat.supervisor.catalogue.session_verbs import Change, taken
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import (
     TOKEN_BYTES,
-    Held,
+    SessionTurns,
     TurnRow,
     most_with_kv,
     shared_prefix,
@@ -27,7 +27,7 @@ from hotseat.supervisor.conversation.cuts import (
 from hotseat.supervisor.conversation.history import Stored, decode_history
 
 
-class Sessions:
+class SessionStore:
     """Loads, commits and deletes sessions. `persist=False` ones live in this object only."""
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -93,7 +93,7 @@ class Sessions:
             ),
         )
 
-    async def held(self, model: str, name: str) -> Held | None:
+    async def held(self, model: str, name: str) -> SessionTurns | None:
         """What of a session can be cut; None without one."""
         row = await self.load(model, name)
         if row is None:

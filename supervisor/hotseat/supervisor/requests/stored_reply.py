@@ -12,7 +12,7 @@ from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 from hotseat.supervisor.requests.rules.streams import MAX_CHUNK_ITEMS, Emission
 
 
-class KeptReply(Struct, frozen=True, kw_only=True):
+class StoredReply(Struct, frozen=True, kw_only=True):
     """How a request ended. `text_ends`: packed, characters of text after each completion token.
 
     Text that came with several tokens counts behind the last of them, as in a running stream,
@@ -57,7 +57,7 @@ class KeptReply(Struct, frozen=True, kw_only=True):
                 return chunks
 
 
-def keep_done(done: Done, emissions: Iterable[Emission]) -> KeptReply:
+def reply_of(done: Done, emissions: Iterable[Emission]) -> StoredReply:
     """A reply with the places where its text can be cut. `emissions` are gone through twice."""
     ends: list[int] = []
     length = 0
@@ -74,14 +74,14 @@ def keep_done(done: Done, emissions: Iterable[Emission]) -> KeptReply:
     parts: tuple[ChunkPart, ...] = ()
     if has_parts:
         parts = join_parts(part for emission in emissions for part in emission.all_parts)
-    return KeptReply(done=done, text_ends=pack_tokens(ends), parts=parts)
+    return StoredReply(done=done, text_ends=pack_tokens(ends), parts=parts)
 
 
-def encode_kept(kept: KeptReply) -> bytes:
+def encode_reply(kept: StoredReply) -> bytes:
     """For the catalogue."""
     return msgspec.msgpack.encode(kept)
 
 
-def decode_kept(data: bytes) -> KeptReply:
+def decode_reply(data: bytes) -> StoredReply:
     """From the catalogue."""
-    return msgspec.msgpack.decode(data, type=KeptReply)
+    return msgspec.msgpack.decode(data, type=StoredReply)

@@ -26,14 +26,14 @@ from hotseat.supervisor.requests.works import Work
 HIDDEN: Final = "."
 
 
-class HeldRun(Struct, frozen=True, kw_only=True):
+class SuspendedRun(Struct, frozen=True, kw_only=True):
     """What the daemon has to know to go on with a request that a worker suspended."""
 
     started: Started
     emissions: tuple[Emission, ...]
 
 
-def held_name(key: RequestKey) -> SessionName:
+def hidden_name(key: RequestKey) -> SessionName:
     """Name of the hidden session of a request."""
     digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
     return SessionName(f"{HIDDEN}run-{digest}")
@@ -57,7 +57,7 @@ def resume_of(work: Work) -> Resume | None:
     )
 
 
-class HeldRuns:
+class SuspendedRuns:
     """Keeps and forgets hidden sessions."""
 
     def __init__(self, catalogue: Catalogue, keeper: KvKeeper) -> None:
@@ -69,7 +69,7 @@ class HeldRuns:
         record, started = work.record, work.started
         if record is None or started is None or not work.persist:
             return
-        run = HeldRun(started=started, emissions=tuple(work.emissions))
+        run = SuspendedRun(started=started, emissions=tuple(work.emissions))
         await self._catalogue.commit_turn(
             TurnCommit(
                 model=ModelName(record.name),
@@ -87,20 +87,20 @@ class HeldRuns:
         )
         await self._catalogue.note_offset(work.key, work.completion_tokens)
 
-    async def find(self, model: str, key: RequestKey) -> tuple[SessionRow, HeldRun] | None:
+    async def find(self, model: str, key: RequestKey) -> tuple[SessionRow, SuspendedRun] | None:
         """The suspended state of a request that a daemon before this one left."""
-        row = await self._catalogue.session(ModelName(model), held_name(key))
+        row = await self._catalogue.session(ModelName(model), hidden_name(key))
         if row is None:
             return None
-        return row, msgspec.msgpack.decode(row.messages, type=HeldRun)
+        return row, msgspec.msgpack.decode(row.messages, type=SuspendedRun)
 
     async def forget(self, model: str, key: RequestKey) -> None:
         """Removes the hidden session and what only it needs."""
-        await self._remove(ModelName(model), held_name(key))
+        await self._remove(ModelName(model), hidden_name(key))
 
     async def forget_orphans(self, alive: Iterable[RequestKey]) -> None:
         """Removes hidden sessions of other requests: the last daemon died before it did."""
-        wanted = {held_name(key) for key in alive}
+        wanted = {hidden_name(key) for key in alive}
         for model, name in await self._catalogue.hidden_sessions():
             if name not in wanted:
                 await self._remove(model, name)

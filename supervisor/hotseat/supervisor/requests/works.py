@@ -19,7 +19,7 @@ from hotseat.supervisor.ports.client_port import Peer
 from hotseat.supervisor.requests.rules.blame import INNOCENT, Suspicion, resume_alone
 from hotseat.supervisor.requests.rules.output_log import OutputLog
 from hotseat.supervisor.requests.rules.streams import Emission, OutStream
-from hotseat.supervisor.scheduling.forecaster import Foresight
+from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.waiting import Waiting
 
 FINISHED_KEPT: Final = 256
@@ -193,7 +193,7 @@ class Works:
         self._works: dict[RequestKey, Work] = {}
         self._ended: deque[RequestKey] = deque()
         self._just_ended: deque[Work] = deque(maxlen=FINISHED_KEPT)
-        self.foresight = Foresight(
+        self.foresight = Forecaster(
             lambda: [work.as_waiting for work in self.in_state(WorkState.WAITING)]
         )
         self._orders = 0

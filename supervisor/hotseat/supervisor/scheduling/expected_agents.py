@@ -18,7 +18,7 @@ NEWEST_SHARE: Final = 0.3
 """Of the newest gap in the running estimate of what tools take."""
 
 
-class Expected(Struct, frozen=True, kw_only=True):
+class ExpectedAgent(Struct, frozen=True, kw_only=True):
     """An agent that is out. `who` tells agents apart; `until` is when we stop waiting for it."""
 
     who: str
@@ -33,7 +33,7 @@ class Lingering(Struct, frozen=True, kw_only=True):
 
     model: str | None = None
     """The seated one."""
-    expected: tuple[Expected, ...] = ()
+    expected: tuple[ExpectedAgent, ...] = ()
     tool_s: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -75,7 +75,7 @@ def note_end(
     wait_s = _wait_s(state, end, swap_cost_s, settings)
     if wait_s <= 0.0 and not end.runs_tool:
         return replace(state, expected=rest)
-    entry = Expected(
+    entry = ExpectedAgent(
         who=end.who,
         model=end.model,
         left_at=end.at,

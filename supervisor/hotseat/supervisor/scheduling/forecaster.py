@@ -30,7 +30,7 @@ FRESH_S: Final = 0.1
 """Forecasts for all are computed together and serve this long: many readers ask at one tick."""
 
 
-class Foresight:
+class Forecaster:
     """One per daemon. `waiting` gives the requests that wait now, session order apart."""
 
     def __init__(self, waiting: Callable[[], Sequence[Waiting]]) -> None:

@@ -24,7 +24,7 @@ WIRED_SLACK: Final = 1.05
 log = structlog.get_logger()
 
 
-class ReclaimGate:
+class MemoryGate:
     """Waits until the memory that the next model needs is there."""
 
     def __init__(self, planner: Planner) -> None:

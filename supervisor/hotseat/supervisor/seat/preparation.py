@@ -13,7 +13,7 @@ KEPT_SHARE: Final = 1.5
 touched is let go of when less than one reserve is available."""
 
 
-class Foreseen:
+class Preparation:
     """Tells the standby. `likely` gives names, the likeliest first; None is nothing known."""
 
     def __init__(

@@ -41,10 +41,10 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.ports.worker_link import LinkPort
+from hotseat.supervisor.ports.worker_link import WorkerLink
 from hotseat.supervisor.seat.host import SeatHost, SwapFigures, fault_of
 from hotseat.supervisor.seat.load_order import load_order
-from hotseat.supervisor.seat.memory_gate import ReclaimGate, unload_fault
+from hotseat.supervisor.seat.memory_gate import MemoryGate, unload_fault
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatEvent, SeatState
 from hotseat.supervisor.seat.rules.table import next_state
@@ -91,14 +91,14 @@ class SeatRunner:
             exited=self._reaped,
             enabled=planner.settings.seat.standby == "on",
         )
-        self._link: LinkPort | None = None
+        self._link: WorkerLink | None = None
         self._process: WorkerProcess | None = None
         self._events: deque[SeatEvent] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._figures = SwapFigures()
-        self._gate = ReclaimGate(planner)
+        self._gate = MemoryGate(planner)
         self.in_process_verified = False  # by the last unload in place on this machine
 
     @property
@@ -300,7 +300,7 @@ class SeatRunner:
         self.feed(t.WorkerDied(epoch=ended.epoch, fault=fault, jitter=jitter))
 
     def _receive(  # noqa: C901 - one case a kind
-        self, link: LinkPort, epoch: Epoch, message: FromWorker
+        self, link: WorkerLink, epoch: Epoch, message: FromWorker
     ) -> None:
         if link is not self._link or epoch != self.state.epoch:
             return

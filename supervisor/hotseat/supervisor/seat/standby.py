@@ -25,7 +25,7 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.machine.leftover_processes import new_mark
-from hotseat.supervisor.ports.worker_link import LinkPort
+from hotseat.supervisor.ports.worker_link import WorkerLink
 from hotseat.supervisor.seat.worker_process import WorkerExit, WorkerProcess, spawn_worker
 from hotseat.supervisor.settings.home import Home
 
@@ -41,7 +41,7 @@ log = structlog.get_logger()
 class Seatable:
     """A started worker that can be seated: process, link, and its hello once it came."""
 
-    def __init__(self, epoch: Epoch, link: LinkPort, process: WorkerProcess) -> None:
+    def __init__(self, epoch: Epoch, link: WorkerLink, process: WorkerProcess) -> None:
         self.epoch = epoch
         self.link = link
         self.process = process
@@ -84,7 +84,7 @@ class Standby:
         *,
         inherit: Callable[[], int],
         next_epoch: Callable[[], Epoch | None],
-        route: Callable[[LinkPort, Epoch, FromWorker], None],
+        route: Callable[[WorkerLink, Epoch, FromWorker], None],
         exited: Callable[[WorkerExit], None],
         enabled: bool,
     ) -> None:
@@ -120,7 +120,7 @@ class Standby:
         """A worker process of its own for `epoch`. Raises OSError."""
         self._numbers += 1
         path = self._home.socket_path(f"link-{self._numbers}")
-        link = LinkPort(path, epoch, self._receive)
+        link = WorkerLink(path, epoch, self._receive)
         try:
             mark = new_mark(self._home.root)
             fds = (self._inherit(),)
@@ -218,7 +218,7 @@ class Standby:
         self._ready = started
         log.info("standby.started", pid=started.process.pid)
 
-    def _receive(self, link: LinkPort, epoch: Epoch, message: FromWorker) -> None:
+    def _receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
         self.on_frame()
         if isinstance(message, Counted):
             self.on_counted(message)

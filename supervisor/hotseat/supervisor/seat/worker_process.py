@@ -21,8 +21,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import Epoch
 from hotseat.supervisor.machine.child_exit import ended
-from hotseat.supervisor.machine.leftover_processes import VARIABLE as KIN_VARIABLE
-from hotseat.supervisor.machine.leftover_processes import end_kin
+from hotseat.supervisor.machine.leftover_processes import VARIABLE, end_leftovers
 
 COMMAND_VARIABLE: Final = "HOTSEAT_WORKER_COMMAND"
 """JSON list that replaces `[python, -m, hotseat.worker]`; how tests put a stub in its place."""
@@ -104,7 +103,7 @@ class WorkerProcess:
         reading = asyncio.create_task(self._read_stderr(self._process.stderr))
         returncode = await self._wait_reaped()
         # Before anybody is told: what it left may hold its memory, and our end of its stderr.
-        kin = await asyncio.to_thread(end_kin, self._mark)
+        kin = await asyncio.to_thread(end_leftovers, self._mark)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reading, 0.2)
         os.close(self._pipe_fd)
@@ -165,7 +164,7 @@ async def spawn_worker(
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             pass_fds=(read_fd, *inherit_fds),
-            env=worker_environment() | {KIN_VARIABLE: mark},
+            env=worker_environment() | {VARIABLE: mark},
         )  # fmt: skip
     except BaseException:
         os.close(write_fd)

@@ -19,7 +19,7 @@ from hotseat.supervisor.settings.values import PATHS, AliasSettings, ModelSettin
 _UNITS: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class SettingLine(Struct, frozen=True, kw_only=True):
     """One setting. `default` is TOML text, empty where nothing stands for "unset"."""
 
     section: str
@@ -31,13 +31,13 @@ class Entry(Struct, frozen=True, kw_only=True):
     """When a change is taken."""
 
 
-def entries() -> Iterator[Entry]:
+def entries() -> Iterator[SettingLine]:
     """All settings in the order of the file."""
     for section, kind in _sections():
         hints = get_type_hints(kind)
         for name in kind.__struct_fields__:
             if not _is_table(hints[name]):
-                yield Entry(
+                yield SettingLine(
                     section=section,
                     name=name,
                     kind=_kind_in_words(name, hints[name]),

@@ -12,7 +12,7 @@ from hotseat.protocol.credit import EVENT_COST
 from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED, Sample
 from hotseat.supervisor.events.log import EventLog, Subscriber
-from hotseat.supervisor.telemetry.sample_taker import Vitals
+from hotseat.supervisor.telemetry.sample_taker import SampleTaker
 from hotseat.supervisor.telemetry.sampler import Sampler
 
 _ALL_EVENTS: Final = 2**62
@@ -21,7 +21,7 @@ _ALL_EVENTS: Final = 2**62
 class TelemetryFeed:
     """Owns the sampler and its readers."""
 
-    def __init__(self, vitals: Vitals, events: EventLog) -> None:
+    def __init__(self, vitals: SampleTaker, events: EventLog) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._readers: list[Subscriber] = []
         self._events = events

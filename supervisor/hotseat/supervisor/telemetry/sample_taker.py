@@ -7,19 +7,19 @@ change meanwhile before it looks at it.
 from msgspec import Struct
 
 from hotseat.protocol.telemetry import Sample
-from hotseat.supervisor.events.figures import Telemetry
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.machine.paging import Paging, system_paging
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.rules.states import SETTLED, Phase
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.telemetry.rules.memory_classes import Held, memory_classes
+from hotseat.supervisor.telemetry.rules.memory_classes import Holdings, memory_classes
 
 _ALIVE = frozenset({WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING})
 
 
-class Counted(Struct, frozen=True, kw_only=True):
+class Counters(Struct, frozen=True, kw_only=True):
     """Counters that only grow, at the sample before."""
 
     at: float
@@ -28,12 +28,12 @@ class Counted(Struct, frozen=True, kw_only=True):
     tokens: dict[int, int]
 
 
-class Vitals:
+class SampleTaker:
     """Knows what was counted before, so that a sample tells what was added."""
 
     def __init__(
         self, *, planner: Planner, runner: SeatRunner, works: Works, keeper: KvKeeper,
-        telemetry: Telemetry,
+        telemetry: Figures,
     ) -> None:  # fmt: skip
         self._planner = planner
         self._runner = runner
@@ -41,7 +41,7 @@ class Vitals:
         self._keeper = keeper
         self._telemetry = telemetry
         self._paging = system_paging()
-        self._before: Counted | None = None
+        self._before: Counters | None = None
 
     def is_working(self) -> bool:
         """True while a request waits or runs, or the seat changes hands."""
@@ -61,7 +61,7 @@ class Vitals:
         footprint = self._planner.probe.quick_footprint(pid) if pid is not None else None
         machine = self._planner.probe.machine()
         memory = memory_classes(
-            Held(
+            Holdings(
                 total=machine.total_bytes,
                 available=machine.available_bytes,
                 worker=footprint or 0,
@@ -103,8 +103,8 @@ class Vitals:
             tokens_per_s=_rate(before, counted),
         )
 
-    def _count(self, now: float) -> Counted:
-        return Counted(
+    def _count(self, now: float) -> Counters:
+        return Counters(
             at=now,
             paging=self._paging(),
             written=self._keeper.bytes_written,
@@ -112,7 +112,7 @@ class Vitals:
         )
 
 
-def _rate(before: Counted, now: Counted) -> float:
+def _rate(before: Counters, now: Counters) -> float:
     """Tokens a second. Requests are kept for a while after their end, so none is missed."""
     added = sum(max(0, count - before.tokens.get(order, 0)) for order, count in now.tokens.items())
     passed_s = now.at - before.at

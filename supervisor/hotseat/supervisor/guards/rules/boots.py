@@ -7,7 +7,7 @@ from msgspec import Struct
 BOOTS_TO_BAR: Final = 2
 
 
-class Seated(Struct, frozen=True, kw_only=True):
+class BootSeat(Struct, frozen=True, kw_only=True):
     """Which model had the seat, or was about to, in which boot; empty when nobody had."""
 
     model: str = ""
@@ -21,7 +21,7 @@ class Unclean(Struct, frozen=True, kw_only=True):
     count: int = 0
 
 
-def seen_at_start(seated: Seated, known: Unclean, boot: str) -> Unclean:
+def seen_at_start(seated: BootSeat, known: Unclean, boot: str) -> Unclean:
     """What the daemon knows when it starts in `boot`.
 
     A daemon that was killed and starts again in the same boot tells nothing about the machine.

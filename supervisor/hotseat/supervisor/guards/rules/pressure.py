@@ -32,7 +32,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     """What the worker was planned with, all in all."""
 
 
-class Held(Struct, frozen=True, kw_only=True):
+class Sheddable(Struct, frozen=True, kw_only=True):
     """What could be given up."""
 
     sessions: int = 0
@@ -92,7 +92,7 @@ def level_of(reading: Reading) -> Level:
 
 
 def next_pressure(
-    state: Pressure, reading: Reading, held: Held, now: float, settings: PressureSettings
+    state: Pressure, reading: Reading, held: Sheddable, now: float, settings: PressureSettings
 ) -> tuple[Pressure, tuple[Shed, ...]]:
     """The state after a reading, and what to give up now."""
     measured = level_of(reading)
@@ -112,7 +112,7 @@ def next_pressure(
     return state, shed(state.level, held, is_first=is_rise)
 
 
-def shed(level: Level, held: Held, *, is_first: bool) -> tuple[Shed, ...]:
+def shed(level: Level, held: Sheddable, *, is_first: bool) -> tuple[Shed, ...]:
     """The next thing to give up: never a worker, never what was promised."""
     if held.sessions:
         is_gentle = level is Level.WARNING and is_first

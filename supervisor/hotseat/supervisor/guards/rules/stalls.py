@@ -20,7 +20,7 @@ REST_LOOK_S: Final = 2.0
 Task = Literal["nothing", "load", "warm", "restore", "prefill", "decode", "write"]
 
 
-class Expected(Struct, frozen=True, kw_only=True):
+class DueWork(Struct, frozen=True, kw_only=True):
     """What the worker has to do before it can be heard to advance: bytes or tokens."""
 
     task: Task = "nothing"
@@ -33,7 +33,7 @@ class Signs(Struct, frozen=True, kw_only=True):
     epoch: int = 0
     heard: int = 0
     progress: tuple[int, ...] = ()
-    expected: tuple[Expected, ...] = ()
+    expected: tuple[DueWork, ...] = ()
 
 
 class Clocks(Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ class Stall(Struct, frozen=True, kw_only=True):
         )
 
 
-def budget_s(expected: Expected, settings: StallSettings) -> float:
+def budget_s(expected: DueWork, settings: StallSettings) -> float:
     """The longest an honest worker may take for this without a sign of progress."""
     match expected.task:
         case "nothing" | "warm" | "load" | "restore" | "write":

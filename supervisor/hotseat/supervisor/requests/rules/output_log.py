@@ -19,7 +19,7 @@ BLOCK_TOKENS: Final = 256
 """Steps are packed at either number: a step may have one token or a whole frame of them."""
 
 
-class _Step(Struct, frozen=True, array_like=True):
+class _LoggedStep(Struct, frozen=True, array_like=True):
     tokens: tuple[int, ...]
     text: str
     logprobs: tuple[TokenLogprob, ...]
@@ -36,7 +36,9 @@ class _Block(Struct, frozen=True):
     steps: bytes
 
 
-_STEPS: Final[msgspec.msgpack.Decoder[list[_Step]]] = msgspec.msgpack.Decoder(list[_Step])
+_STEPS: Final[msgspec.msgpack.Decoder[list[_LoggedStep]]] = msgspec.msgpack.Decoder(
+    list[_LoggedStep]
+)
 
 
 class OutputLog:
@@ -84,7 +86,8 @@ class OutputLog:
 
 def _packed(emissions: list[Emission]) -> _Block:
     steps = [
-        _Step(one.tokens, one.text, one.logprobs, one.parts, one.text_lengths) for one in emissions
+        _LoggedStep(one.tokens, one.text, one.logprobs, one.parts, one.text_lengths)
+        for one in emissions
     ]
     first, last = emissions[0], emissions[-1]
     return _Block(

@@ -7,7 +7,7 @@ to 200 ms old. So each class is cut to what the ones before it left, and the sum
 from msgspec import Struct
 
 
-class Held(Struct, frozen=True, kw_only=True):
+class Holdings(Struct, frozen=True, kw_only=True):
     """What was measured, bytes. `model_bytes`: weights according to the model's record."""
 
     total: int
@@ -30,7 +30,7 @@ class MemoryClasses(Struct, frozen=True, kw_only=True):
     free: int
 
 
-def memory_classes(held: Held) -> MemoryClasses:
+def memory_classes(held: Holdings) -> MemoryClasses:
     """The machine's memory by class. While a model loads its weights grow with what is there."""
     total = max(0, held.total)
     used = _within(total - held.available, total)
