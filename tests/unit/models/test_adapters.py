@@ -9,7 +9,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import FileDigest
 from hotseat.protocol.tags import adapter_digest, model_tag
 from hotseat.supervisor.models.adapters import Adapters
-from hotseat.supervisor.models.registry import Registry
+from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import ModelSettings, Settings
 
@@ -34,7 +34,7 @@ def home(tmp_path):
 
 
 def registry_with(home, adapter):
-    return Registry(home, Settings(models={"a": ModelSettings(adapter=adapter)}))
+    return Registry(home, Settings(models={"a": ModelSettings(adapter=adapter)}), nobody)
 
 
 def refused(registry):
@@ -45,7 +45,7 @@ def refused(registry):
 
 
 def test_adapter_of_the_settings_gives_the_model_another_tag(home, tmp_path):
-    plain = Registry(home, Settings()).get("a")
+    plain = Registry(home, Settings(), nobody).get("a")
     folder = write_adapter(tmp_path / "lora")
     record = registry_with(home, folder).get("a")
     assert record.adapter == folder

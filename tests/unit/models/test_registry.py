@@ -18,7 +18,7 @@ from hotseat.protocol.model import (
     TemplateProbe,
 )
 from hotseat.protocol.tags import kv_part, model_tag
-from hotseat.supervisor.models.registry import Registry
+from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import ModelSettings, Settings
 
@@ -62,7 +62,7 @@ def error_of(registry, name):
 
 
 def test_new_import_is_noticed_without_restart(home):
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     assert registry.records() == []
     record = write_model(home.models_dir / "qwen")
     assert registry.get("qwen") == record
@@ -70,7 +70,7 @@ def test_new_import_is_noticed_without_restart(home):
 
 
 def test_reimport_under_the_same_name_is_noticed(home):
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     write_model(home.models_dir / "qwen")
     registry.get("qwen")
     write_model(home.models_dir / "qwen", context_tokens=77)
@@ -78,13 +78,13 @@ def test_reimport_under_the_same_name_is_noticed(home):
 
 
 def test_unchanged_record_is_not_read_again(home):
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     write_model(home.models_dir / "qwen")
     assert registry.get("qwen") is registry.get("qwen")
 
 
 def test_unknown_name_offers_near_ones(home):
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     assert "hotseat import" in error_of(registry, "qwen3").message
     write_model(home.models_dir / "qwen3-8b")
     write_model(home.models_dir / "gemma")
@@ -95,7 +95,7 @@ def test_unknown_name_offers_near_ones(home):
 
 @pytest.mark.parametrize("harm", ["missing", "shorter", "touched"])
 def test_changed_files_make_the_model_unavailable(home, harm):
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     record = write_model(home.models_dir / "qwen")
     file = home.models_dir / "qwen" / "model.safetensors"
     match harm:
@@ -115,7 +115,7 @@ def test_changed_files_make_the_model_unavailable(home, harm):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\x00"])
 def test_damaged_record_is_listed_as_unavailable(home, content):
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     write_model(home.models_dir / "good")
     (home.models_dir / "bad").mkdir()
     (home.models_dir / "bad" / "model.json").write_bytes(content)
@@ -128,19 +128,19 @@ def test_damaged_record_is_listed_as_unavailable(home, content):
 
 def test_record_of_another_version_is_unavailable(home):
     write_model(home.models_dir / "qwen", record_version=99)
-    assert "version 99" in error_of(Registry(home, Settings()), "qwen").message
+    assert "version 99" in error_of(Registry(home, Settings(), nobody), "qwen").message
 
 
 def test_half_made_folders_are_no_models(home):
     write_model(home.models_dir / ".importing-x")
     (home.models_dir / "empty").mkdir()
-    assert Registry(home, Settings()).names() == []
+    assert Registry(home, Settings(), nobody).names() == []
 
 
 def test_renamed_folder_renames_the_model(home):
     write_model(home.models_dir / "old", weights=home.root / "elsewhere")
     (home.models_dir / "old").rename(home.models_dir / "new")
-    assert Registry(home, Settings()).get("new").name == "new"
+    assert Registry(home, Settings(), nobody).get("new").name == "new"
 
 
 def test_settings_narrow_the_context_and_name_other_folders(home):
@@ -150,13 +150,13 @@ def test_settings_narrow_the_context_and_name_other_folders(home):
         "a": ModelSettings(context_tokens=5000, prefill_chunk=512),
         "c": ModelSettings(path=str(home.root / "b"), context_tokens=10),
     }
-    registry = Registry(home, Settings(models=models))
+    registry = Registry(home, Settings(models=models), nobody)
     assert (registry.get("a").context_tokens, registry.get("a").prefill_chunk) == (1000, 512)
     assert (registry.get("c").name, registry.get("c").context_tokens) == ("c", 10)
 
 
 def test_view_shows_the_callers_state_or_its_own(home):
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     record = write_model(home.models_dir / "a")
     unfit = write_model(home.models_dir / "b", unfit_reason="recurrent layers")
     assert registry.view(record).state == "ready"
@@ -170,7 +170,7 @@ def test_view_says_what_the_caches_allow_unless_the_model_cannot_be_served(home)
     state = LayerSpec(kind="state", states=(StateSpec(shape=(4, 8), dtype="float32"),))
     record = write_model(home.models_dir / "hybrid", layers=(state,), batches=False)
     unfit = write_model(home.models_dir / "unfit", unfit_reason="chunked", layers=())
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     hybrid = registry.view(record)
     assert hybrid.capabilities == Capabilities(cuts="snapshots", batches=False)
     assert hybrid.state_bytes == 4 * 8 * 4
@@ -179,7 +179,7 @@ def test_view_says_what_the_caches_allow_unless_the_model_cannot_be_served(home)
 
 def test_removing_an_import_deletes_its_folder(home):
     write_model(home.models_dir / "a")
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     assert registry.remove("a") > len(b"weights")
     assert list(home.models_dir.iterdir()) == []
     assert error_of(registry, "a").code == "unknown_model"
@@ -188,14 +188,14 @@ def test_removing_an_import_deletes_its_folder(home):
 def test_removing_a_model_in_place_keeps_the_users_files(home):
     users = home.root / "mine"
     write_model(home.models_dir / "a", kind="mlx", weights=users)
-    Registry(home, Settings()).remove("a")
+    Registry(home, Settings(), nobody).remove("a")
     assert (users / "model.safetensors").read_bytes() == b"weights"
     assert not (home.models_dir / "a").exists()
 
 
 def test_removing_a_users_folder_below_models_takes_only_the_record(home):
     write_model(home.models_dir / "a", kind="mlx")
-    Registry(home, Settings()).remove("a")
+    Registry(home, Settings(), nobody).remove("a")
     assert [file.name for file in (home.models_dir / "a").iterdir()] == ["model.safetensors"]
 
 
@@ -203,13 +203,13 @@ def test_removing_follows_no_symlink(home):
     target = home.root / "target"
     write_model(target)
     (home.models_dir / "a").symlink_to(target)
-    Registry(home, Settings()).remove("a")
+    Registry(home, Settings(), nobody).remove("a")
     assert (target / "model.safetensors").exists()
 
 
 def test_model_of_the_settings_is_removed_there(home):
     write_model(home.root / "b")
-    registry = Registry(home, Settings(models={"c": ModelSettings(path=str(home.root / "b"))}))
+    registry = Registry(home, Settings(models={"c": ModelSettings(path=str(home.root / "b"))}), nobody)
     with pytest.raises(HotseatError, match=r"config\.toml"):
         registry.remove("c")
     assert registry.names() == ["c"]
@@ -220,7 +220,7 @@ def test_model_of_the_settings_is_removed_there(home):
 def test_model_on_an_unmounted_volume_is_unavailable_not_unknown(home):
     settings = Settings(models={"far": ModelSettings(path="/Volumes/SSD/models/far")})
     with pytest.raises(HotseatError) as caught:
-        Registry(home, settings).get("far")
+        Registry(home, settings, nobody).get("far")
     assert caught.value.code == "model_unavailable"
     assert "volume /Volumes/SSD is not mounted; mount it" in caught.value.message
 
@@ -228,21 +228,21 @@ def test_model_on_an_unmounted_volume_is_unavailable_not_unknown(home):
 def test_link_to_a_volume_that_is_gone_is_unavailable(home, tmp_path):
     (home.models_dir / "far").symlink_to(tmp_path / "gone" / "far")
     with pytest.raises(HotseatError) as caught:
-        Registry(home, Settings()).get("far")
+        Registry(home, Settings(), nobody).get("far")
     assert caught.value.code == "model_unavailable" and "mounted?" in caught.value.message
 
 
 def test_model_registered_under_an_older_layout_has_the_tag_of_what_is_stored_now(home):
     old = structs.replace(model_record().tag_parts, kv="layout=0;dtype=bfloat16;mlx-lm-0.31")
     write_model(home.models_dir / "m", tag=model_tag(old), tag_parts=old)
-    record = Registry(home, Settings()).get("m")
+    record = Registry(home, Settings(), nobody).get("m")
     assert record.tag_parts == structs.replace(old, kv=kv_part("bfloat16"))
     assert record.tag == model_tag(record.tag_parts) != model_tag(old)
 
 
 def test_model_whose_template_an_older_version_looked_at_says_what_to_do(home):
     write_model(home.models_dir / "m", template=TemplateProbe(mode="exact"))
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     view = registry.view(registry.get("m"))
     assert view.state == "ready"
     assert "`hotseat import /x --name m`" in view.reason
@@ -250,5 +250,5 @@ def test_model_whose_template_an_older_version_looked_at_says_what_to_do(home):
 
 def test_model_registered_by_this_version_has_nothing_to_say(home):
     write_model(home.models_dir / "m")
-    registry = Registry(home, Settings())
+    registry = Registry(home, Settings(), nobody)
     assert registry.view(registry.get("m")).reason == ""

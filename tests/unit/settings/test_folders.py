@@ -5,7 +5,7 @@ import pytest
 from tests.support.daemons.stub_home import stub_record
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.models.registry import Registry
+from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import find_placed, open_home
 from hotseat.supervisor.settings.reader import load_settings
@@ -73,7 +73,7 @@ def test_models_that_are_away_are_unavailable_and_nothing_is_made(tmp_path):
     home, settings = open_home(home_with(tmp_path, '[folders]\nmodels = "/Volumes/SSD/models"\n'))
     home.create()
     with pytest.raises(HotseatError) as caught:
-        Registry(home, settings).get("a")
+        Registry(home, settings, nobody).get("a")
     assert caught.value.code == "model_unavailable"
     assert "volume /Volumes/SSD is not mounted" in caught.value.message
 
@@ -84,7 +84,7 @@ def test_models_are_found_where_the_settings_say(tmp_path):
     place = tmp_path / "m" / "a"
     place.mkdir()
     (place / "model.json").write_bytes(msgspec.json.encode(stub_record("a")))
-    assert Registry(home, settings).names() == ["a"]
+    assert Registry(home, settings, nobody).names() == ["a"]
 
 
 def test_who_only_looks_takes_the_plain_home_while_the_file_is_wrong(tmp_path, monkeypatch):

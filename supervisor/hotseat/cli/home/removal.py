@@ -6,11 +6,11 @@ from hotseat.protocol.errors import HotseatError
 
 def remove_model(name: str) -> int:
     """Unregisters a model; returns the bytes freed. Refused while the model is in use."""
-    from hotseat.supervisor.models.registry import Registry
+    from hotseat.supervisor.models.registry import Registry, nobody
     from hotseat.supervisor.settings.placed_home import open_home
 
     _refuse_in_use(name)
-    return Registry(*open_home()).remove(name)
+    return Registry(*open_home(), nobody).remove(name)
 
 
 def _refuse_in_use(name: str) -> None:

@@ -1,20 +1,16 @@
 """What keeps the daemon's clocks fast, and what wakes them. Decides only whether there is work."""
 
-from typing import Final
-
 from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps
-from hotseat.supervisor.events.log import EventLog, Subscriber
+from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.rules.states import SETTLED
-from hotseat.supervisor.seat.runner import SeatRunner
-
-_ALL_EVENTS: Final = 2**62
+from hotseat.supervisor.seat.seat import Seat
 
 
 def daemon_rhythm(
-    runner: SeatRunner, works: Works, outbox: Outbox, swaps: AskedSwaps, events: EventLog
+    seat: Seat, works: Works, outbox: Outbox, swaps: AskedSwaps, events: EventLog
 ) -> Rhythm:
     """Rests when the seat is settled and nobody waits for anything; every event stirs it.
 
@@ -22,11 +18,10 @@ def daemon_rhythm(
     """
 
     def is_busy() -> bool:
-        if runner.state.phase not in SETTLED:
+        if seat.state.phase not in SETTLED:
             return True
         return works.are_under_way or outbox.has_readers or bool(swaps.wanted)
 
     rhythm = Rhythm(is_busy)
-    events.subscribe(Subscriber(lambda _item: rhythm.stir(), events.last_seq, (), _ALL_EVENTS))
-    runner.standby.on_frame = rhythm.take_chance
+    events.watch(rhythm.stir)
     return rhythm

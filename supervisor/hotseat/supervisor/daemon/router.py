@@ -1,6 +1,5 @@
 """What clients ask, brought to the part that answers. Knows kinds, no rules."""
 
-from collections.abc import Callable, Coroutine
 from typing import Any, assert_never
 
 import structlog
@@ -37,23 +36,28 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
+from hotseat.supervisor.daemon.life import Life
 from hotseat.supervisor.daemon.reload import Reloads
 from hotseat.supervisor.desks.counting import Counter
+from hotseat.supervisor.desks.models import ModelDesk
+from hotseat.supervisor.desks.plain import as_dict
 from hotseat.supervisor.desks.quotes import QuoteDesk
+from hotseat.supervisor.desks.session_list import SessionList
 from hotseat.supervisor.desks.sessions import SessionDesk
-from hotseat.supervisor.desks.state import StateDesk, as_dict
+from hotseat.supervisor.desks.status import StatusDesk
+from hotseat.supervisor.desks.subscriptions import Subscriptions
 from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.kv.checking import KvChecks
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.loop.rhythm import Rhythm
+from hotseat.supervisor.loop.tasks import TaskSet, outcome
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
 from hotseat.supervisor.requests.accepting import Acceptor
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works
-from hotseat.supervisor.seat.rules import states as t
-from hotseat.supervisor.seat.runner import SeatRunner
 
 log = structlog.get_logger()
 
@@ -64,71 +68,72 @@ class Answerers(Struct, frozen=True, kw_only=True):
     works: Works
     runs: WorkRuns
     outbox: Outbox
-    state: StateDesk
-    sessions: SessionDesk
-    desk: Acceptor
+    acceptor: Acceptor
     swaps: AskedSwaps
+    releases: Releases
+    dispatcher: Dispatcher
+    status: StatusDesk
+    subscriptions: Subscriptions
+    models: ModelDesk
+    session_list: SessionList
+    sessions: SessionDesk
     quotes: QuoteDesk
     counter: Counter
-    runner: SeatRunner
-    dispatcher: Dispatcher
     disk: DiskTier
     kv: KvChecks
     reloads: Reloads
-    rhythm: Rhythm
 
 
 class Router:
     """Routes messages of the request socket."""
 
-    def __init__(
-        self,
-        parts: Answerers,
-        *,
-        port: Callable[[], ClientPort],
-        spawn: Callable[[Coroutine[Any, Any, Any]], None],
-        stop: Callable[[], None],
-        is_stopping: Callable[[], bool],
-        fail_waiting: Callable[[], None],
-    ) -> None:
-        self._parts = parts
+    def __init__(self, answerers: Answerers, port: ClientPort, life: Life, rhythm: Rhythm) -> None:
+        self._to = answerers
         self._port = port
-        self._spawn = spawn
-        self._stop = stop
-        self._is_stopping = is_stopping
-        self._fail_waiting = fail_waiting
+        self._life = life
+        self._rhythm = rhythm
+        self._tasks = TaskSet("message.defect", _not_answered)
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is gone."""
+        self._to.outbox.forget(peer)
+        self._to.swaps.forget(peer)
+        self._to.subscriptions.forget(peer)
 
     def route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
         """Answers at once what can be answered at once; the rest gets a task."""
-        self._parts.rhythm.stir()
+        self._rhythm.stir()
         match message:
             case Credit():
-                if not self._parts.outbox.grant(peer, request_id, message.grant_bytes):
-                    self._parts.state.grant(peer, request_id, message.grant_bytes)
+                if not self._to.outbox.grant(peer, request_id, message.grant_bytes):
+                    self._to.subscriptions.grant(peer, request_id, message.grant_bytes)
             case Status():
-                self._reply(peer, request_id, self._parts.state.status_dict())
+                self._reply(peer, request_id, self._to.status.status_dict())
             case Events():
-                self._parts.state.subscribe(peer, request_id, message)
+                self._to.subscriptions.subscribe(peer, request_id, message)
             case Shutdown():
                 self._reply(peer, request_id, {"stopping": True})
-                self._stop()
+                self._life.stop()
             case _:
-                self._spawn(self._answer(peer, request_id, message))
+                self._tasks.spawn(self._answer(peer, request_id, message))
+
+    def close(self) -> None:
+        """Nothing is answered any more."""
+        self._tasks.cancel()
 
     async def _answer(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
         """A message that takes longer; its error goes to whoever sent it."""
-        try:
+
+        async def answer() -> None:
             result = await self._handle(peer, request_id, message)
-            if self._is_stopping():
-                self._fail_waiting()  # it was being accepted when the stop began
+            if self._life.is_stopping:
+                self._life.fail_waiting()  # it was being accepted when the stop began
             if result is not None:
                 self._reply(peer, request_id, result)
-        except HotseatError as error:
-            self._port().refuse(peer, request_id, error)
-        except Exception as error:  # task root
-            log.exception("message.defect", kind=type(message).__name__)
-            text = f"defect in hotseat ({type(error).__name__}); see the log"
-            self._port().refuse(peer, request_id, HotseatError("internal", text))
+
+        error = await outcome(answer(), "message.defect", kind=type(message).__name__)
+        if error is not None:
+            self._port.refuse(peer, request_id, error)
 
     async def _handle(  # noqa: C901, PLR0911, PLR0912 - one case a kind
         self, peer: Peer, request_id: RequestId, message: ClientMessage
@@ -136,44 +141,42 @@ class Router:
         """The answer, or None when a stream answers."""
         match message:
             case Generate():
-                self._refuse_when_stopping()
-                await self._parts.desk.generate(peer, request_id, message)
+                self._life.refuse_when_stopping()
+                await self._to.acceptor.generate(peer, request_id, message)
             case Attach():
-                await self._parts.desk.attach(peer, request_id, message)
+                await self._to.acceptor.attach(peer, request_id, message)
             case Swap():
-                self._refuse_when_stopping()
-                await self._parts.swaps.ask(peer, request_id, message)
+                self._life.refuse_when_stopping()
+                await self._to.swaps.ask(peer, request_id, message)
             case Cancel():
                 return {"cancelled": self._cancel(peer, message)}
             case Models():
-                return {"models": [as_dict(view) for view in self._parts.state.models()]}
+                return {"models": [as_dict(view) for view in self._to.models.models()]}
             case Sessions():
-                return await self._parts.state.sessions(message)
+                return await self._to.session_list.sessions(message)
             case SessionDelete():
-                return {"removed_bytes": await self._parts.sessions.delete(message)}
+                return {"removed_bytes": await self._to.sessions.delete(message)}
             case SessionFork() | SessionRewind() | SessionReplace() | SessionPin():
                 return as_dict(await self._change_session(message))
             case Disk():
-                return as_dict(await self._parts.disk.view())
+                return as_dict(await self._to.disk.view())
             case KvVerify():
-                return as_dict(await self._parts.kv.verify())
+                return as_dict(await self._to.kv.verify())
             case KvGc():
-                return as_dict(await self._parts.kv.collect(dry_run=message.dry_run))
+                return as_dict(await self._to.kv.collect(dry_run=message.dry_run))
             case Count():
-                return as_dict(await self._parts.counter.count(message))
+                return as_dict(await self._to.counter.count(message))
             case Plan():
-                return await self._parts.state.plan(message)
+                return await self._to.models.plan(message)
             case Release():
                 return as_dict(await self._release(peer, request_id, message))
             case Quote():
-                return {
-                    "quotes": [as_dict(view) for view in await self._parts.quotes.quote(message)]
-                }
+                return {"quotes": [as_dict(view) for view in await self._to.quotes.quote(message)]}
             case Reload():
-                return as_dict(await self._parts.reloads.reload())
+                return as_dict(await self._to.reloads.reload())
             case Why():
                 return {
-                    "swaps": [as_dict(view) for view in await self._parts.quotes.why(message.limit)]
+                    "swaps": [as_dict(view) for view in await self._to.quotes.why(message.limit)]
                 }
             case _:
                 raise HotseatError("unknown_kind", f"{type(message).__name__} is not for daemons")
@@ -182,7 +185,7 @@ class Router:
     async def _change_session(
         self, message: SessionFork | SessionRewind | SessionReplace | SessionPin
     ) -> SessionChange:
-        desk = self._parts.sessions
+        desk = self._to.sessions
         match message:
             case SessionFork():
                 return await desk.fork(message)
@@ -196,46 +199,32 @@ class Router:
                 assert_never(message)
 
     async def _release(self, peer: Peer, request_id: RequestId, message: Release) -> ReleaseView:
-        self._refuse_when_stopping()
+        self._life.refuse_when_stopping()
         cause = Cause(client=peer.name, request_id=request_id, model_asked="")
-        answer = self._parts.dispatcher.releases.ask(cause, message.for_s, message.model)
-        self._parts.dispatcher.kick()
+        answer = self._to.releases.ask(cause, message.for_s, message.model)
+        self._to.works.changed.set()
         return await answer
 
     def _reply(self, peer: Peer, request_id: RequestId, result: dict[str, Any]) -> None:
-        self._port().send(peer, request_id, Reply(result=result))
-
-    def _refuse_when_stopping(self) -> None:
-        if self._is_stopping():
-            raise shutting_down()
+        self._port.send(peer, request_id, Reply(result=result))
 
     def _cancel(self, peer: Peer, message: Cancel) -> bool:
         """A request, a swap that can still be taken back, or an event subscription."""
         target = RequestId(message.request_id)
         key = request_key(peer.token, target)
-        work = self._parts.works.get(key)
+        work = self._to.works.get(key)
         if work is not None:
-            return self._parts.runs.cancel(work)
-        if self._parts.state.unsubscribe(peer, target):
+            return self._to.runs.cancel(work)
+        if self._to.subscriptions.unsubscribe(peer, target):
             return True
-        swap = self._parts.swaps.get(key)
+        swap = self._to.swaps.get(key)
         if swap is None:
             raise HotseatError(
                 "request_unknown",
                 f"no request {target} of this client is under way; `hotseat queue` lists all",
             )
-        if swap.end is not None:
-            return False
-        plan = self._parts.runner.state.plan
-        if plan is not None and plan.swap == swap.number:
-            self._parts.runner.feed(t.SwapCancelled(swap=swap.number))
-            now_plan = self._parts.runner.state.plan
-            return now_plan is None or now_plan.swap != swap.number
-        error = HotseatError("interrupted", "the swap was cancelled before it began")
-        self._spawn(self._parts.swaps.end(swap, error))
-        return True
+        return self._to.dispatcher.cancel_swap(swap)
 
 
-def shutting_down() -> HotseatError:
-    """What is answered while the daemon stops."""
-    return HotseatError("shutting_down", "the daemon is stopping; ask again when it is back")
+def _not_answered(error: HotseatError) -> None:
+    log.error("message.not_answered", reason=error.message)

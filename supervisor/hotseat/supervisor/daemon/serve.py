@@ -27,8 +27,6 @@ from hotseat.supervisor.machine.locks import InstanceLock
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.values import Settings
-from hotseat.supervisor.telemetry.feed import TelemetryFeed
-from hotseat.supervisor.telemetry.sample_taker import SampleTaker
 
 SWEEP_AGE_S: Final = 60.0
 SWITCH_S: Final = 0.0005
@@ -68,13 +66,11 @@ async def _serve(home: Home, settings: Settings) -> None:
         await _sweep(home, catalogue)
         await catalogue.reconcile_files()
     daemon = Daemon(home, settings, catalogue, VERSION)
-    feed = watch_daemon(daemon)
     try:
         address = await daemon.start()
-        feed.start()
         if is_service():
             daemon.spawn(keep_output_small(home.logs_dir / SERVICE_LOG))
-            daemon.spawn(daemon.state.look_at_folders(home))
+            daemon.spawn(daemon.look_at_folders())
         publish_endpoint(home, address, daemon.identity.instance, daemon.identity.version)
         # What exists now stays: collecting it again and again would only cost pauses.
         gc.collect()
@@ -82,22 +78,8 @@ async def _serve(home: Home, settings: Settings) -> None:
         await daemon.run()
     finally:
         home.endpoint_file.unlink(missing_ok=True)
-        feed.close()
         await daemon.close()
         log.info("daemon.stopped")
-
-
-def watch_daemon(daemon: Daemon) -> TelemetryFeed:
-    """What samples this daemon, introduced to whom subscribers ask."""
-    vitals = SampleTaker(
-        planner=daemon.planner,
-        runner=daemon.runner,
-        works=daemon.works,
-        keeper=daemon.keeper,
-        telemetry=daemon.telemetry,
-    )
-    daemon.state.feed = TelemetryFeed(vitals, daemon.events)
-    return daemon.state.feed
 
 
 async def _sweep(home: Home, catalogue: Catalogue) -> None:

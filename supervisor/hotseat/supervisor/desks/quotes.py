@@ -1,39 +1,32 @@
 """`quote` and `why`: a price before, a cause after. Reads only."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Count, Message, Quote
 from hotseat.protocol.model import ModelRecord
-from hotseat.protocol.replies import Done, Event, SwapReport
+from hotseat.protocol.replies import Event
 from hotseat.protocol.views import QuoteView, WhyView
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import most_with_kv
 from hotseat.supervisor.desks.counting import Counter
+from hotseat.supervisor.dispatch.admission import Admission
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.dispatch.rules.swap_rights import seat_released
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.session_store import SessionStore
-from hotseat.supervisor.scheduling.learned_costs import (
-    Costs,
-    decode_costs,
-    encode_costs,
-    estimate_tokens,
-    seconds_for,
-)
-from hotseat.supervisor.seat.rules.states import Phase
-from hotseat.supervisor.seat.rules.table import quarantined_until
-from hotseat.supervisor.seat.runner import SeatRunner
+from hotseat.supervisor.scheduling.learned_costs import estimate_tokens, seconds_for
+from hotseat.supervisor.seat.rules.table import quarantine_of
+from hotseat.supervisor.seat.seat import Seat
 
-COSTS_KEY: Final = "measured_costs"
 JOURNAL_BACK: Final = 4000
-KEEP_EVERY_S: Final = 30.0
 
 
 class QuoteDesk:
-    """Learns costs from what happened and prices what could."""
+    """Prices what could happen by what did."""
 
     def __init__(
         self,
@@ -41,45 +34,20 @@ class QuoteDesk:
         catalogue: Catalogue,
         sessions: SessionStore,
         planner: Planner,
-        runner: SeatRunner,
-        own_footprint: Callable[[], int],
+        seat: Seat,
+        admission: Admission,
         dispatcher: Dispatcher,
+        releases: Releases,
         counter: Counter,
     ) -> None:
-        self._counter = counter
         self._catalogue = catalogue
         self._sessions = sessions
         self._planner = planner
-        self._runner = runner
-        self._own_footprint = own_footprint
+        self._seat = seat
+        self._admission = admission
         self._dispatcher = dispatcher
-        self.costs = self._kept = Costs()
-        self._kept_at = 0.0
-
-    async def recall(self) -> None:
-        """What earlier runs of the daemon measured."""
-        self.costs = self._kept = decode_costs(await self._catalogue.meta_get(COSTS_KEY))
-
-    async def keep(self, now: float) -> None:
-        """Writes what was learnt, at most every half minute."""
-        if now - self._kept_at >= KEEP_EVERY_S:
-            self._kept_at = now
-            await self.keep_now()
-
-    async def keep_now(self) -> None:
-        """Writes what was learnt since it was last written."""
-        if self.costs is not self._kept:
-            self._kept = self.costs
-            await self._catalogue.meta_set(COSTS_KEY, encode_costs(self._kept))
-
-    def swapped(self, report: SwapReport) -> None:
-        """A swap ended well."""
-        self.costs = self.costs.with_swap(report.to, report.total_s)
-
-    def ended(self, done: Done) -> None:
-        """A request ended well."""
-        if done.finish_reason != "cancelled":
-            self.costs = self.costs.with_turn(done.model, done.usage, done.timing)
+        self._releases = releases
+        self._counter = counter
 
     async def quote(self, message: Quote) -> list[QuoteView]:
         """One price per model, in the order asked for."""
@@ -88,32 +56,31 @@ class QuoteDesk:
         return [await self._price(name, message) for name in message.models]
 
     async def _price(self, name: str, message: Quote) -> QuoteView:
-        barred_until = quarantined_until(self._runner.state, name, time.monotonic())
-        if barred_until is not None:
-            waits_s = barred_until - time.monotonic()
+        now = time.monotonic()
+        misses = quarantine_of(self._seat.state, name, now)
+        if misses is not None:
+            waits_s = misses.until - now
             text = f"{name} failed to load twice in a row; it is tried again in {waits_s:.0f} s"
             return QuoteView(model=name, fits=False, reason=text)
         try:
-            seated = self._is_seated(name)
-            held_s = None if seated else self._dispatcher.releases.refuses(time.time())
+            seated = self._seat.seated == name
+            held_s = None if seated else self._releases.refuses(time.time())
             if held_s is not None:
                 raise seat_released(name, held_s)
-            record = (
-                self._planner.registry.get(name)
-                if seated
-                else self._planner.check(name, own_footprint_bytes=self._own_footprint())
-            )
+            registry = self._planner.registry
+            record = registry.get(name) if seated else self._admission.model(name)
         except HotseatError as error:
             return QuoteView(model=name, fits=False, reason=error.message)
         tokens, stored, exact = await self._tokens(record, message)
-        costs = self.costs.of(name)
+        known = self._dispatcher.costs
+        costs = known.of(name)
         on_disk = 0 if seated and self._is_live(message.session) else stored
         return QuoteView(
             model=name,
             fits=True,
             seated=seated,
             queue_s=round(self._dispatcher.wait_for_seat_s(name), 3),
-            swap_s=0.0 if seated else _rounded(self.costs.swap_to(name)),
+            swap_s=0.0 if seated else _rounded(known.swap_to(name)),
             restore_s=_rounded(seconds_for(on_disk, costs.restore_tokens_per_s)),
             prefill_s=_rounded(seconds_for(tokens - stored, costs.prefill_tokens_per_s)),
             prompt_tokens=tokens,
@@ -121,13 +88,9 @@ class QuoteDesk:
             exact=exact,
         )
 
-    def _is_seated(self, name: str) -> bool:
-        state = self._runner.state
-        return state.phase is Phase.READY and state.model == name
-
     def _is_live(self, session: str | None) -> bool:
         """True when the seated worker holds the context in memory."""
-        beat = self._runner.beat
+        beat = self._seat.beat
         return beat is not None and session in beat.live_sessions
 
     async def _tokens(self, record: ModelRecord, message: Quote) -> tuple[int, int, bool]:

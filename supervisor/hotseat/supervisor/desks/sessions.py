@@ -4,11 +4,10 @@ Checks that no turn is under way, has the change made durable, answers. Runs not
 """
 
 import time
-from collections.abc import Callable
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName, is_session_name
-from hotseat.protocol.link import Drop, ToWorker
+from hotseat.protocol.link import Drop
 from hotseat.protocol.messages import (
     Message,
     SessionDelete,
@@ -17,7 +16,6 @@ from hotseat.protocol.messages import (
     SessionReplace,
     SessionRewind,
 )
-from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import SessionChange
 from hotseat.supervisor.catalogue.rows import SessionRow
 from hotseat.supervisor.catalogue.session_verbs import missing
@@ -27,12 +25,14 @@ from hotseat.supervisor.conversation.history import decode_history
 from hotseat.supervisor.conversation.intake import check_parts
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
+from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.requests.session_store import SessionStore
 from hotseat.supervisor.requests.works import Works, WorkState
+from hotseat.supervisor.seat.seat import Seat
 
 
 class SessionDesk:
-    """Session verbs. `record` gives a registered model or raises, `seated` names the seated one."""
+    """Session verbs."""
 
     def __init__(
         self,
@@ -42,18 +42,16 @@ class SessionDesk:
         catalogue: Catalogue,
         keeper: KvKeeper,
         events: EventLog,
-        record: Callable[[str], ModelRecord],
-        seated: Callable[[], str | None],
-        send: Callable[[ToWorker], bool],
+        registry: Registry,
+        seat: Seat,
     ) -> None:
         self._works = works
         self._sessions = sessions
         self._catalogue = catalogue
         self._keeper = keeper
         self._events = events
-        self._record = record
-        self._seated = seated
-        self._send = send
+        self._registry = registry
+        self._seat = seat
 
     async def fork(self, message: SessionFork) -> SessionChange:
         """A session of what another one was after a turn."""
@@ -136,8 +134,8 @@ class SessionDesk:
         self._check_quiet(message.model, message.session)
         if not await self._sessions.exists(message.model, message.session):
             raise missing(message.model, message.session)
-        if self._seated() == message.model:
-            self._send(Drop(session=message.session))
+        if self._seat.state.model == message.model:
+            self._seat.send(Drop(session=message.session))
         files = await self._sessions.delete(message.model, message.session, self._keeper.leased)
         await self._keeper.unlink(files)
         return sum(entry.size_bytes for entry in files)
@@ -161,7 +159,7 @@ class SessionDesk:
     def _check_history(
         self, message: SessionReplace, given: tuple[Message, ...], *, raw: bool
     ) -> None:
-        record = self._record(message.model)
+        record = self._registry.get(message.model)
         if raw and message.text == "":
             raise HotseatError("invalid_request", "text is empty", field="text")
         if not given:

@@ -5,11 +5,11 @@ that is the dispatcher's.
 """
 
 import time
-from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any, Final, Literal
 
 import msgspec
+import structlog
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.codec import pack_body
@@ -28,13 +28,15 @@ from hotseat.protocol.replies import (
 from hotseat.supervisor.catalogue.requests import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.dispatch.admission import Admission
+from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.ports.client_port import ClientPort, Peer, error_body
+from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.scheduling.scheduler import WantedSwap
 from hotseat.supervisor.seat.rules.states import Mark, Phase
 
 KEPT_RESULTS: Final = 256
-
-
+log = structlog.get_logger()
 SwapMode = Literal["auto", "process", "in-process"]
 
 
@@ -57,20 +59,16 @@ class AskedSwap:
 
 
 class AskedSwaps:
-    """Table of asked-for swaps. `kick` has the dispatcher look again."""
+    """Table of asked-for swaps. The dispatcher looks again when one was accepted or has ended."""
 
     def __init__(
-        self,
-        catalogue: Catalogue,
-        port: Callable[[], ClientPort],
-        check: Callable[[str], str],
-        kick: Callable[[], None],
+        self, catalogue: Catalogue, port: ClientPort, admission: Admission, works: Works
     ) -> None:
-        """`check` gives the registered name of a model that can be seated, or raises."""
         self._catalogue = catalogue
         self._port = port
-        self._check = check
-        self._kick = kick
+        self._admission = admission
+        self._works = works
+        self._tasks = TaskSet("swap.defect", _not_stored)
         self._swaps: dict[RequestKey, AskedSwap] = {}
         self._numbers = 0
         self._note: Progress | None = None
@@ -109,9 +107,9 @@ class AskedSwaps:
         if stored is not None and stored.body_digest != body_digest(pack_body(message)):
             raise _conflict(request_id)
         if stored is not None and stored.state != "accepted":
-            self._port().send(peer, request_id, _stored_end(stored))
+            self._port.send(peer, request_id, _stored_end(stored))
             return
-        model = self._check(message.model)
+        model = self._admission.model(message.model).name
         known = self._swaps.get(key)  # a copy of the request may have arrived meanwhile
         if known is not None:
             self._join(known, peer, request_id, message)
@@ -128,7 +126,7 @@ class AskedSwaps:
         if failpoints.ARMED:
             failpoints.reach("swap.accepted")
         self._tell(swap, Progress(phase="queued", model=model, position=len(self.wanted) - 1))
-        self._kick()
+        self._works.changed.set()
 
     async def _accept(self, swap: AskedSwap, peer: Peer, request_id: RequestId) -> None:
         accepted = await self._catalogue.accept(
@@ -149,10 +147,10 @@ class AskedSwaps:
         if swap.message != message:
             raise _conflict(request_id)
         if swap.end is not None and swap.is_told:
-            self._port().send(peer, request_id, swap.end)
+            self._port.send(peer, request_id, swap.end)
             return
         swap.listeners.append((peer, request_id))
-        self._port().send(peer, request_id, Progress(phase="queued", model=swap.model))
+        self._port.send(peer, request_id, Progress(phase="queued", model=swap.model))
 
     def tick(self, now: float) -> None:
         """Repeats the last note when nothing was said for a while: the stream is alive."""
@@ -166,38 +164,41 @@ class AskedSwaps:
             if swap.end is None and swap.accepted:
                 self._tell(swap, report)
 
-    def end(self, swap: AskedSwap, result: SwapReport | HotseatError) -> Coroutine[Any, Any, None]:
-        """Ends a swap at once; what is returned stores the answer and sends it.
+    def end(self, swap: AskedSwap, result: SwapReport | HotseatError) -> None:
+        """Ends a swap at once; its answer is stored, then sent, and `settle` waits for that.
 
         A second end changes nothing. Nobody may see an ended swap as wanted: it would begin again.
         """
-        is_first = swap.end is None
-        if is_first:
-            swap.end = error_body(result) if isinstance(result, HotseatError) else result
-        return self._tell_end(swap, is_first=is_first)
+        if swap.end is None:
+            end = swap.end = error_body(result) if isinstance(result, HotseatError) else result
+            self._tasks.spawn(self._tell_end(swap, end))
 
-    async def _tell_end(self, swap: AskedSwap, *, is_first: bool) -> None:
-        if not is_first or swap.end is None:
-            return
-        kind: Literal["done", "error"] = "error" if isinstance(swap.end, ErrorBody) else "done"
+    async def _tell_end(self, swap: AskedSwap, end: SwapReport | ErrorBody) -> None:
+        kind: Literal["done", "error"] = "error" if isinstance(end, ErrorBody) else "done"
         try:
-            reply = msgspec.msgpack.encode(swap.end)
+            reply = msgspec.msgpack.encode(end)
             await self._catalogue.finish(swap.key, kind, reply, time.time())
             if failpoints.ARMED:
                 failpoints.reach("swap.stored")
         finally:
-            self._tell(swap, swap.end)
+            self._tell(swap, end)
             swap.is_told = True
             swap.listeners.clear()
+            self._works.changed.set()
         for key in list(self._swaps)[:-KEPT_RESULTS]:
             if self._swaps[key].end is not None:
                 del self._swaps[key]
 
     async def end_all(self, error: HotseatError) -> None:
-        """The daemon stops: nobody waits for nothing."""
+        """The daemon stops: nobody waits for nothing. Returns when everybody was told."""
         for swap in tuple(self._swaps.values()):
             if swap.accepted:
-                await self.end(swap, error)
+                self.end(swap, error)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Returns when everybody who asked for a swap that ended has been told."""
+        await self._tasks.settle()
 
     def forget(self, peer: Peer) -> None:
         """The peer is gone; the swap goes on."""
@@ -206,7 +207,11 @@ class AskedSwaps:
 
     def _tell(self, swap: AskedSwap, message: Progress | SwapReport | ErrorBody) -> None:
         for peer, request_id in tuple(swap.listeners):
-            self._port().send(peer, request_id, message)
+            self._port.send(peer, request_id, message)
+
+
+def _not_stored(error: HotseatError) -> None:
+    log.warning("swap.end_not_stored", reason=error.message)
 
 
 def _conflict(request_id: str) -> HotseatError:

@@ -2,32 +2,41 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.replies import Cause, Done
-from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps, SwapMode, no_swap
+from hotseat.supervisor.dispatch.admission import Admission
+from hotseat.supervisor.dispatch.asked_swaps import AskedSwap, AskedSwaps, SwapMode, no_swap
 from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.events.log import EventLog
+from hotseat.supervisor.loop.tasks import defect_of
 from hotseat.supervisor.requests.running import WorkRuns
-from hotseat.supervisor.requests.works import Work, Works, WorkState
+from hotseat.supervisor.requests.works import Works, WorkState
+from hotseat.supervisor.scheduling.learned_costs import Costs
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import Decision, SeatView, decide
 from hotseat.supervisor.scheduling.waiting import earliest
-from hotseat.supervisor.seat.rules.states import SETTLED, Asked, Phase, SwapPlan
+from hotseat.supervisor.seat.rules.states import (
+    SETTLED,
+    Asked,
+    Drained,
+    Phase,
+    SwapCancelled,
+    SwapPlan,
+)
 from hotseat.supervisor.seat.rules.table import quarantine_of
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.settings.values import SchedulerSettings
+from hotseat.supervisor.settings.values import Settings
 
 log = structlog.get_logger()
 
 
 class Dispatcher:
-    """Looks at the queue whenever something changed (`kick`); one look at a time."""
+    """Looks at the queue whenever something changed (`Works.changed`); one look at a time."""
 
     def __init__(
         self,
@@ -37,50 +46,54 @@ class Dispatcher:
         swaps: AskedSwaps,
         runner: SeatRunner,
         events: EventLog,
-        check: Callable[[str], ModelRecord],
-        settings: SchedulerSettings = SchedulerSettings(),  # noqa: B008 - frozen
+        admission: Admission,
+        releases: Releases,
+        settings: Settings,
     ) -> None:
         self._works = works
         self._runs = runs
         self._swaps = swaps
         self._runner = runner
+        self._seat = runner.seat
         self._events = events
-        self._check = check
-        self.settings = settings
+        self._admission = admission
+        self._releases = releases
+        self._settings = settings.scheduler
         self._queue = ModelQueue()
-        self._handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.is_open = True
-        self.releases = Releases()
-        self.is_short_for: Callable[[int], bool] = lambda _running: False
-        """True when memory allows no further request beside so many."""
-        self.refuse_barred: Callable[[str], None] = lambda _model: None
-        """Raises for a model that only a person may seat."""
+        self._is_open = True
 
-    def kick(self) -> None:
-        """Looks soon; many kicks before that are one look."""
-        if self._handle is None and self.is_open:
-            self._handle = asyncio.get_running_loop().call_soon(self._look)
+    def use(self, settings: Settings) -> None:
+        """Takes new settings."""
+        self._settings = settings.scheduler
 
     def close(self) -> None:
-        """Nothing starts any more."""
-        self.is_open = False
-        for handle in (self._handle, self._timer):
-            if handle is not None:
-                handle.cancel()
+        """Nothing starts any more; a drain still ends."""
+        self._is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def run(self) -> None:
+        """Looks until it is cancelled; many changes before a look are one look."""
+        while True:
+            await self._works.changed.wait()
+            self._works.changed.clear()
+            self._look()
 
     def _look(self) -> None:
-        self._handle = None
-        if not self.is_open:
-            return
         try:
-            self._decide()
+            self._end_drain()
+            if self._is_open:
+                self._decide()
         except Exception as error:  # task root
             log.exception("dispatch.defect")
-            text = f"defect in hotseat ({type(error).__name__}); see the log"
             for work in self._works.in_state(WorkState.WAITING):
-                self._runs.fail_soon(work, HotseatError("internal", text))
+                self._runs.fail_soon(work, defect_of(error))
+
+    def _end_drain(self) -> None:
+        """The end of the last request ends a drain."""
+        if self._seat.state.phase is Phase.DRAINING and self._works.running == 0:
+            self._runner.feed(Drained())
 
     def _decide(self) -> None:
         for work in self._works.in_state(WorkState.WAITING):
@@ -90,131 +103,137 @@ class Dispatcher:
             return
         now = time.monotonic()
         self._learn(now)
-        self._end_overdue(now)
-        seat = self._see_seat()
         waiting = self._works.startable()
-        decision = decide(waiting, self._swaps.wanted, seat, now, self.settings, self._queue)
+        decision = decide(
+            waiting,
+            self._swaps.wanted,
+            self._see_seat(),
+            now,
+            self._settings,
+            self._queue,
+            self._works.not_startable(waiting),
+        )
         self._queue = decision.queue
-        self._works.foresight.queue_is(decision.queue)
+        self._works.forecaster.queue_is(decision.queue)
         self._enact(decision)
 
     def _release(self) -> bool:
         """Begins a release that was asked for; True when there is nothing else to decide."""
-        phase = self._runner.state.phase
-        if not self.releases.is_asked or phase not in SETTLED:
+        phase = self._seat.state.phase
+        if not self._releases.is_asked or phase not in SETTLED:
             return False
         if phase is not Phase.READY:
-            self.releases.nothing_seated()
+            self._releases.nothing_seated()
             return False
-        plan = self.releases.begin(self._swaps.next_number(), self._runner.state.model)
+        plan = self._releases.begin(self._swaps.next_number(), self._seat.state.model)
         if plan is not None:
             self._runner.feed(Asked(plan))
         return True
 
-    @property
-    def up_next(self) -> str | None:
-        """The model that probably gets the seat next; None when nobody asks for another one."""
-        return self._works.foresight.up_next
-
     def recycle(self, reason: str) -> None:
         """A fresh worker for the same model, if nothing runs or waits; contexts are kept."""
-        state = self._runner.state
+        state = self._seat.state
         busy = self._works.running or self._works.startable() or self._swaps.wanted
-        if busy or state.phase is not Phase.READY or not self.is_open:
+        if busy or state.phase is not Phase.READY or not self._is_open:
             return
         self._events.publish("worker.worn", model=state.model, reason=reason)
         self.seat_by_itself(state.model or "", "recycle")
 
     def seat_by_itself(self, model: str, why: str) -> None:
         """A swap that no client asked for; running work is drained or suspended, contexts kept."""
-        if self._runner.state.phase not in SETTLED or not model or not self.is_open:
+        if self._seat.state.phase not in SETTLED or not model or not self._is_open:
             return
         cause = Cause(client="hotseat", request_id=why, model_asked=model)
         number = self._swaps.next_number()
-        plan = SwapPlan(swap=number, target=model, cause=cause, drain=self.settings.drain)
+        plan = SwapPlan(swap=number, target=model, cause=cause, drain=self._settings.drain)
         self._runner.feed(Asked(plan))
+
+    @property
+    def costs(self) -> Costs:
+        """What swaps and turns were measured to cost, as the scheduler reckons."""
+        return self._works.forecaster.costs
 
     def wait_for_seat_s(self, model: str) -> float:
         """Roughly how long a new request for `model` would wait."""
-        if self._runner.state.model == model and not self._works.running:
+        if self._seat.state.model == model and not self._works.running:
             return 0.0
-        return self._works.foresight.wait_of_new_s(model, time.monotonic()) or 0.0
+        return self._works.forecaster.wait_of_new_s(model, time.monotonic()) or 0.0
 
     def _see_seat(self) -> SeatView:
-        state = self._runner.state
+        state = self._seat.state
         seat = SeatView(
-            model=state.model if state.phase is Phase.READY else None,
+            model=self._seat.seated,
             settled=state.phase in SETTLED,
             seated_at=state.seated_at,
             running=self._works.running,
-            swap_cost_s=self._works.foresight.swap_cost_s(state.model),
+            swap_cost_s=self._works.forecaster.swap_cost_s(state.model),
         )
         target = state.plan.target if state.plan is not None else None
         began = state.marks[0].at if state.marks else state.since
-        return self._works.foresight.seat_is(seat, target, began, self.settings)
+        return self._works.forecaster.seat_is(seat, target, began, self._settings)
 
     def _learn(self, now: float) -> None:
         for work in self._works.take_ended():
             if isinstance(work.end, Done):
-                self._works.foresight.ended(work.client, work.request, work.end, now)
-
-    def _end_overdue(self, now: float) -> None:
-        """A request that has shown something ends with it; one that never ran is refused."""
-        for work in self._with_deadline():
-            if work.deadline is None or work.deadline > now:
-                continue
-            if work.state is WorkState.WAITING and not work.emissions:
-                text = f"not started within deadline_s {work.request.deadline_s}; allow more time"
-                self._runs.fail_soon(work, HotseatError("deadline_exceeded", text))
-            else:
-                self._runs.cancel(work)
-
-    def _with_deadline(self) -> list[Work]:
-        alive = self._works.in_state(WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING)
-        return [work for work in alive if work.deadline is not None and not work.cancel_asked]
+                self._works.forecaster.ended(work.client, work.request, work.end, now)
 
     def _enact(self, decision: Decision) -> None:
+        for key in decision.expire:
+            self._expire(key)
         running = self._works.running
         for place, key in enumerate(decision.admit):
-            if self.is_short_for(running + place):
+            if self._admission.memory.is_short_for(running + place):
                 break  # it is looked at again when the pressure changes
             self._runs.start(key)
+        self._wake_at(decision.wake_at)
+        if decision.swap_to is not None:
+            self._begin_swap(decision.swap_to, decision)
+
+    def _expire(self, key: str) -> None:
+        """A request that has shown something ends with it; one that never ran is refused."""
+        work = self._works.get(RequestKey(key))
+        if work is None or work.cancel_asked:
+            return
+        if work.state is WorkState.WAITING and not work.emissions:
+            text = f"not started within deadline_s {work.request.deadline_s}; allow more time"
+            self._runs.fail_soon(work, HotseatError("deadline_exceeded", text))
+        else:
+            self._runs.cancel(work)
+
+    def _wake_at(self, decided: float | None) -> None:
+        """Looks again when time alone changes what is decided."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         now = time.monotonic()
-        deadlines = (work.deadline for work in self._with_deadline())
-        held_s = self.releases.refuses(time.time())
-        held_until = None if held_s is None else now + held_s
-        ahead = (at for at in deadlines if at and at > now)
-        wake_at = earliest(decision.wake_at, held_until, *ahead)
+        held_s = self._releases.refuses(time.time())
+        wake_at = earliest(decided, None if held_s is None else now + held_s)
         if wake_at is not None:
             delay_s = max(0.0, wake_at - now)
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self.kick)
-        if decision.swap_to is not None:
-            self._begin_swap(decision.swap_to, decision.asked, decision.grace_s)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay_s, self._works.changed.set)
 
-    def _begin_swap(self, model: str, asked: int | None, grace_s: float) -> None:
+    def _begin_swap(self, model: str, decision: Decision) -> None:
         """Validates before anything is drained: a bad target leaves the old model serving."""
-        state = self._runner.state
+        state, asked = self._seat.state, decision.asked
         swap = self._swaps.by_number(asked) if asked is not None else None
-        if swap is not None and state.phase is Phase.READY and state.model == model:
-            self._spawn_end(self._swaps.end(swap, no_swap(model, swap.cause)))
+        if swap is not None and self._seat.seated == model:
+            self._swaps.end(swap, no_swap(model, swap.cause))
             return
         if swap is not None:
-            self.releases.end_hold()
-        elif self.releases.refuses(time.time()) is not None:
+            self._releases.end_hold()
+        elif self._releases.refuses(time.time()) is not None:
             return  # those who wait said they would
         try:
             self._refuse_quarantined(model)
             if swap is None:
-                self.refuse_barred(model)
-            self._check(model)
+                self._admission.bars.refuse(model)
+            self._admission.model(model)
         except HotseatError as error:
             if swap is not None:
-                self._spawn_end(self._swaps.end(swap, error))
+                self._swaps.end(swap, error)
             else:
-                self.fail_waiting(model, error)
+                self._runs.fail_waiting(model, error)
             return
         cause = swap.cause if swap is not None else self._cause(model)
         number = asked if asked is not None else self._swaps.next_number()
@@ -226,19 +245,27 @@ class Dispatcher:
             client=cause.client,
             request=cause.request_id,
         )
-        mode = self._mode(swap.message.mode if swap is not None else "auto")
-        self._runner.feed(
-            Asked(
-                SwapPlan(
-                    swap=number,
-                    target=model,
-                    cause=cause,
-                    mode=mode,
-                    drain=self.settings.drain,
-                    grace_s=grace_s,
-                )
-            )
+        plan = SwapPlan(
+            swap=number,
+            target=model,
+            cause=cause,
+            mode=self._mode(swap.message.mode if swap is not None else "auto"),
+            drain=decision.drain,
+            grace_s=decision.grace_s,
         )
+        self._runner.feed(Asked(plan))
+
+    def cancel_swap(self, swap: AskedSwap) -> bool:
+        """Takes an asked-for swap back; False when it is too late for that."""
+        if swap.end is not None:
+            return False
+        plan = self._seat.state.plan
+        if plan is not None and plan.swap == swap.number:
+            self._runner.feed(SwapCancelled(swap=swap.number))
+            now_plan = self._seat.state.plan
+            return now_plan is None or now_plan.swap != swap.number
+        self._swaps.end(swap, HotseatError("interrupted", "the swap was cancelled before it began"))
+        return True
 
     def _mode(self, asked: SwapMode) -> Literal["process", "in-process"]:
         """`auto`: by process from a standby; in place only where that was seen to work."""
@@ -250,7 +277,7 @@ class Dispatcher:
 
     def _refuse_quarantined(self, model: str) -> None:
         now = time.monotonic()
-        misses = quarantine_of(self._runner.state, model, now)
+        misses = quarantine_of(self._seat.state, model, now)
         if misses is not None:
             left_s = misses.until - now
             raise HotseatError(
@@ -264,30 +291,5 @@ class Dispatcher:
 
     def _cause(self, model: str) -> Cause:
         """The request that waited longest for this model."""
-        first = next(work for work in self._waiting(model) if work.request.swap == "auto")
-        return first.cause
-
-    def _waiting(self, model: str) -> list[Work]:
-        return [w for w in self._works.in_state(WorkState.WAITING) if w.model == model]
-
-    def fail_waiting(self, model: str, error: HotseatError) -> None:
-        """Everybody who waits for this model gets the reason."""
-        for work in self._waiting(model):
-            self._runs.fail_soon(work, error)
-
-    async def settle(self) -> None:
-        """Returns when swaps that could not begin were answered."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _spawn_end(self, job: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._then_kick(job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _then_kick(self, job: Coroutine[Any, Any, None]) -> None:
-        try:
-            await job
-        except HotseatError as error:
-            log.warning("swap.end_not_stored", reason=error.message)
-        self.kick()
+        waiting = self._works.in_state(WorkState.WAITING)
+        return next(w.cause for w in waiting if w.model == model and w.request.swap == "auto")

@@ -1,19 +1,36 @@
-"""Figures that are too dear to measure at every question. Holds them; measures nothing."""
+"""Figures that are too dear to measure at every question, and notes of this run. Holds them."""
 
-from collections.abc import Callable
 from typing import Literal
+
+from msgspec import Struct
+
+from hotseat.protocol.views import RecoveryView
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Of this run of the daemon."""
+
+    instance: str
+    version: str
+    started_at: float
+    """Monotonic seconds."""
 
 
 class Figures:
-    """Numbers that are too dear to measure at every question; refreshed by the daemon's ticker."""
+    """One per daemon; whoever learns a figure notes it here."""
 
     def __init__(self) -> None:
-        self.worker_footprint_bytes: int | None = None
         self.kv_disk_bytes = 0
         self.sessions_total = 0
         self.load_percent: float | None = None
         self.pressure: int | None = None
+        """As the system says it: 1, 2 or 4 on macOS."""
         self.shedding = ""
         self.barred: str | None = None
-        self.idle_left_s: Callable[[], float | None] = lambda: None
-        self.keeps_awake: Callable[[], Literal["", "request", "swap"]] = lambda: ""
+        """The model that only a person may seat."""
+        self.keeps_awake: Literal["", "request", "swap"] = ""
+        """What for the machine is kept awake."""
+        self.recovery: RecoveryView | None = None
+        """What the last run left."""
+        self.notices: tuple[str, ...] = ()
+        """What a person should know and do something about."""

@@ -18,6 +18,7 @@ from hotseat.protocol.replies import Event, Gap
 RING: Final = 4096
 _SEQ_PER_MS: Final = 1024
 """A daemon that starts twice within a second still numbers on; fits 2**53 for centuries."""
+_ALL_EVENTS: Final = 2**62
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 log = structlog.get_logger()
 
@@ -28,9 +29,16 @@ class Subscriber:
     """One reader of events, at sequence number `next_seq`."""
 
     def __init__(
-        self, deliver: Deliver, since: int, topics: tuple[str, ...], credit_bytes: int
+        self,
+        deliver: Deliver,
+        since: int,
+        topics: tuple[str, ...],
+        credit_bytes: int,
+        status: Callable[[], dict[str, Any]],
     ) -> None:
+        """`status` is what the reader gets when events were missed."""
         self.deliver = deliver
+        self.status = status
         self.next_seq = since + 1
         self.topics = topics
         self.credit_bytes = credit_bytes
@@ -43,14 +51,13 @@ class Subscriber:
 class EventLog:
     """Publishes events. Sequence numbers grow over restarts, so an old `since` gives a gap."""
 
-    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
-        """`status` is what a reader gets who missed events."""
-        self._status = status
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        """`on_event` gets every event before its readers do."""
+        self._on_event = on_event
         self._ring: deque[Event] = deque(maxlen=RING)
         self._last = int(time.time() * 1000) * _SEQ_PER_MS
         self._first = self._last + 1
         self._subscribers: list[Subscriber] = []
-        self.on_event: Callable[[Event], None] = lambda _event: None
 
     @property
     def last_seq(self) -> int:
@@ -67,10 +74,15 @@ class EventLog:
         self._ring.append(event)
         self._first = self._ring[0].seq
         log.info(name, **facts)
-        self.on_event(event)
+        self._on_event(event)
         for subscriber in tuple(self._subscribers):
             self._pump(subscriber)
         return event
+
+    def watch(self, look: Callable[[], None]) -> None:
+        """Calls `look` at every event from now on; for parts of the daemon, which miss none."""
+        everything = Subscriber(lambda _item: look(), self._last, (), _ALL_EVENTS, dict)
+        self._subscribers.append(everything)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Begins delivery; what is asked for and gone arrives as a gap first.
@@ -98,7 +110,8 @@ class EventLog:
         if subscriber.next_seq < self._first:
             since = max(0, subscriber.next_seq - 1)
             subscriber.next_seq = self._first
-            subscriber.deliver(Gap(since=since, next_seq=self._first, status=self._status()))
+            status = subscriber.status()
+            subscriber.deliver(Gap(since=since, next_seq=self._first, status=status))
         start = subscriber.next_seq - self._first
         for event in list(islice(self._ring, start, None)):
             if subscriber.credit_bytes <= 0:

@@ -1,10 +1,10 @@
-"""Keeps the machine awake while there is work. Decides nothing itself: `core.power` does."""
+"""Keeps the machine awake while there is work. Decides nothing: `rules/sleep.py` does."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import structlog
 
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.rules.sleep import (
     BATTERY_S,
@@ -16,8 +16,8 @@ from hotseat.supervisor.guards.rules.sleep import (
 )
 from hotseat.supervisor.machine.sleep_assertion import PowerAssertion, is_on_battery
 from hotseat.supervisor.requests.works import Works
-from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.settings.values import PowerSettings
+from hotseat.supervisor.seat.seat import Seat
+from hotseat.supervisor.settings.values import Settings
 
 log = structlog.get_logger()
 
@@ -28,17 +28,19 @@ class PowerWatch:
     def __init__(
         self,
         *,
-        runner: SeatRunner,
+        seat: Seat,
         works: Works,
         events: EventLog,
-        settings: PowerSettings,
+        figures: Figures,
+        settings: Settings,
         assertion: PowerAssertion,
         on_battery: Callable[[], bool] = is_on_battery,
     ) -> None:
-        self._runner = runner
+        self._seat = seat
         self._works = works
         self._events = events
-        self.settings = settings
+        self._figures = figures
+        self._settings = settings.power
         self._assertion = assertion
         self._read_battery = on_battery
         self._on_battery = False
@@ -46,18 +48,17 @@ class PowerWatch:
         self._vigil = Vigil()
         self._was_held = False
 
-    @property
-    def keeps_awake(self) -> Literal["", "request", "swap"]:
-        """What for: `request`, `swap`, or empty while the machine may sleep."""
-        return self._vigil.reason or "" if self._was_held else ""
+    def use(self, settings: Settings) -> None:
+        """Takes new settings."""
+        self._settings = settings.power
 
     def tick(self, now: float) -> None:
         """Takes the assertion or lets it go, as the work asks."""
-        need = reason_to_stay_awake(self._works.running, self._runner.state.phase)
+        need = reason_to_stay_awake(self._works.running, self._seat.state.phase)
         if need is not None and now - self._battery_at >= BATTERY_S:
             self._battery_at = now
             self._on_battery = self._read_battery()
-        allowed = is_allowed(self.settings, on_battery=self._on_battery)
+        allowed = is_allowed(self._settings, on_battery=self._on_battery)
         self._vigil = next_vigil(self._vigil, need, allowed=allowed, now=now)
         if self._vigil.reason is None:
             self._assertion.let_go()
@@ -87,3 +88,4 @@ class PowerWatch:
                 self._events.publish("sleep.prevented", reason=self._vigil.reason)
             else:
                 self._events.publish("sleep.allowed")
+        self._figures.keeps_awake = self._vigil.reason or "" if is_held else ""

@@ -1,23 +1,23 @@
 """Watches whether the worker lives and gets on; a stuck one is made to say where, then reported.
 
-Decides nothing itself: `core.stalls` says when it is stuck, the seat table what follows.
+Decides nothing itself: `rules/stalls.py` says when it is stuck, the seat table what follows.
 """
 
-import asyncio
 import time
 from typing import Final
 
 import structlog
 
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Beat, FromWorker, LoadProgress
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.rules.stalls import Clocks, DueWork, Signs, Stall, look, stalled
+from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SEATING, Fault, Phase
 from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.settings.values import StallSettings
+from hotseat.supervisor.settings.values import Settings
 
 _WATCHED: Final = frozenset(
     {Phase.LOADING, Phase.WARMING, Phase.READY, Phase.DRAINING, Phase.CHECKPOINTING}
@@ -31,57 +31,54 @@ class StallWatch:
     """Looks several times a second (`tick`); one stall of a worker is reported once."""
 
     def __init__(
-        self, runner: SeatRunner, works: Works, events: EventLog, settings: StallSettings
+        self, runner: SeatRunner, works: Works, events: EventLog, settings: Settings
     ) -> None:
         self._runner = runner
+        self._seat = runner.seat
         self._works = works
         self._events = events
-        self.settings = settings
+        self._settings = settings.stalls
         self._clocks = Clocks(at=time.monotonic())
-        self._heard = 0
-        self._said = 0
-        self._load = LoadProgress(bytes_done=0, bytes_total=0)
         self._is_reporting = False
-        self._task: asyncio.Task[None] | None = None
-        runner.on_frame = self._hear
+        self._tasks = TaskSet("guard.defect", self._not_reported)
+
+    def use(self, settings: Settings) -> None:
+        """Takes new settings."""
+        self._settings = settings.stalls
 
     def tick(self, now: float) -> None:
         """Compares what was heard with what was due."""
         self._runner.note_sleep(now)
-        state = self._runner.state
-        if state.phase not in _WATCHED or self._runner.worker_pid is None:
+        state = self._seat.state
+        if state.phase not in _WATCHED or self._seat.worker_pid is None:
             self._clocks = Clocks(at=now)
             return
         self._clocks = look(self._clocks, self._signs(), now)
-        stall = stalled(self._clocks, self.settings)
+        stall = stalled(self._clocks, self._settings)
         if stall is not None and not self._is_reporting:
             self._is_reporting = True
-            report = self._report(stall, state.epoch)
-            self._task = asyncio.get_running_loop().create_task(report)
+            self._tasks.spawn(self._report(stall, state.epoch))
 
-    def _hear(self, message: FromWorker) -> None:
-        self._heard += 1
-        if not isinstance(message, Beat):
-            self._said += 1
-        if isinstance(message, LoadProgress):
-            self._load = message
+    def _not_reported(self, error: HotseatError) -> None:
+        self._is_reporting = False
+        log.error("worker.stall_not_reported", reason=error.message)
 
     def _signs(self) -> Signs:
-        beat = self._runner.beat
+        beat = self._seat.beat
         steps = (beat.step, beat.backlog_bytes) if beat is not None else ()
         # The epoch of a worker that was seated anew in place differs too: its clocks start again.
         return Signs(
-            epoch=self._runner.state.epoch,
-            heard=self._heard,
-            progress=(self._said, *steps),
+            epoch=self._seat.state.epoch,
+            heard=self._seat.heard,
+            progress=(self._seat.said, *steps),
             expected=self._expected(beat.backlog_bytes if beat is not None else 0),
         )
 
     def _expected(self, backlog_bytes: int) -> tuple[DueWork, ...]:
-        record = self._runner.record
-        match self._runner.state.phase:
+        record = self._seat.record
+        match self._seat.state.phase:
             case Phase.LOADING:
-                return (DueWork(task="load", amount=self._load.next_bytes),)
+                return (DueWork(task="load", amount=self._seat.load.next_bytes),)
             case Phase.WARMING:
                 return (DueWork(task="warm", amount=record.weights_bytes if record else 0),)
             case Phase.CHECKPOINTING:
@@ -94,11 +91,11 @@ class StallWatch:
                 return tuple(due)
 
     def _live_bytes(self) -> int:
-        beat = self._runner.beat
+        beat = self._seat.beat
         return beat.live_kv_bytes if beat is not None else 0
 
     def _due(self, work: Work) -> DueWork:
-        record = self._runner.record
+        record = self._seat.record
         if work.phase == "decode":
             return DueWork(task="decode")
         if work.phase == "prefill":
@@ -110,7 +107,7 @@ class StallWatch:
 
     async def _report(self, stall: Stall, epoch: int) -> None:
         """First the truth to everybody who looks, then the stacks, then the table."""
-        phase = self._runner.state.phase
+        phase = self._seat.state.phase
         self._events.publish(
             "worker.stalled",
             epoch=epoch,
@@ -131,7 +128,7 @@ class StallWatch:
             "stacks": list(stacks[-_STACK_LINES:]),
         }
         fault = Fault(code=code, message=stall.text, facts=facts)
-        was_idle = self._runner.standby.is_untried(self._runner.worker_pid)
+        was_idle = self._runner.standby.is_untried(self._seat.worker_pid)
         self._runner.feed(t.Stalled(epoch=epoch, fault=fault, was_idle=was_idle))
         self._is_reporting = False
         self._clocks = Clocks(at=time.monotonic())

@@ -7,11 +7,12 @@ does not count in monotonic time.
 import structlog
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.events.log import EventLog
+from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.time_awake import AwakeClock, SleepClock
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat.runner import SeatRunner
+from hotseat.supervisor.requests.works import Works
+from hotseat.supervisor.seat.seat import Seat
 
 log = structlog.get_logger()
 
@@ -22,16 +23,18 @@ class WakeWatch:
     def __init__(
         self,
         *,
-        runner: SeatRunner,
+        seat: Seat,
+        lock: SeatLock,
         planner: Planner,
-        dispatcher: Dispatcher,
+        works: Works,
         events: EventLog,
         now: float,
         whole_now: float,
     ) -> None:
-        self._runner = runner
+        self._seat = seat
+        self._lock = lock
         self._planner = planner
-        self._dispatcher = dispatcher
+        self._works = works
         self._events = events
         self._awake = AwakeClock(now)
         self._sleep = SleepClock(now, whole_now)
@@ -50,11 +53,11 @@ class WakeWatch:
         )
         self._look_at_lock()
         # A hold of `release --for` ends by the clock on the wall, its timer by awake time.
-        self._dispatcher.kick()
+        self._works.changed.set()
 
     def _missing_files(self) -> str:
         """Why the seated model could not be loaded again: a volume may have gone meanwhile."""
-        model = self._runner.state.model
+        model = self._seat.state.model
         try:
             if model is not None:
                 self._planner.registry.get(model)
@@ -64,5 +67,5 @@ class WakeWatch:
 
     def _look_at_lock(self) -> None:
         """Folders for temporary files are tidied by age, and age counts sleep."""
-        if self._runner.lock.is_held and not self._runner.lock.refresh():
+        if self._lock.is_held and not self._lock.refresh():
             log.error("seat.lock_replaced")

@@ -1,6 +1,6 @@
 """Keeps KV on disk within its budget and above the free-space floor, and tells how full it is.
 
-What goes is decided by `core.eviction`. Sessions lose KV here, never their messages.
+What goes is decided by rules of the catalogue. Sessions lose KV here, never their messages.
 """
 
 import asyncio
@@ -8,10 +8,9 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
-from msgspec import Struct
 
 from hotseat.protocol.disk_views import DiskTagView, DiskView
 from hotseat.protocol.errors import HotseatError
@@ -23,9 +22,7 @@ from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.kv.rules.disk_budget import DiskState, bytes_to_free
 from hotseat.supervisor.models.registry import Registry
-from hotseat.supervisor.requests.works import Works, WorkState
-from hotseat.supervisor.seat.runner import SeatRunner
-from hotseat.supervisor.settings.values import KvSettings
+from hotseat.supervisor.settings.values import Settings
 
 LOOK_S: Final = 5.0
 """How often the volume is looked at when nothing is written."""
@@ -40,35 +37,37 @@ log = structlog.get_logger()
 SessionKey = tuple[ModelName, SessionName]
 
 
-def live_sessions(runner: SeatRunner) -> frozenset[SessionKey]:
-    """Sessions whose KV the seated worker holds, as of its last beat."""
-    if runner.record is None or runner.beat is None:
-        return frozenset()
-    model = ModelName(runner.record.name)
-    return frozenset((model, SessionName(name)) for name in runner.beat.live_sessions)
+class KvUse(Protocol):
+    """What of the KV is in use, beside what is leased."""
 
+    def sessions(self) -> frozenset[SessionKey]:
+        """Sessions with a request that has not ended, or with KV in memory."""
 
-class DiskParts(Struct, frozen=True, kw_only=True):
-    """Whom the disk tier asks."""
-
-    catalogue: Catalogue
-    keeper: KvKeeper
-    works: Works
-    registry: Registry
-    live: Callable[[], frozenset[SessionKey]]
-    """Sessions whose KV is in memory: their worker counts on the files."""
-    events: EventLog
-    settings: KvSettings
-    kv_dir: Path
-    is_resting: Callable[[], bool] = lambda: False
+    def running_since(self) -> float | None:
+        """When the longest running request was sent to a worker; None when none runs."""
 
 
 class DiskTier:
     """Evicts when there is too much. `run` is a task of the daemon."""
 
-    def __init__(self, parts: DiskParts) -> None:
-        self._parts = parts
-        self.settings = parts.settings
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        keeper: KvKeeper,
+        registry: Registry,
+        use: KvUse,
+        events: EventLog,
+        settings: Settings,
+        kv_dir: Path,
+    ) -> None:
+        self._catalogue = catalogue
+        self._keeper = keeper
+        self._registry = registry
+        self._use = use
+        self._events = events
+        self._kv_dir = kv_dir
+        self._settings = settings.kv
         self._seen: dict[SessionKey, float] = {}
         self._is_over = False
         self._tags: frozenset[Tag] = frozenset()
@@ -81,17 +80,21 @@ class DiskTier:
 
     async def recall(self) -> None:
         """What earlier runs wrote."""
-        known = await self._parts.catalogue.meta_get(WRITTEN_KEY)
+        known = await self._catalogue.meta_get(WRITTEN_KEY)
         self._written_before = int(known) if known is not None and known.isdigit() else 0
 
-    async def run(self) -> None:
+    def use(self, settings: Settings) -> None:
+        """Takes new settings."""
+        self._settings = settings.kv
+
+    async def run(self, is_resting: Callable[[], bool]) -> None:
         """Looks after each write, and now and then; one that failed does not end it."""
-        parts, changed = self._parts, self._parts.keeper.changed
+        changed = self._keeper.changed
         while True:
             try:
                 await self.keep_budget()
                 await self.keep_count()
-                if await parts.catalogue.catch_up_files():
+                if await self._catalogue.catch_up_files():
                     changed.set()  # a home of an older version gets its session files bit by bit
             except HotseatError as error:
                 log.warning("kv.eviction_failed", code=error.code, reason=error.message)
@@ -101,7 +104,7 @@ class DiskTier:
                 log.exception("kv.eviction_defect")
             await asyncio.sleep(PACE_S)
             try:
-                async with asyncio.timeout(REST_LOOK_S if parts.is_resting() else LOOK_S):
+                async with asyncio.timeout(REST_LOOK_S if is_resting() else LOOK_S):
                     await changed.wait()
             except TimeoutError:
                 continue
@@ -110,11 +113,11 @@ class DiskTier:
 
     async def keep_count(self) -> None:
         """The bytes ever written survive the daemon; what a crash forgets is a moment's worth."""
-        written = self._parts.keeper.bytes_written
+        written = self._keeper.bytes_written
         if written != self._written_kept:
             self._written_kept = written
             ever = str(self._written_before + written)
-            await self._parts.catalogue.meta_set(WRITTEN_KEY, ever)
+            await self._catalogue.meta_set(WRITTEN_KEY, ever)
 
     async def keep_budget(self) -> Evicted:
         """Evicts down to low water if high water or the floor is passed."""
@@ -124,7 +127,7 @@ class DiskTier:
         if not wanted:
             self._is_over = False
             return Evicted()
-        evicted = await self._parts.catalogue.evict(wanted, self.kept())
+        evicted = await self._catalogue.evict(wanted, self.kept())
         await self.remove(evicted)
         if evicted.size_bytes < wanted:
             self._tell_over(state, wanted - evicted.size_bytes)
@@ -137,9 +140,9 @@ class DiskTier:
         new, self._told_cold = cold - self._told_cold, cold
         if not new:
             return
-        for row in await self._parts.catalogue.usage(usable):
+        for row in await self._catalogue.usage(usable):
             if row.tag in new:
-                self._parts.events.publish(
+                self._events.publish(
                     "kv.became_cold",
                     tag=row.tag,
                     models=list(row.models),
@@ -151,9 +154,9 @@ class DiskTier:
         """Unlinks what the catalogue has forgotten and tells whose context went."""
         if not evicted.files:
             return
-        await self._parts.keeper.unlink(list(evicted.files))
+        await self._keeper.unlink(list(evicted.files))
         self.used_bytes = max(0, self.used_bytes - evicted.size_bytes)
-        self._parts.events.publish(
+        self._events.publish(
             "kv.evicted",
             files=len(evicted.files),
             size_bytes=evicted.size_bytes,
@@ -165,9 +168,8 @@ class DiskTier:
         await self.state()
         await self._tell_cold()
         kept = self.kept()
-        catalogue = self._parts.catalogue
-        unusable = await catalogue.evict(float("inf"), kept, Worth.UNUSABLE, dry_run=dry_run)
-        loose = await catalogue.evict(float("inf"), kept, Worth.UNREFERENCED, dry_run=dry_run)
+        unusable = await self._catalogue.evict(float("inf"), kept, Worth.UNUSABLE, dry_run=dry_run)
+        loose = await self._catalogue.evict(float("inf"), kept, Worth.UNREFERENCED, dry_run=dry_run)
         if not dry_run:
             await self.remove(unusable)
             await self.remove(loose)
@@ -179,51 +181,42 @@ class DiskTier:
 
     async def state(self) -> DiskState:
         """The figures that decide."""
-        parts = self._parts
-        totals = await parts.catalogue.totals()
+        totals = await self._catalogue.totals()
         self._tags = frozenset(total.tag for total in totals)
         self.used_bytes = sum(total.size_bytes for total in totals)
-        disk = await asyncio.to_thread(shutil.disk_usage, parts.kv_dir)
+        disk = await asyncio.to_thread(shutil.disk_usage, self._kv_dir)
         return DiskState(
             used_bytes=self.used_bytes,
             free_bytes=disk.free,
-            budget_bytes=self.settings.disk_budget_for(disk.free + self.used_bytes),
-            floor_bytes=self.settings.free_floor_for(disk.total),
+            budget_bytes=self._settings.disk_budget_for(disk.free + self.used_bytes),
+            floor_bytes=self._settings.free_floor_for(disk.total),
         )
 
     def usable_tags(self) -> frozenset[Tag]:
         """Tags that a registered model has."""
-        return frozenset(record.tag for record in self._parts.registry.records())
+        return frozenset(record.tag for record in self._registry.records())
 
     def kept(self) -> Kept:
         """What is in use now: leases, sessions with work, live sessions, files just written."""
-        parts, now = self._parts, time.monotonic()
-        for key in self._in_use():
+        now = time.monotonic()
+        for key in self._use.sessions():
             self._seen[key] = now
         self._seen = {key: at for key, at in self._seen.items() if now - at <= YOUNG_S}
-        running = parts.works.in_state(WorkState.STARTING, WorkState.RUNNING)
-        oldest = min([now - YOUNG_S, *(work.sent_at for work in running if work.sent_at)])
+        since = self._use.running_since()
+        oldest = now - YOUNG_S if since is None else min(now - YOUNG_S, since)
         return Kept(
-            blocks=parts.keeper.leased,
-            tails=parts.keeper.leased_tails,
+            blocks=self._keeper.leased,
+            tails=self._keeper.leased_tails,
             sessions=frozenset(self._seen),
             young_since=time.time() - (now - oldest),
             usable_tags=self.usable_tags(),
         )
 
-    def _in_use(self) -> set[SessionKey]:
-        used = {
-            (ModelName(work.model), SessionName(work.request.session))
-            for work in self._parts.works
-            if work.request.session is not None and work.state is not WorkState.ENDED
-        }
-        return used | self._parts.live()
-
     def _tell_over(self, state: DiskState, missing_bytes: int) -> None:
         """Once per time that nothing is left to evict."""
         if not self._is_over:
             self._is_over = True
-            self._parts.events.publish(
+            self._events.publish(
                 "kv.over_budget",
                 used_bytes=state.used_bytes,
                 budget_bytes=state.budget_bytes,
@@ -234,13 +227,13 @@ class DiskTier:
 
     async def view(self) -> DiskView:
         """For `hotseat disk`."""
-        state, parts = await self.state(), self._parts
+        state = await self.state()
         usable = self.usable_tags()
-        rows = await parts.catalogue.usage(usable)
+        rows = await self._catalogue.usage(usable)
         names: dict[str, set[str]] = {}
-        for record in parts.registry.records():
+        for record in self._registry.records():
             names.setdefault(record.tag, set()).add(record.name)
-        written = parts.keeper.bytes_written
+        written = self._keeper.bytes_written
         return DiskView(
             used_bytes=state.used_bytes,
             budget_bytes=state.budget_bytes,
@@ -248,7 +241,7 @@ class DiskTier:
             low_bytes=state.low_bytes,
             floor_bytes=state.floor_bytes,
             free_bytes=state.free_bytes,
-            quarantined_bytes=await asyncio.to_thread(parts.keeper.quarantine.size_bytes),
+            quarantined_bytes=await asyncio.to_thread(self._keeper.quarantine.size_bytes),
             bytes_written=written,
             bytes_written_ever=self._written_before + written,
             tags=tuple(_tag_view(row, names.get(row.tag, set())) for row in rows),

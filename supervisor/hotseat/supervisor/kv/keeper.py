@@ -5,9 +5,9 @@ A worker only writes new files and reports them; nothing is used before it is in
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from msgspec import Struct
@@ -33,6 +33,7 @@ from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.files import sweep_drafts, unlink_files
 from hotseat.supervisor.kv.quarantine import Quarantine
+from hotseat.supervisor.loop.tasks import TaskSet
 
 UNLINKED_S: Final = 60.0
 log = structlog.get_logger()
@@ -48,7 +49,15 @@ class _Lease(Struct, frozen=True):
 class KvKeeper:
     """Answers lookups and commits files. Methods run on the loop; calls stay in order."""
 
-    def __init__(self, catalogue: Catalogue, kv_dir: Path, events: EventLog) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        kv_dir: Path,
+        events: EventLog,
+        send: Callable[[ToWorker], object],
+    ) -> None:
+        """`send` reaches the seated worker, if there is one."""
+        self._send = send
         self._catalogue = catalogue
         self._kv_dir = kv_dir
         self._events = events
@@ -60,7 +69,7 @@ class KvKeeper:
         """Tails that no row names and that a request may still be reading."""
         self._unlinked: dict[tuple[Tag, str], float] = {}
         self._unlinking = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet("kv.commit_defect", self._note_fault)
         self.bytes_written = 0
         self.files_unlinked = 0
         self.commit_fault: HotseatError | None = None
@@ -90,32 +99,19 @@ class KvKeeper:
         free = [file for file in self._waiting if file.file not in leased]
         if free:
             self._waiting = [file for file in self._waiting if file.file in leased]
-            self._spawn(self._unlink(free))
+            self._tasks.spawn(self._unlink(free))
 
     async def flush(self) -> HotseatError | None:
         """Waits until everything reported so far is committed; the first fault since last time."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+        await self._tasks.settle()
         fault, self.commit_fault = self.commit_fault, None
         return fault
 
-    def lookup(
-        self,
-        asked: Lookup,
-        record: ModelRecord,
-        session: str | None,
-        send: Callable[[ToWorker], object],
-    ) -> None:
+    def lookup(self, asked: Lookup, record: ModelRecord, session: str | None) -> None:
         """Leases the stored prefix of a chain to the request and tells the worker."""
-        self._spawn(self._answer(asked, record, session, send))
+        self._tasks.spawn(self._answer(asked, record, session))
 
-    async def _answer(
-        self,
-        asked: Lookup,
-        record: ModelRecord,
-        session: str | None,
-        send: Callable[[ToWorker], object],
-    ) -> None:
+    async def _answer(self, asked: Lookup, record: ModelRecord, session: str | None) -> None:
         # Leased before the question, so that nothing is evicted between answer and lease.
         self._leases[asked.request] = _Lease(asked.blocks)
         count, tails = 0, list[TailRef]()
@@ -137,11 +133,9 @@ class KvKeeper:
             count, tails, leased = 0, [], ()
         files = tuple(tail.file for tail in tails)
         self._leases[asked.request] = _Lease((*asked.blocks[:count], *leased), files)
-        send(Known(request=asked.request, count=count, tails=tuple(tails)))
+        self._send(Known(request=asked.request, count=count, tails=tuple(tails)))
 
-    def block_written(
-        self, report: BlockWritten, record: ModelRecord, send: Callable[[ToWorker], object]
-    ) -> None:
+    def block_written(self, report: BlockWritten, record: ModelRecord) -> None:
         """Makes a block known. One that was on disk already cost no writing."""
         if report.is_new:
             self.bytes_written += report.size_bytes
@@ -155,9 +149,9 @@ class KvKeeper:
             written_at=time.time(),
             tokens=report.tokens,
         )
-        self._spawn(self._commit_block(row, send))
+        self._tasks.spawn(self._commit_block(row))
 
-    async def _commit_block(self, row: BlockRow, send: Callable[[ToWorker], object]) -> None:
+    async def _commit_block(self, row: BlockRow) -> None:
         await self._unlink(await self._catalogue.add_block(row))
         self.changed.set()
         if (row.tag, row.file) not in self._unlinked:
@@ -167,12 +161,16 @@ class KvKeeper:
             exists = await asyncio.to_thread((self._kv_dir / row.tag / row.file).exists)
         if not exists:
             await self._catalogue.forget_file(row.tag, row.file)
-            send(Rewrite(block=row.id))
+            self.rewrite(row.id)
+
+    def rewrite(self, block: BlockId) -> None:
+        """A block that is needed is not on disk: the worker writes it if it has it whole."""
+        self._send(Rewrite(block=block))
 
     def tail_written(self, report: TailWritten, record: ModelRecord) -> None:
         """Makes a tail the tail of its session."""
         self.bytes_written += report.size_bytes
-        self._spawn(self._commit_tail(report, record))
+        self._tasks.spawn(self._commit_tail(report, record))
 
     async def _commit_tail(self, report: TailWritten, record: ModelRecord) -> None:
         name = SessionName(report.session)
@@ -198,7 +196,7 @@ class KvKeeper:
         self._events.publish(
             "kv.quarantined", model=record.name, file=report.file, reason=report.reason
         )
-        self._spawn(self._forget(report, record))
+        self._tasks.spawn(self._forget(report, record))
 
     async def _forget(self, report: Quarantined, record: ModelRecord) -> None:
         await self.put_aside([KvFile(tag=record.tag, file=report.file, size_bytes=0)])
@@ -225,8 +223,11 @@ class KvKeeper:
         """Unlinks files that no row names any more."""
         await self._unlink(files)
 
-    async def sweep_drafts(self, died_at: float) -> None:
-        """Takes away what a worker that died at this Unix time had begun to write."""
+    def worker_died(self, died_at: float) -> None:
+        """Takes away what it had begun to write; `died_at` is Unix time."""
+        self._tasks.spawn(self._sweep_drafts(died_at))
+
+    async def _sweep_drafts(self, died_at: float) -> None:
         try:
             freed = await asyncio.to_thread(sweep_drafts, self._kv_dir, died_at)
         except OSError as error:
@@ -254,21 +255,6 @@ class KvKeeper:
         now = time.monotonic()
         recent = {file: at for file, at in self._unlinked.items() if now - at < UNLINKED_S}
         self._unlinked = recent | {(file.tag, file.file): now for file in files}
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guard(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except HotseatError as error:
-            self._note_fault(error)
-        except Exception as error:  # task root: a checkpoint must not count as durable
-            log.exception("kv.commit_defect")
-            text = f"defect in hotseat ({type(error).__name__}); see the log"
-            self._note_fault(HotseatError("internal", text))
 
     def _note_fault(self, error: HotseatError) -> None:
         self.commit_fault = self.commit_fault or error

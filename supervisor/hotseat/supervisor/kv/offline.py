@@ -18,12 +18,11 @@ from hotseat.supervisor.catalogue.rebuilding import Rebuilt
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.kv.checking import KvChecks
-from hotseat.supervisor.kv.disk_tier import DiskParts, DiskTier
+from hotseat.supervisor.kv.disk_tier import DiskTier, SessionKey
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.kv.rebuild import rebuild_home, restore_catalogue
 from hotseat.supervisor.machine.locks import InstanceLock
-from hotseat.supervisor.models.registry import Registry
-from hotseat.supervisor.requests.works import Works
+from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.reader import load_settings
@@ -47,7 +46,8 @@ def stored_contexts() -> list[TagUsage]:
     Raises `HotseatError` for settings that are wrong.
     """
     home, settings = open_home()
-    usable = frozenset(record.tag for record in Registry(home, settings).records())
+    records = Registry(home, settings, nobody).records()
+    usable = frozenset(record.tag for record in records)
     try:
         with closing(sqlite3.connect(f"{home.catalogue.as_uri()}?mode=ro", uri=True)) as db:
             return usage(db, usable)
@@ -72,19 +72,16 @@ async def _run(home: Home, work: Callable[[KvChecks], Awaitable[T]]) -> T:
     try:
         if catalogue.opened.created:
             await restore_catalogue(home, catalogue)
-        events = EventLog(dict)
-        keeper = KvKeeper(catalogue, home.kv_dir, events)
+        events = EventLog(_unheard)
+        keeper = KvKeeper(catalogue, home.kv_dir, events, _unheard)
         tier = DiskTier(
-            DiskParts(
-                catalogue=catalogue,
-                keeper=keeper,
-                works=Works(),
-                registry=Registry(home, settings),
-                live=frozenset,
-                events=events,
-                settings=settings.kv,
-                kv_dir=home.kv_dir,
-            )
+            catalogue=catalogue,
+            keeper=keeper,
+            registry=Registry(home, settings, nobody),
+            use=_Unused(),
+            events=events,
+            settings=settings,
+            kv_dir=home.kv_dir,
         )
         desk = KvChecks(
             catalogue=catalogue, keeper=keeper, tier=tier, events=events, kv_dir=home.kv_dir
@@ -94,6 +91,20 @@ async def _run(home: Home, work: Callable[[KvChecks], Awaitable[T]]) -> T:
         return answer
     finally:
         await catalogue.close()
+
+
+class _Unused:
+    """No daemon runs, so nothing of the KV is in use."""
+
+    def sessions(self) -> frozenset[SessionKey]:
+        return frozenset()
+
+    def running_since(self) -> None:
+        return None
+
+
+def _unheard(_said: object) -> None:
+    """There are neither readers nor a worker."""
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """Whether a model may be seated, and with how much KV: registry, memory and plan put together.
 
-Reads state only; the arithmetic is in `core.plan`.
+Reads state only; the arithmetic is in `rules.plan`.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -15,6 +14,7 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
+from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
 from hotseat.supervisor.settings.values import Settings
@@ -28,24 +28,20 @@ log = structlog.get_logger()
 class Planner:
     """Answers "does it fit" before anything is drained."""
 
-    def __init__(self, registry: Registry, probe: MemoryProbe, settings: Settings) -> None:
+    def __init__(
+        self, registry: Registry, probe: MemoryProbe, own: OwnMemory, settings: Settings
+    ) -> None:
         self.registry = registry
         self.probe = probe
+        self.own = own
         self.settings = settings
-        self.working_set_bytes: int | None = None
-        self.standby_bytes = 0
-        """Footprint of the standby worker as last measured."""
-        self.blank_bytes: Callable[[], int] = lambda: 0
-        """Memory that our own processes hold ready for weights: as good as available."""
         self.overheads: dict[str, int] = {}
         """Measured runtime overhead by tag, bytes."""
-        self.refuse_new: Callable[[], None] = lambda: None
-        """Raises while memory is so short that nothing new may begin."""
 
     def machine(self) -> MachineMemory:
         """Memory of the machine now; what is held ready for weights counts as available."""
         machine = self.probe.machine()
-        available = machine.available_bytes + self.blank_bytes()
+        available = machine.available_bytes + self.own.ready_bytes
         return replace(machine, available_bytes=available)
 
     def use(self, settings: Settings) -> None:
@@ -54,19 +50,29 @@ class Planner:
         self.registry.use(settings)
 
     def plan(
-        self, record: ModelRecord, *, own_footprint_bytes: int, with_holders: bool = False
+        self,
+        record: ModelRecord,
+        *,
+        returned_bytes: int | None = None,
+        with_holders: bool = False,
     ) -> PlanView:
-        """The memory plan of a model, given what our own worker would give back."""
+        """The memory plan of a model.
+
+        `returned_bytes` is what the worker that has the seat now would give back: None is all it
+        holds, 0 stands for a seat that was given up already.
+        """
         measured = self.overheads.get(record.tag)
+        if returned_bytes is None:
+            returned_bytes = self.own.returned_bytes
         return plan_model(
             record,
             self.machine(),
             self.settings,
-            own_footprint_bytes=own_footprint_bytes,
-            standby_bytes=max(self.standby_bytes - self.blank_bytes(), 0),
+            own_footprint_bytes=returned_bytes,
+            standby_bytes=max(self.own.standby_bytes - self.own.ready_bytes, 0),
             overhead_bytes=measured,
             overhead_measured=measured is not None,
-            working_set_bytes=self.working_set_bytes,
+            working_set_bytes=self.own.working_set_bytes,
             holders=self.probe.holders(HOLDERS) if with_holders else (),
         )
 
@@ -81,10 +87,8 @@ class Planner:
             overhead_bytes=self.overheads.get(record.tag),
         )
 
-    def check(self, model: str, *, own_footprint_bytes: int) -> ModelRecord:
-        """The record of a model that can be seated; the typed refusal otherwise."""
-        record = self.registry.get(model)
-        self.refuse_new()
+    def check(self, record: ModelRecord) -> ModelRecord:
+        """The record of a model if it can be seated; raises the typed refusal otherwise."""
         if record.unfit_reason:
             raise HotseatError(
                 "model_unavailable",
@@ -92,7 +96,7 @@ class Planner:
                 model=record.name,
                 architecture=record.architecture,
             )
-        plan = self.plan(record, own_footprint_bytes=own_footprint_bytes)
+        plan = self.plan(record)
         if not plan.fits:
             raise HotseatError(
                 "model_unfit",
@@ -104,13 +108,13 @@ class Planner:
                 kv_budget_bytes=plan.kv_budget_bytes,
                 remedy=plan.remedy,
             )
-        self._check_now(record, plan, own_footprint_bytes)
+        self._check_now(record, plan)
         return record
 
-    def _check_now(self, record: ModelRecord, plan: PlanView, own_footprint_bytes: int) -> None:
+    def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
         """What the reclaim gate will ask for has to be there: nothing is drained in vain."""
         need = plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
-        free = self.machine().available_bytes + own_footprint_bytes
+        free = self.machine().available_bytes + self.own.returned_bytes
         if free < need:
             raise HotseatError(
                 "memory_pressure",
@@ -128,7 +132,7 @@ class Planner:
             record = self.registry.get(model)
         except HotseatError:
             return 0  # refused when the worker starts, with the reason
-        plan = self.plan(record, own_footprint_bytes=0)
+        plan = self.plan(record, returned_bytes=0)
         return plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
 
     def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> bool:

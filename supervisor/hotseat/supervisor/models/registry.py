@@ -40,17 +40,21 @@ class _Entry(Struct, frozen=True):
     reason: str = ""
 
 
+def nobody() -> None:
+    """Who holds the seat while no daemon runs."""
+
+
 class Registry:
     """The registered models. Every call looks for changes; unchanged records are not read again."""
 
-    def __init__(self, home: Home, settings: Settings) -> None:
+    def __init__(self, home: Home, settings: Settings, seated: Callable[[], str | None]) -> None:
+        """`seated` gives the model that holds the seat, for the name `seated`."""
         self._home = home
         self._settings = settings
         self._entries: dict[ModelName, _Entry] = {}
         self._adapters = Adapters()
+        self._seated = seated
         self.learn(settings)
-        self.seated: Callable[[], str | None] = lambda: None
-        """The model that holds the seat, for the name `seated`."""
 
     def learn(self, settings: Settings) -> None:
         """Reads adapters that settings name, before `use`; for a thread, since it takes time."""
@@ -76,7 +80,7 @@ class Registry:
     def resolve(self, name: str) -> str:
         """What a name stands for now: itself, or what an alias says."""
         self._scan()
-        return resolve_name(name, self._settings.aliases, self._entries, self.seated())
+        return resolve_name(name, self._settings.aliases, self._entries, self._seated())
 
     def get(self, name: str) -> ModelRecord:
         """The record of a model that can be loaded as it was registered.

@@ -6,9 +6,8 @@ the token of Hello.
 
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 import zmq
@@ -25,6 +24,7 @@ from hotseat.protocol.limits import (
 )
 from hotseat.protocol.messages import ClientInfo, ClientMessage, Hello, Ping
 from hotseat.protocol.replies import DaemonMessage, ErrorBody, Pong, Welcome
+from hotseat.supervisor.loop.tasks import defect_of
 from hotseat.supervisor.ports.log_pace import LogPace
 from hotseat.supervisor.ports.zmq_socket import Frames, LoopSocket, bind_router
 
@@ -59,33 +59,35 @@ class Peer:
         return f"{self.info.name}[{self.info.pid}]" if self.info.pid else self.info.name
 
 
+class Receiver(Protocol):
+    """Who answers what peers send."""
+
+    def route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
+        """A message of a peer that said hello."""
+
+    def forget(self, peer: Peer) -> None:
+        """The peer vanished; called once."""
+
+
 class ClientPort:
-    """Receives messages of peers and sends to them.
+    """Receives messages of peers and sends to them, from `open` on."""
 
-    `on_message(peer, request id, message)` gets everything but hello and ping;
-    `on_gone(peer)` is called once when a peer vanished.
-    """
-
-    def __init__(
-        self,
-        context: "zmq.Context[Any]",
-        path: Path,
-        *,
-        instance: str,
-        version: str,
-        on_message: Callable[[Peer, RequestId, ClientMessage], None],
-        on_gone: Callable[[Peer], None],
-    ) -> None:
+    def __init__(self, path: Path, *, instance: str, version: str) -> None:
         self.address = f"ipc://{path}"
         self._path = path
         self._instance = instance
         self._version = version
-        self._on_message = on_message
-        self._on_gone = on_gone
+        self._context: zmq.Context[Any] = zmq.Context()
         self._peers: dict[bytes, Peer] = {}
         self._pace = LogPace()
-        socket = bind_router(context, self.address, max_frame_bytes=MAX_FRAME_BYTES)
-        path.chmod(0o600)
+        self._socket: LoopSocket | None = None
+        self._receiver: Receiver | None = None
+
+    def open(self, receiver: Receiver) -> None:
+        """Listens; `receiver` gets everything but hello and ping. Raises zmq.ZMQError."""
+        self._receiver = receiver
+        socket = bind_router(self._context, self.address, max_frame_bytes=MAX_FRAME_BYTES)
+        self._path.chmod(0o600)
         self._socket = LoopSocket(socket, self._receive)
 
     @property
@@ -99,6 +101,8 @@ class ClientPort:
 
     def offer(self, peer: Peer, request_id: RequestId, message: DaemonMessage) -> bool | None:
         """Like `send`, but None when the peer does not read at the moment; it stays connected."""
+        if self._socket is None:
+            return False
         try:
             self._socket.send([peer.routing, *encode_daemon(message, request_id)])
         except zmq.Again:
@@ -125,11 +129,16 @@ class ClientPort:
 
     def close(self, linger_ms: int = 500) -> None:
         """Stops receiving; last answers get a moment to leave."""
-        self._socket.close(linger_ms)
-        self._path.unlink(missing_ok=True)
+        if self._socket is not None:
+            self._socket.close(linger_ms)
+            self._path.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Returns when what was sent has left or had its moment; after `close`."""
+        self._context.term()
 
     def _send(self, routing: bytes, request_id: RequestId, message: DaemonMessage) -> bool:
-        if not self._socket.is_open:
+        if self._socket is None or not self._socket.is_open:
             return False
         try:
             self._socket.send([routing, *encode_daemon(message, request_id)])
@@ -143,7 +152,8 @@ class ClientPort:
     def _vanish(self, peer: Peer, reason: str) -> None:
         if self._peers.pop(peer.routing, None) is not None:
             log.info("client.vanished", client=peer.name, reason=reason)
-            self._on_gone(peer)
+            if self._receiver is not None:
+                self._receiver.forget(peer)
 
     def _receive(self, frames: Frames) -> None:
         routing, *rest = frames
@@ -161,8 +171,7 @@ class ClientPort:
             self._send(routing, request_id, error_body(error))
         except Exception as error:  # task root
             log.exception("message.defect")
-            text = f"defect in hotseat ({type(error).__name__}); see the log"
-            self._send(routing, request_id, error_body(HotseatError("internal", text)))
+            self._send(routing, request_id, error_body(defect_of(error)))
 
     def _dispatch(self, routing: bytes, envelope: Envelope, message: ClientMessage) -> None:
         now = time.monotonic()
@@ -178,7 +187,8 @@ class ClientPort:
         if isinstance(message, Ping):
             self._send(routing, envelope.request_id, Pong())
             return
-        self._on_message(peer, envelope.request_id, message)
+        if self._receiver is not None:
+            self._receiver.route(peer, envelope.request_id, message)
 
     def _greet(self, routing: bytes, request_id: RequestId, hello: Hello, now: float) -> None:
         if hello.protocol < PROTOCOL_MIN:

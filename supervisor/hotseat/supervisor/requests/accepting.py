@@ -2,8 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -20,53 +19,58 @@ from hotseat.protocol.replies import Accepted
 from hotseat.supervisor.catalogue.requests import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.conversation.intake import Intake, check_generate, plan_turn
+from hotseat.supervisor.conversation.intake import check_generate
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.ports.client_port import ClientPort, Peer, error_body
+from hotseat.supervisor.ports.client_port import Peer, error_body
 from hotseat.supervisor.requests.outbox import Outbox
-from hotseat.supervisor.requests.session_store import SessionStore, as_stored, clock_of
+from hotseat.supervisor.requests.prompt_fits import PromptFits
 from hotseat.supervisor.requests.stored_reply import StoredReply, decode_reply, encode_reply
 from hotseat.supervisor.requests.suspended import SuspendedRuns
+from hotseat.supervisor.requests.turn_planner import TurnPlanner
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.settings.values import LimitSettings
 
 RETRY_S: Final = 1.0
-CheckFits = Callable[[ModelRecord, Intake, float], Awaitable[None]]
-"""Raises context_overflow for a prompt that is known to be too long."""
 log = structlog.get_logger()
 
 
+class Admitting(Protocol):
+    """Whether requests may run at all; what raises raises `HotseatError`."""
+
+    @property
+    def limits(self) -> LimitSettings:
+        """What clients may use up."""
+
+    def request(self, request: Generate) -> ModelRecord:
+        """The record of the model a request names; raises if it may not run."""
+
+    def persists(self, model: ModelName) -> bool:
+        """False for a model whose contexts stay off the disk."""
+
+
 class Acceptor:
-    """Accepts, joins and claims requests. `check` gives the record of a model or raises."""
+    """Accepts, joins and claims requests."""
 
     def __init__(
         self,
         *,
         works: Works,
         catalogue: Catalogue,
-        sessions: SessionStore,
-        held: SuspendedRuns,
+        suspended: SuspendedRuns,
+        turns: TurnPlanner,
         outbox: Outbox,
         events: EventLog,
-        limits: LimitSettings,
-        port: Callable[[], ClientPort],
-        check: Callable[[Generate], ModelRecord],
-        check_fits: CheckFits,
-        persists: Callable[[ModelName], bool],
-        kick: Callable[[], None],
+        admission: Admitting,
+        fits: PromptFits,
     ) -> None:
         self._works = works
         self._catalogue = catalogue
-        self._sessions = sessions
-        self._held = held
+        self._suspended = suspended
+        self._turns = turns
         self._outbox = outbox
         self._events = events
-        self.limits = limits
-        self._port = port
-        self._check = check
-        self._check_fits = check_fits
-        self._persists = persists
-        self._kick = kick
+        self._admission = admission
+        self._fits = fits
         self._unclaimed: dict[RequestKey, RequestRow] = {}
         self._unclaimed_until = 0.0
 
@@ -114,7 +118,7 @@ class Acceptor:
             session=work.request.session,
         )
         self._outbox.accepted(work, accepted)
-        self._kick()
+        self._works.changed.set()
 
     async def _refuse(self, work: Work, row: RequestRow | None, error: HotseatError) -> None:
         """A claimed request was accepted before the restart: its refusal is its one end."""
@@ -124,7 +128,7 @@ class Acceptor:
             if row is not None:
                 reply = encode_reply(StoredReply(error=body))
                 await self._catalogue.finish(row.key, "error", reply, time.time())
-                await self._held.forget(row.model, row.key)
+                await self._suspended.forget(row.model, row.key)
         finally:
             self._works.forget(work)
             self._outbox.end(work, body)
@@ -143,23 +147,24 @@ class Acceptor:
     async def _accept(self, work: Work, peer: Peer, row: RequestRow | None) -> None:
         request = work.request
         waiting = len(self._works.in_state(WorkState.WAITING))
-        if row is None and waiting >= self.limits.max_waiting:
+        most = self._admission.limits.max_waiting
+        if row is None and waiting >= most:
             raise HotseatError(
                 "queue_full",
-                f"{waiting} requests wait already (max_waiting {self.limits.max_waiting})",
+                f"{waiting} requests wait already (max_waiting {most})",
                 retry_after_s=self._room_in_s(),
                 waiting=waiting,
             )
-        work.record = self._check(request)
+        work.record = self._admission.request(request)
         if request.next_model is not None:
-            self._check(structs.replace(request, model=request.next_model, swap="auto"))
+            other = structs.replace(request, model=request.next_model, swap="auto")
+            self._admission.request(other)
         await self._check_session(work, may_wait=request.queue or row is not None)
         work.seed = _seed(request, row)
         work.created_at = time.time()
         name, session = work.record.name, request.session
-        work.persist = request.persist and self._persists(name)
-        if session is not None and self._sessions.is_volatile(name, session):
-            work.persist = False
+        persists = self._admission.persists(name) and self._turns.persists(work.record, session)
+        work.persist = request.persist and persists
         work.is_recorded = row is not None or work.persist
         if row is None and work.persist:
             accepted = await self._catalogue.accept(_accept_record(work, peer))
@@ -169,15 +174,15 @@ class Acceptor:
             await self._claim_held(work)
         work.accepted_at = time.monotonic()
         work.state = WorkState.WAITING
-        self._works.foresight.arrived(work.client, request, work.model, work.accepted_at)
+        self._works.forecaster.arrived(work.client, request, work.model, work.accepted_at)
 
     async def _claim_held(self, work: Work) -> None:
         """A request that the last daemon suspended goes on where it was."""
-        found = await self._held.find(work.model, work.key)
+        found = await self._suspended.find(work.model, work.key)
         if found is None or work.record is None:
             return
         if found[0].tag != work.record.tag:
-            await self._held.forget(work.model, work.key)  # imported anew: of no use any more
+            await self._suspended.forget(work.model, work.key)  # imported anew: of no use any more
             return
         row, run = found
         work.started, work.held_as, work.clock = run.started, row.name, row.clock
@@ -188,7 +193,6 @@ class Acceptor:
     async def _check_session(self, work: Work, *, may_wait: bool) -> None:
         """Early answers: a busy session, a wrong turn, input that cannot follow what it holds."""
         assert work.record is not None  # noqa: S101 - set by the only caller
-        row, stored = None, None
         if work.session_key is not None and work.request.session is not None:
             holder = self._works.holder(work.session_key, work)
             if holder is not None:
@@ -201,17 +205,15 @@ class Acceptor:
                     retry_after_s=RETRY_S,
                     request_id=holder.request_id,
                 )
-            row = await self._sessions.load(work.model, work.request.session)
-            stored = as_stored(row, work.record)
-        intake = plan_turn(work.request, work.record, stored)
+        turn = await self._turns.look(work, work.record)
         if work.held_as is None:
-            await self._check_fits(work.record, intake, clock_of(row))
+            await self._fits.check(work.record, turn.intake, turn.clock)
 
     def _accepted(self, work: Work, *, replayed: bool) -> Accepted:
         """With its place in the queue and the wait to expect, as long as it waits."""
         forecast = None
         if work.state is WorkState.WAITING:
-            forecast = self._works.foresight.forecast(work.key, time.monotonic())
+            forecast = self._works.forecaster.forecast(work.key, time.monotonic())
         wait_s = None if forecast is None else forecast.wait_s
         return Accepted(
             position=forecast.position if forecast is not None else 0,
@@ -222,7 +224,7 @@ class Acceptor:
 
     def _room_in_s(self) -> float:
         """When asking again makes sense: a waiting request starts and leaves its place."""
-        room_in_s = self._works.foresight.room_in_s(time.monotonic())
+        room_in_s = self._works.forecaster.room_in_s(time.monotonic())
         return RETRY_S if room_in_s is None else round(max(RETRY_S, room_in_s), 1)
 
     # --- joining --------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ class Acceptor:
             raise HotseatError(
                 "request_unknown",
                 f"no request {message.request_id} of this client is known; replies are kept for "
-                f"{self.limits.reply_keep_s:.0f} s",
+                f"{self._admission.limits.reply_keep_s:.0f} s",
                 request_id=message.request_id,
             )
         known = self._works.get(key)  # another attach may have claimed it meanwhile
@@ -247,7 +249,8 @@ class Acceptor:
             self._rejoin(known, peer, request_id, message.offset_tokens, message.credit_bytes)
             return
         if row.state != "accepted":
-            self._send_kept(peer, request_id, row, message.offset_tokens)
+            kept = decode_reply(row.reply)
+            self._outbox.replay(peer, request_id, row.seed, kept, message.offset_tokens)
             return
         self._unclaimed.pop(key, None)
         request = unpack_body(row.body, Generate)
@@ -265,20 +268,13 @@ class Acceptor:
 
     def _replay(self, work: Work, row: RequestRow) -> None:
         """A re-sent id whose reply is kept: the same reply again, nothing runs."""
+        kept = decode_reply(row.reply)
         readers = tuple(work.readers)
         self._works.forget(work)
         for reader in readers:
-            self._send_kept(reader.peer, reader.request_id, row, 0)
-        work.end = decode_reply(row.reply).end
+            self._outbox.replay(reader.peer, reader.request_id, row.seed, kept, 0)
+        work.end = kept.end
         self._outbox.forget_work(work)
-
-    def _send_kept(self, peer: Peer, request_id: RequestId, row: RequestRow, offset: int) -> None:
-        kept = decode_reply(row.reply)
-        port = self._port()
-        port.send(peer, request_id, Accepted(position=0, seed=row.seed, replayed=True))
-        for chunk in kept.chunks_from(offset):
-            port.send(peer, request_id, chunk)
-        port.send(peer, request_id, kept.end)
 
     # --- after a restart ------------------------------------------------------------------------
 
@@ -290,8 +286,8 @@ class Acceptor:
                 self._unclaimed[row.key] = row
             else:
                 await self._end_row(row, "the daemon restarted during the swap; ask again")
-        await self._held.forget_orphans(self._unclaimed)
-        self._unclaimed_until = now + self.limits.claim_s
+        await self._suspended.forget_orphans(self._unclaimed)
+        self._unclaimed_until = now + self._admission.limits.claim_s
         if self._unclaimed:
             self._events.publish("request.unclaimed", count=len(self._unclaimed))
         return rows
@@ -304,7 +300,7 @@ class Acceptor:
         for row in rows:
             if self._works.get(row.key) is None:
                 await self._end_row(row, "the daemon restarted and nobody claimed the request")
-                await self._held.forget(row.model, row.key)
+                await self._suspended.forget(row.model, row.key)
 
     async def _end_row(self, row: RequestRow, reason: str) -> None:
         error = HotseatError("interrupted", reason, durable_tokens=row.offset_tokens)

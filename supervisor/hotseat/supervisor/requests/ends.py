@@ -4,12 +4,11 @@ A work ends exactly once, whatever brings it there.
 """
 
 import time
-from collections.abc import Callable
 from typing import Any, Literal
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import BlockId, ModelName, SessionName
+from hotseat.protocol.ids import ModelName, SessionName
 from hotseat.protocol.link import Emitted, Finished
 from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
 from hotseat.protocol.tokens import pack_tokens
@@ -24,11 +23,12 @@ from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.quiet_sessions import QuietSessions
 from hotseat.supervisor.requests.session_store import SessionStore, tokenizer_digest
 from hotseat.supervisor.requests.stored_reply import StoredReply, encode_reply, reply_of
+from hotseat.supervisor.requests.suspended import SuspendedRuns
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 
 
 class WorkEnds:
-    """Brings works to their end. `ended` is called after each."""
+    """Brings works to their end."""
 
     def __init__(
         self,
@@ -37,25 +37,19 @@ class WorkEnds:
         catalogue: Catalogue,
         sessions: SessionStore,
         keeper: KvKeeper,
+        suspended: SuspendedRuns,
         outbox: Outbox,
         events: EventLog,
-        ended: Callable[[], None],
+        quiet: QuietSessions,
     ) -> None:
         self._works = works
         self._catalogue = catalogue
         self._sessions = sessions
         self._keeper = keeper
+        self._suspended = suspended
         self._outbox = outbox
         self._events = events
-        self._ended = ended
-        self.last_end_at = 0.0
-        self.quiet = QuietSessions()
-        self.forget_held: Callable[[Work], None] = lambda _work: None
-        """Called for a work that had been suspended: what was kept of it may go."""
-        self.rewrite: Callable[[BlockId], object] = lambda _block: None
-        """Called for a block of a turn that is not on disk: whoever has it whole writes it."""
-        self.on_done: Callable[[Done], None] = lambda _done: None
-        """Called for every work that did not fail."""
+        self._quiet = quiet
 
     async def finish(self, work: Work, finished: Finished) -> None:
         """Commit first, then the answer."""
@@ -101,7 +95,7 @@ class WorkEnds:
         )
         await self._keeper.unlink(list(committed.obsolete_files))
         if committed.missing is not None:
-            self.rewrite(committed.missing)
+            self._keeper.rewrite(committed.missing)
 
     async def _record(self, work: Work, kind: Literal["done", "error"], reply: bytes) -> None:
         """How it ended goes to the record of its accept; what must not persist loses that too."""
@@ -201,10 +195,8 @@ class WorkEnds:
             return
         self._works.mark_ended(work)
         self._keeper.release(work.key)
-        if work.held_as is not None:
-            self.forget_held(work)
-        self.last_end_at = time.monotonic()
-        self.quiet.note_end(work, self.last_end_at)
+        self._suspended.end(work)
+        self._quiet.note_end(work, time.monotonic())
         facts: dict[str, Any] = {"request": work.request_id, "model": work.model}
         if isinstance(end, Done):
             facts |= {
@@ -217,12 +209,10 @@ class WorkEnds:
                 "ttft_s": end.timing.ttft_s,
                 "total_s": end.timing.total_s,
             }
-            self.on_done(end)
             self._events.publish("request.finished", **facts)
         else:
             self._events.publish("request.failed", code=end.code, reason=end.message, **facts)
         self._outbox.end(work, end)
-        self._ended()
 
 
 def work_note(work: Work) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
@@ -10,8 +9,11 @@ from hotseat.protocol.ids import RequestId, RequestKey
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, PROGRESS_S
 from hotseat.protocol.replies import Accepted, DaemonMessage, Done, ErrorBody, Progress
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
+from hotseat.supervisor.requests.abandoned import Abandoned
 from hotseat.supervisor.requests.rules.streams import Emission, OutStream
+from hotseat.supervisor.requests.stored_reply import StoredReply
 from hotseat.supervisor.requests.works import Reader, Work, Works, WorkState
+from hotseat.supervisor.settings.values import Settings
 
 _Slot = tuple[bytes, RequestId]
 MAX_STEP: Final = 8
@@ -19,21 +21,22 @@ MAX_STEP: Final = 8
 
 
 class Outbox:
-    """Readers of all works. `abandoned(work)` is called when the last reader of one is gone."""
+    """Readers of all works."""
 
     def __init__(
-        self,
-        works: Works,
-        port: Callable[[], ClientPort],
-        slow_consumer_s: float,
-        abandoned: Callable[[Work], None],
+        self, works: Works, port: ClientPort, abandoned: Abandoned, settings: Settings
     ) -> None:
+        """`abandoned` is told when the last reader of a work is gone."""
         self._works = works
         self._port = port
-        self.slow_consumer_s = slow_consumer_s
+        self._slow_consumer_s = settings.limits.slow_consumer_s
         self._abandoned = abandoned
         self._slots: dict[_Slot, Work] = {}
         self._due: dict[RequestKey, Work] = {}
+
+    def use(self, settings: Settings) -> None:
+        """Takes new settings."""
+        self._slow_consumer_s = settings.limits.slow_consumer_s
 
     @property
     def has_readers(self) -> bool:
@@ -59,8 +62,17 @@ class Outbox:
             if not reader.is_accepted:
                 reader.is_accepted = True
                 reader.sent_at = time.monotonic()
-                self._port().send(reader.peer, reader.request_id, message)
+                self._port.send(reader.peer, reader.request_id, message)
         self.pump(work)
+
+    def replay(
+        self, peer: Peer, request_id: RequestId, seed: int | None, kept: StoredReply, offset: int
+    ) -> None:
+        """A stored reply from completion token `offset` on; nothing runs."""
+        self._port.send(peer, request_id, Accepted(position=0, seed=seed, replayed=True))
+        for chunk in kept.chunks_from(offset):
+            self._port.send(peer, request_id, chunk)
+        self._port.send(peer, request_id, kept.end)
 
     def emit(self, work: Work, emission: Emission) -> None:
         """New output; it leaves as soon as what came together with it was looked at.
@@ -142,13 +154,13 @@ class Outbox:
                 self._tick_reader(work, reader, now)
 
     def _tick_reader(self, work: Work, reader: Reader, now: float) -> None:
-        if reader.stream.is_slow(now, self.slow_consumer_s):
+        if reader.stream.is_slow(now, self._slow_consumer_s):
             error = HotseatError(
                 "slow_consumer",
-                f"no credit for {self.slow_consumer_s:.0f} s with more than 1 MiB waiting; "
+                f"no credit for {self._slow_consumer_s:.0f} s with more than 1 MiB waiting; "
                 "read faster or attach again",
             )
-            self._port().refuse(reader.peer, reader.request_id, error)
+            self._port.refuse(reader.peer, reader.request_id, error)
             self._drop(work, reader.peer, reader.request_id)
             self._note_unread(work)
             return
@@ -161,7 +173,7 @@ class Outbox:
         """What there is to say about a work that says nothing itself."""
         forecast = None
         if work.state is WorkState.WAITING:
-            forecast = self._works.foresight.forecast(work.key, now)
+            forecast = self._works.forecaster.forecast(work.key, now)
         started = work.started
         return Progress(
             phase=work.phase,
@@ -175,7 +187,7 @@ class Outbox:
     def _send(self, work: Work, reader: Reader, message: DaemonMessage) -> bool:
         """False when it did not leave: the reader is gone, or reads more slowly than we write."""
         reader.sent_at = time.monotonic()
-        sent = self._port().offer(reader.peer, reader.request_id, message)
+        sent = self._port.offer(reader.peer, reader.request_id, message)
         if sent is False:
             self._drop(work, reader.peer, reader.request_id)
             self._note_unread(work)
@@ -192,4 +204,4 @@ class Outbox:
     def _note_unread(self, work: Work) -> None:
         if not work.readers and work.end is None and work.unread_since is None:
             work.unread_since = time.monotonic()
-            self._abandoned(work)
+            self._abandoned.note(work)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec import structs
 
@@ -26,6 +27,9 @@ from hotseat.supervisor.conversation.cuts import (
 )
 from hotseat.supervisor.conversation.history import Stored, decode_history
 
+CHANGES_KEPT: Final = 4096
+"""Sessions whose last change is known; of all others the newest is assumed that was forgotten."""
+
 
 class SessionStore:
     """Loads, commits and deletes sessions. `persist=False` ones live in this object only."""
@@ -34,6 +38,21 @@ class SessionStore:
         self._catalogue = catalogue
         self._volatile: dict[tuple[str, str], SessionRow] = {}
         self._volatile_turns: dict[tuple[str, str], tuple[TurnRow, ...]] = {}
+        self._changes: dict[tuple[str, str], int] = {}
+        self._newest = self._forgotten = 0
+
+    def change_of(self, model: str, name: str) -> int:
+        """A number that is another one after every change of the session."""
+        return self._changes.get((model, name), self._forgotten)
+
+    def _note_change(self, model: str, name: str) -> None:
+        self._newest += 1
+        self._changes.pop((model, name), None)
+        self._changes[model, name] = self._newest
+        if len(self._changes) > CHANGES_KEPT:
+            # Whoever asks for one that is forgotten gets a newer number than any it had.
+            self._changes.pop(next(iter(self._changes)))
+            self._forgotten = self._newest
 
     async def load(self, model: str, name: str) -> SessionRow | None:
         """The session of a model, or None."""
@@ -48,10 +67,13 @@ class SessionStore:
 
     async def commit(self, commit: TurnCommit) -> TurnCommitted:
         """Makes a turn durable with the reply of its request."""
-        if not commit.persist:
-            self._commit_volatile(commit)
-            return TurnCommitted(turn=commit.turn or 1)
-        return await self._catalogue.commit_turn(commit)
+        try:
+            if not commit.persist:
+                self._commit_volatile(commit)
+                return TurnCommitted(turn=commit.turn or 1)
+            return await self._catalogue.commit_turn(commit)
+        finally:
+            self._note_change(commit.model, commit.session)
 
     def _commit_volatile(self, commit: TurnCommit) -> None:
         key = (commit.model, commit.session)
@@ -104,6 +126,12 @@ class SessionStore:
 
     async def fork(self, model: str, name: str, to: str, change: Change) -> SessionRow:
         """`change` of a session as session `to`."""
+        try:
+            return await self._fork(model, name, to, change)
+        finally:
+            self._note_change(model, to)
+
+    async def _fork(self, model: str, name: str, to: str, change: Change) -> SessionRow:
         kept = self._volatile.get((model, name))
         if kept is None:
             if (model, to) in self._volatile:
@@ -120,11 +148,14 @@ class SessionStore:
     ) -> tuple[SessionRow, list[KvFile]]:
         """`change` of a session in its place; files that nobody needs now."""
         kept = self._volatile.get((model, name))
-        if kept is not None:
-            return self._change_volatile(kept, kept.name, change), []
-        return await self._catalogue.change_session(
-            ModelName(model), SessionName(name), change, time.time()
-        )
+        try:
+            if kept is not None:
+                return self._change_volatile(kept, kept.name, change), []
+            return await self._catalogue.change_session(
+                ModelName(model), SessionName(name), change, time.time()
+            )
+        finally:
+            self._note_change(model, name)
 
     def _change_volatile(self, row: SessionRow, to: SessionName, change: Change) -> SessionRow:
         held = change(row.held(self._volatile_turns[row.model, row.name]))
@@ -146,8 +177,11 @@ class SessionStore:
         """Removes a session and what only it used; the files to unlink."""
         self._volatile.pop((model, name), None)
         self._volatile_turns.pop((model, name), None)
-        files = await self._catalogue.delete_session(ModelName(model), SessionName(name), leased)
-        return files or []
+        found = ModelName(model), SessionName(name)
+        try:
+            return await self._catalogue.delete_session(*found, leased) or []
+        finally:
+            self._note_change(model, name)
 
     async def exists(self, model: str, name: str) -> bool:
         """True when there is such a session."""

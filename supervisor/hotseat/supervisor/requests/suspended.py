@@ -9,21 +9,25 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey, SessionName
-from hotseat.protocol.link import Resume, Started, Suspended
+from hotseat.protocol.link import Drop, Resume, Started, Suspended
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import SessionRow, TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.keeper import KvKeeper
+from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.requests.rules.streams import Emission
 from hotseat.supervisor.requests.session_store import tokenizer_digest
 from hotseat.supervisor.requests.works import Work
+from hotseat.supervisor.seat.seat import Seat
 
 HIDDEN: Final = "."
+log = structlog.get_logger()
 
 
 class SuspendedRun(Struct, frozen=True, kw_only=True):
@@ -37,11 +41,6 @@ def hidden_name(key: RequestKey) -> SessionName:
     """Name of the hidden session of a request."""
     digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
     return SessionName(f"{HIDDEN}run-{digest}")
-
-
-def is_hidden(name: str) -> bool:
-    """True for sessions that clients neither see nor name."""
-    return name.startswith(HIDDEN)
 
 
 def resume_of(work: Work) -> Resume | None:
@@ -60,9 +59,11 @@ def resume_of(work: Work) -> Resume | None:
 class SuspendedRuns:
     """Keeps and forgets hidden sessions."""
 
-    def __init__(self, catalogue: Catalogue, keeper: KvKeeper) -> None:
+    def __init__(self, catalogue: Catalogue, keeper: KvKeeper, seat: Seat) -> None:
         self._catalogue = catalogue
         self._keeper = keeper
+        self._seat = seat
+        self._tasks = TaskSet("suspended.defect", _not_forgotten)
 
     async def keep(self, work: Work, message: Suspended) -> None:
         """Makes a suspended request durable; its tail follows with the checkpoint."""
@@ -98,6 +99,16 @@ class SuspendedRuns:
         """Removes the hidden session and what only it needs."""
         await self._remove(ModelName(model), hidden_name(key))
 
+    def end(self, work: Work) -> None:
+        """The work ended: nothing of its suspension is needed any more."""
+        if work.held_as is not None:
+            self._seat.send(Drop(session=work.held_as))
+            self._tasks.spawn(self.forget(work.model, work.key))
+
+    async def settle(self) -> None:
+        """Returns when what ended is forgotten."""
+        await self._tasks.settle()
+
     async def forget_orphans(self, alive: Iterable[RequestKey]) -> None:
         """Removes hidden sessions of other requests: the last daemon died before it did."""
         wanted = {hidden_name(key) for key in alive}
@@ -108,6 +119,10 @@ class SuspendedRuns:
     async def _remove(self, model: ModelName, name: SessionName) -> None:
         files = await self._catalogue.delete_session(model, name, self._keeper.leased)
         await self._keeper.unlink(files or [])
+
+
+def _not_forgotten(error: HotseatError) -> None:
+    log.warning("request.suspension_not_forgotten", reason=error.message)
 
 
 def imported_again(record: ModelRecord) -> HotseatError:

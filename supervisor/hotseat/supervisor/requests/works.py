@@ -3,12 +3,13 @@
 The table is the only owner of the state of a request; a work ends exactly once.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
-from hotseat.protocol.ids import RequestId, RequestKey
+from hotseat.protocol.ids import ModelName, RequestId, RequestKey, SessionName
 from hotseat.protocol.link import Emitted, Finished, Started
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
@@ -193,7 +194,10 @@ class Works:
         self._works: dict[RequestKey, Work] = {}
         self._ended: deque[RequestKey] = deque()
         self._just_ended: deque[Work] = deque(maxlen=FINISHED_KEPT)
-        self.foresight = Forecaster(
+        self.changed = asyncio.Event()
+        """Set when the dispatcher has to look again, by whoever changed what it looks at."""
+        self.ended_count = 0
+        self.forecaster = Forecaster(
             lambda: [work.as_waiting for work in self.in_state(WorkState.WAITING)]
         )
         self._orders = 0
@@ -220,6 +224,8 @@ class Works:
     def mark_ended(self, work: Work) -> None:
         """The end was sent or is on its way to slow readers."""
         work.state = WorkState.ENDED
+        self.ended_count += 1
+        self.changed.set()
         self._ended.append(work.key)
         self._just_ended.append(work)
         while len(self._ended) > FINISHED_KEPT:
@@ -244,9 +250,30 @@ class Works:
         return len(self.in_state(WorkState.STARTING, WorkState.RUNNING))
 
     @property
+    def running_since(self) -> float | None:
+        """When the longest running work was sent to a worker first; None when none runs."""
+        running = self.in_state(WorkState.STARTING, WorkState.RUNNING)
+        return min((work.sent_at for work in running if work.sent_at), default=None)
+
+    @property
+    def sessions_in_use(self) -> frozenset[tuple[ModelName, SessionName]]:
+        """Sessions with a work that has not ended."""
+        return frozenset(
+            (ModelName(work.model), SessionName(work.request.session))
+            for work in self
+            if work.request.session is not None and work.state is not WorkState.ENDED
+        )
+
+    @property
     def are_under_way(self) -> bool:
         """True while any work has not ended."""
         return any(work.state is not WorkState.ENDED for work in self._works.values())
+
+    def not_startable(self, startable: list[Waiting]) -> list[Waiting]:
+        """Works that have not ended and are none of these; those that end already are left out."""
+        keys = {entry.key for entry in startable}
+        alive = self.in_state(WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING)
+        return [work.as_waiting for work in alive if work.key not in keys and not work.cancel_asked]
 
     def holder(self, session: tuple[str, str], other_than: Work) -> Work | None:
         """The earliest other work of a session that has not ended.

@@ -19,6 +19,7 @@ from hotseat.supervisor.scheduling.expected_agents import (
     note_seat,
 )
 from hotseat.supervisor.scheduling.forecasts import Forecast, Outlook, first_start_s, forecasts
+from hotseat.supervisor.scheduling.learned_costs import Costs
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import SeatView
 from hotseat.supervisor.scheduling.waiting import Waiting
@@ -50,11 +51,8 @@ class Forecaster:
 
     def ended(self, client: str, request: Generate, done: Done, now: float) -> None:
         """A request of the seated model ended: what it cost, and whether its agent comes back."""
-        timing = done.timing
-        on_worker_s = timing.total_s - timing.queue_s - timing.swap_s
-        if done.finish_reason != "cancelled" and on_worker_s > 0.0:
-            costs = self.outlook.costs.with_turn(done.model, on_worker_s)
-            self.outlook = replace(self.outlook, costs=costs)
+        if done.finish_reason != "cancelled":
+            self.costs_are(self.costs.with_turn(done.model, done.usage, done.timing))
         end = Ending(
             who=_who(client, request),
             model=done.model,
@@ -70,7 +68,10 @@ class Forecaster:
 
     def swapped(self, model: str, lost_s: float) -> None:
         """A swap to `model` cost so much beside its drain."""
-        costs = self.outlook.costs.with_swap(model, lost_s)
+        self.costs_are(self.costs.with_swap(model, lost_s))
+
+    def costs_are(self, costs: Costs) -> None:
+        """What was measured, by this daemon or by those before it."""
         self.outlook = replace(self.outlook, costs=costs)
 
     def seat_is(
@@ -99,7 +100,12 @@ class Forecaster:
 
     def swap_cost_s(self, model: str | None) -> float:
         """What a swap to `model` costs beside the drain; 0 while none was seen."""
-        return self.outlook.costs.swap_to(model) or 0.0
+        return self.costs.swap_to(model or "") or 0.0
+
+    @property
+    def costs(self) -> Costs:
+        """What was measured so far."""
+        return self.outlook.costs
 
     @property
     def queued(self) -> tuple[str, ...]:

@@ -5,61 +5,14 @@ Estimates for people and clients, from measured costs; nothing is decided by the
 
 import math
 from collections.abc import Sequence
-from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
+from hotseat.supervisor.scheduling.learned_costs import Costs
 from hotseat.supervisor.scheduling.model_queue import ModelQueue, queue_models
 from hotseat.supervisor.scheduling.scheduler import SeatView, residency_s
 from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order, of_model
 from hotseat.supervisor.settings.values import SchedulerSettings
-
-NEWEST_SHARE: Final = 0.3
-"""Of the newest turn in the running estimate of what turns take."""
-NEWEST_SWAP_SHARE: Final = 0.5
-"""The same for swaps: there are fewer of them."""
-MAX_MODELS: Final = 64
-
-
-class Costs(Struct, frozen=True, kw_only=True):
-    """Measured: seconds a swap to a model costs beside the drain, and a turn on the worker."""
-
-    swap_s: float | None = None
-    """Of all swaps: stands in for a model that was never seated."""
-    swaps: tuple[tuple[str, float], ...] = ()
-    turn_s: tuple[tuple[str, float], ...] = ()
-
-    def swap_to(self, model: str | None) -> float | None:
-        """None when no swap was seen yet."""
-        return dict(self.swaps).get(model or "", self.swap_s)
-
-    def with_swap(self, model: str, seconds: float) -> "Costs":
-        """The costs after one more swap to `model`."""
-        own_s = _blend(dict(self.swaps).get(model), seconds, NEWEST_SWAP_SHARE)
-        mean_s = _blend(self.swap_s, seconds, NEWEST_SWAP_SHARE)
-        return replace(self, swap_s=mean_s, swaps=_put(self.swaps, model, own_s))
-
-    def turn_of(self, model: str) -> float | None:
-        """None when no turn of this model was seen yet."""
-        return dict(self.turn_s).get(model)
-
-    def with_turn(self, model: str, seconds: float) -> "Costs":
-        """The costs after one more turn."""
-        mean_s = _blend(self.turn_of(model), seconds, NEWEST_SHARE)
-        return replace(self, turn_s=_put(self.turn_s, model, mean_s))
-
-
-def _blend(before: float | None, newest: float, share: float) -> float:
-    return newest if before is None else before + share * (newest - before)
-
-
-def _put(
-    pairs: tuple[tuple[str, float], ...], model: str, seconds: float
-) -> tuple[tuple[str, float], ...]:
-    """The newest last; the oldest are forgotten."""
-    others = tuple(pair for pair in pairs if pair[0] != model)
-    return (*others, (model, seconds))[-MAX_MODELS:]
 
 
 class Outlook(Struct, frozen=True, kw_only=True):
@@ -101,14 +54,6 @@ def forecasts(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> dict[
             wait_s = _wait_s(outlook, stay, place, away_s)
             told[entry.key] = Forecast(position=len(told), wait_s=wait_s)
     return told
-
-
-def expected_wait_s(
-    outlook: Outlook, waiting: Sequence[Waiting], key: str, now: float
-) -> float | None:
-    """Seconds until that request starts: its place, the swaps to come, measured costs."""
-    forecast = forecasts(outlook, waiting, now).get(key)
-    return None if forecast is None else forecast.wait_s
 
 
 def first_start_s(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> float | None:
@@ -154,7 +99,7 @@ def _lasts_s(outlook: Outlook, waiting: Sequence[Waiting], model: str, now: floa
     count = running + len(of_model(waiting, model))
     if count == 0:
         return min(over_s, max(0.0, seat.linger_until - now)) if is_seated else 0.0
-    turn_s = outlook.costs.turn_of(model)
+    turn_s = outlook.costs.of(model).turn_s
     longest_s = over_s + settings.grace_s
     if turn_s is None:
         return longest_s
@@ -182,7 +127,7 @@ def _wait_s(outlook: Outlook, stay: _Stay, place: int, away_s: float | None) -> 
     rounds = (place + running) // settings.max_running
     if rounds == 0:
         return stay.begins_s
-    turn_s = outlook.costs.turn_of(stay.model)
+    turn_s = outlook.costs.of(stay.model).turn_s
     if turn_s is None or away_s is None:
         return None
     times_away = int(rounds * turn_s // max(stay.lasts_s, turn_s))

@@ -49,7 +49,7 @@ class SeatView(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """Refuse `expire`, start `admit`; then, if set, give the seat to `swap_to`; wake at `wake_at`.
+    """End `expire`, start `admit`; then, if set, give the seat to `swap_to`; wake at `wake_at`.
 
     `queue` has to be passed to the next decision.
     """
@@ -62,7 +62,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     grace_s: float = 0.0
     """With `swap_to`: what to do with running work, and after how long."""
     expire: tuple[str, ...] = ()
-    """Requests whose deadline passed while they waited."""
+    """Requests whose deadline has passed, wherever they are."""
     wake_at: float | None = None
     queue: ModelQueue = ModelQueue()
 
@@ -79,11 +79,17 @@ def decide(
     now: float,
     settings: SchedulerSettings,
     queue: ModelQueue = ModelQueue(),  # noqa: B008 - frozen
+    others: Sequence[Waiting] = (),
 ) -> Decision:
-    """The decision for this moment; `queue` is what the decision before it returned."""
-    expire = overdue_keys(waiting, now)
+    """The decision for this moment; `queue` is what the decision before it returned.
+
+    `others` are requests that cannot start: they run, or wait behind one of their session. Only
+    their deadlines count.
+    """
+    everybody = (*waiting, *others)
+    expire = overdue_keys(everybody, now)
     alive = [entry for entry in waiting if entry.deadline is None or entry.deadline > now]
-    deadline = next_deadline(alive, now)
+    deadline = next_deadline(everybody, now)
     if not seat.settled:
         return Decision(expire=expire, wake_at=deadline, queue=queue)
     queue = queue_models(queue, alive, seat.model, now)

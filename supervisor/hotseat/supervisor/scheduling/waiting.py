@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from hotseat.protocol.limits import MAX_PRIORITY
-
 
 class Waiting(Struct, frozen=True, kw_only=True):
     """A request that could start if its model were seated. `order` is its place of arrival."""
@@ -37,11 +35,6 @@ def counted_arrival(entry: Waiting, ageing_s: float) -> float:
     if entry.deadline is not None:
         since = min(since, max(entry.deadline - ageing_s, since - ageing_s))
     return since - entry.priority * ageing_s
-
-
-def overtaken_for_s(priority: int, ageing_s: float) -> float:
-    """For how long after its arrival a request can still be overtaken by newer ones."""
-    return (MAX_PRIORITY - priority + 1) * ageing_s
 
 
 def in_start_order(entries: Iterable[Waiting], ageing_s: float) -> tuple[Waiting, ...]:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import FromWorker
+from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import SwapMemory
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import Fault, SeatState
@@ -13,17 +14,15 @@ from hotseat.supervisor.seat.worker_process import WorkerExit
 class SeatHost(Protocol):
     """What the daemon does when the seat says so."""
 
-    def phase_changed(self, state: SeatState) -> None:
-        """The seat entered another phase."""
+    @property
+    def up_next(self) -> str | None:
+        """The model that probably gets the seat next."""
 
-    def load_advanced(self, model: str, bytes_done: int, bytes_total: int) -> None:
-        """More weights are in memory."""
+    def worker_heard(self) -> None:
+        """Any worker sent a frame; called before anything is done about it."""
 
-    def admission_stopped(self) -> None:
-        """Report `Drained` when no request runs."""
-
-    def admission_resumed(self) -> None:
-        """Requests may start, or another swap may begin."""
+    def admission_changed(self) -> None:
+        """Requests may start, or they may not: report `Drained` when none runs in a drain."""
 
     def suspend_running(self) -> None:
         """Running requests leave at the next token and wait for their model."""
@@ -37,20 +36,33 @@ class SeatHost(Protocol):
     async def contexts_committed(self) -> HotseatError | None:
         """Waits until all that was written is in the catalogue; the fault if something is not."""
 
+    def worker_said(self, message: FromWorker, record: ModelRecord) -> bool:
+        """A message that concerns requests or KV; True if a request got further than ever."""
+
+    def worker_exited(self, ended: WorkerExit) -> None:
+        """A worker process was reaped."""
+
+    def exit(self) -> None:
+        """The daemon may end."""
+
+
+class SeatNews(Protocol):
+    """Who is told what the seat does."""
+
+    def phase_changed(self, state: SeatState) -> None:
+        """The seat entered another phase."""
+
+    def load_advanced(self, model: str, bytes_done: int, bytes_total: int) -> None:
+        """More weights are in memory."""
+
     def swap_done(self, done: t.SwapDone, figures: "SwapFigures") -> None:
         """A swap succeeded."""
 
     def swap_failed(self, failed: t.SwapFailed) -> None:
         """A swap did not happen."""
 
-    def worker_said(self, message: FromWorker) -> bool:
-        """A message that concerns requests or KV; True if a request got further than ever."""
-
-    def worker_exited(self, ended: WorkerExit, fault: Fault) -> None:
-        """A worker process was reaped."""
-
-    def exit(self) -> None:
-        """The daemon may end."""
+    def worker_exited(self, ended: WorkerExit, fault: Fault, *, asked: bool) -> None:
+        """A worker process was reaped; `asked`: it was told to end."""
 
 
 class SwapFigures:

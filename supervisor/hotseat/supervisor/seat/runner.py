@@ -5,54 +5,44 @@ what concerns them goes out through `SeatHost`.
 """
 
 import asyncio
-import random
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
-import msgspec
 import structlog
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import (
-    QUIET_CHECKPOINT,
-    Beat,
     Checkpoint,
     Checkpointed,
-    Failed,
+    Counted,
     FromWorker,
-    Loaded,
-    LoadProgress,
     Reseat,
     Stop,
-    Stopped,
-    ToWorker,
     Unload,
-    Unloaded,
     Warm,
-    Warmed,
-    WorkerHello,
 )
-from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.ports.worker_link import WorkerLink
-from hotseat.supervisor.seat.host import SeatHost, SwapFigures, fault_of
+from hotseat.supervisor.seat.host import SeatHost, SeatNews, SwapFigures, fault_of
 from hotseat.supervisor.seat.load_order import load_order
-from hotseat.supervisor.seat.memory_gate import MemoryGate, unload_fault
+from hotseat.supervisor.seat.memory_gate import MemoryGate
+from hotseat.supervisor.seat.preparation import Preparation
+from hotseat.supervisor.seat.prompt_counter import PromptCounter
 from hotseat.supervisor.seat.rules import states as t
-from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatEvent, SeatState
+from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatEvent
 from hotseat.supervisor.seat.rules.table import next_state
-from hotseat.supervisor.seat.rules.worker_exits import describe_exit
+from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.seat.standby import Seatable, Standby
-from hotseat.supervisor.seat.worker_process import WorkerExit, WorkerProcess
+from hotseat.supervisor.seat.worker_messages import WorkerMessages
+from hotseat.supervisor.seat.worker_process import WorkerExit
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.settings.values import Deadlines
+from hotseat.supervisor.settings.values import Settings
 
 log = structlog.get_logger()
 
@@ -62,67 +52,44 @@ class SeatRunner:
 
     def __init__(
         self,
+        *,
         home: Home,
-        deadlines: Deadlines,
-        planner: Planner,
+        seat: Seat,
         lock: SeatLock,
+        planner: Planner,
         host: SeatHost,
+        news: SeatNews,
+        settings: Settings,
     ) -> None:
-        self.state = SeatState(since=time.monotonic())
-        self._checkpoint = 0
-        self.beat: Beat | None = None
-        self.record: ModelRecord | None = None
-        self.kv_budget_bytes: int | None = None
-        self.limit_bytes: int | None = None
-        self.on_frame: Callable[[FromWorker], None] = lambda _message: None
-        """Called for every frame of the seated worker, beats included."""
+        self.seat = seat
         self.awake = AwakeClock(time.monotonic())
-        self.working_set_bytes: int | None = None
+        self._checkpoint = 0
         self._home = home
-        self.deadlines = deadlines
+        self._deadlines = settings.deadlines
         self._planner = planner
-        self.lock = lock
+        self._lock = lock
         self._host = host
-        self.standby = Standby(
-            home,
-            inherit=lock.fileno,
-            next_epoch=self._next_epoch,
-            route=self._receive,
-            exited=self._reaped,
-            enabled=planner.settings.seat.standby == "on",
-        )
-        self._link: WorkerLink | None = None
-        self._process: WorkerProcess | None = None
+        self._news = news
+        enabled = settings.seat.standby == "on"
+        self.standby = Standby(home, seat, lock, planner.own, self, enabled=enabled)
+        self._preparation = Preparation(planner, seat, self.standby, host)
+        self.prompts = PromptCounter(seat, self.standby)
+        self._messages = WorkerMessages(seat, host, news, planner.own, self)
         self._events: deque[SeatEvent] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet("seat.defect", _not_done)
         self._figures = SwapFigures()
         self._gate = MemoryGate(planner)
-        self.in_process_verified = False  # by the last unload in place on this machine
+
+    def use(self, settings: Settings) -> None:
+        """Takes new settings."""
+        self._deadlines = settings.deadlines
 
     @property
-    def worker_pid(self) -> int | None:
-        """Of the worker that lives, if one does."""
-        return self._process.pid if self._process is not None else None
-
-    @property
-    def admits(self) -> bool:
-        """True when requests for the seated model may start."""
-        return self.state.phase is Phase.READY
-
-    @property
-    def serving_epoch(self) -> int | None:
-        """Epoch of the worker that takes requests, those it is draining included."""
-        serves = self.state.phase in {Phase.READY, Phase.DRAINING}
-        return self.state.epoch if serves else None
-
-    def _next_epoch(self) -> Epoch | None:
-        return Epoch(self.state.epoch + 1) if self.state.phase in SETTLED else None
-
-    def send(self, message: ToWorker) -> bool:
-        """To the seated worker; False when there is none or it does not read."""
-        return self._link is not None and self._link.send(message)
+    def in_process_verified(self) -> bool:
+        """True when the last unload in place on this machine gave its memory back."""
+        return self._messages.in_process_verified
 
     def feed(self, event: SeatEvent) -> None:
         """Runs the table on an event; events that effects cause are handled after it."""
@@ -138,10 +105,12 @@ class SeatRunner:
         self._arm_timer()
 
     def _step_table(self, event: SeatEvent) -> None:
-        before = self.state
-        self.state, effects = next_state(before, event, time.monotonic(), self.deadlines)
-        if self.state.phase is not before.phase:
-            self._host.phase_changed(self.state)
+        seat, before = self.seat, self.seat.state
+        seat.state, effects = next_state(before, event, time.monotonic(), self._deadlines)
+        if seat.state.phase is not before.phase:
+            self._news.phase_changed(seat.state)
+            if seat.state.phase in SETTLED:
+                self.standby.start_soon()
         for effect in effects:
             self._perform(effect)
 
@@ -149,8 +118,8 @@ class SeatRunner:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.state.deadline is not None:
-            delay_s = max(0.0, self.state.deadline - time.monotonic())
+        if self.seat.state.deadline is not None:
+            delay_s = max(0.0, self.seat.state.deadline - time.monotonic())
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(delay_s + 0.001, self._deadline_passed)
 
@@ -167,17 +136,16 @@ class SeatRunner:
 
     async def dump_stacks(self) -> tuple[str, ...]:
         """Where the threads of the seated worker are, as it wrote it itself."""
-        return () if self._process is None else await self._process.dump_stacks()
+        return () if self.seat.process is None else await self.seat.process.dump_stacks()
 
     def _perform(self, effect: t.SeatEffect) -> None:  # noqa: C901, PLR0912 - one case per effect
         if failpoints.ARMED:
             failpoints.reach(f"seat.does.{type(effect).__name__}")
         match effect:
             case t.StopAdmission():
-                self._figures = self._gate.measure()
-                self._host.admission_stopped()
+                self._stop_admission()
             case t.ResumeAdmission():
-                self._host.admission_resumed()
+                self._host.admission_changed()
             case t.SuspendRunning():
                 self._host.suspend_running()
             case t.CancelRunning():
@@ -186,13 +154,13 @@ class SeatRunner:
                 self._host.running_lost(fault)
             case t.SendCheckpoint(swap):
                 self._checkpoint = swap
-                self.send(Checkpoint(swap=swap))
+                self.seat.send(Checkpoint(swap=swap))
             case t.AskStop():
-                if not self.send(Stop()):
+                if not self.seat.send(Stop()):
                     self._signal(signal.SIGTERM)
             case t.SendUnload():
                 self.standby.hold_blank(0, 0)  # the next load is not the standby's
-                self.send(Unload())
+                self.seat.send(Unload())
             case t.SendReseat(epoch, model):
                 self._reseat(Epoch(epoch), model)
             case t.DumpStacks():
@@ -202,36 +170,44 @@ class SeatRunner:
             case t.SendKill():
                 self._signal(signal.SIGKILL)
             case t.AwaitMemory(epoch, _, delay_s):
-                self._spawn(self._await_memory(epoch, time.monotonic() + delay_s))
+                self._tasks.spawn(self._await_memory(epoch, time.monotonic() + delay_s))
             case t.Spawn(epoch, model):
-                self._spawn(self._start_worker(Epoch(epoch), model))
+                self._tasks.spawn(self._start_worker(Epoch(epoch), model))
             case t.SendLoad(model):
                 self._send_load(model)
             case t.SendWarm():
-                self.send(Warm())
+                self.seat.send(Warm())
             case t.SwapDone():
-                self._host.swap_done(effect, self._figures)
-                self._figures = SwapFigures()
+                self._end_swap(effect)
             case t.SwapFailed():
-                self._host.swap_failed(effect)
+                self._news.swap_failed(effect)
             case t.ReleaseSeat():
-                self.record = None
-                self.lock.release()
+                self.seat.record = None
+                self._lock.release()
             case t.Exit():
                 self._host.exit()
 
-    # --- effects that take time -----------------------------------------------------------------
+    # --- effects that take more ------------------------------------------------------------------
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _stop_admission(self) -> None:
+        """A drain begins; it may be over already. Meanwhile the standby reads ahead."""
+        self._figures = self._gate.measure()
+        plan = self.seat.state.plan
+        if plan is not None and plan.target is not None:
+            self._preparation.read_ahead(plan.target)
+        self._host.admission_changed()
+
+    def _end_swap(self, done: t.SwapDone) -> None:
+        if done.plan.target is not None and done.came_from is not None:
+            self.seat.seated_before.append(done.came_from)
+        self._news.swap_done(done, self._figures)
+        self._figures = SwapFigures()
 
     async def _start_worker(self, epoch: Epoch, model: str) -> None:
         """Takes the machine's seat, binds the link, starts the process."""
         try:
             record = self._planner.registry.get(model)
-            self.lock.acquire(model, record.weights_bytes)
+            self._lock.acquire(model, record.weights_bytes)
             worker = await self.standby.take(epoch)
             from_standby = worker is not None
             if worker is None:
@@ -239,7 +215,8 @@ class SeatRunner:
         except HotseatError as error:
             self.feed(t.StartRefused(epoch=epoch, fault=fault_of(error)))
             return
-        self._link, self._process, self.beat = worker.link, worker.process, None
+        seat = self.seat
+        seat.link, seat.process, seat.beat = worker.link, worker.process, None
         log.info(
             "worker.started",
             epoch=epoch,
@@ -247,10 +224,10 @@ class SeatRunner:
             model=model,
             from_standby=from_standby,
         )
-        if self.state.epoch != epoch or self.state.phase is not Phase.STARTING:
+        if self.seat.state.epoch != epoch or self.seat.state.phase is not Phase.STARTING:
             worker.process.signal(signal.SIGKILL)  # the table gave up while it was starting
         elif worker.hello is not None:
-            self._greet(epoch, worker.hello)
+            self._messages.greet(epoch, worker.hello)
 
     async def _start_fresh(self, epoch: Epoch) -> Seatable:
         try:
@@ -262,7 +239,7 @@ class SeatRunner:
         """The table's deadline ends the wait."""
 
         def target() -> tuple[bool, str | None]:
-            state = self.state
+            state = self.seat.state
             waits = state.phase is Phase.RECLAIMING and state.epoch == epoch
             return waits, state.plan.target if state.plan else None
 
@@ -272,94 +249,56 @@ class SeatRunner:
     def _send_load(self, model: str) -> None:
         try:
             record = self._planner.registry.get(model)
-            plan = self._planner.plan(record, own_footprint_bytes=0)
+            plan = self._planner.plan(record, returned_bytes=0)
         except HotseatError as error:
-            self.feed(t.LoadEnded(epoch=self.state.epoch, fault=fault_of(error)))
+            self.feed(t.LoadEnded(epoch=self.seat.state.epoch, fault=fault_of(error)))
             return
-        self.record, self.limit_bytes = record, plan.limit_bytes
-        self.kv_budget_bytes = plan.kv_budget_bytes
+        seat = self.seat
+        seat.record, seat.limit_bytes = record, plan.limit_bytes
+        seat.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag
-        self.send(load_order(record, plan, kv_dir, self._planner.settings.kv))
+        self.seat.send(load_order(record, plan, kv_dir, self._planner.settings.kv))
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            log.info("worker.signalled", pid=self._process.pid, signal=number.name)
-            self._process.signal(number)
-
-    # --- what the worker says -------------------------------------------------------------------
-
-    def _reaped(self, ended: WorkerExit) -> None:
-        fault = describe_exit(ended.returncode, ended.sent, ended.stderr, epoch=ended.epoch)
-        if self._process is not None and self._process.pid == ended.pid:
-            self._process = None
-            if self._link is not None:
-                self._link.close()
-                self._link = None
-        self._host.worker_exited(ended, fault)
-        jitter = random.random()  # noqa: S311 - spreads restarts, guards nothing
-        self.feed(t.WorkerDied(epoch=ended.epoch, fault=fault, jitter=jitter))
-
-    def _receive(  # noqa: C901 - one case a kind
-        self, link: WorkerLink, epoch: Epoch, message: FromWorker
-    ) -> None:
-        if link is not self._link or epoch != self.state.epoch:
-            return
-        self.on_frame(message)
-        match message:
-            case WorkerHello():
-                self._greet(epoch, message)
-            case LoadProgress(bytes_done=done, bytes_total=total):
-                self.feed(t.LoadAdvanced(epoch=epoch))
-                self._host.load_advanced(self.state.model or "", done, total)
-            case Loaded():
-                self.feed(t.LoadEnded(epoch=epoch))
-            case Failed():
-                self._failed(epoch, message)
-            case Warmed():
-                self.feed(t.WarmEnded(epoch=epoch))
-            case Unloaded():
-                self._end_unload(epoch, message)
-            case Checkpointed(swap=swap) if swap != QUIET_CHECKPOINT:
-                self._spawn(self._end_checkpoint(message))
-            case Beat():
-                self.beat = message
-            case Stopped():
-                pass
-            case _:
-                if self._host.worker_said(message) and self.state.deaths:
-                    self.feed(t.WorkAdvanced(epoch=epoch))
-
-    def _greet(self, epoch: Epoch, hello: WorkerHello) -> None:
-        if self._process is None or hello.token != self._process.secret:
-            log.error("worker.hello_refused", epoch=epoch, pid=hello.pid)
-            return
-        self.working_set_bytes = hello.working_set_bytes
-        self._planner.working_set_bytes = hello.working_set_bytes
-        self.feed(t.Greeted(epoch=epoch))
-
-    def _end_unload(self, epoch: Epoch, message: Unloaded) -> None:
-        """Believed only when weak references, the allocator and the OS agree."""
-        log.info("worker.unloaded", epoch=epoch, **msgspec.structs.asdict(message))
-        fault = unload_fault(message, self.record)
-        self.in_process_verified = fault is None
-        self.record = None
-        self.feed(t.UnloadEnded(epoch=epoch, fault=fault))
+        if self.seat.process is not None:
+            log.info("worker.signalled", pid=self.seat.process.pid, signal=number.name)
+            self.seat.process.signal(number)
 
     def _reseat(self, epoch: Epoch, model: str) -> None:
         """The same process goes on under a new epoch; late frames of the old one are harmless."""
-        if self._link is None or self._process is None:
+        if self.seat.link is None or self.seat.process is None:
             return
-        self._link.send(Reseat(epoch=epoch))
-        self._link.epoch = self._process.epoch = epoch
-        self.beat = None
-        log.info("worker.reseated", epoch=epoch, pid=self._process.pid, model=model)
+        self.seat.link.send(Reseat(epoch=epoch))
+        self.seat.link.epoch = self.seat.process.epoch = epoch
+        self.seat.beat = None
+        log.info("worker.reseated", epoch=epoch, pid=self.seat.process.pid, model=model)
 
-    def _failed(self, epoch: Epoch, failed: Failed) -> None:
-        fault = Fault(
-            code=failed.code, message=failed.message, permanent=failed.permanent, facts=failed.facts
-        )
-        ended = t.LoadEnded if failed.during == "load" else t.WarmEnded
-        self.feed(ended(epoch=epoch, fault=fault))
+    # --- what the worker and the standby say -----------------------------------------------------
+
+    def worker_heard(self) -> None:
+        """Of whatever worker."""
+        self._host.worker_heard()
+
+    def worker_counted(self, answer: Counted) -> None:
+        """Somebody waits for it."""
+        self.prompts.take(answer)
+
+    def standby_greeted(self) -> None:
+        """It is told what may be next."""
+        self._preparation.prepare_likely()
+
+    def receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
+        """Of the seated worker; late frames of others are dropped."""
+        if link is self.seat.link and epoch == self.seat.state.epoch:
+            self._messages.receive(epoch, message)
+
+    def reaped(self, ended: WorkerExit) -> None:
+        """A worker that was seated, or on its way to it, has ended."""
+        self._messages.reaped(ended)
+
+    def end_checkpoint(self, message: Checkpointed) -> None:
+        """The worker has written what it could."""
+        self._tasks.spawn(self._end_checkpoint(message))
 
     async def _end_checkpoint(self, message: Checkpointed) -> None:
         """The stop comes after the commit: what the worker reported has to be in the catalogue."""
@@ -381,11 +320,15 @@ class SeatRunner:
         """Ends a worker that still lives and waits until it is reaped."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._process is not None:
-            self._process.signal(signal.SIGKILL)
-            await self._process.wait()
+        if self.seat.process is not None:
+            self.seat.process.signal(signal.SIGKILL)
+            await self.seat.process.wait()
         await self.standby.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        self.lock.release()
-        self.lock.close()
+        self._tasks.cancel()
+        self._lock.release()
+        self._lock.close()
+
+
+def _not_done(error: HotseatError) -> None:
+    """The deadline of the phase gets the seat on its way again."""
+    log.error("seat.task_failed", reason=error.message)

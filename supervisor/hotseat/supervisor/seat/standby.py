@@ -6,8 +6,7 @@ Owns that process until it is promoted. Decides nothing about swaps.
 import asyncio
 import signal
 import time
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -25,7 +24,10 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.machine.leftover_processes import new_mark
+from hotseat.supervisor.machine.locks import SeatLock
+from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.ports.worker_link import WorkerLink
+from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.seat.worker_process import WorkerExit, WorkerProcess, spawn_worker
 from hotseat.supervisor.settings.home import Home
 
@@ -72,27 +74,37 @@ class Seatable:
         self.process.epoch = epoch
 
 
-class Standby:
-    """Keeps one worker ready. `route` gets the messages of workers that were promoted.
+class StandbyHost(Protocol):
+    """Whose workers the standby starts and keeps ready."""
 
-    `next_epoch` is the epoch it will most likely be seated under, None while a swap is under way.
-    """
+    def worker_heard(self) -> None:
+        """Any worker sent a frame; called before anything is done about it."""
+
+    def worker_counted(self, answer: Counted) -> None:
+        """What any worker counted, also one that was promoted meanwhile."""
+
+    def standby_greeted(self) -> None:
+        """The libraries of the standby are loaded."""
+
+    def receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
+        """A message of a worker that was promoted."""
+
+    def reaped(self, ended: WorkerExit) -> None:
+        """A worker that was promoted has ended."""
+
+
+class Standby:
+    """Keeps one worker ready. Its own memory is noted in `own`."""
 
     def __init__(
-        self,
-        home: Home,
-        *,
-        inherit: Callable[[], int],
-        next_epoch: Callable[[], Epoch | None],
-        route: Callable[[WorkerLink, Epoch, FromWorker], None],
-        exited: Callable[[WorkerExit], None],
-        enabled: bool,
-    ) -> None:
+        self, home: Home, seat: Seat, lock: SeatLock, own: OwnMemory, host: StandbyHost,
+        *, enabled: bool,
+    ) -> None:  # fmt: skip
         self._home = home
-        self._inherit = inherit
-        self._next_epoch = next_epoch
-        self._route = route
-        self._exited = exited
+        self._seat = seat
+        self._lock = lock
+        self._own = own
+        self._host = host
         self.enabled = enabled
         self._ready: Seatable | None = None
         self._taken: Seatable | None = None
@@ -100,11 +112,6 @@ class Standby:
         self._deaths = 0
         self._starting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.on_frame: Callable[[], None] = lambda: None
-        """Called for every frame of any worker, before anything is done about it."""
-        self.on_ready: Callable[[], None] = lambda: None
-        self.on_counted: Callable[[Counted], None] = lambda _answer: None
-        """Gets what any worker counted, also one that was promoted meanwhile."""
 
     @property
     def pid(self) -> int | None:
@@ -123,7 +130,7 @@ class Standby:
         link = WorkerLink(path, epoch, self._receive)
         try:
             mark = new_mark(self._home.root)
-            fds = (self._inherit(),)
+            fds = (self._lock.fileno(),)
             process = await spawn_worker(link.path, epoch, self._reaped, mark, fds)
         except BaseException:
             link.close()
@@ -142,9 +149,11 @@ class Standby:
             taken.process.epoch = Epoch(0)  # its end is nobody's
             taken.process.signal(signal.SIGKILL)
             taken.link.close()
+            self._note_blank()
             return None
         taken.reseat(epoch)
         self._taken = taken
+        self._note_blank()
         return taken
 
     def start_soon(self, delay_s: float = START_DELAY_S) -> None:
@@ -165,10 +174,10 @@ class Standby:
             Prepare(record=record, warm_pages=warm_pages, free_floor_bytes=free_floor_bytes)
         )
 
-    @property
-    def blank_bytes(self) -> int:
+    def _note_blank(self) -> None:
         """Touched ahead for weights: by the standby, and by the last one until they are loaded."""
-        return sum(one.blank_bytes for one in (self._ready, self._taken) if one is not None)
+        both = (self._ready, self._taken)
+        self._own.ready_bytes = sum(one.blank_bytes for one in both if one is not None)
 
     def hold_blank(self, size_bytes: int, free_floor_bytes: int) -> None:
         """Has the standby touch memory for weights while there is room, or let go of it (0)."""
@@ -201,7 +210,7 @@ class Standby:
 
     def _start(self) -> None:
         self._timer = None
-        epoch = self._next_epoch()
+        epoch = self._seat.next_epoch
         if epoch is None:
             return  # asked for again when the swap is over
         if self.enabled and self._ready is None and self._starting is None:
@@ -219,26 +228,27 @@ class Standby:
         log.info("standby.started", pid=started.process.pid)
 
     def _receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
-        self.on_frame()
+        self._host.worker_heard()
         if isinstance(message, Counted):
-            self.on_counted(message)
+            self._host.worker_counted(message)
             return
         ready, taken = self._ready, self._taken
         if ready is None or link is not ready.link:
             if taken is not None and link is taken.link:
                 self._note_taken(taken, message)
-            self._route(link, epoch, message)
+            self._host.receive(link, epoch, message)
             return
         match message:
             case WorkerHello():
                 if ready.is_greeted:
                     self._deaths = 0
-                    self.on_ready()
+                    self._host.standby_greeted()
             case Prepared():
                 ready.prepared[message.model] = message.warmed_bytes
                 log.info("standby.prepared", model=message.model, warmed_bytes=message.warmed_bytes)
             case Beat():
                 ready.blank_bytes = message.blank_bytes
+                self._note_blank()
             case _:
                 pass
 
@@ -246,6 +256,7 @@ class Standby:
         match message:
             case Beat():
                 taken.blank_bytes = message.blank_bytes
+                self._note_blank()
             case WorkerHello() | Prepared():
                 pass
             case _:
@@ -259,12 +270,14 @@ class Standby:
     def _reaped(self, ended: WorkerExit) -> None:
         if self._taken is not None and self._taken.process.pid == ended.pid:
             self._taken = None
+            self._note_blank()
         ready = self._ready
         if ready is None or ready.process.pid != ended.pid:
-            self._exited(ended)
+            self._host.reaped(ended)
             return
         ready.link.close()
         self._ready = None
+        self._note_blank()
         if not self.enabled:
             return
         self._deaths += 1

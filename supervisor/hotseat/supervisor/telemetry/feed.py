@@ -4,7 +4,7 @@ Samples are not numbered like events and may be skipped: a reader without credit
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -15,24 +15,20 @@ from hotseat.supervisor.events.log import EventLog, Subscriber
 from hotseat.supervisor.telemetry.sample_taker import SampleTaker
 from hotseat.supervisor.telemetry.sampler import Sampler
 
-_ALL_EVENTS: Final = 2**62
-
 
 class TelemetryFeed:
     """Owns the sampler and its readers."""
 
-    def __init__(self, vitals: SampleTaker, events: EventLog) -> None:
+    def __init__(self, samples: SampleTaker, events: EventLog) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._readers: list[Subscriber] = []
         self._events = events
-        self.sampler = Sampler(vitals.take, vitals.is_working, self._from_thread)
+        self.sampler = Sampler(samples.take, samples.is_working, self._from_thread)
 
     def start(self) -> None:
         """Begins; every lifecycle event makes the sampler look whether work began."""
         self._loop = asyncio.get_running_loop()
-        self._events.subscribe(
-            Subscriber(lambda _item: self.sampler.nudge(), self._events.last_seq, (), _ALL_EVENTS)
-        )
+        self._events.watch(self.sampler.nudge)
         self.sampler.start()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from hotseat.supervisor.machine.paging import Paging, system_paging
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.rules.states import SETTLED, Phase
-from hotseat.supervisor.seat.runner import SeatRunner
+from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.telemetry.rules.memory_classes import Holdings, memory_classes
 
 _ALIVE = frozenset({WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING})
@@ -32,32 +32,31 @@ class SampleTaker:
     """Knows what was counted before, so that a sample tells what was added."""
 
     def __init__(
-        self, *, planner: Planner, runner: SeatRunner, works: Works, keeper: KvKeeper,
-        telemetry: Figures,
-    ) -> None:  # fmt: skip
+        self, planner: Planner, seat: Seat, works: Works, keeper: KvKeeper, figures: Figures
+    ) -> None:
         self._planner = planner
-        self._runner = runner
+        self._seat = seat
         self._works = works
         self._keeper = keeper
-        self._telemetry = telemetry
+        self._figures = figures
         self._paging = system_paging()
         self._before: Counters | None = None
 
     def is_working(self) -> bool:
         """True while a request waits or runs, or the seat changes hands."""
-        if self._runner.state.phase not in SETTLED:
+        if self._seat.state.phase not in SETTLED:
             return True
         return any(work.state in _ALIVE for work in self._works)
 
     def take(self, now: float) -> Sample:
         """The moment `now` (Unix time)."""
-        runner, state, beat = self._runner, self._runner.state, self._runner.beat
+        seat, state, beat = self._seat, self._seat.state, self._seat.beat
         works = [work for work in self._works if work.state in _ALIVE]
         waiting = [work for work in works if work.state is WorkState.WAITING]
         counted, before = self._count(now), self._before
         self._before = counted
         before = before or counted
-        pid, record = runner.worker_pid, runner.record
+        pid, record = seat.worker_pid, seat.record
         footprint = self._planner.probe.quick_footprint(pid) if pid is not None else None
         machine = self._planner.probe.machine()
         memory = memory_classes(
@@ -68,7 +67,7 @@ class SampleTaker:
                 active=beat.active_bytes if beat else 0,
                 live_kv=beat.live_kv_bytes if beat else 0,
                 model_bytes=record.weights_bytes if record else 0,
-                standby=self._planner.standby_bytes,
+                standby=self._planner.own.standby_bytes,
             )
         )
         live = len(beat.live_sessions) if beat else 0
@@ -78,7 +77,7 @@ class SampleTaker:
             epoch=state.epoch,
             model=state.model,
             swap_to=state.plan.target if state.plan else None,
-            load_percent=self._telemetry.load_percent if state.phase is Phase.LOADING else None,
+            load_percent=self._figures.load_percent if state.phase is Phase.LOADING else None,
             total_bytes=machine.total_bytes,
             weights_bytes=memory.weights,
             live_kv_bytes=memory.live_kv,
@@ -86,11 +85,11 @@ class SampleTaker:
             standby_bytes=memory.standby,
             other_bytes=memory.other,
             free_bytes=memory.free,
-            cold_kv_bytes=self._telemetry.kv_disk_bytes,
+            cold_kv_bytes=self._figures.kv_disk_bytes,
             os_swapped_in_bytes=counted.paging.swapped_in - before.paging.swapped_in,
             os_swapped_out_bytes=counted.paging.swapped_out - before.paging.swapped_out,
             offloaded_bytes=counted.written - before.written,
-            pressure=self._telemetry.pressure,
+            pressure=self._figures.pressure,
             footprint_bytes=footprint,
             active_bytes=beat.active_bytes if beat else None,
             cache_bytes=beat.cache_bytes if beat else None,
@@ -99,7 +98,7 @@ class SampleTaker:
             waiting=len(waiting),
             suspended=sum(work.is_suspended for work in waiting),
             sessions_live=live,
-            sessions_cold=max(0, self._telemetry.sessions_total - live),
+            sessions_cold=max(0, self._figures.sessions_total - live),
             tokens_per_s=_rate(before, counted),
         )
 

@@ -1,0 +1,20 @@
+"""Memory that hotseat's own processes hold, as last measured or reported. Measures nothing."""
+
+
+class OwnMemory:
+    """One per daemon. What its processes hold is as good as available to the next model."""
+
+    def __init__(self) -> None:
+        self.worker_bytes: int | None = None
+        """Footprint of the seated worker; None while none lives or none was measured."""
+        self.standby_bytes = 0
+        """Footprint of the standby."""
+        self.ready_bytes = 0
+        """Touched ahead for weights, by the standby and by the last one until they are loaded."""
+        self.working_set_bytes: int | None = None
+        """What Metal recommends at most, as the last worker said."""
+
+    @property
+    def returned_bytes(self) -> int:
+        """What the seated worker would give back."""
+        return self.worker_bytes or 0
