@@ -28,10 +28,11 @@ class Store:
     def __init__(self, folder, catalogue):
         self.kv_dir = folder / "kv"
         self.catalogue = catalogue
-        self.keeper = KvKeeper(catalogue, self.kv_dir, EventLog(dict))
+        self.asked_again = []
+        events = EventLog(lambda _event: None)
+        self.keeper = KvKeeper(catalogue, self.kv_dir, events, self.asked_again.append)
         self.chain = make_chain(3)
         self.record = make_record()
-        self.asked_again = []
         self._reports = []
         self._writer = WriterThread(self.kv_dir / TAG, TAG, Epoch(1), self._reports.append)
 
@@ -48,7 +49,7 @@ class Store:
     async def commit(self, reports, late=0):
         await turns(late)
         for report in reports:
-            self.keeper.block_written(report, self.record, self.asked_again.append)
+            self.keeper.block_written(report, self.record)
 
     async def evict(self, late=0):
         """All of it, as the disk tier does it."""

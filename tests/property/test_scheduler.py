@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.clocks.seat_clock import EPSILON, SeatClock, Step
 
+from hotseat.protocol.limits import MAX_PRIORITY
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import SeatView, WantedSwap, decide, residency_s
-from hotseat.supervisor.scheduling.waiting import Waiting, counted_arrival, overtaken_for_s
+from hotseat.supervisor.scheduling.waiting import Waiting, counted_arrival
 from hotseat.supervisor.settings.values import SchedulerSettings
 
 MODELS = ("a", "b", "c", "d")
@@ -31,6 +32,11 @@ SETTINGS = st.builds(
     ageing_s=st.floats(1.0, 60.0),
     max_running=st.integers(1, 4),
 )
+
+
+def overtaken_for_s(priority, ageing_s):
+    """For how long after its arrival a request can still be overtaken by newer ones."""
+    return (MAX_PRIORITY - priority + 1) * ageing_s
 
 
 def greedy(count=12, length_s=30.0):

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-import hotseat.supervisor.daemon.daemon as daemon_module
 from hotseat.supervisor.__main__ import main
+from hotseat.supervisor.daemon.assembly import ground
 from hotseat.supervisor.machine.figures import MachineMemory
 
 VARIABLE = "HOTSEAT_TEST_MEMORY"
@@ -57,5 +57,5 @@ def write_memory(path, **fields):
 
 
 if __name__ == "__main__":
-    vars(daemon_module)["system_probe"] = ScriptedProbe
+    vars(ground)["system_probe"] = ScriptedProbe
     sys.exit(main())

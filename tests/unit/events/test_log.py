@@ -12,13 +12,21 @@ from hotseat.supervisor.events.log import RING, EventLog, Subscriber
 PLENTY = 10**9
 
 
+def status():
+    return {"phase": "empty"}
+
+
+def make_log():
+    return EventLog(lambda _event: None)
+
+
 class Reader:
     """A subscriber that keeps what it gets."""
 
     def __init__(self, log, since=None, topics=(), credit_bytes=PLENTY):
         self.items = []
         self.subscriber = Subscriber(
-            self.deliver, log.last_seq if since is None else since, topics, credit_bytes
+            self.deliver, log.last_seq if since is None else since, topics, credit_bytes, status
         )
         log.subscribe(self.subscriber)
 
@@ -32,7 +40,7 @@ class Reader:
 
 @pytest.fixture
 def log():
-    return EventLog(lambda: {"phase": "empty"})
+    return make_log()
 
 
 def test_subscriber_from_now_sees_what_follows_in_order(log):
@@ -69,7 +77,7 @@ def test_since_of_another_run_that_counted_further_is_a_gap_not_silence(log):
 
 
 def test_numbers_grow_over_a_restart_within_the_same_second():
-    old = EventLog(dict)
+    old = make_log()
     last = [old.publish("e").seq for _ in range(3)][-1]
     # As long as the fastest start of a daemon that could follow.
     import time
@@ -77,7 +85,7 @@ def test_numbers_grow_over_a_restart_within_the_same_second():
     began = time.monotonic()
     while time.monotonic() - began < 0.01:
         pass
-    assert EventLog(dict).last_seq > last
+    assert make_log().last_seq > last
 
 
 def test_topics_choose_by_the_beginning_of_the_name(log):
@@ -123,7 +131,7 @@ def test_following_for_a_long_time_never_runs_out_of_credit(log):
     def deliver(item):
         assert not list(client.receive(item))
 
-    subscriber = Subscriber(deliver, log.last_seq, (), DEFAULT_CREDIT_BYTES)
+    subscriber = Subscriber(deliver, log.last_seq, (), DEFAULT_CREDIT_BYTES, status)
     log.subscribe(subscriber)
     for number in range(20_000):
         log.publish("seat.phase_changed" if number % 2 else "x", phase="ready", epoch=number)

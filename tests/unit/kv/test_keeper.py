@@ -18,6 +18,7 @@ NO_TEXT = b"an id is text, this is not"
 class Told:
     def __init__(self):
         self.names = []
+        self.worker = []
 
     def publish(self, name, **facts):
         self.names.append(name)
@@ -26,14 +27,16 @@ class Told:
 
 async def make(tmp_path):
     catalogue = await Catalogue.open(tmp_path / "catalogue.sqlite")
-    return catalogue, KvKeeper(catalogue, tmp_path / "kv", Told())
+    told = Told()
+    return catalogue, KvKeeper(catalogue, tmp_path / "kv", told, told.worker.append)
 
 
 async def ask(keeper, request=READER, blocks=()):
-    answers = []
-    keeper.lookup(Lookup(request=request, blocks=blocks), model_record(), None, answers.append)
+    sent = keeper._events.worker
+    sent.clear()
+    keeper.lookup(Lookup(request=request, blocks=blocks), model_record(), None)
     await keeper.flush()
-    return answers
+    return list(sent)
 
 
 async def make_with_tail(tmp_path):
@@ -64,7 +67,7 @@ async def test_defect_of_a_commit_is_a_fault_of_the_checkpoint(tmp_path):
     report = BlockWritten(
         block=BlockId("b"), parent=root_id(TAG), index=2**80, file="b.kv", size_bytes=1, is_new=True
     )
-    keeper.block_written(report, model_record(), lambda _message: None)
+    keeper.block_written(report, model_record())
     fault = await keeper.flush()
     await catalogue.close()
     assert fault is not None

@@ -209,7 +209,9 @@ def test_removing_follows_no_symlink(home):
 
 def test_model_of_the_settings_is_removed_there(home):
     write_model(home.root / "b")
-    registry = Registry(home, Settings(models={"c": ModelSettings(path=str(home.root / "b"))}), nobody)
+    registry = Registry(
+        home, Settings(models={"c": ModelSettings(path=str(home.root / "b"))}), nobody
+    )
     with pytest.raises(HotseatError, match=r"config\.toml"):
         registry.remove("c")
     assert registry.names() == ["c"]

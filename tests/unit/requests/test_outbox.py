@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 import zmq
@@ -14,6 +15,7 @@ from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing
 from hotseat.supervisor.ports.client_port import ClientPort
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.works import Works, WorkState
+from hotseat.supervisor.settings.values import LimitSettings, Settings
 
 PATIENCE_S = 0.2
 DONE = Done(
@@ -29,20 +31,19 @@ class Desk:
         self.abandoned = []
         self.peers = []
         self.context = zmq.Context()
-        self.outbox = Outbox(self.works, lambda: self.port, PATIENCE_S, self.abandoned.append)
-        self.port = ClientPort(
-            self.context,
-            path / "s",
-            instance="i",
-            version="0",
-            on_message=self.on_message,
-            on_gone=self.outbox.forget,
-        )
+        self.port = ClientPort(path / "s", instance="i", version="0")
+        settings = Settings(limits=LimitSettings(slow_consumer_s=PATIENCE_S))
+        noted = SimpleNamespace(note=self.abandoned.append)
+        self.outbox = Outbox(self.works, self.port, noted, settings)
+        self.port.open(self)
         self.work = self.works.create("k", "r", "c", Generate(model="a", prompt="x"))
         self.work.state = WorkState.RUNNING
         self.work.accepted_at = time.monotonic()
 
-    def on_message(self, peer, request_id, message):
+    def forget(self, peer):
+        self.outbox.forget(peer)
+
+    def route(self, peer, request_id, message):
         if isinstance(message, Generate):
             self.outbox.attach(self.work, peer, request_id, 0, message.credit_bytes)
             self.outbox.accepted(self.work, Accepted(position=0))
@@ -58,6 +59,7 @@ class Desk:
         for peer in self.peers:
             peer.close()
         self.port.close(0)
+        self.port.end()
         self.context.term()
 
 
@@ -127,7 +129,7 @@ async def test_quiet_stream_says_something_every_half_second(desk):
             notes.append((peer.receive()[1], time.monotonic()))
 
     listening = asyncio.create_task(asyncio.to_thread(listen))
-    await tick_until(desk, listening.done)
+    await tick_until(desk, listening.done, timeout_s=60.0)
     (first, first_at), (second, second_at) = notes
     assert isinstance(first, Progress) and isinstance(second, Progress)
     assert 0.1 < second_at - first_at < 1.0, "a note every 500 ms, not a flood"
@@ -178,9 +180,7 @@ async def test_reader_that_went_away_is_dropped_at_the_next_word(desk):
 async def test_error_ends_a_stream_that_was_never_accepted(desk):
     peer = await asyncio.to_thread(RawPeer, desk.port.address)
     desk.peers.append(peer)
-    desk.port._on_message = lambda who, request_id, _: desk.outbox.attach(
-        desk.work, who, request_id, 0, None
-    )
+    desk.route = lambda who, request_id, _: desk.outbox.attach(desk.work, who, request_id, 0, None)
     peer.say(Generate(model="a", prompt="x"), "r")
     await tick_until(desk, lambda: desk.work.readers)
     error = ErrorBody(code="disk_full", message="full")
@@ -189,6 +189,7 @@ async def test_error_ends_a_stream_that_was_never_accepted(desk):
 
 
 async def test_reader_slower_than_the_output_gets_all_of_it_and_stays_connected(desk):
+    desk.outbox.use(Settings())  # patience of the product: how slow is not the subject here
     peer = await reader(desk, 100 * MIB)
     for _ in range(6_000):  # more than two queues of messages and a socket's buffer hold
         desk.emit("x" * 500)
@@ -196,7 +197,7 @@ async def test_reader_slower_than_the_output_gets_all_of_it_and_stays_connected(
     assert desk.work.readers[0].held is not None, "the connection never was full"
     desk.outbox.end(desk.work, DONE)
     listening = asyncio.create_task(asyncio.to_thread(peer.until_end, "r"))
-    await tick_until(desk, listening.done)
+    await tick_until(desk, listening.done, timeout_s=60.0)
     messages = await listening
     assert tokens_of(messages) == list(range(6_000))
     assert messages[-1] == DONE

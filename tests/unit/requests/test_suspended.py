@@ -10,6 +10,7 @@ from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.suspended import SuspendedRuns, hidden_name
+from hotseat.supervisor.seat.seat import Seat
 
 TOKENS = list(range(300))
 ALIVE, ENDED = RequestKey("c:alive"), RequestKey("c:ended")
@@ -22,12 +23,13 @@ class NoEvents:
 
 async def make(tmp_path):
     catalogue = await Catalogue.open(tmp_path / "catalogue.sqlite")
-    keeper = KvKeeper(catalogue, tmp_path / "kv", NoEvents())
-    return catalogue, keeper, SuspendedRuns(catalogue, keeper)
+    answers = []
+    keeper = KvKeeper(catalogue, tmp_path / "kv", NoEvents(), answers.append)
+    return catalogue, keeper, SuspendedRuns(catalogue, keeper, Seat()), answers
 
 
 async def test_hidden_session_of_no_request_goes_at_the_start(tmp_path):
-    catalogue, _keeper, held = await make(tmp_path)
+    catalogue, _keeper, held, _answers = await make(tmp_path)
     for name in (hidden_name(ALIVE), hidden_name(ENDED), "mine"):
         await catalogue.commit_turn(turn_commit(TOKENS, session=name))
     await held.forget_orphans([ALIVE])
@@ -37,7 +39,7 @@ async def test_hidden_session_of_no_request_goes_at_the_start(tmp_path):
 
 
 async def test_block_that_another_request_reads_outlives_the_suspended_one(tmp_path):
-    catalogue, keeper, held = await make(tmp_path)
+    catalogue, keeper, held, answers = await make(tmp_path)
     (block,) = block_chain(TAG, TOKENS)
     row = BlockRow(
         id=block, tag=TAG, parent=root_id(TAG), index=0, file="blocks/b.kv", size_bytes=9,
@@ -45,8 +47,7 @@ async def test_block_that_another_request_reads_outlives_the_suspended_one(tmp_p
     )  # fmt: skip
     await catalogue.add_block(row)
     await catalogue.commit_turn(turn_commit(TOKENS, session=hidden_name(ENDED)))
-    answers = []
-    keeper.lookup(Lookup(request=ALIVE, blocks=(block,)), model_record(), None, answers.append)
+    keeper.lookup(Lookup(request=ALIVE, blocks=(block,)), model_record(), None)
     await keeper.flush()
     await held.forget("m", ENDED)
     files = await catalogue.files(TAG)

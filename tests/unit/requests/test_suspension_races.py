@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from tests.support.models.records import accept_record, model_record
@@ -12,13 +13,19 @@ from hotseat.protocol.messages import Generate
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.keeper import KvKeeper
+from hotseat.supervisor.requests.abandoned import Abandoned
 from hotseat.supervisor.requests.ends import WorkEnds
 from hotseat.supervisor.requests.outbox import Outbox
+from hotseat.supervisor.requests.quiet_sessions import QuietSessions
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.session_store import SessionStore
 from hotseat.supervisor.requests.suspended import SuspendedRuns
+from hotseat.supervisor.requests.turn_planner import TurnPlanner
+from hotseat.supervisor.requests.worker_reports import WorkerReports
 from hotseat.supervisor.requests.works import Works, WorkState
-from hotseat.supervisor.seat.rules.states import Fault
+from hotseat.supervisor.seat.rules.states import Fault, Phase, SeatState
+from hotseat.supervisor.seat.seat import Seat
+from hotseat.supervisor.settings.values import Settings
 
 KEY = RequestKey(accept_record().key)
 STARTED = Started(
@@ -42,20 +49,37 @@ class Desk:
     def __init__(self, catalogue, kv_dir):
         self.catalogue = catalogue
         self.sent = []
-        works = Works()
-        keeper = KvKeeper(catalogue, kv_dir, NoEvents())
+        works, settings = Works(), Settings()
+        seat = Seat()
+        seat.state = SeatState(phase=Phase.READY, model="m", epoch=1)
+        seat.record = model_record()
+        seat.link = SimpleNamespace(send=self.sent.append)
+        keeper = KvKeeper(catalogue, kv_dir, NoEvents(), seat.send)
         sessions = SessionStore(catalogue)
-        outbox = Outbox(works, lambda: None, 1.0, lambda _work: None)
+        outbox = Outbox(works, None, Abandoned(works), settings)
+        suspended = SuspendedRuns(catalogue, keeper, seat)
         ends = WorkEnds(
-            works=works, catalogue=catalogue, sessions=sessions, keeper=keeper, outbox=outbox,
-            events=NoEvents(), ended=lambda: None,
-        )  # fmt: skip
+            works=works,
+            catalogue=catalogue,
+            sessions=sessions,
+            keeper=keeper,
+            suspended=suspended,
+            outbox=outbox,
+            events=NoEvents(),
+            quiet=QuietSessions(works, seat, settings),
+        )
         self.runs = WorkRuns(
-            works=works, ends=ends, held=SuspendedRuns(catalogue, keeper), sessions=sessions,
-            keeper=keeper, outbox=outbox, events=NoEvents(), send=self.sent.append,
-            record=model_record, serving=lambda: 1, waits_again=lambda: None,
-            filled=lambda request, *_, **__: request,
-        )  # fmt: skip
+            works=works,
+            turns=TurnPlanner(sessions, SimpleNamespace(settings=settings)),
+            ends=ends,
+            suspended=suspended,
+            outbox=outbox,
+            events=NoEvents(),
+            seat=seat,
+        )
+        self.reports = WorkerReports(
+            works=works, runs=self.runs, ends=ends, outbox=outbox, events=NoEvents(), seat=seat
+        )
         self.work = works.create(KEY, "r1", "c", Generate(model="m", prompt="x"))
         self.work.record = model_record()
         self.work.started = STARTED
@@ -79,7 +103,7 @@ async def desk(tmp_path):
 
 async def suspend_while_the_worker_dies(desk):
     gate, held = desk.hold_up()
-    desk.runs.worker_said(SUSPENDED)
+    desk.reports.hear(SUSPENDED)
     desk.runs.running_lost(KILLED)
     desk.runs.start(KEY)
     state = desk.work.state
@@ -102,7 +126,7 @@ async def test_request_that_is_being_suspended_is_not_blamed_for_a_death(desk):
 
 async def test_request_cancelled_while_it_is_being_suspended_ends_once(desk):
     gate, held = desk.hold_up()
-    desk.runs.worker_said(SUSPENDED)
+    desk.reports.hear(SUSPENDED)
     assert desk.runs.cancel(desk.work)
     gate.set()
     await held

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Done, Timing, Usage
 from hotseat.supervisor.scheduling.forecaster import Forecaster
-from hotseat.supervisor.scheduling.forecasts import Costs
+from hotseat.supervisor.scheduling.learned_costs import Costs, ModelCosts
 from hotseat.supervisor.scheduling.model_queue import ModelQueue, QueuedModel
 from hotseat.supervisor.scheduling.scheduler import SeatView
 from hotseat.supervisor.scheduling.waiting import Waiting
@@ -20,14 +20,14 @@ class Case:
 
     def __init__(self, waiting=(), swap_s=6.0):
         self.waiting = list(waiting)
-        self.foresight = Forecaster(lambda: self.waiting)
+        self.forecaster = Forecaster(lambda: self.waiting)
         if swap_s is not None:
-            self.foresight.swapped("a", swap_s)
+            self.forecaster.swapped("a", swap_s)
         self.seat("a")
 
     def seat(self, model, now=0.0, **fields):
         view = SeatView(**({"model": model, "settled": True, "swap_cost_s": 6.0} | fields))
-        return self.foresight.seat_is(view, None, now, POLICY)
+        return self.forecaster.seat_is(view, None, now, POLICY)
 
     def end(self, at=100.0, *, finish="stop", timing=None, **hints):
         request = Generate(model="a", prompt="x", session="s", **hints)
@@ -35,7 +35,7 @@ class Case:
             model="a", text="", tokens=(), finish_reason=finish, usage=Usage(),
             timing=timing or Timing(total_s=5.0),
         )  # fmt: skip
-        self.foresight.ended("c", request, done, at)
+        self.forecaster.ended("c", request, done, at)
 
 
 @pytest.mark.parametrize(
@@ -57,53 +57,54 @@ def test_end_of_a_turn_says_how_long_the_seat_waits_for_its_agent(finish, hints,
 def test_agent_that_is_back_is_waited_for_no_longer():
     case = Case()
     case.end(hold_s=5.0)
-    case.foresight.arrived("c", Generate(model="a", prompt="y", session="s"), "a", 101.0)
+    case.forecaster.arrived("c", Generate(model="a", prompt="y", session="s"), "a", 101.0)
     assert case.seat("a").linger_until == 0.0
 
 
 def test_next_model_is_prepared_only_when_nobody_waits_and_forgotten_with_the_seat():
     case = Case()
-    assert case.foresight.up_next is None
+    assert case.forecaster.up_next is None
     case.end(next_model="b")
-    assert case.foresight.up_next == "b"
-    case.foresight.queue_is(ModelQueue(entries=(QueuedModel(model="c", joined_at=1.0),)))
-    assert case.foresight.up_next == "c"
-    case.foresight.queue_is(ModelQueue())
+    assert case.forecaster.up_next == "b"
+    case.forecaster.queue_is(ModelQueue(entries=(QueuedModel(model="c", joined_at=1.0),)))
+    assert case.forecaster.up_next == "c"
+    case.forecaster.queue_is(ModelQueue())
     case.seat("b")
-    assert case.foresight.up_next is None
+    assert case.forecaster.up_next is None
 
 
 def test_turn_cost_is_the_time_on_the_worker_alone():
     case = Case()
     case.end(timing=Timing(total_s=20.0, queue_s=4.0, swap_s=6.0))
-    assert case.foresight.outlook.costs.turn_of("a") == 10.0
+    assert case.forecaster.costs.of("a").turn_s == 10.0
 
 
 def test_cancelled_turn_says_nothing_about_what_turns_cost():
     case = Case()
     case.end(finish="cancelled")
-    assert case.foresight.outlook.costs.turn_of("a") is None
+    assert case.forecaster.costs.of("a").turn_s is None
 
 
 def test_forecast_is_made_anew_for_a_request_that_has_just_come():
     case = Case()
-    assert case.foresight.forecast("r1", 0.0) is None
+    assert case.forecaster.forecast("r1", 0.0) is None
     case.waiting.append(Waiting(key="r1", model="b", order=1))
-    case.foresight.arrived("c", Generate(model="b", prompt="x"), "b", 0.0)
-    forecast = case.foresight.forecast("r1", 0.0)
+    case.forecaster.arrived("c", Generate(model="b", prompt="x"), "b", 0.0)
+    forecast = case.forecaster.forecast("r1", 0.0)
     assert (forecast.position, forecast.wait_s) == (0, 6.0)
-    assert case.foresight.room_in_s(0.0) == 6.0
+    assert case.forecaster.room_in_s(0.0) == 6.0
 
 
 def test_unmeasured_swap_is_not_taken_for_a_free_one():
     case = Case([Waiting(key="r1", model="b", order=1)], swap_s=None)
-    assert case.foresight.forecast("r1", 0.0).wait_s is None
+    assert case.forecaster.forecast("r1", 0.0).wait_s is None
 
 
 def test_request_that_has_not_come_yet_would_wait_behind_those_that_have():
     case = Case([Waiting(key="r1", model="b", order=1)])
-    case.foresight.outlook = replace(
-        case.foresight.outlook, costs=Costs(swap_s=6.0, turn_s=(("b", 4.0),))
+    case.forecaster.outlook = replace(
+        case.forecaster.outlook,
+        costs=Costs(models={"a": ModelCosts(swap_s=6.0), "b": ModelCosts(turn_s=4.0)}),
     )
-    assert case.foresight.wait_of_new_s("a", 0.0) == 0.0
-    assert case.foresight.wait_of_new_s("c", 0.0) == 6.0 + 4.0 + 6.0
+    assert case.forecaster.wait_of_new_s("a", 0.0) == 0.0
+    assert case.forecaster.wait_of_new_s("c", 0.0) == 6.0 + 4.0 + 6.0

@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from msgspec.structs import replace
 
+from hotseat.protocol.replies import Timing, Usage
 from hotseat.supervisor.scheduling.expected_agents import (
     Ending,
     Lingering,
@@ -11,7 +11,8 @@ from hotseat.supervisor.scheduling.expected_agents import (
     note_end,
     note_seat,
 )
-from hotseat.supervisor.scheduling.forecasts import Costs, Outlook, first_start_s, forecasts
+from hotseat.supervisor.scheduling.forecasts import Outlook, first_start_s, forecasts
+from hotseat.supervisor.scheduling.learned_costs import Costs, ModelCosts
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import Decision, SeatView, WantedSwap, decide
 from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order
@@ -240,7 +241,13 @@ def test_lingering_model_keeps_the_seat_but_never_beyond_its_residency():
 
 # --- estimates -----------------------------------------------------------------------------------
 
-COSTS = Costs(swap_s=3.0, turn_s=(("a", 10.0), ("b", 4.0), ("c", 7.0)))
+COSTS = Costs(
+    models={
+        "a": ModelCosts(swap_s=3.0, turn_s=10.0),
+        "b": ModelCosts(turn_s=4.0),
+        "c": ModelCosts(turn_s=7.0),
+    }
+)
 
 
 def told(waiting, view, now, **fields):
@@ -293,11 +300,13 @@ def test_request_that_only_waits_for_its_model_comes_last_at_no_known_time():
 def test_swap_costs_are_those_of_the_model_swapped_to_and_the_mean_stands_in():
     costs = Costs().with_swap("small", 2.0).with_swap("large", 10.0)
     assert [costs.swap_to(name) for name in ("small", "large", "new")] == [2.0, 10.0, 6.0]
-    assert costs.with_turn("small", 1.0).swap_to("large") == 10.0
+    assert costs.with_turn("small", Usage(), Timing(total_s=1.0)).swap_to("large") == 10.0
 
 
 def test_wait_counts_the_swap_to_each_model_at_its_own_cost():
-    costs = replace(COSTS, swaps=(("b", 1.0), ("c", 9.0)))
+    costs = COSTS
+    for model, swap_s in (("b", 1.0), ("c", 9.0)):
+        costs = costs.with_swap(model, swap_s)
     outlook = Outlook(seat=seat(running=1), costs=costs, settings=POLICY)
     found = forecasts(outlook, waits("b", "c"), 2.0)
     # a works 10 s; a swap of 1 s; b works 4 s; a swap of 9 s.
@@ -307,10 +316,11 @@ def test_wait_counts_the_swap_to_each_model_at_its_own_cost():
 def test_turns_are_learned_as_a_running_mean_of_bounded_size():
     costs = Costs()
     for number in range(200):
-        costs = costs.with_turn(f"m{number}", 1.0)
-    assert len(costs.turn_s) <= 64
-    costs = Costs().with_turn("a", 10.0).with_turn("a", 20.0)
-    assert costs.turn_of("a") == pytest.approx(13.0)
+        costs = costs.with_turn(f"m{number}", Usage(), Timing(total_s=1.0))
+    assert len(costs.models) <= 64
+    for total_s in (10.0, 20.0):
+        costs = costs.with_turn("a", Usage(), Timing(total_s=total_s))
+    assert costs.of("a").turn_s == pytest.approx(13.0)
     assert msgspec.msgpack.encode(costs)
 
 

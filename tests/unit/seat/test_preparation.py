@@ -7,6 +7,7 @@ from tests.support.models.records import model_record
 
 from hotseat.protocol.limits import GIB
 from hotseat.supervisor.machine.figures import MachineMemory
+from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.preparation import Preparation
 from hotseat.supervisor.settings.values import MemorySettings, SeatSettings, Settings
@@ -18,7 +19,6 @@ class Standby:
     """Notes what it is told."""
 
     def __init__(self):
-        self.blank_bytes = 0
         self.prepared = []
         self.held = []
 
@@ -38,10 +38,16 @@ def foreseen(available_gib, likely, **seat):
     planner = Planner(
         SimpleNamespace(get=records.__getitem__),
         SimpleNamespace(machine=lambda: machine),
+        OwnMemory(),
         Settings(memory=MemorySettings(reserve_bytes=RESERVE), seat=SeatSettings(**seat)),
     )
-    runner = SimpleNamespace(standby=Standby(), state=SimpleNamespace(model="a"))
-    return Preparation(planner, runner, lambda: likely), runner.standby, planner
+    up_next, *seated_before = likely or [None]
+    seat = SimpleNamespace(
+        state=SimpleNamespace(model="a"), seated_before=list(reversed(seated_before))
+    )
+    standby = Standby()
+    host = SimpleNamespace(up_next=up_next)
+    return Preparation(planner, seat, standby, host), standby, planner
 
 
 @pytest.mark.parametrize(
@@ -68,9 +74,9 @@ def test_ready_memory_off_holds_nothing_and_still_prepares():
 
 
 def test_held_memory_counts_as_available_and_not_as_the_standbys():
-    _, standby, planner = foreseen(10, [])
-    standby.blank_bytes = 3 * GIB
-    planner.standby_bytes = 3 * GIB + 100
-    plan = planner.plan(model_record(weights_bytes=GIB), own_footprint_bytes=0)
+    _, _, planner = foreseen(10, [])
+    planner.own.ready_bytes = 3 * GIB
+    planner.own.standby_bytes = 3 * GIB + 100
+    plan = planner.plan(model_record(weights_bytes=GIB), returned_bytes=0)
     assert planner.machine().available_bytes == 13 * GIB
     assert plan.standby_bytes == 100

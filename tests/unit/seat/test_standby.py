@@ -2,13 +2,16 @@
 
 import asyncio
 import json
-import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from hotseat.protocol.ids import Epoch
+from hotseat.supervisor.machine.locks import SeatLock
+from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.seat import standby as standby_module
+from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.seat.standby import Standby
 from hotseat.supervisor.seat.worker_process import COMMAND_VARIABLE
 from hotseat.supervisor.settings.home import Home
@@ -24,23 +27,17 @@ async def started(tmp_path, monkeypatch):
     monkeypatch.setenv(COMMAND_VARIABLE, json.dumps(MUTE))
     home = Home.find(tmp_path)
     home.create()
-    null = os.open(os.devnull, os.O_RDONLY)
     ended = asyncio.Queue()
-    standby = Standby(
-        home,
-        inherit=lambda: null,
-        next_epoch=lambda: Epoch(3),
-        route=lambda *_: None,
-        exited=ended.put_nowait,
-        enabled=True,
-    )
+    host = SimpleNamespace(worker_heard=lambda: None, reaped=ended.put_nowait)
+    lock = SeatLock(tmp_path / "seat.lock")
+    standby = Standby(home, Seat(), lock, OwnMemory(), host, enabled=True)
     standby.start_soon(0.0)
     async with asyncio.timeout(ENDED_S):
         while standby.pid is None:  # noqa: ASYNC110 - it tells nobody when it has started
             await asyncio.sleep(0.01)  # between two looks at its pid
     yield standby, ended
     await standby.close()
-    os.close(null)
+    lock.close()
 
 
 async def test_standby_that_never_said_hello_is_ended_instead_of_taken(started, monkeypatch):

@@ -14,7 +14,7 @@ import structlog
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.daemon.assembly import assemble
+from hotseat.supervisor.daemon.assembly.parts import assemble
 from hotseat.supervisor.daemon.recovery import announce, recover
 from hotseat.supervisor.events.figures import Identity
 from hotseat.supervisor.loop.tasks import TaskSet, settle
