@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
@@ -55,21 +55,31 @@ DrainPolicy = Literal["finish", "suspend", "cancel"]
 """What happens to requests that still run when the grace time is over."""
 
 
-class SchedulerSettings(Struct, frozen=True, kw_only=True):
-    """`weight`: residency in swap costs, so that at most 1/(1+weight) of the time goes to swaps."""
+class SchedulingSettings(Struct, frozen=True, kw_only=True):
+    """`[scheduling]`: who gets the seat when. The grace time is `deadlines.grace_s`."""
 
     min_seat_s: float = 2.0
-    weight: float = 8.0
-    grace_s: float = 10.0
-    """How long running work may go on once somebody else's turn has come."""
+    """A model with work keeps the seat at least so long."""
+    weight: int = 8
+    """A model with work keeps the seat for so many times what a swap costs."""
     drain: DrainPolicy = "suspend"
-    """What happens to it then. The bound on waiting does not hold under `finish`."""
+    """What becomes of work that still runs after the grace time."""
     tool_linger_s: float = 10.0
     """Longest wait for an agent that runs a tool and is expected back."""
     ageing_s: float = 30.0
     """Waiting that outweighs one step of priority."""
     max_running: int = 16
-    """Requests on the worker at a time; the others wait where priorities still count."""
+    """Requests on the worker at a time."""
+
+
+class SchedulerSettings(SchedulingSettings, frozen=True, kw_only=True):
+    """What the scheduler takes: at most 1/(1+weight) of the time goes to swaps.
+
+    The bound on waiting does not hold under the drain policy `finish`.
+    """
+
+    grace_s: float = 10.0
+    """How long running work may go on once somebody else's turn has come."""
 
 
 class PressureSettings(Struct, frozen=True, kw_only=True):
@@ -183,26 +193,6 @@ class SeatSettings(Struct, frozen=True, kw_only=True):
     """A model that nobody asked for that long gives the seat up; its contexts are kept."""
 
 
-_SCHEDULER: Final = SchedulerSettings()
-
-
-class SchedulingSettings(Struct, frozen=True, kw_only=True):
-    """`[scheduling]`: who gets the seat when. The grace time is `deadlines.grace_s`."""
-
-    min_seat_s: float = _SCHEDULER.min_seat_s
-    """A model with work keeps the seat at least so long."""
-    weight: int = int(_SCHEDULER.weight)
-    """A model with work keeps the seat for so many times what a swap costs."""
-    drain: DrainPolicy = _SCHEDULER.drain
-    """What becomes of work that still runs after the grace time."""
-    tool_linger_s: float = _SCHEDULER.tool_linger_s
-    """Longest wait for an agent that runs a tool and is expected back."""
-    ageing_s: float = _SCHEDULER.ageing_s
-    """Waiting that outweighs one step of priority."""
-    max_running: int = _SCHEDULER.max_running
-    """Requests on the worker at a time."""
-
-
 class PowerSettings(Struct, frozen=True, kw_only=True):
     """`[power]`: whether the Mac may fall asleep over work. The display always may."""
 
@@ -300,16 +290,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def scheduler(self) -> SchedulerSettings:
         """What the scheduler needs to know."""
-        chosen = self.scheduling
-        return SchedulerSettings(
-            min_seat_s=chosen.min_seat_s,
-            weight=chosen.weight,
-            grace_s=self.deadlines.grace_s,
-            drain=chosen.drain,
-            tool_linger_s=chosen.tool_linger_s,
-            ageing_s=chosen.ageing_s,
-            max_running=chosen.max_running,
-        )
+        return SchedulerSettings(grace_s=self.deadlines.grace_s, **asdict(self.scheduling))
 
     def model(self, name: ModelName) -> ModelSettings:
         """Settings of a model, defaults if it has no section."""
