@@ -97,6 +97,14 @@ def test_environment_wins_over_the_file(load):
         ('[models."../x"]\npersist = true\n', 1, "models.../x"),
         ("\nmodels = 3\n", 2, "models"),
         ("\n\nmemory = { reserve_bytes = true }\n", 3, "memory.reserve_bytes"),
+        ('[memory]\nreserve_bytes = "99999999999 TiB"\n', 2, "memory.reserve_bytes"),
+        ("[limits]\nmax_waiting = 9223372036854775808\n", 2, "limits.max_waiting"),
+        ("[kv]\nidle_checkpoint_s = nan\n", 2, "kv.idle_checkpoint_s"),
+        ('[models.a]\npath = ""\n', 2, "models.a.path"),
+        ('[models.a]\npath = "a\\u0000"\n', 2, "models.a.path"),
+        ('[models.a]\npath = "~nobody-of-that-name/x"\n', 2, "models.a.path"),
+        ("[models.a]\ntemplate_args = { x = nan }\n", 2, "models.a.template_args.x"),
+        ('[seat]\nat_start = "../x"\n', 2, "seat.at_start"),
     ],
 )
 def test_mistake_names_line_field_value_and_remedy(fault, text, line, field):
@@ -105,6 +113,32 @@ def test_mistake_names_line_field_value_and_remedy(fault, text, line, field):
     assert f":{line}: {field} = " in error.message
     assert error.facts["remedy"] in error.message
     assert error.facts["value"] in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kv.idle_checkpoint_s = 0", "0 is not > 0.0; write seconds above 0, no quotes"),
+        ("kv.idle_checkpoint_s = true", "True is no number; write seconds above 0, no quotes"),
+        ("limits.max_waiting = 1.5", "1.5 is no whole number; write a whole number above 0"),
+        ("limits.max_waiting = 0", "0 is not >= 1; write a whole number above 0, no quotes"),
+        ("memory.limit_bytes = '8 GB'", 'is no size; write bytes, or "8GiB"'),
+        ("models.a.prefill_chunk = 100", "blocks; write a divisor or a multiple of 256"),
+        ("models.a.sampling.top_p = 2", "2 is not <= 1.0; write a number from 0 to 1, no quotes"),
+        ("models.a.sampling.frequency_penalty = -3", "-3 is not >= -2.0; write a number from -2"),
+        ("models.a.sampling.temperature = nan", "nan is not >= 0.0; write a number from 0 to 10"),
+        ("seat.standby = 'no'", "is no choice; write one of ['on', 'off']"),
+        ("seat.at_start = 3", "is no model name; see `hotseat models`"),
+        ("memory = 3", "is no table; write [memory]"),
+        ("models = 3", "is no table; write [models.NAME]"),
+    ],
+)
+def test_mistake_says_the_limit_and_the_way_out(fault, text, words):
+    assert words in fault(text).message
+
+
+def test_long_value_is_shown_by_its_beginning(fault):
+    assert "= 'xxxx" in fault(f"seat.at_start = '/{'x' * 200}'").message.replace("'/", "'")
 
 
 def test_unknown_key_offers_near_ones(fault):

@@ -3,28 +3,36 @@
 import difflib
 import os
 import re
-import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin
 
-from msgspec import Struct, structs
+from msgspec import Struct, ValidationError, convert, structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
-from hotseat.protocol.limits import BLOCK_TOKENS, GIB, KIB, MIB
+from hotseat.protocol.limits import GIB, KIB, MIB
 from hotseat.supervisor.machine.volumes import why_not_writable
-from hotseat.supervisor.settings.values import PATHS, AliasSettings, ModelSettings, Settings
+from hotseat.supervisor.settings.kinds import (
+    Bytes,
+    ChunkTokens,
+    FilePath,
+    NameOfModel,
+    explain_refusal,
+    goes_with_blocks,
+    plain_kind,
+    remedy_for,
+)
+from hotseat.supervisor.settings.values import AliasSettings, Settings
 
-_NAMES: Final = frozenset({"at_start", "use", "otherwise"})
-"""Settings that name a model."""
 SEAT_LOCK_VARIABLE: Final = "HOTSEAT_SEAT_LOCK"
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)")
+_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(B|KiB|MiB|GiB|TiB)")
 _UNITS: Final = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
-_TABLE: Final = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
-_KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\-\"' ]+?)\s*=")
+_PART: Final = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_\-]+)"""
+_DOTTED: Final = rf"{_PART}(?:\s*\.\s*{_PART})*"
+_TABLE: Final = re.compile(rf"\s*\[\s*({_DOTTED})\s*\]")
+_KEY: Final = re.compile(rf"\s*({_DOTTED})\s*=")
 _SHOWN: Final = 80
 S = TypeVar("S", bound=Struct)
 
@@ -70,7 +78,7 @@ class _Reader:
     def read(self) -> Settings:
         try:
             plain = tomllib.loads(self._text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # too many digits are no TOMLDecodeError
             found = re.search(r"at line (\d+)", str(error))
             line = int(found[1]) if found else len(self._text.splitlines())
             raise HotseatError(
@@ -79,165 +87,97 @@ class _Reader:
                 file=str(self._path),
                 line=line,
             ) from error
-        sections: dict[str, Any] = {}
-        for name, kind in get_type_hints(Settings).items():
-            if name in plain and name not in {"models", "aliases"}:
-                sections[name] = self._section((name,), plain[name], kind)
-        if "aliases" in plain:
-            sections["aliases"] = self._aliases(plain["aliases"])
-        if "models" in plain:
-            sections["models"] = self._models(plain["models"])
-        self._check_keys((), plain, Settings)
-        return Settings(**sections)
-
-    def _aliases(self, plain: object) -> dict[str, AliasSettings]:
-        remedy = 'write "NAME-*" = { use = "MODEL" } under [aliases]'
-        if not isinstance(plain, dict):
-            raise self._fault(("aliases",), plain, "is no table", remedy)
-        aliases: dict[str, AliasSettings] = {}
-        for name, value in plain.items():
-            where = ("aliases", name)
-            if isinstance(value, str):
-                aliases[name] = AliasSettings(use=self._name((*where, "use"), value))
-                continue
-            if not isinstance(value, dict) or "use" not in value:
-                raise self._fault(where, value, "says no model to use", remedy)
-            aliases[name] = self._section(where, value, AliasSettings)
-        for name, alias in aliases.items():
-            if alias.use in aliases and alias.use != name:
-                text = f"is an alias of {alias.use!r}, which is an alias itself"
-                raise self._fault(("aliases", name), alias.use, text, "name the model")
-        return aliases
-
-    def _models(self, plain: object) -> dict[ModelName, ModelSettings]:
-        if not isinstance(plain, dict):
-            raise self._fault(("models",), plain, "is no table", "write [models.NAME]")
-        models = {}
-        for name, values in plain.items():
-            if not is_model_name(name):
-                raise self._fault(
-                    ("models", name), name, "is no model name", "see `hotseat models`"
-                )
-            models[ModelName(name)] = self._section(("models", name), values, ModelSettings)
-        return models
+        settings = self._section((), plain, Settings)
+        for name, alias in settings.aliases.items():
+            if alias.use in settings.aliases and alias.use != name:
+                what = f"is an alias of {alias.use!r}, which is an alias itself"
+                raise self._fault(("aliases", name), alias.use, what, "name the model")
+        return settings
 
     def _section(self, where: tuple[str, ...], plain: object, kind: type[S]) -> S:
-        if not isinstance(plain, dict):
-            raise self._fault(where, plain, "is no table", f"write [{'.'.join(where)}]")
-        self._check_keys(where, plain, kind)
-        hints = get_type_hints(kind)
+        fields = {field.name: field.type for field in structs.fields(kind)}
+        table = self._table(where, plain)
+        for name in table:
+            if name not in fields:
+                near = difflib.get_close_matches(name, fields, n=3)
+                known = f"known here: {', '.join(fields)}"
+                remedy = f"did you mean {' or '.join(near)}?" if near else known
+                raise self._fault(
+                    (*where, name), table[name], "is not a setting", remedy, near=near
+                )
         return kind(
             **{
-                name: self._value((*where, name), value, hints[name])
-                for name, value in plain.items()
+                name: self._value((*where, name), value, plain_kind(fields[name]))
+                for name, value in table.items()
             }
         )
 
-    def _check_keys(
-        self, where: tuple[str, ...], plain: Mapping[str, Any], kind: type[Struct]
-    ) -> None:
-        for name in plain:
-            if name in kind.__struct_fields__:
-                continue
-            near = difflib.get_close_matches(name, kind.__struct_fields__, n=3)
-            remedy = (
-                f"did you mean {' or '.join(near)}?"
-                if near
-                else (f"known here: {', '.join(kind.__struct_fields__)}")
-            )
-            raise self._fault((*where, name), plain[name], "is not a setting", remedy, near=near)
+    def _value(self, where: tuple[str, ...], value: object, kind: Any) -> object:
+        if get_origin(kind) is Mapping:
+            name_kind, value_kind = get_args(kind)
+            table = self._table(where, value)
+            for name in table:
+                if name_kind is ModelName:
+                    self._check_name((*where, name), name)
+            return {name: self._value((*where, name), table[name], value_kind) for name in table}
+        if kind is AliasSettings:
+            return self._section(where, self._spell_out(where, value), AliasSettings)
+        if isinstance(kind, type) and issubclass(kind, Struct):
+            return self._section(where, value, kind)
+        return self._plain(where, value, kind)
 
-    def _value(self, where: tuple[str, ...], value: object, hint: Any) -> object:
-        if get_origin(hint) is Literal:
-            choices = [str(choice) for choice in get_args(hint)]
-            if value not in choices:
-                raise self._fault(where, value, "is no choice", f"write one of {choices}")
-            return value
-        if where[-1] in _NAMES:
-            return self._name(where, value)
-        if isinstance(hint, type) and issubclass(hint, Struct):
-            return self._section(where, value, hint)
-        if get_origin(hint) is Mapping:
-            return self._arguments(where, value)
-        return self._scalar(where, value, _plain_type(hint))
-
-    def _scalar(self, where: tuple[str, ...], value: object, kind: Any) -> object:
-        name = where[-1]
-        if name.endswith("_bytes"):
-            size = parse_size(value)
-            if size is None:
-                raise self._fault(where, value, "is no size", 'write bytes, or "8GiB"')
-            return size
-        if name in PATHS:
-            return self._path_of(where, value)
-        if kind is bool:
-            if not isinstance(value, bool):
-                raise self._fault(where, value, "is neither true nor false", "write one of them")
-            return value
-        if kind is float:
-            return (
-                self._seconds(where, value) if name.endswith("_s") else self._number(where, value)
-            )
-        return self._count(where, value)
-
-    def _seconds(self, where: tuple[str, ...], value: object) -> float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number and 0 < value < float("inf")):  # type: ignore[operator]
-            raise self._fault(where, value, "is no time", "write seconds above 0")
-        return float(value)  # type: ignore[arg-type]
-
-    def _name(self, where: tuple[str, ...], value: object) -> str:
-        if not isinstance(value, str) or not is_model_name(value):
-            raise self._fault(where, value, "is no model name", "see `hotseat models`")
-        return value
-
-    def _number(self, where: tuple[str, ...], value: object) -> float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        lowest = -2.0 if where[-1] in {"presence_penalty", "frequency_penalty"} else 0.0
-        highest = {"top_p": 1.0, "min_p": 1.0}.get(where[-1], 2.0 if lowest else 10.0)
-        if not (is_number and lowest <= value <= highest):  # type: ignore[operator]
-            remedy = f"write a number from {lowest:g} to {highest:g}"
-            raise self._fault(where, value, "is out of range", remedy)
-        return float(value)  # type: ignore[arg-type]
-
-    def _arguments(self, where: tuple[str, ...], value: object) -> dict[str, Any]:
+    def _table(self, where: tuple[str, ...], value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise self._fault(where, value, "is no table", f"write [{'.'.join(where)}]")
-        for name, argument in value.items():
-            if not isinstance(argument, bool | int | float | str):
-                raise self._fault((*where, name), argument, "is no plain value", "write one")
-        return dict(value)
-
-    def _path_of(self, where: tuple[str, ...], value: object) -> str:
-        if not isinstance(value, str) or not value:
-            raise self._fault(where, value, "is no path", 'write it in quotes, "/..."')
-        path = Path(value).expanduser()
-        path = path if path.is_absolute() else self._path.parent / path
-        if where[0] == "folders":
-            self._check_folder(where, path)
-        return str(path)
-
-    def _check_folder(self, where: tuple[str, ...], path: Path) -> None:
-        """Models may be away for a while: then they are unavailable. The rest has to be there."""
-        reason, remedy = why_not_writable(path)
-        is_away = where[-1] == "models" and not path.exists()
-        if reason and not is_away:
-            raise self._fault(where, str(path), reason, remedy)
-
-    def _count(self, where: tuple[str, ...], value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self._fault(where, value, "is no whole number above 0", "write one, no quotes")
-        if where[-1] == "prefill_chunk" and value % BLOCK_TOKENS and BLOCK_TOKENS % value:
-            remedy = f"write a divisor or a multiple of {BLOCK_TOKENS}"
-            raise self._fault(where, value, "does not go with blocks", remedy)
+            name = ".NAME" if where == ("models",) else ""
+            raise self._fault(where, value, "is no table", f"write [{'.'.join(where)}{name}]")
         return value
+
+    def _spell_out(self, where: tuple[str, ...], value: object) -> object:
+        """An alias may be written as the name of its model alone."""
+        if isinstance(value, str):
+            return {"use": value}
+        if not isinstance(value, dict) or "use" not in value:
+            remedy = 'write "NAME-*" = { use = "MODEL" } under [aliases]'
+            raise self._fault(where, value, "says no model to use", remedy)
+        return value
+
+    def _plain(self, where: tuple[str, ...], given: object, kind: Any) -> object:
+        is_spelled = kind == Bytes and isinstance(given, str)
+        try:
+            value = convert(parse_size(given) if is_spelled else given, kind)
+        except ValidationError as error:
+            raise self._fault(
+                where, given, explain_refusal(kind, str(error)), remedy_for(kind)
+            ) from error
+        if kind == ChunkTokens and not goes_with_blocks(value):
+            raise self._fault(where, given, "does not go with blocks", remedy_for(kind))
+        if kind == NameOfModel:
+            self._check_name(where, value)
+        return self._path_of(where, value) if kind == FilePath else value
+
+    def _check_name(self, where: tuple[str, ...], name: str) -> None:
+        if not is_model_name(name):
+            raise self._fault(where, name, "is no model name", remedy_for(NameOfModel))
+
+    def _path_of(self, where: tuple[str, ...], value: str) -> str:
+        try:
+            path = self._path.parent / Path(value).expanduser()
+            # Models may be away for a while: then they are unavailable. The rest has to be there.
+            is_away = where[-1] == "models" and not path.exists()
+            if where[0] == "folders" and not is_away:
+                reason, remedy = why_not_writable(path)
+                if reason:
+                    raise self._fault(where, str(path), reason, remedy)
+        except (OSError, RuntimeError) as error:  # too long a name; `~` of an unknown user
+            raise self._fault(where, value, f"cannot be used ({error})", "name another") from error
+        return str(path)
 
     def _fault(
         self, where: tuple[str, ...], value: object, what: str, remedy: str, **facts: Any
     ) -> HotseatError:
         line = self._line_of(where)
         field = ".".join(where)
-        shown = textwrap.shorten(repr(value), _SHOWN, placeholder="...")
+        shown = _shown(value)
         return HotseatError(
             "invalid_config",
             f"{self._path}:{line}: {field} = {shown} {what}; {remedy}",
@@ -253,7 +193,7 @@ class _Reader:
         """Line of the field, else of the closest table around it; tomllib does not keep lines."""
         table: tuple[str, ...] = ()
         best, best_depth = 1, 0
-        for number, line in enumerate(self._text.splitlines(), start=1):
+        for number, line in enumerate(self._text.split("\n"), start=1):
             is_table = _TABLE.match(line)
             key = _KEY.match(line)
             if is_table:
@@ -263,18 +203,20 @@ class _Reader:
                 here = (*table, *_split(key[1]))
             else:
                 continue
-            if here == where[: len(here)] and len(here) > best_depth:
-                best, best_depth = number, len(here)
+            depth = min(len(here), len(where))
+            if here[:depth] == where[:depth] and depth > best_depth:
+                best, best_depth = number, depth
         return best
 
 
 def _split(dotted: str) -> tuple[str, ...]:
     """Parts of a dotted TOML key; dots inside quotes stay."""
-    return tuple(part.strip("\"'") for part in re.findall(r'"[^"]*"|\'[^\']*\'|[^."\'\s]+', dotted))
+    return tuple(part.strip("\"'") for part in re.findall(_PART, dotted))
 
 
-def _plain_type(hint: Any) -> Any:
-    """`X` of `X | None`."""
-    if get_origin(hint) is UnionType:
-        return next(kind for kind in get_args(hint) if kind is not NoneType)
-    return hint
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integers of more than some thousand digits
+        return "a number too long to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

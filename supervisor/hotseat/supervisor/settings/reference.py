@@ -8,13 +8,20 @@ import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import FieldInfo, fields
 
 from hotseat.protocol.limits import GIB, KIB, MIB
 from hotseat.supervisor.settings.changes import NEEDS_RESTART, NEEDS_SWAP
-from hotseat.supervisor.settings.values import PATHS, AliasSettings, ModelSettings, Settings
+from hotseat.supervisor.settings.kinds import in_words, plain_kind
+from hotseat.supervisor.settings.values import (
+    AliasSettings,
+    ModelSettings,
+    SamplingDefaults,
+    Settings,
+)
 
 _UNITS: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
@@ -34,16 +41,15 @@ class SettingLine(Struct, frozen=True, kw_only=True):
 def entries() -> Iterator[SettingLine]:
     """All settings in the order of the file."""
     for section, kind in _sections():
-        hints = get_type_hints(kind)
-        for name in kind.__struct_fields__:
-            if not _is_table(hints[name]):
+        for field in fields(kind):
+            if not isinstance(field.default, Struct):
                 yield SettingLine(
                     section=section,
-                    name=name,
-                    kind=_kind_in_words(name, hints[name]),
-                    default=_default(kind, name),
-                    meaning=meanings(kind).get(name, ""),
-                    taken=_taken(section, name),
+                    name=field.name,
+                    kind=in_words(plain_kind(field.type)),
+                    default=_default(field),
+                    meaning=meanings(kind).get(field.name, ""),
+                    taken=_taken(section, field.name),
                 )
 
 
@@ -82,48 +88,20 @@ def toml_value(name: str, value: Any) -> str:
 
 def _sections() -> list[tuple[str, type[Struct]]]:
     found: list[tuple[str, type[Struct]]] = []
-    for name, hint in get_type_hints(Settings).items():
-        if name == "aliases":
+    for field in fields(Settings):
+        if field.name == "aliases":
             found.append(("aliases.NAME", AliasSettings))
-        elif name == "models":
+        elif field.name == "models":
             found.append(("models.NAME", ModelSettings))
-            sampling = get_type_hints(ModelSettings)["sampling"]
-            found.append(("models.NAME.sampling", sampling))
+            found.append(("models.NAME.sampling", SamplingDefaults))
         else:
-            found.append((name, hint))
+            found.append((field.name, field.type))
     return found
 
 
-def _is_table(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Struct)
-
-
-def _kind_in_words(name: str, hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " or ".join(f"`{choice}`" for choice in get_args(hint))
-    if name in PATHS:
-        return "path"
-    for ending, words in (("_bytes", "size"), ("_s", "seconds")):
-        if name.endswith(ending):
-            return words
-    plain = {kind for kind in get_args(hint) if kind is not type(None)} or {hint}
-    if get_origin(hint) is Mapping:
-        return "table of plain values"
-    names = {bool: "true or false", int: "whole number", float: "number", str: "name"}
-    return next((words for kind, words in names.items() if kind in plain), "value")
-
-
-def _default(kind: type[Struct], name: str) -> str:
-    fields = kind.__struct_fields__
-    defaults = dict(zip(reversed(fields), reversed(kind.__struct_defaults__), strict=False))
-    value = defaults.get(name)
-    if (
-        value is None
-        or isinstance(value, Mapping)
-        or not isinstance(value, bool | int | float | str)
-    ):
-        return ""
-    return toml_value(name, value)
+def _default(field: FieldInfo) -> str:
+    is_plain = isinstance(field.default, bool | int | float | str)
+    return toml_value(field.name, field.default) if is_plain else ""
 
 
 def _taken(section: str, name: str) -> str:

@@ -1,17 +1,29 @@
 """What can be set, with defaults that need no editing. Must not know where settings come from.
 
-The end of a field's name is its unit and decides how `config` reads it: `_bytes`, `_s`, `_path`.
+The type of a field says what may be written there; the end of its name is its unit.
 """
 
 from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.messages import Sampling
+from hotseat.supervisor.settings.kinds import (
+    Argument,
+    Bytes,
+    ChunkTokens,
+    Count,
+    Factor,
+    FilePath,
+    NameOfModel,
+    Penalty,
+    Seconds,
+    Share,
+)
 
 _RESERVE_SHARE: Final = 0.18
 _RESERVE_LOW_BYTES: Final = 1 * GIB
@@ -23,31 +35,31 @@ _FLOOR_SHARE_OF_DISK: Final = 0.10
 
 
 class Deadlines(Struct, frozen=True, kw_only=True):
-    """Seconds each phase may last; loading counts from the last progress."""
+    """`[deadlines]`: seconds each phase may last; loading counts from the last progress."""
 
-    start_s: float = 60.0
+    start_s: Seconds = 60.0
     """A worker's start until it says hello."""
-    load_s: float = 600.0
+    load_s: Seconds = 600.0
     """Loading, counted from the last progress."""
-    warm_s: float = 120.0
+    warm_s: Seconds = 120.0
     """The first token of a fresh model."""
-    grace_s: float = 10.0
+    grace_s: Seconds = 10.0
     """What running requests get to finish by themselves before they are suspended."""
-    drain_s: float = 600.0
+    drain_s: Seconds = 600.0
     """Draining altogether."""
-    exit_drain_s: float = 15.0
+    exit_drain_s: Seconds = 15.0
     """Draining when the daemon has to end."""
-    checkpoint_s: float = 300.0
+    checkpoint_s: Seconds = 300.0
     """Saving every context."""
-    stop_s: float = 10.0
+    stop_s: Seconds = 10.0
     """A worker that was asked to end."""
-    term_s: float = 5.0
+    term_s: Seconds = 5.0
     """The same after SIGTERM."""
-    kill_s: float = 5.0
+    kill_s: Seconds = 5.0
     """The same after SIGKILL."""
-    reclaim_s: float = 30.0
+    reclaim_s: Seconds = 30.0
     """Memory of the ended worker coming back."""
-    back_off_s: float = 0.5
+    back_off_s: Seconds = 0.5
     """Before the second restart in a row without progress; twice as long before each further."""
 
 
@@ -55,71 +67,77 @@ DrainPolicy = Literal["finish", "suspend", "cancel"]
 """What happens to requests that still run when the grace time is over."""
 
 
-class SchedulerSettings(Struct, frozen=True, kw_only=True):
-    """`weight`: residency in swap costs, so that at most 1/(1+weight) of the time goes to swaps."""
+class SchedulingSettings(Struct, frozen=True, kw_only=True):
+    """`[scheduling]`: who gets the seat when. The grace time is `deadlines.grace_s`."""
 
-    min_seat_s: float = 2.0
-    weight: float = 8.0
-    grace_s: float = 10.0
-    """How long running work may go on once somebody else's turn has come."""
+    min_seat_s: Seconds = 2.0
+    """A model with work keeps the seat at least so long."""
+    weight: Count = 8
+    """A model with work keeps the seat for so many times what a swap costs."""
     drain: DrainPolicy = "suspend"
-    """What happens to it then. The bound on waiting does not hold under `finish`."""
-    tool_linger_s: float = 10.0
+    """What becomes of work that still runs after the grace time."""
+    tool_linger_s: Seconds = 10.0
     """Longest wait for an agent that runs a tool and is expected back."""
-    ageing_s: float = 30.0
+    ageing_s: Seconds = 30.0
     """Waiting that outweighs one step of priority."""
-    max_running: int = 16
-    """Requests on the worker at a time; the others wait where priorities still count."""
+    max_running: Count = 16
+    """Requests on the worker at a time."""
+
+
+class SchedulerSettings(SchedulingSettings, frozen=True, kw_only=True):
+    """What the scheduler takes: at most 1/(1+weight) of the time goes to swaps.
+
+    The bound on waiting does not hold under the drain policy `finish`.
+    """
+
+    grace_s: Seconds = 10.0
+    """How long running work may go on once somebody else's turn has come."""
 
 
 class PressureSettings(Struct, frozen=True, kw_only=True):
     """`[pressure]`: the rhythm of shedding."""
 
-    step_s: float = 1.0
+    step_s: Seconds = 1.0
     """Between two steps while the level stays."""
-    calm_s: float = 10.0
+    calm_s: Seconds = 10.0
     """How long a lower level has to last before it is believed."""
 
 
 class StallSettings(Struct, frozen=True, kw_only=True):
     """`[stalls]`: what an honest worker never exceeds, even a slow one on a busy machine."""
 
-    silent_s: float = 10.0
+    silent_s: Seconds = 10.0
     """Between two frames of any kind; beats come each 0.2 s (at rest each 2 s, and that is
     added), from a thread of their own."""
-    quiet_s: float = 30.0
+    quiet_s: Seconds = 30.0
     """Beside what the amount of work asks for: opening files, tokenizers, compiling kernels."""
-    token_s: float = 30.0
+    token_s: Seconds = 30.0
     """For one step of decoding."""
-    load_floor_bytes: int = 16 * MIB
+    load_floor_bytes: Bytes = 16 * MIB
     """Weights or KV a second, from or to the slowest disk that is worth using."""
-    prefill_floor_tokens: int = 4
+    prefill_floor_tokens: Count = 4
     """Tokens a second inside one chunk."""
-
-
-PATHS: Final = frozenset({"lock_path", "path", "adapter", "models", "kv", "logs"})
-"""Settings that name a file or a folder: absolute, or as seen from the settings' own folder."""
 
 
 class FolderSettings(Struct, frozen=True, kw_only=True):
     """`[folders]`: other places than the home folder, for instance on a larger disk."""
 
-    models: str | None = None
+    models: FilePath | None = None
     """Registered models, one folder each; unset: `models` in the home."""
-    kv: str | None = None
+    kv: FilePath | None = None
     """Stored contexts; unset: `kv` in the home. What is there already has to be moved by hand."""
-    logs: str | None = None
+    logs: FilePath | None = None
     """The daemon's own log; what launchd catches stays in the home."""
 
 
 class MemorySettings(Struct, frozen=True, kw_only=True):
     """`[memory]`: what is left to everybody else, and caps below what the machine allows."""
 
-    reserve_bytes: int | None = None
+    reserve_bytes: Bytes | None = None
     """Never planned with; unset: 18 % of the memory, at least 1 and at most 6 GiB."""
-    limit_bytes: int | None = None
+    limit_bytes: Bytes | None = None
     """Cap on weights, contexts and overhead together, below what the machine allows."""
-    kv_budget_bytes: int | None = None
+    kv_budget_bytes: Bytes | None = None
     """Cap on live contexts of any model."""
 
     def reserve_for(self, total_bytes: int) -> int:
@@ -133,11 +151,11 @@ class MemorySettings(Struct, frozen=True, kw_only=True):
 class KvSettings(Struct, frozen=True, kw_only=True):
     """`[kv]`: KV on disk."""
 
-    disk_budget_bytes: int | None = None
+    disk_budget_bytes: Bytes | None = None
     """All stored contexts together; unset: 20 % of the free space, at most 50 GiB."""
-    free_floor_bytes: int | None = None
+    free_floor_bytes: Bytes | None = None
     """Free space that contexts never touch; unset: 20 GiB, at most 10 % of the disk."""
-    idle_checkpoint_s: float = 30.0
+    idle_checkpoint_s: Seconds = 30.0
     """Quiet after which the last tokens of a session go to disk too."""
 
     def disk_budget_for(self, free_bytes: int) -> int:
@@ -156,51 +174,31 @@ class KvSettings(Struct, frozen=True, kw_only=True):
 class LimitSettings(Struct, frozen=True, kw_only=True):
     """`[limits]`: bounds on what clients may use up."""
 
-    max_waiting: int = 256
+    max_waiting: Count = 256
     """Requests that may wait at a time; the next one gets `queue_full`."""
-    reply_keep_s: float = 3600.0
+    reply_keep_s: Seconds = 3600.0
     """How long a reply can be asked for again."""
-    reply_keep_bytes: int = 64 * MIB
+    reply_keep_bytes: Bytes = 64 * MIB
     """All kept replies together."""
-    slow_consumer_s: float = 30.0
+    slow_consumer_s: Seconds = 30.0
     """A client that reads nothing for so long, with 1 MiB waiting, is let go."""
-    claim_s: float = 60.0
+    claim_s: Seconds = 60.0
     """After a restart of the daemon, how long a request waits for its client to come back."""
 
 
 class SeatSettings(Struct, frozen=True, kw_only=True):
     """`[seat]`: where the lock of this machine's one seat lies, and what is kept ready for it."""
 
-    at_start: str | None = None
+    at_start: NameOfModel | None = None
     """Model that is seated when the daemon starts; unset: none until somebody asks."""
-    lock_path: str | None = None
+    lock_path: FilePath | None = None
     """The lock of this machine's one seat; the same for all users of it."""
     standby: Literal["on", "off"] = "on"
     """"off" saves about 100 MB and makes every swap start an interpreter first."""
     ready_memory: Literal["on", "off"] = "on"
     """Linux: the standby touches memory for the next weights ahead while much more is free."""
-    keep_alive_s: float = 900.0
+    keep_alive_s: Seconds = 900.0
     """A model that nobody asked for that long gives the seat up; its contexts are kept."""
-
-
-_SCHEDULER: Final = SchedulerSettings()
-
-
-class SchedulingSettings(Struct, frozen=True, kw_only=True):
-    """`[scheduling]`: who gets the seat when. The grace time is `deadlines.grace_s`."""
-
-    min_seat_s: float = _SCHEDULER.min_seat_s
-    """A model with work keeps the seat at least so long."""
-    weight: int = int(_SCHEDULER.weight)
-    """A model with work keeps the seat for so many times what a swap costs."""
-    drain: DrainPolicy = _SCHEDULER.drain
-    """What becomes of work that still runs after the grace time."""
-    tool_linger_s: float = _SCHEDULER.tool_linger_s
-    """Longest wait for an agent that runs a tool and is expected back."""
-    ageing_s: float = _SCHEDULER.ageing_s
-    """Waiting that outweighs one step of priority."""
-    max_running: int = _SCHEDULER.max_running
-    """Requests on the worker at a time."""
 
 
 class PowerSettings(Struct, frozen=True, kw_only=True):
@@ -218,19 +216,19 @@ class SamplingDefaults(Struct, frozen=True, kw_only=True):
     A request that has to be greedy all the same asks for `top_k` 1.
     """
 
-    temperature: float = 0.0
+    temperature: Factor = 0.0
     """0 is greedy."""
-    top_p: float = 0.0
+    top_p: Share = 0.0
     """0 is off, like everywhere below."""
-    top_k: int = 0
+    top_k: Count = 0
     """Draws among so many tokens."""
-    min_p: float = 0.0
+    min_p: Share = 0.0
     """Drops tokens less likely than this share of the likeliest."""
-    repetition_penalty: float = 0.0
+    repetition_penalty: Factor = 0.0
     """Above 1 avoids tokens that were there."""
-    presence_penalty: float = 0.0
+    presence_penalty: Penalty = 0.0
     """Taken off once for a token that was there."""
-    frequency_penalty: float = 0.0
+    frequency_penalty: Penalty = 0.0
     """Taken off for each time a token was there."""
 
     def fill(self, asked: Sampling) -> Sampling:
@@ -246,21 +244,21 @@ SwapPolicy = Literal["auto", "wait", "never"]
 class ModelSettings(Struct, frozen=True, kw_only=True):
     """`[models.NAME]`: what differs from the model's record."""
 
-    path: str | None = None
+    path: FilePath | None = None
     """Folder with a model.json: registers the model under this name."""
-    adapter: str | None = None
+    adapter: FilePath | None = None
     """Folder of a LoRA adapter to load with it, in place of the one it was imported with."""
-    context_tokens: int | None = None
+    context_tokens: Count | None = None
     """Shorter context than the model could have."""
-    prefill_chunk: int | None = None
+    prefill_chunk: ChunkTokens | None = None
     """Tokens of a prompt computed in one step; a divisor or multiple of 256."""
-    limit_bytes: int | None = None
+    limit_bytes: Bytes | None = None
     """Cap on weights, contexts and overhead of this model together."""
-    kv_budget_bytes: int | None = None
+    kv_budget_bytes: Bytes | None = None
     """Cap on this model's live contexts."""
     swap: SwapPolicy = "auto"
     """What its requests may do at most: `wait` until somebody seats it, `never` swap or wait."""
-    keep_alive_s: float | None = None
+    keep_alive_s: Seconds | None = None
     """Idle time after which it gives the seat up; unset: `seat.keep_alive_s`."""
     pin: bool = False
     """Never gives the seat up for being idle; requests of other models still take it."""
@@ -268,16 +266,16 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     """False keeps its contexts off the disk: every swap then costs a prefill."""
     sampling: SamplingDefaults = SamplingDefaults()
     """Defaults of a draw."""
-    template_args: Mapping[str, bool | int | float | str] = {}
+    template_args: Mapping[str, Argument] = {}
     """Arguments of the chat template, for sessions that name none."""
 
 
 class AliasSettings(Struct, frozen=True, kw_only=True):
     """`[aliases]`: other names for models; `*` and `?` are globs. Registered names win."""
 
-    use: str
+    use: NameOfModel
     """A registered model, or `seated`: whatever holds the seat."""
-    otherwise: str | None = None
+    otherwise: NameOfModel | None = None
     """With `seated`: the model to seat when none is."""
 
 
@@ -300,16 +298,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def scheduler(self) -> SchedulerSettings:
         """What the scheduler needs to know."""
-        chosen = self.scheduling
-        return SchedulerSettings(
-            min_seat_s=chosen.min_seat_s,
-            weight=chosen.weight,
-            grace_s=self.deadlines.grace_s,
-            drain=chosen.drain,
-            tool_linger_s=chosen.tool_linger_s,
-            ageing_s=chosen.ageing_s,
-            max_running=chosen.max_running,
-        )
+        return SchedulerSettings(grace_s=self.deadlines.grace_s, **asdict(self.scheduling))
 
     def model(self, name: ModelName) -> ModelSettings:
         """Settings of a model, defaults if it has no section."""
