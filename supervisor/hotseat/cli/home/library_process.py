@@ -34,9 +34,7 @@ def import_model(
     """Registers a model in the home folder; works with and without a running daemon."""
     home, _settings = open_home()
     arguments = ["import", source, "--home", str(home.root), "--models", str(home.models_dir)]
-    options = {
-        "--name": name, "--licence": licence, "--context": context, "--adapter": adapter
-    }  # fmt: skip
+    options = {"--name": name, "--licence": licence, "--context": context, "--adapter": adapter}
     for option, value in options.items():
         if value is not None:
             arguments.append(f"{option}={value}")

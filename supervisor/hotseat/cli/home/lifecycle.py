@@ -27,7 +27,7 @@ _NOTE_AFTER_S: Final = 1.0
 _START_S: Final = 30.0
 
 
-class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+class DaemonStopped(msgspec.Struct, frozen=True, kw_only=True):
     """What `stop --json` prints."""
 
     stopped: bool
@@ -69,12 +69,12 @@ def release_seat(client: "Client", for_s: float | None, model: str | None = None
         return client.release(for_s, model)
 
 
-def render_stopped(stopped: Stopped) -> None:
+def render_stopped(stopped: DaemonStopped) -> None:
     """One line."""
     print(f"daemon {stopped.pid} stopped after {stopped.waited_s:.1f} s")
 
 
-def stop_daemon(timeout_s: float) -> Stopped:
+def stop_daemon(timeout_s: float) -> DaemonStopped:
     """Asks the daemon to end and waits until its process is gone."""
     from hotseat.supervisor.machine.processes import is_alive
 
@@ -98,7 +98,7 @@ def stop_daemon(timeout_s: float) -> Stopped:
             was_noted = True
         time.sleep(_POLL_S)
     waited_s = round(time.monotonic() - started, 3)
-    return Stopped(stopped=True, pid=found.pid, waited_s=waited_s)
+    return DaemonStopped(stopped=True, pid=found.pid, waited_s=waited_s)
 
 
 def restart_daemon(timeout_s: float) -> Endpoint:

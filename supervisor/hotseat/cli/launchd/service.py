@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from hotseat.cli.launchd.job import Job, agents_dir, make_job, stable_program
-from hotseat.cli.launchd.launchctl import Launchctl, Loaded, refused
+from hotseat.cli.launchd.launchctl import Launchctl, LoadedJob, refused
 from hotseat.cli.terminal.output import note
 from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable
@@ -186,7 +186,7 @@ class Service:
         raise HotseatError("service_failed", self._why_not(), label=self.job.label)
 
     def _why_not(self) -> str:
-        loaded = self.launchctl.find(self.job.label) or Loaded()
+        loaded = self.launchctl.find(self.job.label) or LoadedJob()
         ended = f" (exit code {loaded.last_exit_code})" if loaded.last_exit_code else ""
         words = last_words(self.job.home.logs_dir / SERVICE_LOG)
         return (
