@@ -8,8 +8,8 @@ import pytest
 from tests.support.daemons.stub_home import stub_daemon
 from tests.support.peers.fake_daemon import FakeDaemon
 
+from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.chat.talk import run_chat
-from hotseat.cli.chat.turn import RunOptions
 
 HEAVY = ("rich", "structlog", "mlx", "mlx_lm", "numpy", "sqlite3", "hotseat.supervisor")
 

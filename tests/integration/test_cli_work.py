@@ -10,8 +10,8 @@ import pytest
 from tests.support.peers.fake_daemon import FakeDaemon
 from tests.support.peers.fake_views import WORDS, swap_report
 
+from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.chat.talk import run_chat
-from hotseat.cli.chat.turn import RunOptions
 from hotseat.cli.main import run
 from hotseat.client import Client
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE

@@ -1,4 +1,4 @@
-"""The client for asyncio programs: one method per kind of message.
+"""The client for asyncio programs: what has one reply (`verbs`), streams, swaps and events.
 
 Pings go out from the caller's event loop: a loop that is blocked for more than three seconds
 looks like a client that vanished. Programs that compute use `hotseat.client.Client`.
@@ -9,74 +9,34 @@ import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self, Unpack
-
-import msgspec
 
 from hotseat.client.completion import Completion
 from hotseat.client.connection import Connection
-from hotseat.client.disk_verbs import AsyncDiskVerbs
 from hotseat.client.exchange import Call, Subscription, SwapExchange
 from hotseat.client.flow import AsyncEvents, AsyncStream, Flow, ProgressCallback
-from hotseat.client.requests import (
-    GenerateOptions,
-    MessageLike,
-    as_message,
-    build_generate,
-    choose_request_id,
-)
-from hotseat.client.results import CALL_S, ModelsResult, typed
-from hotseat.client.session_verbs import AsyncSessionVerbs
+from hotseat.client.requests import GenerateOptions, build_generate, choose_request_id
+from hotseat.client.results import CALL_S
+from hotseat.client.verbs import Verbs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, is_client_token
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, TOKEN_BYTES, WELCOME_S
 from hotseat.protocol.messages import (
     Attach,
-    Cancel,
     ClientInfo,
     ClientMessage,
     Events,
     Generate,
-    Models,
-    Plan,
-    Quote,
-    Release,
-    Reload,
-    Shutdown,
-    Status,
     Swap,
-    Why,
 )
 from hotseat.protocol.replies import Progress, Reply, SwapReport, Welcome
-from hotseat.protocol.views import (
-    ModelView,
-    PlanView,
-    QuoteView,
-    ReleaseView,
-    ReloadView,
-    StatusView,
-    WhyView,
-)
 
 SwapMode = Literal["auto", "process", "in-process"]
 RECONNECT_S: Final = 60.0
 """As long as the daemon keeps unclaimed work after a restart."""
 
 
-class _Quotes(msgspec.Struct, frozen=True):
-    quotes: tuple[QuoteView, ...]
-
-
-class _Swaps(msgspec.Struct, frozen=True):
-    swaps: tuple[WhyView, ...]
-
-
-class _Cancelled(msgspec.Struct, frozen=True):
-    cancelled: bool
-
-
-class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
+class AsyncClient(Verbs):
     """A connection to the daemon that survives restarts of the daemon.
 
     Args:
@@ -134,12 +94,7 @@ class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
         await self.connect()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def generate(
@@ -175,11 +130,6 @@ class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
         flow = self._connection.start(completion)
         return AsyncStream(flow, completion, self.cancel, on_progress)
 
-    async def cancel(self, request_id: str) -> bool:
-        """Ends work of this token; False when there was nothing left to end."""
-        reply = await self._call(Cancel(request_id=request_id))
-        return typed(reply, _Cancelled).cancelled
-
     async def swap(
         self,
         model: str,
@@ -204,72 +154,18 @@ class AsyncClient(AsyncSessionVerbs, AsyncDiskVerbs):
             SwapExchange(choose_request_id(request_id), swap, self._work_patience_s)
         )
 
-    async def reload(self) -> ReloadView:
-        """Has the daemon read its settings again; a wrong file changes nothing."""
-        return typed(await self._call(Reload()), ReloadView)
-
-    async def release(self, for_s: float | None = None, model: str | None = None) -> ReleaseView:
-        """Has the seat given up; contexts are kept. Takes as long as running requests may.
-
-        With `for_s`, requests do not seat a model for so many seconds; `swap` does. With `model`,
-        only if that model holds the seat when its turn comes: `not_seated` otherwise.
-        """
-        opening = Release(for_s=for_s, model=model)
-        return typed(await self._call_patiently(opening), ReleaseView)
-
-    async def quote(
-        self,
-        models: Sequence[str],
-        session: str | None = None,
-        messages: Sequence[MessageLike] | None = None,
-    ) -> list[QuoteView]:
-        """What a request of each model would cost now, for a session or for messages."""
-        given = None if messages is None else tuple(as_message(entry) for entry in messages)
-        quote = Quote(models=tuple(models), session=session, messages=given)
-        return list(typed(await self._call(quote), _Quotes).quotes)
-
-    async def why(self, limit: int = 10) -> list[WhyView]:
-        """The last swaps with who caused them, newest first."""
-        return list(typed(await self._call(Why(limit=limit)), _Swaps).swaps)
-
-    async def status(self) -> StatusView:
-        """State of seat, worker, queue and memory."""
-        return typed(await self._call(Status()), StatusView)
-
-    async def models(self) -> list[ModelView]:
-        """Registered models."""
-        return list(typed(await self._call(Models()), ModelsResult).models)
-
-    async def plan(
-        self, model: str, ram_bytes: int | None = None, working_set_bytes: int | None = None
-    ) -> PlanView:
-        """Memory plan of a model, here or on a machine with so much memory; nothing is loaded."""
-        plan = Plan(model=model, ram_bytes=ram_bytes, working_set_bytes=working_set_bytes)
-        return typed(await self._call(plan), PlanView)
-
     def events(self, since: int | None = None, topics: Sequence[str] = ()) -> AsyncEvents:
         """Events behind `since`, or from now on; iterate, and leave it as a context manager."""
         opening = Events(since=since, topics=tuple(topics), credit_bytes=self._window_bytes)
         subscription = Subscription(choose_request_id(None), opening, self._work_patience_s)
         return AsyncEvents(self._connection.start(subscription), self.cancel)
 
-    async def shutdown(self) -> None:
-        """Asks the daemon to stop; returns when it said yes or is gone."""
-        await self._call(Shutdown())
-
-    async def _call_patiently(self, message: ClientMessage) -> Reply:
-        """What may take minutes: only a daemon that is gone ends the wait."""
-        call = Call(choose_request_id(None), message, self._work_patience_s)
-        flow = self._connection.start(call)
+    async def _call(self, message: ClientMessage, *, is_long: bool = False) -> Reply:
+        """One that is long is ended by nothing but a daemon that is gone."""
+        patience_s = self._work_patience_s if is_long else self._call_patience_s
+        flow = self._connection.start(Call(choose_request_id(None), message, patience_s))
         try:
-            return await flow.result()
-        finally:
-            flow.abandon()
-
-    async def _call(self, message: ClientMessage) -> Reply:
-        flow = self._connection.start(Call(choose_request_id(None), message, self._call_patience_s))
-        try:
-            async with asyncio.timeout(self._call_timeout_s):
+            async with asyncio.timeout(None if is_long else self._call_timeout_s):
                 return await flow.result()
         except TimeoutError:
             kind = type(message).__name__.lower()

@@ -6,36 +6,49 @@ takes longer or has to survive a restart of the daemon is for `Client`.
 
 import os
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 import zmq
 
+from hotseat.client.blocking import Blocking, blocking
 from hotseat.client.dialogue import Dialogue
 from hotseat.client.endpoint import HOW_TO_START, find_address
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.exchange import Call
 from hotseat.client.requests import new_request_id
-from hotseat.client.results import CALL_S, ModelsResult, SessionsResult, typed
-from hotseat.protocol.disk_views import DiskView
+from hotseat.client.results import CALL_S
+from hotseat.client.verbs import Verbs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken
 from hotseat.protocol.limits import MAX_FRAME_BYTES, TOKEN_BYTES, WELCOME_S
-from hotseat.protocol.messages import ClientInfo, ClientMessage, Disk, Models, Sessions, Status
-from hotseat.protocol.replies import Welcome
-from hotseat.protocol.views import ModelView, SessionView, StatusView
+from hotseat.protocol.messages import ClientInfo, ClientMessage
+from hotseat.protocol.replies import Reply, Welcome
 
 T = TypeVar("T")
 _SLICE_S: Final = 0.2
 """Between two looks at the clock while nothing comes."""
 
 
-class BriefClient:
+class _BriefVerbs(Verbs):
+    """The methods over an answer that is there when asking returns."""
+
+    def __init__(self, ask: Callable[[ClientMessage], Reply]) -> None:
+        self._ask = ask
+
+    async def _call(self, message: ClientMessage, *, is_long: bool = False) -> Reply:
+        del is_long  # no method of a brief client is
+        return self._ask(message)
+
+
+class BriefClient(Blocking):
     """A context manager around one connection; raises DaemonUnreachable when nobody answers."""
 
     def __init__(
         self, *, name: str, home: Path | None = None, connect_timeout_s: float = WELCOME_S
     ) -> None:
+        self._verbs = _BriefVerbs(self._ask)
         self._home = home
         self._connect_timeout_s = connect_timeout_s
         token = ClientToken(os.urandom(TOKEN_BYTES).hex())
@@ -69,21 +82,19 @@ class BriefClient:
         self._socket.close()
         self._context.term()
 
-    def status(self) -> StatusView:
-        """State of seat, worker, queue and memory."""
-        return self._ask(Status(), StatusView)
+    status = blocking(Verbs.status)
+    models = blocking(Verbs.models)
+    sessions = blocking(Verbs.sessions)
+    disk = blocking(Verbs.disk)
 
-    def models(self) -> list[ModelView]:
-        """Registered models."""
-        return list(self._ask(Models(), ModelsResult).models)
-
-    def sessions(self) -> list[SessionView]:
-        """Sessions of all models."""
-        return list(self._ask(Sessions(), SessionsResult).sessions)
-
-    def disk(self) -> DiskView:
-        """KV on disk and its limits."""
-        return self._ask(Disk(), DiskView)
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Its answer is there at the first step: `_ask` waits for it and never hands control on."""
+        try:
+            work.send(None)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        raise AssertionError(f"{work!r} waits for an event loop")
 
     def _connect(self) -> None:
         address = self._dialogue.endpoint = find_address(self._home)
@@ -104,7 +115,7 @@ class BriefClient:
                     endpoint=address,
                 )
 
-    def _ask(self, message: ClientMessage, kind: type[T]) -> T:
+    def _ask(self, message: ClientMessage) -> Reply:
         call, now = Call(new_request_id(), message, CALL_S), time.monotonic()
         self._dialogue.start(call, now)
         while not call.is_over and time.monotonic() < now + CALL_S:
@@ -123,7 +134,7 @@ class BriefClient:
                 "daemon lives; see `hotseat logs`",
                 timeout_s=CALL_S,
             )
-        return typed(call.result, kind)
+        return call.result
 
     def _move(self) -> bool:
         """Sends what waits and takes in what came; False when the connection is of no use."""

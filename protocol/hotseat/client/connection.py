@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import zmq
 
-from hotseat.client.dialogue import AnyExchange, Dialogue
+from hotseat.client.dialogue import Dialogue
 from hotseat.client.endpoint import HOW_TO_START, check_address, find_address
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.exchange import Exchange
@@ -93,10 +93,6 @@ class Connection:
         flow = Flow(self.dialogue, exchange)
         self.dialogue.start(exchange, _now())
         return flow
-
-    def forget(self, exchange: AnyExchange) -> None:
-        """Drops what still arrives for an exchange."""
-        self.dialogue.forget(exchange)
 
     def _locate(self) -> str:
         """Looked up for every connection: a restarted daemon may listen elsewhere."""

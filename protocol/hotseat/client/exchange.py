@@ -111,9 +111,13 @@ class Exchange(Generic[Item, Result]):
         else:
             kind = type(message).__name__
             self.fail(
-                HotseatError("bad_frame", f"daemon answered {self.request_id} with {kind}; "
-                             "client and daemon are of different versions", kind=kind)
-            )  # fmt: skip
+                HotseatError(
+                    "bad_frame",
+                    f"daemon answered {self.request_id} with {kind}; "
+                    "client and daemon are of different versions",
+                    kind=kind,
+                )
+            )
 
     def _add(self, item: Item, cost_bytes: int = 0) -> None:
         self._inbox.append((item, cost_bytes))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
 import msgspec
@@ -79,7 +78,29 @@ class Flow(Generic[Item, Result]):
         self._dialogue.forget(self._exchange)
 
 
-class AsyncStream:
+class StreamFacts:
+    """What a stream knows of its request; from any thread."""
+
+    def __init__(self, completion: Completion) -> None:
+        self._completion = completion
+
+    @property
+    def request_id(self) -> str:
+        """Id under which `cancel` and `attach` know this work."""
+        return self._completion.request_id
+
+    @property
+    def accepted(self) -> Accepted | None:
+        """The daemon's promise, once it came."""
+        return self._completion.accepted
+
+    @property
+    def offset_tokens(self) -> int:
+        """Completion tokens received so far: where an `attach` would go on."""
+        return self._completion.offset_tokens
+
+
+class AsyncStream(StreamFacts):
     """One generation: iterate it for chunks, ask it for its result, leave it to cancel.
 
     Items are Accepted, Progress and Chunk from `events()`; plain iteration yields chunks only
@@ -93,36 +114,22 @@ class AsyncStream:
         cancel: Canceller,
         on_progress: ProgressCallback | None,
     ) -> None:
+        super().__init__(completion)
+        self.completion: Final = completion
         self._flow = flow
-        self._completion = completion
         self._cancel = cancel
-        self._on_progress = on_progress
+        self.on_progress: Final = on_progress
 
     @property
     def flow(self) -> Flow[StreamEvent, Done]:
         """Items as they come."""
         return self._flow
 
-    @property
-    def request_id(self) -> str:
-        """Id under which `cancel` and `attach` know this work."""
-        return self._flow.request_id
-
-    @property
-    def accepted(self) -> Accepted | None:
-        """The daemon's promise, once it came."""
-        return self._completion.accepted
-
-    @property
-    def offset_tokens(self) -> int:
-        """Completion tokens received so far: where an `attach` would go on."""
-        return self._completion.offset_tokens
-
     async def next_event(self) -> StreamEvent | None:
         """Next item of any kind; None at the end."""
         event = await self._flow.next()
-        if isinstance(event, Progress) and self._on_progress is not None:
-            self._on_progress(event)
+        if isinstance(event, Progress) and self.on_progress is not None:
+            self.on_progress(event)
         return event
 
     async def events(self) -> AsyncIterator[StreamEvent]:
@@ -172,12 +179,7 @@ class AsyncStream:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.leave()
 
 
@@ -217,12 +219,7 @@ class AsyncEvents:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.leave()
 
 

@@ -1,27 +1,28 @@
 """The client for ordinary programs: the asyncio client on a thread of its own.
 
 The thread keeps pinging and receiving while the caller computes. It may be used from several
-threads at once. It adds no behaviour: everything that is decided is decided in `aio`.
+threads at once. It adds no behaviour: everything that is decided is decided in `aio`, whose methods
+it has.
 """
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from hotseat.client.aio import RECONNECT_S, AsyncClient, SwapMode
-from hotseat.client.disk_verbs import SyncDiskVerbs
+from hotseat.client.blocking import Blocking, blocking
 from hotseat.client.errors import DaemonUnreachable
-from hotseat.client.flow import AsyncEvents, AsyncStream, ProgressCallback, text_of
+from hotseat.client.flow import AsyncEvents, AsyncStream, ProgressCallback, StreamFacts, text_of
 from hotseat.client.pull import Pull
-from hotseat.client.requests import GenerateOptions, MessageLike
 from hotseat.client.results import CALL_S
-from hotseat.client.session_verbs import SyncSessionVerbs
+from hotseat.client.verbs import Verbs
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, WELCOME_S
 from hotseat.protocol.replies import (
     Accepted,
@@ -33,17 +34,11 @@ from hotseat.protocol.replies import (
     SwapReport,
     Welcome,
 )
-from hotseat.protocol.views import (
-    ModelView,
-    PlanView,
-    QuoteView,
-    ReleaseView,
-    ReloadView,
-    StatusView,
-    WhyView,
-)
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Awaited = TypeVar("Awaited")
+Waited = TypeVar("Waited")
 _FINISH_S: Final = 1.0
 
 
@@ -114,37 +109,20 @@ class _LoopThread:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-class Stream:
+class Stream(StreamFacts):
     """One generation: iterate it for chunks, ask it for its result, leave it to cancel."""
 
-    def __init__(
-        self, loop: _LoopThread, stream: AsyncStream, on_progress: ProgressCallback | None
-    ) -> None:
+    def __init__(self, loop: _LoopThread, stream: AsyncStream) -> None:
+        super().__init__(stream.completion)
         self._loop = loop
         self._stream = stream
         self._pull = Pull(stream.flow, loop.begin_call)
-        self._on_progress = on_progress
-
-    @property
-    def request_id(self) -> str:
-        """Id under which `cancel` and `attach` know this work."""
-        return self._stream.request_id
-
-    @property
-    def accepted(self) -> Accepted | None:
-        """The daemon's promise, once it came."""
-        return self._stream.accepted
-
-    @property
-    def offset_tokens(self) -> int:
-        """Completion tokens received so far: where an `attach` would go on."""
-        return self._stream.offset_tokens
 
     def next_event(self) -> Accepted | Progress | Chunk | None:
         """Next item of any kind; None at the end. Progress goes to the callback, in this thread."""
         event = self._pull.next()
-        if isinstance(event, Progress) and self._on_progress is not None:
-            self._on_progress(event)
+        if isinstance(event, Progress) and self._stream.on_progress is not None:
+            self._stream.on_progress(event)
         return event
 
     def events(self) -> Iterator[Accepted | Progress | Chunk]:
@@ -181,12 +159,7 @@ class Stream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.run(self._stream.leave())
 
 
@@ -217,16 +190,27 @@ class EventStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.run(self._events.leave())
 
 
-class Client(SyncSessionVerbs, SyncDiskVerbs):
+def _opening(
+    method: Callable[Concatenate[AsyncClient, P], Awaited],
+    kind: Callable[[_LoopThread, Awaited], Waited],
+) -> Callable[Concatenate["Client", P], Waited]:
+    """The method that opens what the asyncio client opens, to be waited for: a stream, events."""
+
+    @functools.wraps(method)
+    def opened(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Waited:
+        opening = functools.partial(method, self._client, *args, **kwargs)
+        return kind(self._loop, self._loop.call(opening))
+
+    signature = inspect.signature(method).replace(return_annotation=kind)
+    opened.__dict__["__signature__"] = signature
+    return opened
+
+
+class Client(Blocking):
     """A connection to the daemon that survives restarts of the daemon; see `AsyncClient`.
 
     Connected when it is built; raises DaemonUnreachable when no daemon answers in time.
@@ -254,7 +238,7 @@ class Client(SyncSessionVerbs, SyncDiskVerbs):
             call_timeout_s=call_timeout_s,
             window_bytes=window_bytes,
         )
-        self._verbs = self._disk_verbs = self._client
+        self._verbs = self._client
         self._loop = _LoopThread()
         # Runs at close, when a forgotten client is collected, and at the end of the program.
         self._close = weakref.finalize(self, self._loop.stop, self._client.close)
@@ -271,12 +255,7 @@ class Client(SyncSessionVerbs, SyncDiskVerbs):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -297,34 +276,9 @@ class Client(SyncSessionVerbs, SyncDiskVerbs):
         """Instances of the daemon seen by this client; two differ by a restart."""
         return self._client.instances
 
-    def generate(
-        self,
-        model: str,
-        *,
-        request_id: str | None = None,
-        on_progress: ProgressCallback | None = None,
-        **options: Unpack[GenerateOptions],
-    ) -> Stream:
-        """Starts work; the stream is iterated, or left to cancel it."""
-        stream = self._loop.call(
-            lambda: self._client.generate(model, request_id=request_id, **options)
-        )
-        return Stream(self._loop, stream, on_progress)
-
-    def attach(
-        self,
-        request_id: str,
-        offset_tokens: int = 0,
-        *,
-        on_progress: ProgressCallback | None = None,
-    ) -> Stream:
-        """Joins work of this token in progress, or its kept result, from an offset on."""
-        stream = self._loop.call(lambda: self._client.attach(request_id, offset_tokens))
-        return Stream(self._loop, stream, on_progress)
-
-    def cancel(self, request_id: str) -> bool:
-        """Ends work of this token; False when there was nothing left to end."""
-        return self._loop.run(self._client.cancel(request_id))
+    generate = _opening(AsyncClient.generate, Stream)
+    attach = _opening(AsyncClient.attach, Stream)
+    events = _opening(AsyncClient.events, EventStream)
 
     def swap(
         self,
@@ -341,48 +295,23 @@ class Client(SyncSessionVerbs, SyncDiskVerbs):
                 on_progress(progress)
         return self._loop.run(flow.result())
 
-    def reload(self) -> ReloadView:
-        """Has the daemon read its settings again; a wrong file changes nothing."""
-        return self._loop.run(self._client.reload())
-
-    def release(self, for_s: float | None = None, model: str | None = None) -> ReleaseView:
-        """Has the seat given up; contexts are kept. With `for_s`, requests leave it empty.
-
-        With `model`, only if that model holds it then: `not_seated` otherwise.
-        """
-        return self._loop.run(self._client.release(for_s, model))
-
-    def quote(
-        self,
-        models: Sequence[str],
-        session: str | None = None,
-        messages: Sequence[MessageLike] | None = None,
-    ) -> list[QuoteView]:
-        """What a request of each model would cost now, for a session or for messages."""
-        return self._loop.run(self._client.quote(models, session, messages))
-
-    def why(self, limit: int = 10) -> list[WhyView]:
-        """The last swaps with who caused them, newest first."""
-        return self._loop.run(self._client.why(limit))
-
-    def status(self) -> StatusView:
-        """State of seat, worker, queue and memory."""
-        return self._loop.run(self._client.status())
-
-    def models(self) -> list[ModelView]:
-        """Registered models."""
-        return self._loop.run(self._client.models())
-
-    def plan(
-        self, model: str, ram_bytes: int | None = None, working_set_bytes: int | None = None
-    ) -> PlanView:
-        """Memory plan of a model, here or on a machine with so much memory; nothing is loaded."""
-        return self._loop.run(self._client.plan(model, ram_bytes, working_set_bytes))
-
-    def events(self, since: int | None = None, topics: Sequence[str] = ()) -> EventStream:
-        """Events behind `since`, or from now on."""
-        return EventStream(self._loop, self._loop.call(lambda: self._client.events(since, topics)))
-
-    def shutdown(self) -> None:
-        """Asks the daemon to stop; returns when it said yes or is gone."""
-        self._loop.run(self._client.shutdown())
+    status = blocking(Verbs.status)
+    models = blocking(Verbs.models)
+    plan = blocking(Verbs.plan)
+    quote = blocking(Verbs.quote)
+    why = blocking(Verbs.why)
+    reload = blocking(Verbs.reload)
+    release = blocking(Verbs.release)
+    cancel = blocking(Verbs.cancel)
+    shutdown = blocking(Verbs.shutdown)
+    sessions = blocking(Verbs.sessions)
+    session = blocking(Verbs.session)
+    delete_session = blocking(Verbs.delete_session)
+    fork_session = blocking(Verbs.fork_session)
+    rewind_session = blocking(Verbs.rewind_session)
+    replace_session = blocking(Verbs.replace_session)
+    pin_session = blocking(Verbs.pin_session)
+    count = blocking(Verbs.count)
+    disk = blocking(Verbs.disk)
+    verify_kv = blocking(Verbs.verify_kv)
+    collect_kv = blocking(Verbs.collect_kv)

@@ -7,7 +7,6 @@ first message on every connection by construction.
 import asyncio
 import contextlib
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, Self
 
 import zmq
@@ -68,12 +67,7 @@ class Wire:
         self._look_for_loss()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def _close(self) -> None:

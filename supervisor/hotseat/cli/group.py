@@ -48,8 +48,17 @@ _COMMANDS: Final = {
     "version": ("hotseat.cli.commands.daemon:version", "Print the version."),
 }
 _FIRST: Final = (
-    "demo", "serve", "import", "run", "ps", "swap", "status", "sessions", "doctor", "help"
-)  # fmt: skip
+    "demo",
+    "serve",
+    "import",
+    "run",
+    "ps",
+    "swap",
+    "status",
+    "sessions",
+    "doctor",
+    "help",
+)
 """What a first screen shows; the rest is behind `hotseat help`."""
 WANTS_ALL: Final = "hotseat.help.all"
 _ALL: Final = "--all"

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from tests.support.peers.fake_views import MODELS, SESSION, status_view
 
 from hotseat.cli.terminal.live_line import bar
-from hotseat.cli.views.ps import Seen, render_ps, seat_rows
+from hotseat.cli.views.ps import PsAnswers, render_ps, seat_rows
 from hotseat.cli.views.seat import render_status
 from hotseat.protocol.replies import Progress
 from hotseat.protocol.views import QuarantineView
@@ -43,7 +43,7 @@ def test_machine_kept_awake_is_shown_with_the_reason(capsys):
 
 def until(capsys, **fields):
     quiet = replace(STATUS, requests=(), queue=replace(STATUS.queue, running=0, models=()))
-    render_ps(Seen(status=replace(quiet, **fields), models=MODELS, sessions=(SESSION,)))
+    render_ps(PsAnswers(status=replace(quiet, **fields), models=MODELS, sessions=(SESSION,)))
     return capsys.readouterr().out.splitlines()[2].rstrip()
 
 
@@ -54,7 +54,7 @@ def test_ps_says_when_an_idle_model_gives_the_seat_up(capsys):
 
 def test_ps_counts_sessions_and_requests_of_each_model_apart():
     live = replace(SESSION, session="now", state="live")
-    rows = seat_rows(Seen(status=STATUS, models=MODELS, sessions=(SESSION, live)))
+    rows = seat_rows(PsAnswers(status=STATUS, models=MODELS, sessions=(SESSION, live)))
     counted = [(r.name, r.sessions_live, r.sessions_cold, r.running, r.waiting) for r in rows]
     assert counted == [("smol", 1, 1, 1, 0), ("gemma", 0, 0, 0, 1)]
 

@@ -5,9 +5,8 @@
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library fetch --cache DIR [--without-gemma]
 
-Lines: {"progress": {"phase", "percent"}}..., then {"record": ...}, {"inspected": ...} or
-{"samples": ...} (exit 0) or {"error": {"code", "message", "facts"}} (exit 2). What libraries print
-goes to stderr.
+Writes `LibraryLine`s: steps, then a result (exit 0) or an error (exit 2). What libraries print goes
+to stderr.
 """
 
 import argparse
@@ -23,6 +22,7 @@ import msgspec
 
 from hotseat.library.progress import OnProgress
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.process_lines import LibraryFailure, LibraryLine, LibraryStep
 
 _EXIT_ERROR: Final = 2
 
@@ -33,14 +33,19 @@ class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, kind: str, value: Any) -> None:
+    def write(self, line: LibraryLine) -> None:
         """One JSON object on one line, seen at once by a reader of the pipe."""
-        self._stream.write(json.dumps({kind: value}) + "\n")
+        self._stream.write(json.dumps(msgspec.to_builtins(line, enc_hook=str)) + "\n")
         self._stream.flush()
 
     def progress(self, phase: str, percent: float) -> None:
         """An `OnProgress`."""
-        self.write("progress", {"phase": phase, "percent": percent})
+        self.write(LibraryLine(progress=LibraryStep(phase=phase, percent=percent)))
+
+    def fail(self, code: str, message: str, facts: dict[str, Any]) -> None:
+        """The line that stands for a result."""
+        failure = LibraryFailure(code=code, message=message, facts=facts)
+        self.write(LibraryLine(error=failure))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,12 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     os.umask(0o077)
     lines = _Lines(_take_stdout())
-    command: Callable[[argparse.Namespace, OnProgress], tuple[str, Any]] = options.command
+    command: Callable[[argparse.Namespace, OnProgress], LibraryLine] = options.command
     try:
-        kind, value = command(options, lines.progress)
+        last = command(options, lines.progress)
     except HotseatError as error:
-        failed: dict[str, Any] = {"code": error.code, "message": error.message}
-        lines.write("error", failed | {"facts": error.facts})
+        lines.fail(error.code, error.message, error.facts)
         return _EXIT_ERROR
     except KeyboardInterrupt:
         return 130
@@ -62,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - task root: a defect becomes a typed error
         traceback.print_exc()
         text = f"import failed by a defect ({type(error).__name__}: {error}); see the log"
-        lines.write("error", {"code": "internal", "message": text, "facts": {}})
+        lines.fail("internal", text, {})
         return _EXIT_ERROR
-    lines.write(kind, value)
+    lines.write(last)
     return 0
 
 
@@ -98,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _import(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, Any]:
+def _import(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
     from hotseat.library.importing import import_model  # noqa: PLC0415 - costs seconds
 
     on_progress("libraries", 100.0)
@@ -112,21 +116,21 @@ def _import(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, 
         options.adapter,
         options.models,
     )
-    return "record", msgspec.to_builtins(record)
+    return LibraryLine(record=record)
 
 
-def _inspect(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, Any]:
+def _inspect(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
     from hotseat.library.inspecting import inspect_folder  # noqa: PLC0415 - costs seconds
 
     on_progress("libraries", 100.0)
-    return "inspected", msgspec.to_builtins(inspect_folder(options.folder))
+    return LibraryLine(inspected=inspect_folder(options.folder))
 
 
-def _fetch(options: argparse.Namespace, on_progress: OnProgress) -> tuple[str, Any]:
+def _fetch(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
     from hotseat.library.samples import fetch_samples  # noqa: PLC0415 - the other command's
 
     samples = fetch_samples(options.cache, gemma=not options.without_gemma, on_progress=on_progress)
-    return "samples", [msgspec.to_builtins(sample, enc_hook=str) for sample in samples]
+    return LibraryLine(samples=tuple(samples))
 
 
 if __name__ == "__main__":

@@ -8,20 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
-import msgspec
 
 from hotseat.library.folder import open_folder, unavailable
 from hotseat.library.geometry import measure_geometry
 from hotseat.library.registering import read_context_tokens
 from hotseat.protocol.ids import ModelName, Tag
 from hotseat.protocol.model import ModelRecord, ModelSource, TagParts, TemplateProbe
-
-
-class Inspected(msgspec.Struct, frozen=True, kw_only=True):
-    """A record for planning, and what Metal allows on this machine (None without Metal)."""
-
-    record: ModelRecord
-    working_set_bytes: int | None = None
+from hotseat.protocol.process_lines import Inspected
 
 
 def inspect_folder(path: Path) -> Inspected:

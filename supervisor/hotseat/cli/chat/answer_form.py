@@ -10,7 +10,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import ChunkPart
 
 if TYPE_CHECKING:
-    from hotseat.cli.chat.turn import RunOptions
+    from hotseat.cli.chat.options import RunOptions
     from hotseat.client.requests import GenerateOptions
 
 _CHOICES: Final = ("auto", "none", "required")

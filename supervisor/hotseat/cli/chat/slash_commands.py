@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.cli.chat.turn import RunOptions
+from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.terminal.output import count, duration, note
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done

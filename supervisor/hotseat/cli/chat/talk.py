@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.chat.slash_commands import Talk, obey
-from hotseat.cli.chat.turn import RunOptions, print_chunk, stream_turn
+from hotseat.cli.chat.turn import print_chunk, stream_turn
 from hotseat.cli.terminal.output import note
 from hotseat.client.endpoint import find_home
 from hotseat.protocol.errors import HotseatError

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hotseat.cli.chat.answer_form import asked_form, show_part
+from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.terminal.failures import EXIT_INTERRUPTED
 from hotseat.cli.terminal.output import print_json
 from hotseat.protocol.errors import HotseatError
@@ -20,30 +21,6 @@ if TYPE_CHECKING:
 
 _SAID = ("reasoning", "tool_calls", "tool_parse_error", "note")
 """Facts of `run --json` that are there only if there is something to say."""
-
-
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `run` was told besides the prompt."""
-
-    model: str
-    session: str | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    system: str | None = None
-    raw: bool = False
-    priority: int | None = None
-    deadline_s: float | None = None
-    tools_file: str | None = None
-    tool_choice: str | None = None
-    answer_format: str | None = None
-    template_arg: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, model: str, given: dict[str, object]) -> Self:
-        """From click's parameters."""
-        return msgspec.convert({"model": model, **given}, cls)
 
 
 def run_turn(

@@ -201,7 +201,7 @@ def check_service(home: Home) -> Iterator[Finding]:
     """The launchd job, where there is launchd."""
     del home
     from hotseat.cli.launchd.launchctl import Launchctl
-    from hotseat.cli.launchd.screen import open_service
+    from hotseat.cli.launchd.service import open_service
     from hotseat.cli.launchd.state import read_state
 
     if Launchctl().is_there:

@@ -14,8 +14,7 @@ def doctor(*, as_json: bool) -> int:
     Changes nothing, and works without a daemon. Exit code 1 if something is bad.
     """
     from hotseat.cli.checks.all_checks import run_checks
-    from hotseat.cli.findings_view import render_findings
-    from hotseat.cli.terminal.findings import worst
+    from hotseat.cli.terminal.findings import render_findings, worst
 
     findings = list(run_checks())
     if as_json:

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from hotseat.cli.chat.turn import RunOptions
+from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.home.connecting import connected
 

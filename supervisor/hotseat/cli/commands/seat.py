@@ -93,7 +93,8 @@ def release(for_s: float | None, *, as_json: bool) -> None:
 
     The next request takes the seat again, with --for only after that time; `hotseat swap` always.
     """
-    from hotseat.cli.views.seat import release_seat, render_release
+    from hotseat.cli.home.lifecycle import release_seat
+    from hotseat.cli.views.seat import render_release
 
     with connected(shares_identity=True) as client:
         view = release_seat(client, for_s)

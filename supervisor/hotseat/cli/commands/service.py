@@ -18,7 +18,8 @@ def service() -> None:
 @JSON
 def install(*, as_json: bool) -> None:
     """Write the property list, load the job, and wait for the daemon's Welcome."""
-    from hotseat.cli.launchd.screen import open_service, show_running
+    from hotseat.cli.launchd.screen import show_running
+    from hotseat.cli.launchd.service import open_service
 
     job = open_service()
     show_running(job, job.install(), "installed", as_json=as_json)
@@ -39,7 +40,8 @@ def uninstall(*, purge: bool, yes: bool, as_json: bool) -> None:
 @JSON
 def start(*, as_json: bool) -> None:
     """Start the installed service."""
-    from hotseat.cli.launchd.screen import open_service, show_running
+    from hotseat.cli.launchd.screen import show_running
+    from hotseat.cli.launchd.service import open_service
 
     job = open_service()
     show_running(job, job.start(), "runs", as_json=as_json)
@@ -49,7 +51,7 @@ def start(*, as_json: bool) -> None:
 @JSON
 def stop(*, as_json: bool) -> None:
     """End the daemon in order, until the next login or `service start`."""
-    from hotseat.cli.launchd.screen import open_service
+    from hotseat.cli.launchd.service import open_service
 
     job = open_service()
     was_running = job.stop()
@@ -63,7 +65,8 @@ def stop(*, as_json: bool) -> None:
 @JSON
 def restart(*, as_json: bool) -> None:
     """End the daemon in order, every context saved, and start it again."""
-    from hotseat.cli.launchd.screen import open_service, show_running
+    from hotseat.cli.launchd.screen import show_running
+    from hotseat.cli.launchd.service import open_service
 
     job = open_service()
     show_running(job, job.restart(), "restarted", as_json=as_json)

@@ -73,9 +73,14 @@ def swap_table(story: Story) -> Table:
     for swap in story.swaps:
         phases, memory = swap.phases, swap.memory
         seconds = (
-            phases.drain_s, phases.checkpoint_s, phases.stop_s, phases.reclaim_s, phases.load_s,
-            phases.warm_s, swap.total_s,
-        )  # fmt: skip
+            phases.drain_s,
+            phases.checkpoint_s,
+            phases.stop_s,
+            phases.reclaim_s,
+            phases.load_s,
+            phases.warm_s,
+            swap.total_s,
+        )
         before, after = memory.available_before / GIB, memory.available_after / GIB
         table.add_row(
             f"{names.get(swap.from_ or '', '-')} → {names.get(swap.to, swap.to)}",
@@ -92,8 +97,15 @@ def turn_table(story: Story) -> Table:
     table = _table("Turns (tokens; seconds to the first token once seated; cold: from nothing)")
     table.add_column("agent", no_wrap=True)
     for heading in (
-        "model", "turn", "prompt", "restored", "computed", "swap", "first", "cold",
-    ):  # fmt: skip
+        "model",
+        "turn",
+        "prompt",
+        "restored",
+        "computed",
+        "swap",
+        "first",
+        "cold",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for turn in story.turns:
         usage = turn.done.usage

@@ -11,16 +11,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from rich.console import Console
 
 from hotseat.cli.demo.report import DemoScreen, Stopwatch, legend, swap_table, turn_table
 from hotseat.cli.demo.story import AGENTS, CHAT, Agent, Story
+from hotseat.cli.home.library_process import read_lines
 from hotseat.client import Client
 from hotseat.protocol.discovery import ENDPOINT_FILE, parse_endpoint
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.process_lines import LibraryLine
 from hotseat.protocol.replies import Event, Progress, SwapReport
 
 START_POLLS: Final = 600
@@ -69,11 +71,10 @@ class Demo:
     def prepare(self) -> None:
         """Gets the sample models and imports them into the demo's home."""
         flags = [] if self._with_gemma else ["--without-gemma"]
-        fetched = self._library("fetch", "--cache", str(self._cache), *flags)
-        samples = fetched["samples"]
+        samples = self._library("fetch", "--cache", str(self._cache), *flags).samples or ()
         for sample in samples:
-            self._screen.say(f"model {sample['name']}: licence {sample['licence']}")
-        sources = [(s["name"], s["gguf_path"], s["licence"]) for s in samples]
+            self._screen.say(f"model {sample.name}: licence {sample.licence}")
+        sources = [(sample.name, str(sample.gguf_path), sample.licence) for sample in samples]
         if not self._with_gemma:
             # A second registration of the same weights still needs the seat of its own.
             sources.append((COPY, sources[0][1], sources[0][2]))
@@ -83,25 +84,22 @@ class Demo:
             )
         self._screen.say(f"models ready after {self._watch}")
 
-    def _library(self, *arguments: str) -> dict[str, Any]:
-        """Runs the library process and follows its JSON lines; the last one is the result."""
+    def _library(self, *arguments: str) -> LibraryLine:
+        """Runs the library process and shows its steps; its last line is the result."""
+
+        def show(phase: str, percent: float) -> None:
+            self._screen.phase(Progress(phase=f"{arguments[0]}: {phase}", percent=percent))
+
         command = [sys.executable, "-m", "hotseat.library", *arguments]
-        last: dict[str, Any] = {}
         with (
             self._screen.live(f"{arguments[0]} …"),
-            subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+            subprocess.Popen(command, stdout=subprocess.PIPE) as process,
         ):
             assert process.stdout is not None  # noqa: S101 - asked for
-            for line in process.stdout:
-                last = json.loads(line)
-                note = last.get("progress")
-                if note:
-                    self._screen.phase(
-                        Progress(phase=f"{arguments[0]}: {note['phase']}", percent=note["percent"])
-                    )
-        if "error" in last:
-            raise HotseatError(last["error"]["code"], last["error"]["message"])
-        if process.returncode:
+            last = read_lines(process.stdout, show)
+        if last is not None and last.error is not None:
+            raise HotseatError(last.error.code, last.error.message)
+        if last is None or process.returncode:
             raise HotseatError("internal", f"the library process ended with {process.returncode}")
         return last
 

@@ -7,14 +7,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, Self
-
-import msgspec
+from typing import IO, TYPE_CHECKING, Final, Self
 
 from hotseat.cli.terminal.failures import EXIT_INTERRUPTED, MissingExtraError
 from hotseat.cli.terminal.output import note
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.process_lines import LIBRARY_LINE, Inspected, LibraryLine
 from hotseat.supervisor.settings.placed_home import open_home
 
 if TYPE_CHECKING:
@@ -22,31 +21,6 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[str, float], None]
 _NEEDED: Final = ("mlx", "mlx_lm", "gguf")
-
-
-class _Step(msgspec.Struct, frozen=True):
-    phase: str
-    percent: float
-
-
-class _Failure(msgspec.Struct, frozen=True):
-    code: str
-    message: str
-    facts: dict[str, Any] = {}
-
-
-class Inspected(msgspec.Struct, frozen=True):
-    """A folder's record as far as planning needs it, and what Metal allows here."""
-
-    record: ModelRecord
-    working_set_bytes: int | None = None
-
-
-class _Line(msgspec.Struct, frozen=True):
-    progress: _Step | None = None
-    error: _Failure | None = None
-    record: ModelRecord | None = None
-    inspected: Inspected | None = None
 
 
 def import_model(
@@ -60,9 +34,7 @@ def import_model(
     """Registers a model in the home folder; works with and without a running daemon."""
     home, _settings = open_home()
     arguments = ["import", source, "--home", str(home.root), "--models", str(home.models_dir)]
-    options = {
-        "--name": name, "--licence": licence, "--context": context, "--adapter": adapter
-    }  # fmt: skip
+    options = {"--name": name, "--licence": licence, "--context": context, "--adapter": adapter}
     for option, value in options.items():
         if value is not None:
             arguments.append(f"{option}={value}")
@@ -80,7 +52,7 @@ def inspect_folder(folder: str, on_progress: OnProgress) -> Inspected:
     return last.inspected
 
 
-def run_library(arguments: Sequence[str], on_progress: OnProgress) -> _Line:
+def run_library(arguments: Sequence[str], on_progress: OnProgress) -> LibraryLine:
     """Runs one command of the library; returns its last line or raises its error."""
     missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
     if missing:
@@ -94,7 +66,7 @@ def run_library(arguments: Sequence[str], on_progress: OnProgress) -> _Line:
     ):
         assert child.stdout is not None  # noqa: S101 - asked for above
         try:
-            last = _read_lines(child.stdout, on_progress)
+            last = read_lines(child.stdout, on_progress)
             code = child.wait()
         except KeyboardInterrupt:
             child.wait()  # it got the interrupt too and cleans up
@@ -111,10 +83,11 @@ def run_library(arguments: Sequence[str], on_progress: OnProgress) -> _Line:
     return last
 
 
-def _read_lines(stream: IO[bytes], on_progress: OnProgress) -> _Line | None:
+def read_lines(stream: IO[bytes], on_progress: OnProgress) -> LibraryLine | None:
+    """Tells of each step; returns the line that ends the work, if there is one."""
     last = None
     for data in stream:
-        line = msgspec.json.decode(data, type=_Line)
+        line = LIBRARY_LINE.decode(data)
         if line.progress is not None:
             on_progress(line.progress.phase, line.progress.percent)
         else:

@@ -11,22 +11,23 @@ import msgspec
 
 from hotseat.cli.home.connecting import connected
 from hotseat.cli.terminal.output import note
-from hotseat.cli.views.seat import release_seat
 from hotseat.client.endpoint import HOW_TO_START, find_home, read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.replies import Progress
 from hotseat.protocol.views import ReleaseView
 
 if TYPE_CHECKING:
     from hotseat.cli.launchd.service import Service
+    from hotseat.client.sync import Client
 
 _POLL_S: Final = 0.05
 _NOTE_AFTER_S: Final = 1.0
 _START_S: Final = 30.0
 
 
-class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+class DaemonStopped(msgspec.Struct, frozen=True, kw_only=True):
     """What `stop --json` prints."""
 
     stopped: bool
@@ -36,6 +37,8 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
 
 def current_endpoint() -> Endpoint:
     """The endpoint file, if the process that wrote it lives."""
+    from hotseat.supervisor.machine.processes import is_alive
+
     found = read_endpoint(find_home())
     if not is_alive(found.pid):
         raise DaemonUnreachable(
@@ -43,16 +46,6 @@ def current_endpoint() -> Endpoint:
             endpoint=found.requests,
         )
     return found
-
-
-def is_alive(pid: int) -> bool:
-    """True for a process that still does something; one that nobody reaped yet does not."""
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def release_model(model: str) -> ReleaseView:
@@ -67,13 +60,24 @@ def release_model(model: str) -> ReleaseView:
             raise HotseatError("not_seated", text, **error.facts) from error
 
 
-def render_stopped(stopped: Stopped) -> None:
+def release_seat(client: "Client", for_s: float | None, model: str | None = None) -> ReleaseView:
+    """Gives the seat up, and says meanwhile that this takes its time."""
+    from hotseat.cli.terminal.live_line import PhaseLine
+
+    with PhaseLine() as line:
+        line.show(Progress(phase="releasing"))
+        return client.release(for_s, model)
+
+
+def render_stopped(stopped: DaemonStopped) -> None:
     """One line."""
     print(f"daemon {stopped.pid} stopped after {stopped.waited_s:.1f} s")
 
 
-def stop_daemon(timeout_s: float) -> Stopped:
+def stop_daemon(timeout_s: float) -> DaemonStopped:
     """Asks the daemon to end and waits until its process is gone."""
+    from hotseat.supervisor.machine.processes import is_alive
+
     found = current_endpoint()
     started = time.monotonic()
     with connected() as client:
@@ -94,7 +98,7 @@ def stop_daemon(timeout_s: float) -> Stopped:
             was_noted = True
         time.sleep(_POLL_S)
     waited_s = round(time.monotonic() - started, 3)
-    return Stopped(stopped=True, pid=found.pid, waited_s=waited_s)
+    return DaemonStopped(stopped=True, pid=found.pid, waited_s=waited_s)
 
 
 def restart_daemon(timeout_s: float) -> Endpoint:
@@ -121,7 +125,7 @@ def _installed_service() -> "Service | None":
 
     if not Launchctl().is_there:
         return None
-    from hotseat.cli.launchd.screen import open_service
+    from hotseat.cli.launchd.service import open_service
 
     service = open_service()
     return service if service.is_installed else None

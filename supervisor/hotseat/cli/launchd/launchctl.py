@@ -40,7 +40,7 @@ class Answer(Struct, frozen=True):
         return self.code == _DISABLED
 
 
-class Loaded(Struct, frozen=True, kw_only=True):
+class LoadedJob(Struct, frozen=True, kw_only=True):
     """A job that launchd knows."""
 
     state: str = ""
@@ -60,7 +60,7 @@ class Launchctl:
         """False on systems without launchd."""
         return os.access(self._program, os.X_OK)
 
-    def find(self, label: str) -> Loaded | None:
+    def find(self, label: str) -> LoadedJob | None:
         """What launchd says of a job; None when it is not loaded."""
         answer = self._call("print", self._target(label))
         if answer.code in _NOT_LOADED:
@@ -70,7 +70,7 @@ class Launchctl:
         facts: dict[str, str] = {}
         for name, value in _FACT.findall(answer.text):
             facts.setdefault(name, value)  # the job's own come first, its sub-services' later
-        return Loaded(
+        return LoadedJob(
             state=facts.get("state", ""),
             pid=_number(facts.get("pid")),
             last_exit_code=_number(facts.get("last exit code")),

@@ -5,27 +5,17 @@ from pathlib import Path
 
 import click
 
-from hotseat.cli.findings_view import render_findings
-from hotseat.cli.launchd.job import make_job, stable_program
 from hotseat.cli.launchd.launchctl import Launchctl
 from hotseat.cli.launchd.purge import Doomed, list_home, remove_home
-from hotseat.cli.launchd.service import Service
+from hotseat.cli.launchd.service import Service, open_service
 from hotseat.cli.launchd.state import ServiceState, read_state
-from hotseat.cli.terminal.findings import worst
+from hotseat.cli.terminal.findings import render_findings, worst
 from hotseat.cli.terminal.output import note, print_facts, print_json, print_table, size
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import ERRORS, HotseatError
 from hotseat.protocol.version import VERSION
 from hotseat.supervisor.daemon.logs import SERVICE_LOG
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.settings.reader import load_settings
-
-
-def open_service() -> Service:
-    """The service of this home, with deadlines from its settings."""
-    home = Home.find()
-    limits = load_settings(home.config).deadlines
-    return Service(make_job(home, stable_program(sys.argv[0]), limits), Launchctl())
 
 
 def service_log() -> Path:

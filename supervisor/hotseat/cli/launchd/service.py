@@ -5,20 +5,21 @@ Only a Welcome on the daemon's socket counts as running; what launchd says is no
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from hotseat.cli.home.lifecycle import is_alive
-from hotseat.cli.launchd.job import Job, agents_dir
-from hotseat.cli.launchd.launchctl import Launchctl, Loaded, refused
+from hotseat.cli.launchd.job import Job, agents_dir, make_job, stable_program
+from hotseat.cli.launchd.launchctl import Launchctl, LoadedJob, refused
 from hotseat.cli.terminal.output import note
 from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.daemon.logs import SERVICE_LOG
+from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.reader import load_settings
 
 ATTEMPTS: Final = 6
@@ -185,7 +186,7 @@ class Service:
         raise HotseatError("service_failed", self._why_not(), label=self.job.label)
 
     def _why_not(self) -> str:
-        loaded = self.launchctl.find(self.job.label) or Loaded()
+        loaded = self.launchctl.find(self.job.label) or LoadedJob()
         ended = f" (exit code {loaded.last_exit_code})" if loaded.last_exit_code else ""
         words = last_words(self.job.home.logs_dir / SERVICE_LOG)
         return (
@@ -208,6 +209,8 @@ class Service:
 
     def _refuse_other_daemon(self) -> None:
         """A daemon started by hand holds the home: the job would die on its lock for ever."""
+        from hotseat.supervisor.machine.processes import is_alive
+
         try:
             found = read_endpoint(self.job.home.root)
         except DaemonUnreachable:
@@ -219,6 +222,13 @@ class Service:
                 "`hotseat stop`",
                 pid=found.pid,
             )
+
+
+def open_service() -> Service:
+    """The service of this home, with deadlines from its settings."""
+    home = Home.find()
+    limits = load_settings(home.config).deadlines
+    return Service(make_job(home, stable_program(sys.argv[0]), limits), Launchctl())
 
 
 def greet(endpoint: Endpoint) -> None:

@@ -62,17 +62,19 @@ def write_report(recording: Recording, target: Path) -> None:
 def page(recording: Recording) -> str:
     """The HTML text."""
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recording.samples[0].at))
-    return "\n".join((
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>hotseat, {began}</title>',
-        f"<style>{_STYLE}</style></head><body>",
-        f"<h1>hotseat, {began}</h1>",
-        picture(recording.samples, recording.events),
-        _key(),
-        _figures(recording),
-        _swap_table(recording),
-        "</body></html>\n",
-    ))  # fmt: skip
+    return "\n".join(
+        (
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>hotseat, {began}</title>',
+            f"<style>{_STYLE}</style></head><body>",
+            f"<h1>hotseat, {began}</h1>",
+            picture(recording.samples, recording.events),
+            _key(),
+            _figures(recording),
+            _swap_table(recording),
+            "</body></html>\n",
+        )
+    )
 
 
 def _key() -> str:

@@ -35,7 +35,7 @@ class SeatRow(Struct, frozen=True, kw_only=True):
     in_use: bool = False
 
 
-class Seen(Struct, frozen=True, kw_only=True):
+class PsAnswers(Struct, frozen=True, kw_only=True):
     """What `ps` asks the daemon for."""
 
     status: StatusView
@@ -43,14 +43,14 @@ class Seen(Struct, frozen=True, kw_only=True):
     sessions: tuple[SessionView, ...] = ()
 
 
-def look(client: "BriefClient") -> Seen:
+def look(client: "BriefClient") -> PsAnswers:
     """Three questions; none changes anything."""
-    return Seen(
+    return PsAnswers(
         status=client.status(), models=tuple(client.models()), sessions=tuple(client.sessions())
     )
 
 
-def seat_rows(seen: Seen) -> list[SeatRow]:
+def seat_rows(seen: PsAnswers) -> list[SeatRow]:
     """The seated model first, then those that wait, in the order they get the seat."""
     view = seen.status
     queued = (*view.queue.models, *(request.model for request in view.requests))
@@ -58,7 +58,7 @@ def seat_rows(seen: Seen) -> list[SeatRow]:
     return [_row(name, seen) for name in names]
 
 
-def ps_facts(seen: Seen) -> dict[str, Any]:
+def ps_facts(seen: PsAnswers) -> dict[str, Any]:
     """What `ps --json` prints."""
     view = seen.status
     return {
@@ -76,7 +76,7 @@ def ps_facts(seen: Seen) -> dict[str, Any]:
     }
 
 
-def render_ps(seen: Seen) -> None:
+def render_ps(seen: PsAnswers) -> None:
     """A row for each such model, and one for the standby if there is one."""
     view = seen.status
     if not view.running:
@@ -94,7 +94,7 @@ def render_ps(seen: Seen) -> None:
     )
 
 
-def _row(name: str, seen: Seen) -> SeatRow:
+def _row(name: str, seen: PsAnswers) -> SeatRow:
     view = seen.status
     model = next((entry for entry in seen.models if entry.name == name), None)
     states = Counter(entry.state for entry in view.requests if entry.model == name)
@@ -147,9 +147,9 @@ def _standby_cells(standby: StandbyView) -> tuple[str, ...]:
     return ("(standby)", readiness, size(standby.footprint_bytes) or "-", *["-"] * 4)
 
 
-def status_only(view: StatusView) -> Seen:
+def status_only(view: StatusView) -> PsAnswers:
     """When there is no daemon to ask for more."""
-    return Seen(status=view)
+    return PsAnswers(status=view)
 
 
 def quarantine_lines(view: StatusView) -> Sequence[tuple[str, str]]:

@@ -1,14 +1,13 @@
 """How seat, worker, queue, memory and swaps look to a person."""
 
 import time
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from hotseat.cli.terminal.output import count, duration, note, print_facts, print_table, size
 from hotseat.cli.views.ps import quarantine_lines
 from hotseat.client.errors import DaemonUnreachable
-from hotseat.protocol.replies import Progress, SwapReport
+from hotseat.protocol.replies import SwapReport
 from hotseat.protocol.version import VERSION
 from hotseat.protocol.views import (
     MemoryView,
@@ -19,9 +18,6 @@ from hotseat.protocol.views import (
     StatusView,
     WorkerView,
 )
-
-if TYPE_CHECKING:
-    from hotseat.client.sync import Client
 
 
 def absent_status(error: DaemonUnreachable) -> StatusView:
@@ -111,15 +107,6 @@ def render_swap(report: SwapReport) -> None:
         f"written; available {size(report.memory.available_before)} -> "
         f"{size(report.memory.available_after)}"
     )
-
-
-def release_seat(client: "Client", for_s: float | None, model: str | None = None) -> ReleaseView:
-    """Gives the seat up, and says meanwhile that this takes its time."""
-    from hotseat.cli.terminal.live_line import PhaseLine
-
-    with PhaseLine() as line:
-        line.show(Progress(phase="releasing"))
-        return client.release(for_s, model)
 
 
 def render_release(view: ReleaseView) -> None:

@@ -3,55 +3,25 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import BlockId, Tag
+from hotseat.protocol.process_lines import SCAN_LINE, ScanCount, ScanLine, ScannedFile
 from hotseat.supervisor.catalogue.rebuilding import Found, FoundFile
 from hotseat.supervisor.catalogue.session_files import SessionDamagedError, newest_sessions
 
 _COMMAND: Final = (sys.executable, "-m", "hotseat.worker.store.scan")
 
 
-class ScannedFile(Struct, frozen=True, kw_only=True):
-    """A file as the process saw it; `reason` is empty if it verifies."""
-
-    tag: Tag
-    file: str
-    size_bytes: int
-    reason: str = ""
-    parent: BlockId = BlockId("")
-    tokens: bytes = b""
-    hint: bytes = b""
-    written_at: float = 0.0
-
-
-class Count(Struct, frozen=True, kw_only=True):
-    """Files read so far."""
-
-    files: int = 0
-    size_bytes: int = 0
-
-
 class Scan(Struct, frozen=True, kw_only=True):
     """All of it. `files`: the damaged ones, or with headers every one."""
 
     files: tuple[ScannedFile, ...]
-    count: Count
-
-
-class _Line(Struct, frozen=True, kw_only=True):
-    progress: Count | None = None
-    file: ScannedFile | None = None
-    end: Count | None = None
-
-
-_LINE: Final[msgspec.json.Decoder[_Line]] = msgspec.json.Decoder(_Line)
+    count: ScanCount
 
 
 class KvScan:
@@ -64,7 +34,7 @@ class KvScan:
         self._is_cancelled = False
         self._lock = threading.Lock()
 
-    def run(self, on_progress: Callable[[Count], None] = lambda _count: None) -> Scan:
+    def run(self) -> Scan:
         """Raises `HotseatError` if the process cannot do its work."""
         command = [*_COMMAND, str(self._kv_dir), *(["--headers"] if self._headers else [])]
         with self._lock:
@@ -78,8 +48,6 @@ class KvScan:
             for line in _lines(child):
                 if line.file is not None:
                     files.append(line.file)
-                if line.progress is not None:
-                    on_progress(line.progress)
                 if line.end is not None:
                     return Scan(files=tuple(files), count=line.end)
             assert child.stderr is not None  # noqa: S101 - asked for above
@@ -119,10 +87,10 @@ def find_everything(kv_dir: Path, sessions_dir: Path) -> tuple[Found, list[str]]
     return Found(files=files, sessions=tuple(contents)), damaged
 
 
-def _lines(child: "subprocess.Popen[bytes]") -> Iterator[_Line]:
+def _lines(child: "subprocess.Popen[bytes]") -> Iterator[ScanLine]:
     assert child.stdout is not None  # noqa: S101 - asked for above
     for data in child.stdout:
-        yield _LINE.decode(data)
+        yield SCAN_LINE.decode(data)
 
 
 def _ended(what: str) -> HotseatError:

@@ -230,8 +230,3 @@ def error_body(error: HotseatError) -> ErrorBody:
         retry_after_s=error.retry_after_s,
         facts=error.facts,
     )
-
-
-def error_from(body: ErrorBody) -> HotseatError:
-    """The error a wire form stands for."""
-    return HotseatError(body.code, body.message, retry_after_s=body.retry_after_s, **body.facts)

@@ -2,9 +2,8 @@
 
     python -m hotseat.worker.store.scan KV_ROOT [--headers]
 
-JSON lines on stdout: {"progress": {files, size_bytes}} now and then, {"file": ...} for every file
-that is damaged, and with `--headers`, which reads no parts, for every other one too with what its
-header says; last {"end": {files, size_bytes}}.
+Writes `ScanLine`s to stdout: files that are damaged, and with `--headers`, which reads no parts,
+every other one too with what its header says.
 """
 
 import argparse
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from msgspec import Struct
 
-from hotseat.protocol.ids import BlockId, Tag
+from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.process_lines import ScanCount, ScanLine, ScannedFile
 from hotseat.protocol.tokens import block_id, unpack_tokens
 from hotseat.worker.store.kv_file import KvDamagedError, read_header, read_kv
 from hotseat.worker.store.kv_format import KvHeader, KvPayload
@@ -30,35 +29,7 @@ _TOKEN_BYTES: Final = 4
 _SUFFIX: Final = ".kv"
 
 
-class Scanned(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file. `reason` is empty if it verifies."""
-
-    tag: Tag
-    file: str
-    size_bytes: int
-    reason: str = ""
-    parent: BlockId = BlockId("")
-    tokens: bytes = b""
-    hint: bytes = b""
-    written_at: float = 0.0
-
-
-class Count(Struct, frozen=True, kw_only=True):
-    """Files read so far."""
-
-    files: int
-    size_bytes: int
-
-
-class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of output; one field is set."""
-
-    progress: Count | None = None
-    file: Scanned | None = None
-    end: Count | None = None
-
-
-def scan(root: Path, *, headers_only: bool) -> Iterator[Line]:
+def scan(root: Path, *, headers_only: bool) -> Iterator[ScanLine]:
     """Every KV file below `root`, one folder per tag."""
     files = size = 0
     told_at = time.monotonic()
@@ -71,16 +42,16 @@ def scan(root: Path, *, headers_only: bool) -> Iterator[Line]:
         size += found.st_size
         scanned = _scan_file(root / tag, tag, name, found, headers_only=headers_only)
         if scanned is not None and (headers_only or scanned.reason):
-            yield Line(file=scanned)
+            yield ScanLine(file=scanned)
         if time.monotonic() - told_at >= _PROGRESS_S:
             told_at = time.monotonic()
-            yield Line(progress=Count(files=files, size_bytes=size))
-    yield Line(end=Count(files=files, size_bytes=size))
+            yield ScanLine(progress=ScanCount(files=files, size_bytes=size))
+    yield ScanLine(end=ScanCount(files=files, size_bytes=size))
 
 
 def _scan_file(
     folder: Path, tag: Tag, name: str, found: os.stat_result, *, headers_only: bool
-) -> Scanned | None:
+) -> ScannedFile | None:
     try:
         content: KvHeader | KvPayload
         if headers_only:
@@ -91,8 +62,8 @@ def _scan_file(
     except KvDamagedError as error:
         if error.reason == "missing" or not error.is_lasting:
             return None
-        return Scanned(tag=tag, file=name, size_bytes=found.st_size, reason=error.reason)
-    return Scanned(
+        return ScannedFile(tag=tag, file=name, size_bytes=found.st_size, reason=error.reason)
+    return ScannedFile(
         tag=tag,
         file=name,
         size_bytes=found.st_size,
