@@ -1,6 +1,5 @@
-"""Plans and block pools hold their arithmetic for any model and machine."""
+"""Plan and engine hold their arithmetic for any model and machine."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.models.records import model_record
@@ -8,9 +7,9 @@ from tests.support.models.records import model_record
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB
 from hotseat.protocol.model import LayerSpec
 from hotseat.supervisor.machine.figures import MachineMemory
-from hotseat.supervisor.models.rules.blocks import block_geometry, block_pool, blocks_for_tokens
 from hotseat.supervisor.models.rules.plan import max_context_tokens, plan_model, session_bytes
 from hotseat.supervisor.settings.values import MemorySettings, Settings
+from hotseat.worker.model.budget import KvBudget
 
 SIZES = st.integers(0, 256 * GIB)
 HEADS = st.integers(1, 64)
@@ -120,44 +119,15 @@ def test_longest_context_fits_and_a_block_more_does_not(record, budget):
 
 
 @given(RECORDS, SIZES)
-def test_pool_is_never_larger_than_its_budget(record, budget):
-    pool = block_pool(record, budget)
-    unit = pool.geometry.block_bytes or pool.geometry.window_bytes
-    assert pool.total * unit <= budget < (pool.total + 1) * unit
+def test_engine_admits_the_longest_sequence_that_its_budget_holds(record, budget_bytes):
+    budget = KvBudget(record, budget_bytes)
+    fits = budget.fit_tokens(record.context_tokens)
+    assert fits == 0 or budget.need_bytes([[fits]], 0) <= budget_bytes
+    if fits < record.context_tokens:
+        assert budget.need_bytes([[fits + 1]], 0) > budget_bytes
 
 
-@given(RECORDS, RECORDS, SIZES)
-def test_pool_after_a_swap_knows_nothing_of_the_model_before(first, second, budget):
-    before = block_pool(first, budget)
-    used = before.take(before.total)
-    assert used is not None
-    after = block_pool(second, budget)
-    assert (after.used, after.geometry) == (0, block_geometry(second))
-    assert after.total * after.geometry.block_bytes <= budget
-
-
-@given(RECORDS, SIZES, st.lists(st.tuples(st.booleans(), st.integers(-2, 5000)), max_size=30))
-def test_used_and_free_are_the_total_whatever_happens(record, budget, steps):
-    pool = block_pool(record, budget)
-    total, used = pool.total, 0
-    for takes, blocks in steps:
-        if takes:
-            taken = pool.take(blocks)
-            assert (taken is None) == (blocks < 0 or used + blocks > total)
-            pool, used = (taken, used + blocks) if taken else (pool, used)
-        elif 0 <= blocks <= used:
-            pool, used = pool.give_back(blocks), used - blocks
-        else:
-            with pytest.raises(ValueError, match="given back"):
-                pool.give_back(blocks)
-        assert (pool.used, pool.total) == (used, total)
-        assert pool.used + pool.free == pool.total
-
-
-@given(RECORDS, st.integers(0, 200_000))
-def test_blocks_of_a_sequence_cover_its_bytes(record, tokens):
-    geometry = block_geometry(record)
-    blocks = blocks_for_tokens(tokens, geometry)
-    unit = geometry.block_bytes or geometry.window_bytes
-    assert blocks * unit >= record.kv_bytes(tokens)
-    assert blocks_for_tokens(tokens + 1, geometry) >= blocks
+@given(RECORDS, SIZES, st.lists(st.integers(1, 200_000), min_size=1, max_size=16))
+def test_engine_counts_at_least_what_its_rows_hold(record, budget_bytes, rows):
+    counted = KvBudget(record, budget_bytes).lane_bytes(rows)
+    assert counted >= sum(record.kv_bytes(tokens) for tokens in rows)

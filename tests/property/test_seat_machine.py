@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SEATING, SETTLED, Fault, Phase, SeatState, SwapPlan
-from hotseat.supervisor.seat.rules.table import next_state, quarantined_until
+from hotseat.supervisor.seat.rules.table import next_state, quarantine_of
 from hotseat.supervisor.settings.values import Deadlines
 
 LIMITS = Deadlines()
@@ -307,8 +307,8 @@ def test_target_that_fails_twice_is_quarantined_and_freed_again():
             t.LoadEnded(epoch + 1, bad), t.WorkerDied(epoch + 1, bad), t.Reclaimed(epoch + 1),
         )  # fmt: skip
         assert state.phase is Phase.EMPTY
-        assert (quarantined_until(state, "b", 2.0) is not None) == (swap == 2)
-    assert quarantined_until(state, "b", 1000.0) is None
+        assert (quarantine_of(state, "b", 2.0) is not None) == (swap == 2)
+    assert quarantine_of(state, "b", 1000.0) is None
 
 
 def test_worker_that_dies_idle_is_seated_again():
@@ -330,7 +330,7 @@ def test_worker_that_keeps_dying_without_progress_is_given_up():
         )  # fmt: skip
     state, _ = run(state, t.WorkerDied(state.epoch, Fault(code="worker_lost", message="x")))
     assert state.phase is Phase.FAILED
-    assert quarantined_until(state, "a", 2.0) is not None
+    assert quarantine_of(state, "a", 2.0) is not None
 
 
 def test_requests_are_suspended_when_grace_is_over():

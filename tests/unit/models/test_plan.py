@@ -7,7 +7,6 @@ from tests.support.models.records import full_layers, model_record, window_layer
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import LayerSpec, StateSpec
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
-from hotseat.supervisor.models.rules.blocks import block_pool, blocks_for_tokens
 from hotseat.supervisor.models.rules.plan import (
     DEFAULT_OVERHEAD_BYTES,
     max_context_tokens,
@@ -73,12 +72,6 @@ def test_prefill_peak_takes_caches_in_one_list_for_one_layer():
     ]
     lists, plain = (model_record(layers=tuple(one)) for one in (inside, full_layers(4)))
     assert prefill_peak_bytes(lists) == prefill_peak_bytes(plain)
-
-
-def test_purely_recurrent_model_holds_one_unit_per_session():
-    record = model_record(layers=(STATE,) * 3)
-    pool = block_pool(record, 10 * 60_000)
-    assert (pool.total, blocks_for_tokens(100_000, pool.geometry)) == (10, 1)
 
 
 def test_llama_on_a_24_gib_mac_adds_up():

@@ -173,11 +173,6 @@ def remove_file(db: sqlite3.Connection, tag: Tag, file: str) -> bool:
     return db.execute("DELETE FROM snapshots WHERE tag = ? AND file = ?", (tag, file)).rowcount == 1
 
 
-def snapshot_files(db: sqlite3.Connection, tag: Tag) -> set[str]:
-    """Names of the files of a tag."""
-    return {row[0] for row in db.execute("SELECT file FROM snapshots WHERE tag = ?", (tag,))}
-
-
 def _remove_unshared(
     db: sqlite3.Connection, files: Sequence[KvFile], session_id: int
 ) -> list[KvFile]:

@@ -16,11 +16,10 @@ from hotseat.supervisor.guards.memory_pressure import PressureWatch
 from hotseat.supervisor.guards.sleep_prevention import PowerWatch
 from hotseat.supervisor.guards.stuck_worker import StallWatch
 from hotseat.supervisor.guards.wake import WakeWatch
-from hotseat.supervisor.kv.disk_tier import DiskTier, SessionKey
+from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.machine.sleep_assertion import system_power
 from hotseat.supervisor.machine.time_awake import whole_time
-from hotseat.supervisor.requests.works import Works
-from hotseat.supervisor.seat.seat import Seat
+from hotseat.supervisor.requests.kv_in_use import KvInUse
 from hotseat.supervisor.telemetry.feed import TelemetryFeed
 from hotseat.supervisor.telemetry.sample_taker import SampleTaker
 
@@ -130,19 +129,3 @@ def make_ticks(requests: Requests, dispatch: Dispatch) -> tuple[Callable[[float]
         requests.quiet.tick,
         dispatch.idle.tick,
     )
-
-
-class KvInUse:
-    """What of the KV on disk is in use: sessions with requests, and those in memory."""
-
-    def __init__(self, works: Works, seat: Seat) -> None:
-        self._works = works
-        self._seat = seat
-
-    def sessions(self) -> frozenset[SessionKey]:
-        """With a request that has not ended, or live as of the last beat."""
-        return self._works.sessions_in_use | self._seat.live_sessions
-
-    def running_since(self) -> float | None:
-        """When the longest running request was sent to a worker."""
-        return self._works.running_since

@@ -97,12 +97,6 @@ def quarantines(state: SeatState, now: float) -> list[Misses]:
     ]
 
 
-def quarantined_until(state: SeatState, model: str, now: float) -> float | None:
-    """When `model` may be tried again, or None if it may be tried now."""
-    misses = quarantine_of(state, model, now)
-    return None if misses is None else misses.until
-
-
 def quarantine_of(state: SeatState, model: str, now: float) -> Misses | None:
     """Why and until when `model` is not tried; None if it may be tried now."""
     return next((misses for misses in quarantines(state, now) if misses.model == model), None)

@@ -1,0 +1,86 @@
+"""What was measured outlives the daemon: the scheduler of the next one reckons with it."""
+
+from types import SimpleNamespace
+
+import pytest
+from tests.support.models.records import model_record
+
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.daemon.kept_figures import COSTS_KEY, KeptFigures
+from hotseat.supervisor.scheduling.forecaster import Forecaster
+from hotseat.supervisor.scheduling.scheduler import SeatView, decide
+from hotseat.supervisor.scheduling.waiting import Waiting
+from hotseat.supervisor.settings.values import SchedulerSettings
+
+SETTINGS = SchedulerSettings(min_seat_s=1.0, weight=4)
+
+
+@pytest.fixture
+async def catalogue(tmp_path):
+    opened = await Catalogue.open(tmp_path / "catalogue.sqlite")
+    yield opened
+    await opened.close()
+
+
+class Run:
+    """A daemon's memory of costs, from its start on."""
+
+    def __init__(self, catalogue):
+        self.forecaster = Forecaster(list)
+        registry = SimpleNamespace(records=list)
+        planner = SimpleNamespace(registry=registry, overheads={}, note_overhead=self.note)
+        self.planner = planner
+        self.kept = KeptFigures(catalogue, planner, self.forecaster)
+
+    def note(self, record, overhead_bytes):
+        self.planner.overheads[record.tag] = overhead_bytes
+        return True
+
+    def swaps_at(self, now):
+        """Whether "b", which waits, gets the seat from "a", which has work."""
+        waiting = [Waiting(key=name, model=name, order=place) for place, name in enumerate("ab")]
+        cost_s = self.forecaster.swap_cost_s("a")
+        seat = SeatView(model="a", settled=True, swap_cost_s=cost_s)
+        return decide(waiting, [], seat, now, SETTINGS).swap_to == "b"
+
+
+async def test_scheduler_reckons_after_a_restart_with_what_swaps_cost_before(catalogue):
+    first = Run(catalogue)
+    await first.kept.recall()
+    assert first.swaps_at(1.5), "nothing is known yet: the least time on the seat is all"
+    first.forecaster.swapped("a", 2.0)
+    await first.kept.keep_now()
+    second = Run(catalogue)
+    await second.kept.recall()
+    assert second.forecaster.swap_cost_s("a") == 2.0
+    assert not second.swaps_at(7.9)
+    assert second.swaps_at(8.1)
+
+
+async def test_costs_that_an_older_daemon_kept_are_read(catalogue):
+    kept = '{"models": {"a": {"swap_s": 3.0, "decode_tokens_per_s": 20.0}}}'
+    await catalogue.meta_set(COSTS_KEY, kept)
+    run = Run(catalogue)
+    await run.kept.recall()
+    assert run.forecaster.swap_cost_s("a") == 3.0
+    assert run.forecaster.costs.of("a").decode_tokens_per_s == 20.0
+
+
+async def test_costs_are_written_now_and_then_and_only_when_they_changed(catalogue):
+    run = Run(catalogue)
+    await run.kept.keep(now=100.0)
+    assert await catalogue.meta_get(COSTS_KEY) is None
+    run.forecaster.swapped("a", 2.0)
+    await run.kept.keep(now=120.0)
+    assert await catalogue.meta_get(COSTS_KEY) is None, "half a minute has not passed"
+    await run.kept.keep(now=131.0)
+    assert '"swap_s":2.0' in await catalogue.meta_get(COSTS_KEY)
+
+
+async def test_overhead_of_a_model_is_known_to_the_next_daemon(catalogue):
+    record = model_record()
+    await Run(catalogue).kept.note_overhead(record, 123)
+    run = Run(catalogue)
+    run.planner.registry.records = lambda: [record]
+    await run.kept.recall()
+    assert run.planner.overheads == {record.tag: 123}

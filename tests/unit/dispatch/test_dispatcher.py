@@ -1,0 +1,128 @@
+"""What the scheduler decides is what happens: ends, starts, swaps and their drains."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import pytest
+from tests.support.models.records import model_record
+
+from hotseat.protocol.link import Emitted
+from hotseat.protocol.messages import Generate
+from hotseat.supervisor.dispatch.dispatcher import Dispatcher
+from hotseat.supervisor.dispatch.releases import Releases
+from hotseat.supervisor.requests.works import Works, WorkState
+from hotseat.supervisor.seat.rules.states import Asked, Drained, Phase, SeatState
+from hotseat.supervisor.seat.seat import Seat
+from hotseat.supervisor.settings.values import SchedulingSettings, Settings
+
+
+class Runs:
+    """Notes what it is told about works, by request id."""
+
+    def __init__(self):
+        self.started, self.refused, self.cancelled = [], {}, []
+
+    def start(self, key):
+        self.started.append(key)
+
+    def fail_soon(self, work, error):
+        self.refused[work.request_id] = error.code
+
+    def cancel(self, work):
+        self.cancelled.append(work.request_id)
+
+
+class Desk:
+    """A dispatcher beside a seat on which "a" was seated long ago."""
+
+    def __init__(self, **scheduling):
+        self.works, self.runs, self.seat, self.fed = Works(), Runs(), Seat(), []
+        self.seat.state = SeatState(phase=Phase.READY, model="a", epoch=1, seated_at=-1e6)
+        standby = SimpleNamespace(is_greeted=True)
+        self.dispatcher = Dispatcher(
+            works=self.works,
+            runs=self.runs,
+            swaps=SimpleNamespace(wanted=[], next_number=lambda: 7),
+            runner=SimpleNamespace(seat=self.seat, feed=self.fed.append, standby=standby),
+            events=SimpleNamespace(publish=lambda *_, **__: None),
+            admission=SimpleNamespace(
+                memory=SimpleNamespace(is_short_for=lambda _running: False),
+                bars=SimpleNamespace(refuse=lambda _model: None),
+                model=lambda name: model_record(name=name),
+            ),
+            releases=Releases(),
+            settings=Settings(scheduling=SchedulingSettings(**scheduling)),
+        )
+
+    def work(self, name, *, model="a", state=WorkState.WAITING, **fields):
+        made = self.works.create(name, name, "c", Generate(model=model, prompt="x", **fields))
+        made.state, made.accepted_at = state, time.monotonic() - 10.0
+        return made
+
+    async def look(self):
+        """One look of the running dispatcher."""
+        running = asyncio.create_task(self.dispatcher.run())
+        self.works.changed.set()
+        while self.works.changed.is_set():  # noqa: ASYNC110 - cleared when it looks
+            await asyncio.sleep(0)  # one turn of the loop
+        self.dispatcher.close()
+        running.cancel()
+
+
+@pytest.fixture
+def desk():
+    return Desk()
+
+
+async def test_overdue_request_that_showed_nothing_is_refused(desk):
+    desk.work("late", deadline_s=5.0)
+    await desk.look()
+    assert desk.runs.refused == {"late": "deadline_exceeded"}
+    assert desk.runs.started == []
+
+
+async def test_overdue_request_behind_one_of_its_session_is_refused_too(desk):
+    desk.work("first", session="s")
+    desk.work("second", session="s", deadline_s=5.0)
+    await desk.look()
+    assert desk.runs.started == ["first"]
+    assert desk.runs.refused == {"second": "deadline_exceeded"}
+
+
+async def test_overdue_request_that_runs_ends_with_what_it_has_shown(desk):
+    work = desk.work("running", state=WorkState.RUNNING, deadline_s=5.0)
+    work.add_emission(Emitted(request=work.key, tokens=(1,), text="x"))
+    await desk.look()
+    assert desk.runs.cancelled == ["running"]
+    assert desk.runs.refused == {}
+
+
+async def test_deadline_ahead_wakes_the_dispatcher_by_itself(desk):
+    work = desk.work("soon", state=WorkState.RUNNING, deadline_s=10.2)
+    running = asyncio.create_task(desk.dispatcher.run())
+    desk.works.changed.set()
+    async with asyncio.timeout(10):
+        while not desk.runs.cancelled:  # noqa: ASYNC110 - nobody tells a stub's list
+            await asyncio.sleep(0.01)  # between two looks at the list
+    running.cancel()
+    assert time.monotonic() >= work.deadline
+
+
+@pytest.mark.parametrize("drain", ["finish", "suspend", "cancel"])
+async def test_swap_drains_as_the_scheduler_decided(drain):
+    desk = Desk(drain=drain)
+    desk.work("other", model="b")
+    await desk.look()
+    (asked,) = desk.fed
+    assert isinstance(asked, Asked)
+    assert (asked.plan.target, asked.plan.drain) == ("b", drain)
+
+
+async def test_last_request_that_ends_ends_the_drain_after_the_dispatcher_closed(desk):
+    desk.seat.state = SeatState(phase=Phase.DRAINING, model="a", epoch=1)
+    work = desk.work("last", state=WorkState.RUNNING)
+    desk.dispatcher.close()
+    desk.works.mark_ended(work)
+    await desk.look()
+    assert desk.fed == [Drained()]
