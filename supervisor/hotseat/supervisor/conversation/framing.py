@@ -138,28 +138,32 @@ def _check_tools(request: Generate, framing: Framing, record: ModelRecord) -> No
         return
     if not template.tools:
         raise _unsupported(
-            "tools", f"the chat template of {record.name} has no place for tools; "
-            f"{registered_before(record) or 'describe them in a message'}"
-        )  # fmt: skip
+            "tools",
+            f"the chat template of {record.name} has no place for tools; "
+            f"{registered_before(record) or 'describe them in a message'}",
+        )
     if not template.tool_parser and choice != "none":
         raise _unsupported(
-            "tools", f"no parser is known for the calls of {record.name}; "
-            f"{registered_before(record) or 'describe the tools in a message'}"
-        )  # fmt: skip
+            "tools",
+            f"no parser is known for the calls of {record.name}; "
+            f"{registered_before(record) or 'describe the tools in a message'}",
+        )
     is_formed = request.response_format is not None and request.response_format.type != "text"
     if not template.forces_calls and (is_forced or (is_formed and choice == "auto")):
         field = "tool_choice" if is_forced else "response_format"
         raise _unsupported(
-            field, f"{field}: calls of {record.name} (format {template.tool_parser}) cannot be "
-            "constrained; use tool_choice auto without a response_format"
-        )  # fmt: skip
+            field,
+            f"{field}: calls of {record.name} (format {template.tool_parser}) cannot be "
+            "constrained; use tool_choice auto without a response_format",
+        )
     is_strict = choice == "auto" and any(tool.function.strict for tool in framing.tools)
     if is_strict and not template.forces_calls:
         field = "tools.function.strict"
         raise _unsupported(
-            field, f"{field}: calls of {record.name} (format {template.tool_parser}) cannot be "
-            "constrained; leave strict out"
-        )  # fmt: skip
+            field,
+            f"{field}: calls of {record.name} (format {template.tool_parser}) cannot be "
+            "constrained; leave strict out",
+        )
     if is_forced or is_strict or (is_formed and choice == "auto"):
         for index, tool in enumerate(framing.tools):
             where = f"tools[{index}].function.parameters"

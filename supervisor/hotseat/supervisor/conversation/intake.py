@@ -137,9 +137,7 @@ def _plan_tokens(tokens: tuple[int, ...], request: Generate, stored: Stored | No
     packed = pack_tokens(tokens)
     added = (Message(role="user", content=None),)
     if stored is None or request.rerender:
-        return Intake(
-            input=TokensInput(tokens=packed), base=History(raw=True), added=added
-        )  # fmt: skip
+        return Intake(input=TokensInput(tokens=packed), base=History(raw=True), added=added)
     if not stored.history.raw:
         raise HotseatError(
             "session_diverged",

@@ -97,9 +97,15 @@ class Standby:
     """Keeps one worker ready. Its own memory is noted in `own`."""
 
     def __init__(
-        self, home: Home, seat: Seat, lock: SeatLock, own: OwnMemory, host: StandbyHost,
-        *, enabled: bool,
-    ) -> None:  # fmt: skip
+        self,
+        home: Home,
+        seat: Seat,
+        lock: SeatLock,
+        own: OwnMemory,
+        host: StandbyHost,
+        *,
+        enabled: bool,
+    ) -> None:
         self._home = home
         self._seat = seat
         self._lock = lock

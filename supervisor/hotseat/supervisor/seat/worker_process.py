@@ -159,13 +159,18 @@ async def spawn_worker(
         os.write(write_fd, secret.encode())
         process = await asyncio.create_subprocess_exec(
             *worker_command(),
-            "--link", str(link), "--epoch", str(epoch), "--token-fd", str(read_fd),
+            "--link",
+            str(link),
+            "--epoch",
+            str(epoch),
+            "--token-fd",
+            str(read_fd),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             pass_fds=(read_fd, *inherit_fds),
             env=worker_environment() | {VARIABLE: mark},
-        )  # fmt: skip
+        )
     except BaseException:
         os.close(write_fd)
         raise

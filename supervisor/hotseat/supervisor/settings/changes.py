@@ -12,8 +12,13 @@ NEEDS_RESTART: Final = frozenset(
 )
 """Taken once, when the daemon starts."""
 NEEDS_SWAP: Final = (
-    "context_tokens", "prefill_chunk", "limit_bytes", "kv_budget_bytes", "path", "adapter"
-)  # fmt: skip
+    "context_tokens",
+    "prefill_chunk",
+    "limit_bytes",
+    "kv_budget_bytes",
+    "path",
+    "adapter",
+)
 """What a worker is told when it loads a model."""
 
 

@@ -171,8 +171,12 @@ def strand(state: SeatState, text: str, now: float) -> Outcome:
     plan = state.plan
     stranded = replace(
         enter(state, Phase.MEMORY_STRANDED, now, None),
-        plan=None, model=None, marks=(), came_from=None, fault=fault,
-    )  # fmt: skip
+        plan=None,
+        model=None,
+        marks=(),
+        came_from=None,
+        fault=fault,
+    )
     effects: list[SeatEffect] = [] if plan is None else [t.SwapFailed(plan, fault, None)]
     if not state.worker_lives:
         effects.append(t.ReleaseSeat())

@@ -287,8 +287,13 @@ def _warmed(state: SeatState, fault: Fault | None, now: float, limits: Deadlines
     misses = tuple(entry for entry in state.misses if entry.model != state.model)
     ready = replace(
         enter(state, Phase.READY, now, None),
-        plan=None, came_from=None, marks=(), misses=misses, seated_at=now, fault=None,
-    )  # fmt: skip
+        plan=None,
+        came_from=None,
+        marks=(),
+        misses=misses,
+        seated_at=now,
+        fault=None,
+    )
     return ready, (t.SwapDone(plan, state.came_from, marks, now), t.ResumeAdmission())
 
 
@@ -301,8 +306,12 @@ def _refused(state: SeatState, fault: Fault, now: float, limits: Deadlines) -> O
     plan = state.plan
     empty = replace(
         enter(state, Phase.EMPTY, now, None),
-        plan=None, model=None, came_from=None, marks=(), worker_lives=False,
-    )  # fmt: skip
+        plan=None,
+        model=None,
+        came_from=None,
+        marks=(),
+        worker_lives=False,
+    )
     failed = t.SwapFailed(plan, fault, None)
     if plan.exits:
         return empty, (failed, t.ReleaseSeat(), t.Exit())
