@@ -18,9 +18,10 @@ from hotseat.worker.batch.sampling import top_logprobs
 from hotseat.worker.batch.turn import Turn, emitted
 from hotseat.worker.context.keeper import Keeper, Send
 from hotseat.worker.context.steps import encode_hint
+from hotseat.worker.dying import tells_of_memory
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import ring_starts
-from hotseat.worker.model.loading import Seated, tells_of_memory
+from hotseat.worker.model.loading import Seated
 
 MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""

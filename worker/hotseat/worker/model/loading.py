@@ -20,6 +20,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link import Load, Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
+from hotseat.worker.dying import tells_of_memory
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry
 from hotseat.worker.model.preparing import LoadKit, TokenizerKit
 from hotseat.worker.text.grammar import Grammars
@@ -28,7 +29,6 @@ from hotseat.worker.text.rendering import Renderer
 GROUP_BYTES: Final = 64 * MIB
 """Weights evaluated between two progress reports."""
 WIRED_MARGIN_BYTES: Final = GIB
-_MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")
 
 OnProgress = Callable[[int, int, int], None]
 """Bytes done, bytes in all, bytes until the next call."""
@@ -138,11 +138,6 @@ def verify_files(record: ModelRecord) -> None:
                 size_bytes=found.st_size,
                 registered_bytes=entry.size_bytes,
             )
-
-
-def tells_of_memory(text: str) -> bool:
-    """True if an error text of mlx says that an allocation failed; it has no class of its own."""
-    return any(sign in text.lower() for sign in _MEMORY_SIGNS)
 
 
 def _check_caches(record: ModelRecord, model: Any) -> None:

@@ -17,7 +17,7 @@ from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Counted, CountPrompt, FromWorker, Prepare, Prepared
 from hotseat.protocol.model import ModelRecord
-from hotseat.worker.link.port import die
+from hotseat.worker.dying import die
 from hotseat.worker.model.page_cache import warm_files
 from hotseat.worker.text.rendering import Renderer
 

@@ -20,7 +20,7 @@ from hotseat.protocol.ids import BlockId, RequestKey, Tag
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
-from hotseat.worker.link.port import die
+from hotseat.worker.dying import die
 from hotseat.worker.store.kv_file import KvDamagedError, KvPayload, block_names, read_kv
 from hotseat.worker.store.layout import check_layout, needed_window_blocks
 
