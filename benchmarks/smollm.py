@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import mlx.core as mx
-from benchmarks.measure import console
 
+from benchmarks.measure import console
 from hotseat.library.importing import import_model
 from hotseat.library.samples import SMOLLM2, fetch_sample
 

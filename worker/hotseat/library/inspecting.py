@@ -17,14 +17,14 @@ from hotseat.protocol.ids import ModelName, Tag
 from hotseat.protocol.model import ModelRecord, ModelSource, TagParts, TemplateProbe
 
 
-class Inspected(msgspec.Struct, frozen=True, kw_only=True):
+class InspectedFolder(msgspec.Struct, frozen=True, kw_only=True):
     """A record for planning, and what Metal allows on this machine (None without Metal)."""
 
     record: ModelRecord
     working_set_bytes: int | None = None
 
 
-def inspect_folder(path: Path) -> Inspected:
+def inspect_folder(path: Path) -> InspectedFolder:
     """The record of a folder as far as planning needs it. Raises model_unavailable."""
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
@@ -64,4 +64,4 @@ def inspect_folder(path: Path) -> Inspected:
     working_set = None
     if mx.metal.is_available():
         working_set = int(mx.device_info()["max_recommended_working_set_size"])
-    return Inspected(record=record, working_set_bytes=working_set)
+    return InspectedFolder(record=record, working_set_bytes=working_set)

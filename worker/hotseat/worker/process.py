@@ -28,7 +28,7 @@ from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import REST_BEAT_S
 from hotseat.protocol.link import Beat, FromWorker, Stop, Stopped, ToWorker, WorkerHello
 from hotseat.worker.dying import tells_of_memory
-from hotseat.worker.link.port import Inbox, LinkPort
+from hotseat.worker.link.port import Inbox, SupervisorLink
 from hotseat.worker.orphan import (
     SecretMissingError,
     die_with_parent,
@@ -159,7 +159,7 @@ class _ComputeLoop:
         self._is_stopped = False
         self._watchdog_s = arguments.watchdog_s
         self._inbox = inbox
-        self._port = LinkPort(
+        self._port = SupervisorLink(
             arguments.link,
             arguments.epoch,
             self._beat,

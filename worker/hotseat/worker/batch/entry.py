@@ -40,16 +40,16 @@ from hotseat.worker.context.trace import Trace
 from hotseat.worker.context.twins import twin_of
 from hotseat.worker.model.budget import RESERVE_TOKENS, KvBudget
 from hotseat.worker.model.caches import new_caches
-from hotseat.worker.model.loading import Seated
+from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.store.reader import Restorer, RestoreResult
 
 
-class Entry:
+class BatchEntry:
     """Requests that wait, first come first served."""
 
     def __init__(
         self,
-        seated: Seated,
+        seated: SeatedModel,
         budget: KvBudget,
         keeper: Keeper,
         runner: Runner,

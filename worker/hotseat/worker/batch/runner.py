@@ -21,7 +21,7 @@ from hotseat.worker.context.steps import encode_hint
 from hotseat.worker.dying import tells_of_memory
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import ring_starts
-from hotseat.worker.model.loading import Seated
+from hotseat.worker.model.loading import SeatedModel
 
 MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""
@@ -32,7 +32,7 @@ PASS_TOKENS: Final = 64
 class Runner:
     """All lanes of a seating."""
 
-    def __init__(self, seated: Seated, budget: KvBudget, keeper: Keeper, send: Send) -> None:
+    def __init__(self, seated: SeatedModel, budget: KvBudget, keeper: Keeper, send: Send) -> None:
         chunk = seated.record.prefill_chunk
         self._chunk = chunk
         self.lanes = [Lane(seated.model, chunk) for _ in range(MAX_LANES)]

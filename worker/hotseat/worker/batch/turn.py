@@ -23,7 +23,7 @@ from hotseat.worker.batch.session_divergence import find_divergence
 from hotseat.worker.context.snapshots import is_due
 from hotseat.worker.context.steps import Hint, common_prefix, decode_hint
 from hotseat.worker.context.trace import Trace
-from hotseat.worker.model.loading import Seated
+from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.rendering import Renderer
 
 Stage = Literal["new", "asked", "reading", "ready", "prefilling", "decoding"]
@@ -35,7 +35,9 @@ class Turn:
     `ids` have to be in KV before the next draw: the prompt and what was emitted before a resume.
     """
 
-    def __init__(self, start: Start, prompt: list[int], seated: Seated, fit_tokens: int) -> None:
+    def __init__(
+        self, start: Start, prompt: list[int], seated: SeatedModel, fit_tokens: int
+    ) -> None:
         record = seated.record
         emitted = emitted_before(start)
         self.start = start

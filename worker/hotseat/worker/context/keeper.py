@@ -17,7 +17,7 @@ from hotseat.worker.context.live import LiveSession, LiveTier
 from hotseat.worker.context.steps import HINT_VERSION, Hint, RingMark, encode_hint
 from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.model.caches import ring_starts
-from hotseat.worker.model.loading import Seated
+from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.store.kv_file import KvPayload
 from hotseat.worker.store.kv_format import StatePart
 from hotseat.worker.store.writer import WriterThread
@@ -30,7 +30,7 @@ _NO_MESSAGE: Final = ""
 class Keeper:
     """Write-behind of blocks, tails, the live tier and checkpoints of one seating."""
 
-    def __init__(self, seated: Seated, epoch: Epoch, send: Send) -> None:
+    def __init__(self, seated: SeatedModel, epoch: Epoch, send: Send) -> None:
         self.live = LiveTier()
         self._record = seated.record
         self._send = send

@@ -43,7 +43,7 @@ Inbox = queue.SimpleQueue[ToWorker | None]
 """Messages for the compute thread; None only wakes it."""
 
 
-class LinkPort:
+class SupervisorLink:
     """One stream socket to the supervisor's link path, read by one daemon thread.
 
     `send` may be called from any thread and never waits for the other end; order is kept. Frames

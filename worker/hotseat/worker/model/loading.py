@@ -42,7 +42,7 @@ class LoadFailedError(HotseatError):
         self.permanent = permanent
 
 
-class Seated(Struct, frozen=True):
+class SeatedModel(Struct, frozen=True):
     """What exists while a model has the seat. `model` is an mlx module."""
 
     record: ModelRecord
@@ -64,7 +64,7 @@ def load_kit(record: ModelRecord) -> TokenizerKit:
 
 def load_model(
     load: Load, on_progress: OnProgress, take_kit: LoadKit = load_kit
-) -> tuple[Seated, Loaded]:
+) -> tuple[SeatedModel, Loaded]:
     """Weights and tokenizer of `load.record` in memory. Raises LoadFailedError."""
     record = load.record
     started = time.monotonic()
@@ -89,7 +89,7 @@ def load_model(
     except Exception as error:
         raise _as_failure(record, error) from error
     grammars = Grammars(kit.tokenizer, record.vocab_size, frozenset(record.eos_token_ids))
-    seated = Seated(record, load, model, kit.tokenizer, kit.renderer, grammars)
+    seated = SeatedModel(record, load, model, kit.tokenizer, kit.renderer, grammars)
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
 
@@ -103,7 +103,7 @@ def limit_wired(load: Load) -> None:
     mx.set_wired_limit(max(0, min(wanted, recommended - WIRED_MARGIN_BYTES)))
 
 
-def warm_model(seated: Seated) -> Warmed:
+def warm_model(seated: SeatedModel) -> Warmed:
     """One token through the model: kernels are compiled, weights are paged in."""
     started = time.monotonic()
     token = seated.record.eos_token_ids[0] if seated.record.eos_token_ids else 0

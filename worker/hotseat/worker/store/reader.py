@@ -57,7 +57,7 @@ class RestoreResult(Struct, frozen=True, kw_only=True):
     bytes_read: int
 
 
-class _Job(Struct, frozen=True, kw_only=True):
+class _Restore(Struct, frozen=True, kw_only=True):
     request: RequestKey
     kv_dir: Path
     tag: Tag
@@ -98,7 +98,7 @@ class Restorer:
         self._record: ModelRecord | None = None
         self._kv_dir = Path()
         self._changed = threading.Condition()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[_Restore] = deque()
         self._results: deque[RestoreResult] = deque()
         self._current: RequestKey | None = None
         self._is_unwanted = False
@@ -130,7 +130,7 @@ class Restorer:
             raise RuntimeError("bind was not called")
         if window_blocks is None:
             window_blocks = needed_window_blocks(record.layers) + 1
-        job = _Job(
+        job = _Restore(
             request=request,
             kv_dir=self._kv_dir,
             tag=record.tag,
@@ -181,7 +181,7 @@ class Restorer:
             traceback.print_exc()
             die(EX_INTERNAL, "restorer thread failed")
 
-    def _take(self) -> _Job | None:
+    def _take(self) -> _Restore | None:
         with self._changed:
             self._changed.wait_for(
                 lambda: self._is_closed or (self._jobs and self._waiting_bytes <= self._limit_bytes)
@@ -201,7 +201,7 @@ class Restorer:
             self._waiting_bytes += result.bytes_read
         self._on_result()
 
-    def _restore(self, job: _Job) -> RestoreResult:
+    def _restore(self, job: _Restore) -> RestoreResult:
         began_at = time.monotonic()
         progress = _Progress(payloads=[None] * len(job.blocks))
         end = len(job.blocks)
@@ -227,7 +227,7 @@ class Restorer:
         )
 
     def _read_blocks(
-        self, job: _Job, progress: _Progress, indexes: Sequence[int], end: int
+        self, job: _Restore, progress: _Progress, indexes: Sequence[int], end: int
     ) -> None:
         windowed = {index for index in indexes if index >= end - job.window_blocks}
         reads = [
@@ -250,7 +250,7 @@ class _Found(Struct, frozen=True, kw_only=True):
     bad_files: tuple[BadFile, ...] = ()
 
 
-def _read_block(job: _Job, index: int, *, with_windows: bool) -> _Found:
+def _read_block(job: _Restore, index: int, *, with_windows: bool) -> _Found:
     """Tries every name of the block: a damaged file does not hide a good one."""
     block, parent, tokens = job.blocks[index]
     bad_files = []
@@ -271,7 +271,7 @@ def _read_block(job: _Job, index: int, *, with_windows: bool) -> _Found:
     return _Found(reason=reason, bad_files=tuple(bad_files))
 
 
-def _read_tail(job: _Job, progress: _Progress) -> KvPayload | None:
+def _read_tail(job: _Restore, progress: _Progress) -> KvPayload | None:
     tail = job.tail
     if tail is None:
         return None
@@ -288,7 +288,7 @@ def _read_tail(job: _Job, progress: _Progress) -> KvPayload | None:
 
 
 def _read(
-    job: _Job, name: str, parent: BlockId, tokens: bytes, *, with_windows: bool, is_block: bool
+    job: _Restore, name: str, parent: BlockId, tokens: bytes, *, with_windows: bool, is_block: bool
 ) -> KvPayload:
     skipped = [
         index

@@ -43,7 +43,7 @@ class Scanned(Struct, frozen=True, kw_only=True, omit_defaults=True):
     written_at: float = 0.0
 
 
-class Count(Struct, frozen=True, kw_only=True):
+class ReadSoFar(Struct, frozen=True, kw_only=True):
     """Files read so far."""
 
     files: int
@@ -53,9 +53,9 @@ class Count(Struct, frozen=True, kw_only=True):
 class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of output; one field is set."""
 
-    progress: Count | None = None
+    progress: ReadSoFar | None = None
     file: Scanned | None = None
-    end: Count | None = None
+    end: ReadSoFar | None = None
 
 
 def scan(root: Path, *, headers_only: bool) -> Iterator[Line]:
@@ -74,8 +74,8 @@ def scan(root: Path, *, headers_only: bool) -> Iterator[Line]:
             yield Line(file=scanned)
         if time.monotonic() - told_at >= _PROGRESS_S:
             told_at = time.monotonic()
-            yield Line(progress=Count(files=files, size_bytes=size))
-    yield Line(end=Count(files=files, size_bytes=size))
+            yield Line(progress=ReadSoFar(files=files, size_bytes=size))
+    yield Line(end=ReadSoFar(files=files, size_bytes=size))
 
 
 def _scan_file(
