@@ -288,7 +288,7 @@ def test_cancelled_restore_gives_no_result(
 
 
 def test_begin_before_bind_is_a_defect() -> None:
-    restorer = Restorer()
+    restorer = Restorer(lambda: None)
     try:
         with pytest.raises(RuntimeError):
             restorer.begin(KEY, [])

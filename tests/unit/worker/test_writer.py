@@ -75,7 +75,7 @@ def test_files_are_written_and_reported_in_order(
         writer.put_block(payload, block, index)
     tail = make_payload([1, 2], parent=chain[-1][0], hint=b"h")
     writer.put_tail("s", tail)
-    writer.after_written(DONE)
+    writer.after_written(lambda _failures: gate(DONE))
     assert writer.drain(10)
     *blocks, tail_written, done = gate.messages
     assert [(m.block, m.parent, m.index) for m in blocks] == [
@@ -118,7 +118,7 @@ def test_files_written_side_by_side_are_reported_in_order(
     writer = make_writer()
     for index, (block, payload) in enumerate(chain):
         writer.put_block(payload, block, index)
-    writer.after_written(DONE)
+    writer.after_written(lambda _failures: gate(DONE))
     assert writer.drain(10)
     *blocks, done = gate.messages
     assert [message.block for message in blocks] == [block for block, _ in chain]

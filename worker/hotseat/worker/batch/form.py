@@ -1,6 +1,6 @@
 """What a request asks of its output beside the text: parts, grammar, forbidden calls.
 
-Puts together what `partsout`, `constraints` and `grammar` do. Must not know caches or the link.
+Puts together what `parts_out`, `constraints` and `grammar` do. Must not know caches or the link.
 """
 
 from typing import Any, Final

@@ -119,20 +119,14 @@ class Keeper:
                 return True
             if session is spared:
                 continue
-            if session.is_safe:
-                self.live.take(session.name)
-            elif not session.is_leaving:
-                self._start_leaving(session)
+            self._release(session)
         return fits(self.live.size_bytes - taken_bytes)
 
     def shrink(self, keep: int) -> None:
         """Gives up idle sessions but for the `keep` newest; one that is not durable goes later."""
         sessions = self.live.sessions()
         for session in sessions[: max(0, len(sessions) - keep)]:
-            if session.is_safe:
-                self.live.take(session.name)
-            elif not session.is_leaving:
-                self._start_leaving(session)
+            self._release(session)
 
     def is_making_room(self) -> bool:
         """True while sessions wait for their tails to be written before they go."""
@@ -184,7 +178,13 @@ class Keeper:
         self._writer.stop()
         self.live.clear()
 
-    def _start_leaving(self, session: LiveSession) -> None:
+    def _release(self, session: LiveSession) -> None:
+        """Gives it up, once its tail is written."""
+        if session.is_safe:
+            self.live.take(session.name)
+            return
+        if session.is_leaving:
+            return
         session.is_leaving = True
         self.capture_blocks(session.trace, _view(session))
         self._put_tail(session)

@@ -1,6 +1,6 @@
 """KV files on disk: written once under a new name, believed only when verified.
 
-Must not know sessions, epochs' meaning or mlx; `kvformat` knows the bytes.
+Must not know sessions, epochs' meaning or mlx; `kv_format` knows the bytes.
 """
 
 import contextlib

@@ -133,13 +133,9 @@ class WriterThread:
         """
         self._put(_SnapshotJob(payload, session, failed), payload.size_bytes)
 
-    def after_written(self, then: AfterWritten | FromWorker) -> None:
-        """Calls or sends `then` once everything put before it is durable or has failed."""
-        if callable(then):
-            self._put(_Barrier(then), 0)
-        else:
-            message = then
-            self._put(_Barrier(lambda _failures: self._send(message)), 0)
+    def after_written(self, then: AfterWritten) -> None:
+        """Calls `then` once everything put before it is durable or has failed."""
+        self._put(_Barrier(then), 0)
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Waits until nothing is queued; False if that took longer than `timeout_s`."""
