@@ -101,7 +101,7 @@ class BatchEntry:
 
     def known(self, answer: Known) -> None:
         """Takes the answer to a Lookup; one for a request that is gone is ignored."""
-        for turn in self.turns():
+        for turn in (source.turn for source in self._waiting):
             if turn.start.request == answer.request and turn.stage == "asked":
                 turn.known = answer
                 turn.stage = "new"
@@ -129,10 +129,10 @@ class BatchEntry:
             self._endings.suspend_unstarted(turn, hold_as, context)
             return True
         if (waiting := self._withdraw_waiting(request)) is not None:
-            held = self._keeper.live.take(waiting.suspended_as)
-            if held is not None:
-                self._keeper.keep(hold_as, held.caches, held.trace, persist=held.persist)
-            self._endings.suspend_unstarted(waiting, hold_as, held.trace.tokens if held else [])
+            live = self._keeper.live.take(waiting.suspended_as)
+            if live is not None:
+                self._keeper.keep(hold_as, live.caches, live.trace, persist=live.persist)
+            self._endings.suspend_unstarted(waiting, hold_as, live.trace.tokens if live else [])
             return True
         return False
 

@@ -3,7 +3,6 @@
 Must not know requests. Nothing but this file sets MLX's memory limits.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -193,14 +192,7 @@ def _as_failure(record: ModelRecord, error: Exception) -> LoadFailedError:
             weights_bytes=record.weights_bytes,
         )
     is_content = isinstance(
-        error,
-        RuntimeError
-        | ValueError
-        | KeyError
-        | TypeError
-        | AttributeError
-        | OSError
-        | json.JSONDecodeError,
+        error, RuntimeError | ValueError | KeyError | TypeError | AttributeError | OSError
     )
     return LoadFailedError(
         "model_unavailable",
