@@ -20,7 +20,8 @@ from tests.support.engine.kv_payloads import (
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
-from hotseat.worker.store.kv_file import KvPayload, block_file, write_block, write_kv
+from hotseat.worker.store.kv_file import block_file, write_block, write_kv
+from hotseat.worker.store.kv_format import KvPayload
 from hotseat.worker.store.reader import BlockToRead, Restorer, RestoreResult
 
 KEY = RequestKey("t:r")

@@ -19,7 +19,8 @@ from hotseat.protocol.link import (
     WriteFailed,
 )
 from hotseat.worker.store import writer as writer_module
-from hotseat.worker.store.kv_file import KvPayload, KvWritten, read_kv
+from hotseat.worker.store.kv_file import KvWritten, read_kv
+from hotseat.worker.store.kv_format import KvPayload
 from hotseat.worker.store.writer import Failures, WriterThread
 
 DONE = Checkpointed(swap=1, sessions=0, bytes_written=0)

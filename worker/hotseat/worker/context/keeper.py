@@ -18,8 +18,7 @@ from hotseat.worker.context.steps import HINT_VERSION, Hint, RingMark, encode_hi
 from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import SeatedModel
-from hotseat.worker.store.kv_file import KvPayload
-from hotseat.worker.store.kv_format import StatePart
+from hotseat.worker.store.kv_format import KvPayload, StatePart
 from hotseat.worker.store.writer import WriterThread
 
 Failures = tuple[WriteFailed, ...]

@@ -20,7 +20,8 @@ from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.dying import die
-from hotseat.worker.store.kv_file import KvDamagedError, KvPayload, block_names, read_kv
+from hotseat.worker.store.kv_file import block_names, read_kv
+from hotseat.worker.store.kv_format import KvDamagedError, KvPayload
 from hotseat.worker.store.layout import check_layout, needed_window_blocks
 
 READ_THREADS: Final = 3

@@ -21,8 +21,8 @@ from msgspec import Struct
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.tokens import block_id, unpack_tokens
-from hotseat.worker.store.kv_file import KvDamagedError, read_header, read_kv
-from hotseat.worker.store.kv_format import KvHeader, KvPayload
+from hotseat.worker.store.kv_file import read_header, read_kv
+from hotseat.worker.store.kv_format import KvDamagedError, KvHeader, KvPayload
 
 _NICE: Final = 10
 _PROGRESS_S: Final = 0.2

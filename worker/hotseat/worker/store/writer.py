@@ -22,7 +22,6 @@ from hotseat.protocol.link import BlockWritten, FromWorker, TailWritten, WriteFa
 from hotseat.worker.dying import die
 from hotseat.worker.store.folders import prepare_kv_dir
 from hotseat.worker.store.kv_file import (
-    KvPayload,
     KvWriteError,
     KvWritten,
     block_file,
@@ -31,6 +30,7 @@ from hotseat.worker.store.kv_file import (
     write_block,
     write_kv,
 )
+from hotseat.worker.store.kv_format import KvPayload
 from hotseat.worker.store.sync import full_sync
 
 BACKLOG_LIMIT_BYTES: Final = 256 * MIB
