@@ -93,19 +93,17 @@ def in_child(folder: Path, count: int) -> list[Unload]:
 
 def measure_here(folder: Path, count: int) -> int:
     """One JSON line a round."""
-    from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens
+    from tests.support.engine.engine_harness import FakeSupervisor, make_engine, prompt_tokens
 
     from hotseat.library.importing import import_model
-    from hotseat.protocol.ids import Epoch
     from hotseat.protocol.link import Load, Loaded, Unloaded, Warm, Warmed
     from hotseat.protocol.link import Unload as UnloadOrder
-    from hotseat.worker.engine import Engine
     from hotseat.worker.model.footprint import footprint_bytes, give_back
 
     with tempfile.TemporaryDirectory() as home:
         record = import_model(folder, Path(home), "model", lambda _phase, _percent: None)
         boss = FakeSupervisor(record, Path(home) / "kv")
-        engine = boss.engine = Engine(send=boss._inbox.put, epoch=Epoch(1))
+        engine = boss.engine = make_engine(boss._inbox.put)
         boss.load["memory_limit_bytes"] = 0
         for number in range(count):
             give_back()

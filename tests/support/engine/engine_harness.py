@@ -2,6 +2,7 @@
 
 import queue
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hotseat.protocol.ids import BlockId, Epoch, RequestKey
@@ -31,11 +32,17 @@ from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
 from hotseat.worker.engine import Engine
+from hotseat.worker.store.reader import Restorer
 from tests.support.models.tiny_models import register_tiny
 
 DEADLINE_S = 60.0
 UNFED = 1
 """The last token of an answer that ended full is not in KV: the next prompt computes it."""
+
+
+def make_engine(send: Callable[[FromWorker], None], epoch: int = 1) -> Engine:
+    """Nobody has to be woken when files were read: whoever steps it looks again and again."""
+    return Engine(send=send, epoch=Epoch(epoch), restorer=Restorer(on_result=lambda: None))
 
 
 class FakeSupervisor:
@@ -63,7 +70,7 @@ class FakeSupervisor:
         """A fresh engine with a fresh load."""
         self.unseat()
         self.epoch += 1
-        self.engine = Engine(send=self._inbox.put, epoch=Epoch(self.epoch))
+        self.engine = make_engine(self._inbox.put, self.epoch)
         self.engine.handle(Load(record=self.record, kv_dir=str(self.kv_dir), **self.load))
         self.until(Loaded)
         self.engine.handle(Warm())

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
-from tests.support.engine.engine_harness import FakeSupervisor, tiny_record
+from tests.support.engine.engine_harness import FakeSupervisor, make_engine, tiny_record
 
-from hotseat.protocol.ids import Epoch, RequestKey
+from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import Counted, CountPrompt, Start, Started, TextInput, WholeInput
 from hotseat.protocol.messages import Message, Sampling
 from hotseat.protocol.tokens import unpack_tokens
-from hotseat.worker.engine import Engine
 
 ASK = WholeInput(messages=(Message(role="user", content="How long is this question?"),))
 
@@ -42,7 +41,7 @@ def test_seated_worker_counts_what_a_request_then_feeds(record, tmp_path):
 
 def counted_by_standby(record, given, **options):
     answers = queue.SimpleQueue()
-    engine = Engine(send=answers.put, epoch=Epoch(1))
+    engine = make_engine(answers.put)
     try:
         engine.handle(order(record, given, **options))
         return answers.get(timeout=20.0)

@@ -6,24 +6,21 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.engine.engine_harness import make_engine, tiny_record
 from tests.support.models.tiny_models import make_tiny
 
-from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import Failed, Load, Loaded, LoadProgress, Warm, Warmed
-from hotseat.worker.engine import Engine
 
 
 @pytest.fixture
 def record(tmp_path):
-    from tests.support.engine.engine_harness import tiny_record
-
     return tiny_record(tmp_path, "llama")
 
 
 def load(record, tmp_path) -> list:
     sent = []
-    engine = Engine(send=sent.append, epoch=Epoch(1))
+    engine = make_engine(sent.append)
     engine.handle(
         Load(
             record=record,

@@ -10,7 +10,12 @@ import mlx.core as mx
 import msgspec
 import pytest
 from mlx_lm.models.switch_layers import SwitchGLU
-from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import (
+    FakeSupervisor,
+    make_engine,
+    prompt_tokens,
+    tiny_record,
+)
 
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.limits import GIB, MIB
@@ -32,7 +37,7 @@ from hotseat.protocol.link import (
     Warmed,
 )
 from hotseat.protocol.messages import Sampling
-from hotseat.worker.engine import Engine
+from hotseat.worker.counting import count_prompt
 from hotseat.worker.model.footprint import footprint_bytes, give_back
 from hotseat.worker.model.loading import load_kit, load_model
 from hotseat.worker.model.page_cache import PIECE_BYTES, available_bytes, warm_files
@@ -101,9 +106,9 @@ class Answers:
 def preparers():
     made = []
 
-    def make(**options):
+    def make(count_with=count_prompt, **options):
         kits, answers = Kits(), Answers()
-        made.append(Preparer(answers, kits, **options))
+        made.append(Preparer(answers, kits, count_with, **options))
         return made[-1], kits, answers
 
     yield make
@@ -223,7 +228,7 @@ def is_cached(fd, offset):
 
 def test_engine_prepares_before_anything_is_loaded_and_loads_from_it(record, tmp_path):
     answers = Answers()
-    engine = Engine(send=answers, epoch=Epoch(1))
+    engine = make_engine(answers)
     engine.handle(Prepare(record=record, warm_pages=True))
     assert isinstance(answers.wait(1)[0], Prepared)
     kit = engine._preparer.take(record)

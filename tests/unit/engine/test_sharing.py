@@ -3,8 +3,9 @@
 import pytest
 from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 
-from hotseat.protocol.link import BlockWritten, Diverged, Rewrite, TailRef
+from hotseat.protocol.link import BlockWritten, Diverged, Rewrite, Started, TailRef
 from hotseat.protocol.tokens import pack_tokens
+from hotseat.worker.model.budget import KvBudget
 
 
 @pytest.fixture
@@ -128,3 +129,16 @@ def test_short_contexts_that_begin_as_a_long_one_hold_no_more_than_is_counted(su
         assert held <= counted
         rows = max(rows, *(len(lane.turns) for lane in seat.runner.lanes))
     assert rows == 4
+
+
+def test_shared_context_that_has_to_make_room_is_read_from_disk_instead(supervisor):
+    """Beside a twin there is room for it no more: the source is chosen again without it."""
+    budget = KvBudget(supervisor.record, 0).need_bytes([[1024]], 0)
+    supervisor.load["kv_budget_bytes"] = budget
+    supervisor.seat()
+    shared = prompt_tokens(300)
+    supervisor.turn([*shared, 7, 8], "one")
+    request = supervisor.start([*shared, 9, 10], "two", max_tokens=700)
+    started = supervisor.until(Started, request)
+    assert (started.restored_tokens, started.live_tokens) == (256, 0)
+    assert supervisor.engine._seat.keeper.live.names() == ()

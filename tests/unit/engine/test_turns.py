@@ -1,7 +1,13 @@
 """One request in the engine: text, ends, limits, cancel, sampling, failures."""
 
 import pytest
-from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import (
+    UNFED,
+    FakeSupervisor,
+    make_engine,
+    prompt_tokens,
+    tiny_record,
+)
 
 from hotseat.protocol.link import (
     AppendInput,
@@ -305,11 +311,9 @@ def test_stop_refuses_new_work_and_reports_stopped_last(supervisor):
 
 
 def test_start_before_a_model_is_loaded_is_refused(record, tmp_path):
-    from hotseat.protocol.ids import Epoch
-    from hotseat.worker.engine import Engine
 
     sent = []
-    engine = Engine(send=sent.append, epoch=Epoch(1))
+    engine = make_engine(sent.append)
     supervisor = FakeSupervisor(record, tmp_path)
     supervisor.engine = engine
     supervisor.start(TokensInput(tokens=pack_tokens([5])))

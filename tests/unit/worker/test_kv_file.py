@@ -28,8 +28,6 @@ from hotseat.protocol.tokens import pack_tokens, root_id
 from hotseat.worker.store import kv_file, kv_format
 from hotseat.worker.store.folders import CACHE_TAG_FILE, prepare_kv_dir
 from hotseat.worker.store.kv_file import (
-    KvDamagedError,
-    KvPayload,
     KvWriteError,
     block_file,
     block_names,
@@ -39,7 +37,7 @@ from hotseat.worker.store.kv_file import (
     write_block,
     write_kv,
 )
-from hotseat.worker.store.kv_format import encode_file
+from hotseat.worker.store.kv_format import KvDamagedError, KvPayload, encode_file
 
 NAME = "tails/1-1-aa.kv"
 BLOCK = BlockId("cd" * 16)

@@ -27,7 +27,7 @@ from hotseat.protocol.link import (
     encode_link,
 )
 from hotseat.worker.link.outflow import LOOK_S
-from hotseat.worker.link.port import LinkPort
+from hotseat.worker.link.port import SupervisorLink
 
 KEY = RequestKey("t:r")
 EPOCH = Epoch(4)
@@ -72,11 +72,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_port(path: Path) -> Iterator[Callable[..., LinkPort]]:
-    made: list[LinkPort] = []
+def make_port(path: Path) -> Iterator[Callable[..., SupervisorLink]]:
+    made: list[SupervisorLink] = []
 
-    def make(source: Callable[[], Beat] = beat, beat_s: float = 60.0) -> LinkPort:
-        made.append(LinkPort(str(path), EPOCH, source, beat_s=beat_s))
+    def make(source: Callable[[], Beat] = beat, beat_s: float = 60.0) -> SupervisorLink:
+        made.append(SupervisorLink(str(path), EPOCH, source, beat_s=beat_s))
         return made[-1]
 
     yield make
@@ -91,7 +91,7 @@ def peer(path: Path) -> Iterator[Peer]:
     bound.close()
 
 
-def connect(port: LinkPort, peer: Peer) -> None:
+def connect(port: SupervisorLink, peer: Peer) -> None:
     """Returns behind the first beat, which is the last frame that comes by itself."""
     port.send(Stopped())
     port.start()
@@ -104,7 +104,7 @@ def emitted(number: int) -> Emitted:
 
 
 def test_messages_arrive_in_order_from_many_threads(
-    peer: Peer, make_port: Callable[..., LinkPort]
+    peer: Peer, make_port: Callable[..., SupervisorLink]
 ) -> None:
     port = make_port()
     port.start()
@@ -129,7 +129,7 @@ def test_messages_arrive_in_order_from_many_threads(
 
 
 def test_message_is_sent_at_once_not_with_the_next_beat(
-    peer: Peer, make_port: Callable[..., LinkPort]
+    peer: Peer, make_port: Callable[..., SupervisorLink]
 ) -> None:
     port = make_port()
     connect(port, peer)
@@ -141,7 +141,7 @@ def test_message_is_sent_at_once_not_with_the_next_beat(
 
 
 def test_messages_sent_before_the_peer_binds_are_delivered(
-    path: Path, make_port: Callable[..., LinkPort]
+    path: Path, make_port: Callable[..., SupervisorLink]
 ) -> None:
     port = make_port()
     port.start()
@@ -154,7 +154,7 @@ def test_messages_sent_before_the_peer_binds_are_delivered(
 
 
 def test_beats_go_on_while_the_compute_thread_is_busy(
-    peer: Peer, make_port: Callable[..., LinkPort]
+    peer: Peer, make_port: Callable[..., SupervisorLink]
 ) -> None:
     steps = iter(range(1000))
     port = make_port(lambda: beat(next(steps)), 0.02)
@@ -164,7 +164,7 @@ def test_beats_go_on_while_the_compute_thread_is_busy(
 
 
 def test_message_of_this_epoch_reaches_the_inbox_and_others_are_dropped(
-    peer: Peer, make_port: Callable[..., LinkPort]
+    peer: Peer, make_port: Callable[..., SupervisorLink]
 ) -> None:
     port = make_port()
     connect(port, peer)
@@ -175,13 +175,15 @@ def test_message_of_this_epoch_reaches_the_inbox_and_others_are_dropped(
     assert port.inbox.empty()
 
 
-def test_wake_ends_a_wait_on_the_inbox(make_port: Callable[..., LinkPort]) -> None:
+def test_wake_ends_a_wait_on_the_inbox(make_port: Callable[..., SupervisorLink]) -> None:
     port = make_port()
     threading.Timer(0.01, port.wake).start()
     assert port.inbox.get(timeout=10) is None
 
 
-def test_close_delivers_what_was_queued(peer: Peer, make_port: Callable[..., LinkPort]) -> None:
+def test_close_delivers_what_was_queued(
+    peer: Peer, make_port: Callable[..., SupervisorLink]
+) -> None:
     port = make_port()
     port.start()
     for number in range(2000):
@@ -194,7 +196,7 @@ def test_close_delivers_what_was_queued(peer: Peer, make_port: Callable[..., Lin
     assert (found, message) == (list(range(2000)), Stopped())
 
 
-def test_close_without_a_peer_ends_at_its_timeout(make_port: Callable[..., LinkPort]) -> None:
+def test_close_without_a_peer_ends_at_its_timeout(make_port: Callable[..., SupervisorLink]) -> None:
     port = make_port()
     port.start()
     port.send(Stopped())
@@ -207,7 +209,7 @@ CHILD = """
 import sys
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link import Beat
-from hotseat.worker.link.port import LinkPort
+from hotseat.worker.link.port import SupervisorLink
 
 def beat():
     if {fail}:
@@ -215,7 +217,7 @@ def beat():
     return Beat(phase="", step=0, busy=False, active_bytes=0, cache_bytes=0, peak_bytes=0,
                 live_kv_bytes=0)
 
-port = LinkPort(sys.argv[1], Epoch(4), beat)
+port = SupervisorLink(sys.argv[1], Epoch(4), beat)
 port.start()
 port.inbox.get(timeout=20)
 """
@@ -255,7 +257,7 @@ def test_failing_link_thread_ends_the_process(path: Path, peer: Peer) -> None:
 
 
 def test_reseated_port_speaks_and_hears_the_new_epoch_from_the_next_frame_on(
-    peer: Peer, make_port: Callable[..., LinkPort]
+    peer: Peer, make_port: Callable[..., SupervisorLink]
 ) -> None:
     port = make_port()
     connect(port, peer)
@@ -270,7 +272,7 @@ def test_reseated_port_speaks_and_hears_the_new_epoch_from_the_next_frame_on(
 
 
 def test_token_that_was_held_leaves_without_another_one(
-    peer: Peer, make_port: Callable[..., LinkPort]
+    peer: Peer, make_port: Callable[..., SupervisorLink]
 ) -> None:
     port = make_port()
     connect(port, peer)
@@ -288,7 +290,7 @@ def test_token_that_was_held_leaves_without_another_one(
 
 
 def test_sender_goes_on_while_nobody_reads_and_all_arrives_in_order(
-    peer: Peer, make_port: Callable[..., LinkPort]
+    peer: Peer, make_port: Callable[..., SupervisorLink]
 ) -> None:
     port = make_port()
     connect(port, peer)
@@ -300,7 +302,7 @@ def test_sender_goes_on_while_nobody_reads_and_all_arrives_in_order(
 
 
 def test_port_rests_and_keeps_little_twice_while_nobody_reads(
-    peer: Peer, make_port: Callable[..., LinkPort], monkeypatch: pytest.MonkeyPatch
+    peer: Peer, make_port: Callable[..., SupervisorLink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = make_port()
     connect(port, peer)
@@ -318,7 +320,7 @@ def test_port_rests_and_keeps_little_twice_while_nobody_reads(
 
 
 def test_sender_goes_on_when_the_other_end_is_gone(
-    peer: Peer, make_port: Callable[..., LinkPort]
+    peer: Peer, make_port: Callable[..., SupervisorLink]
 ) -> None:
     port = make_port()
     connect(port, peer)
@@ -331,7 +333,7 @@ def test_sender_goes_on_when_the_other_end_is_gone(
 
 
 def test_frame_at_rest_brings_the_next_beat_near(path: Path, peer: Peer) -> None:
-    port = LinkPort(str(path), EPOCH, beat, beat_s=0.02, rest_s=60.0)
+    port = SupervisorLink(str(path), EPOCH, beat, beat_s=0.02, rest_s=60.0)
     connect(port, peer)
     try:
         # At rest once the same beat was sent twice, long after anything else.

@@ -20,7 +20,8 @@ from tests.support.engine.kv_payloads import (
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.link import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
-from hotseat.worker.store.kv_file import KvPayload, block_file, write_block, write_kv
+from hotseat.worker.store.kv_file import block_file, write_block, write_kv
+from hotseat.worker.store.kv_format import KvPayload
 from hotseat.worker.store.reader import BlockToRead, Restorer, RestoreResult
 
 KEY = RequestKey("t:r")
@@ -288,7 +289,7 @@ def test_cancelled_restore_gives_no_result(
 
 
 def test_begin_before_bind_is_a_defect() -> None:
-    restorer = Restorer()
+    restorer = Restorer(lambda: None)
     try:
         with pytest.raises(RuntimeError):
             restorer.begin(KEY, [])

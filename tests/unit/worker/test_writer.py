@@ -19,7 +19,8 @@ from hotseat.protocol.link import (
     WriteFailed,
 )
 from hotseat.worker.store import writer as writer_module
-from hotseat.worker.store.kv_file import KvPayload, KvWritten, read_kv
+from hotseat.worker.store.kv_file import KvWritten, read_kv
+from hotseat.worker.store.kv_format import KvPayload
 from hotseat.worker.store.writer import Failures, WriterThread
 
 DONE = Checkpointed(swap=1, sessions=0, bytes_written=0)
@@ -75,7 +76,7 @@ def test_files_are_written_and_reported_in_order(
         writer.put_block(payload, block, index)
     tail = make_payload([1, 2], parent=chain[-1][0], hint=b"h")
     writer.put_tail("s", tail)
-    writer.after_written(DONE)
+    writer.after_written(lambda _failures: gate(DONE))
     assert writer.drain(10)
     *blocks, tail_written, done = gate.messages
     assert [(m.block, m.parent, m.index) for m in blocks] == [
@@ -118,7 +119,7 @@ def test_files_written_side_by_side_are_reported_in_order(
     writer = make_writer()
     for index, (block, payload) in enumerate(chain):
         writer.put_block(payload, block, index)
-    writer.after_written(DONE)
+    writer.after_written(lambda _failures: gate(DONE))
     assert writer.drain(10)
     *blocks, done = gate.messages
     assert [message.block for message in blocks] == [block for block, _ in chain]

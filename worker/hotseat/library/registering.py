@@ -58,13 +58,12 @@ def describe_folder(
     adapted = () if adapter is None else digest_adapter(folder, adapter, on_progress)
     digests = digest_files(opened, on_progress)
     weights = [digests[file.name] for file in opened.weights]
+    tokenizer_files = [digests[file.name] for file in opened.tokenizer]
     parts = TagParts(
         architecture=identity.architecture_digest(opened.config),
         weights=identity.weights_digest(weights),
         quantisation=identity.quantisation_digest(opened.config),
-        tokenizer=identity.tokenizer_digest(
-            [digests[file.name] for file in opened.tokenizer], opened.tokenizer_config
-        ),
+        tokenizer=identity.tokenizer_digest(tokenizer_files, opened.tokenizer_config),
         template=identity.template_digest(template_text(tokenizer)),
         adapter=adapter_digest(adapted),
         kv=kv_part(geometry.kv_dtype),

@@ -5,7 +5,7 @@ from msgspec import Struct
 from hotseat.worker.model.budget import KvBudget
 
 
-class Seen(Struct, frozen=True, kw_only=True):
+class BeatFigures(Struct, frozen=True, kw_only=True):
     """What a beat tells of a seat, as of the last step; it is added up later."""
 
     budget: KvBudget

@@ -40,16 +40,18 @@ from hotseat.protocol.link import (
     Unloaded,
     Warm,
 )
-from hotseat.worker.batch.entry import Entry
+from hotseat.worker.batch.context_source import ContextFetcher
+from hotseat.worker.batch.endings import Endings
+from hotseat.worker.batch.entry import BatchEntry
 from hotseat.worker.batch.runner import PASS_TOKENS, Runner
-from hotseat.worker.beat_figures import Seen
+from hotseat.worker.beat_figures import BeatFigures
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.footprint import footprint_bytes, give_back
 from hotseat.worker.model.loading import (
     LoadFailedError,
-    Seated,
+    SeatedModel,
     limit_wired,
     load_kit,
     load_model,
@@ -66,7 +68,7 @@ class _Seat:
 
     def __init__(
         self,
-        seated: Seated,
+        seated: SeatedModel,
         epoch: Epoch,
         restorer: Restorer,
         send: Callable[[FromWorker], None],
@@ -74,8 +76,10 @@ class _Seat:
         self.seated = seated
         self.budget = budget = KvBudget(seated.record, seated.load.kv_budget_bytes)
         self.keeper = Keeper(seated, epoch, send)
-        self.runner = Runner(seated, budget, self.keeper, send)
-        self.entry = Entry(seated, budget, self.keeper, self.runner, restorer, send)
+        endings = Endings(self.keeper, send)
+        self.runner = Runner(seated, budget, self.keeper, endings, send)
+        fetcher = ContextFetcher(seated, self.keeper.live, restorer, send)
+        self.entry = BatchEntry(seated, budget, self.keeper, endings, self.runner, fetcher, send)
         self._has_gathered = False
 
     def requests(self) -> list[RequestKey]:
@@ -133,12 +137,12 @@ class Engine:
         self,
         send: Callable[[FromWorker], None],
         epoch: Epoch,
-        restorer: Restorer | None = None,
+        restorer: Restorer,
     ) -> None:
         self._send = send
         self._epoch = epoch
-        self._restorer = restorer or Restorer()
-        self._preparer = Preparer(send, load_kit, count_with=count_prompt)
+        self._restorer = restorer
+        self._preparer = Preparer(send, load_kit, count_prompt)
         self._blank = BlankMemory()
         self._seat: _Seat | None = None
         self._phase = "empty"
@@ -367,12 +371,12 @@ class Engine:
         else:
             self._seat.keeper.after_written(Stopped())
 
-    def _look(self) -> Seen | None:
+    def _look(self) -> BeatFigures | None:
         """After every step, so it only takes down what the next one changes."""
         seat = self._seat
         if seat is None:
             return None
-        return Seen(
+        return BeatFigures(
             budget=seat.budget,
             busy=bool(len(seat.entry) or seat.runner.is_busy),
             rows=seat.runner.rows(),

@@ -27,7 +27,8 @@ from hotseat.protocol.exits import (
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import REST_BEAT_S
 from hotseat.protocol.link import Beat, FromWorker, Stop, Stopped, ToWorker, WorkerHello
-from hotseat.worker.link.port import Inbox, LinkPort
+from hotseat.worker.dying import tells_of_memory
+from hotseat.worker.link.port import Inbox, SupervisorLink
 from hotseat.worker.orphan import (
     SecretMissingError,
     die_with_parent,
@@ -42,7 +43,6 @@ SWITCH_S: Final = 0.0005
 """Beats and orders must not wait while the next step's graph is built."""
 MACOS_WATCHDOG_S: Final = 10.0
 """Linux has the parent-death signal; macOS has nothing else once native code keeps the GIL."""
-_MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")
 
 
 class Arguments(Struct, frozen=True, kw_only=True):
@@ -147,8 +147,7 @@ def exit_code_of(error: BaseException) -> int:
     """EX_OUT_OF_MEMORY for a failed allocation (mlx raises RuntimeError for it)."""
     if isinstance(error, MemoryError):
         return EX_OUT_OF_MEMORY
-    text = str(error).lower()
-    if isinstance(error, RuntimeError) and any(sign in text for sign in _MEMORY_SIGNS):
+    if isinstance(error, RuntimeError) and tells_of_memory(str(error)):
         return EX_OUT_OF_MEMORY
     return EX_INTERNAL
 
@@ -160,7 +159,7 @@ class _ComputeLoop:
         self._is_stopped = False
         self._watchdog_s = arguments.watchdog_s
         self._inbox = inbox
-        self._port = LinkPort(
+        self._port = SupervisorLink(
             arguments.link,
             arguments.epoch,
             self._beat,

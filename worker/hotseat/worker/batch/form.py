@@ -1,6 +1,6 @@
 """What a request asks of its output beside the text: parts, grammar, forbidden calls.
 
-Puts together what `partsout`, `constraints` and `grammar` do. Must not know caches or the link.
+Puts together what `parts_out`, `constraints` and `grammar` do. Must not know caches or the link.
 """
 
 from typing import Any, Final
@@ -10,7 +10,7 @@ import mlx.core as mx
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link import Start, TextInput, TokensInput
 from hotseat.worker.batch.sampling import LogitsProcessor
-from hotseat.worker.model.loading import Seated
+from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.constraints import (
     Marks,
     answer_schema,
@@ -30,7 +30,7 @@ _NAMES_FIRST: Final = "[ARGS]"
 class Form:
     """The form of one completion. Raises `HotseatError` for what cannot be honoured."""
 
-    def __init__(self, start: Start, seated: Seated, prompt_tokens: int) -> None:
+    def __init__(self, start: Start, seated: SeatedModel, prompt_tokens: int) -> None:
         is_raw = isinstance(start.input, TextInput | TokensInput)
         tokenizer = seated.tokenizer
         thinks = not is_raw and seated.renderer.opens_thinking(start.template_args)
@@ -81,7 +81,7 @@ class Form:
             self.processors.append(self.grammar)
 
 
-def _marks(seated: Seated, *, is_raw: bool, thinks: bool) -> Marks:
+def _marks(seated: SeatedModel, *, is_raw: bool, thinks: bool) -> Marks:
     tokenizer = seated.tokenizer
     if is_raw:
         return Marks()

@@ -1,6 +1,6 @@
 """A lane: rows that decode together, left-padded to the longest, and those that come to it.
 
-With `decoding` the only file that touches the insides of the library's batches. Must not know
+With `rows` the only file that touches the insides of the library's batches. Must not know
 text, sessions or disk.
 """
 
@@ -57,7 +57,7 @@ class _Feeding:
         self.caches = caches
         self._segments: list[list[int]] = []
         position = turn.fed_tokens
-        for length in turn.segments:
+        for length in turn.segments():
             self._segments.append(turn.ids[position : position + length])
             position += length
 

@@ -1,26 +1,23 @@
-"""The requests that are in a batch: steps, tokens, growth, ends. Runs on the engine's thread.
+"""The requests that are in a batch: steps, tokens, growth. Runs on the engine's thread.
 
-Must not know how a request got its caches (`entry`) or what becomes of them (`keeping`).
+Must not know how a request got its caches (`entry`) or what becomes of them (`endings`).
 """
 
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Broken, Finished, Prefilled, Suspended
-from hotseat.protocol.replies import FinishReason, LengthLimit
-from hotseat.protocol.tokens import pack_tokens
-from hotseat.worker.batch.form import refuse_failed
+from hotseat.protocol.link import Prefilled
+from hotseat.protocol.replies import FinishReason
+from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.lane import Drawn, Fed, Lane, LaneBrokenError
 from hotseat.worker.batch.sampling import top_logprobs
 from hotseat.worker.batch.turn import Turn, emitted
 from hotseat.worker.context.keeper import Keeper, Send
-from hotseat.worker.context.steps import encode_hint
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import ring_starts
-from hotseat.worker.model.loading import Seated, tells_of_memory
+from hotseat.worker.model.loading import SeatedModel
 
 MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""
@@ -31,12 +28,20 @@ PASS_TOKENS: Final = 64
 class Runner:
     """All lanes of a seating."""
 
-    def __init__(self, seated: Seated, budget: KvBudget, keeper: Keeper, send: Send) -> None:
+    def __init__(
+        self,
+        seated: SeatedModel,
+        budget: KvBudget,
+        keeper: Keeper,
+        endings: Endings,
+        send: Send,
+    ) -> None:
         chunk = seated.record.prefill_chunk
         self._chunk = chunk
         self.lanes = [Lane(seated.model, chunk) for _ in range(MAX_LANES)]
         self._budget = budget
         self._keeper = keeper
+        self._endings = endings
         self._send = send
         self._has_full = False
         """True if some turn may lack only one token."""
@@ -86,7 +91,7 @@ class Runner:
             lane.insert(turn, caches)
         except Exception as error:  # noqa: BLE001 - one bad row must not take the engine down
             lane.take(turn)
-            self._break(turn, str(error) or type(error).__name__)
+            self._endings.give_up(turn, str(error) or type(error).__name__)
             return
         if turn.trace is not None:
             self._keeper.watch(turn.trace)
@@ -108,7 +113,7 @@ class Runner:
                 for one in fed:
                     self._take_chunk(lane, one)
             except LaneBrokenError as error:
-                self._lose(error)
+                self._endings.lose(error)
                 worked = True
             else:
                 worked = worked or bool(drawn or fed)
@@ -129,7 +134,7 @@ class Runner:
             try:
                 fed = lane.feed()
             except LaneBrokenError as error:
-                self._lose(error)
+                self._endings.lose(error)
             else:
                 self._take_chunk(lane, fed)
             return cost
@@ -146,7 +151,7 @@ class Runner:
         if found[1].is_ahead:
             found[1].ended_by = "cancelled"
         else:
-            self._finish(*found, "cancelled")
+            self._endings.finish(*found, "cancelled")
 
     def suspend(self, request: RequestKey, hold_as: str) -> None:
         """A request leaves its batch now, its KV stays live under `hold_as`.
@@ -161,10 +166,10 @@ class Runner:
         try:
             stays = turn.stage == "decoding" and not turn.is_ahead and self._ends(lane, turn)
         except LaneBrokenError as error:
-            self._lose(error)
+            self._endings.lose(error)
         else:
             if not stays:
-                self._leave(lane, turn, hold_as)
+                self._endings.suspend(lane, turn, hold_as)
 
     def close(self) -> None:
         """Gives all KV of running requests back."""
@@ -180,13 +185,13 @@ class Runner:
         """
         pending = lane.pending(turn)
         if turn.form.failure:
-            self._refuse(lane, turn)
+            self._endings.refuse(lane, turn)
             return True
         if pending.token in turn.end_ids:
             return True
         turn.ended_by = self._report(pending)
         if turn.is_full and turn.ended_by is not None:
-            self._end(lane, turn, turn.ended_by, unfed=(pending.token,))
+            self._endings.finish(lane, turn, turn.ended_by, unfed=(pending.token,))
         return turn.ended_by is not None
 
     def _end_full(self, lane: Lane) -> bool:
@@ -200,7 +205,7 @@ class Runner:
     def _end_replayed(self, lane: Lane, turn: Turn) -> None:
         """Ends a turn that was full before it was resumed once it stands where it stood then."""
         if turn.ended_by is not None and turn.is_full and lane.is_ready(turn):
-            self._end(lane, turn, turn.ended_by)
+            self._endings.finish(lane, turn, turn.ended_by)
 
     def _take_chunk(self, lane: Lane, fed: Fed) -> None:
         turn = fed.turn
@@ -215,7 +220,7 @@ class Runner:
             )
         )
         if fed.is_last and turn.ended_by is not None:
-            self._end(lane, turn, turn.ended_by)
+            self._endings.finish(lane, turn, turn.ended_by)
         elif fed.is_last:
             # The next decode step would hand it out, a step later.
             is_last_token = self._ends(lane, turn)
@@ -227,16 +232,16 @@ class Runner:
         turn = drawn.turn
         self._note(lane, turn, [drawn.token])
         if turn.form.failure:
-            self._refuse(lane, turn)
+            self._endings.refuse(lane, turn)
             return
         reason = turn.ended_by
         if reason is None and not turn.is_ahead:
             reason = self._report(drawn)
         turn.is_ahead = False
         if reason is not None:
-            self._end(lane, turn, reason, is_closed=drawn.token in turn.end_ids)
+            self._endings.finish(lane, turn, reason, is_closed=drawn.token in turn.end_ids)
         elif turn.fed_tokens >= turn.reserved_tokens and not self._grow(turn):
-            self._finish(lane, turn, "length", limit="kv_budget")
+            self._endings.finish(lane, turn, "length", limit="kv_budget")
         elif turn.lacks_one:
             self._has_full = True
 
@@ -250,44 +255,12 @@ class Runner:
             self._send(emitted(turn, parts, (token,), logprobs))
         return reason
 
-    def _end(
-        self,
-        lane: Lane,
-        turn: Turn,
-        reason: FinishReason,
-        *,
-        is_closed: bool = False,
-        unfed: Sequence[int] = (),
-    ) -> None:
-        limit = turn.limit if reason == "length" else None
-        self._finish(lane, turn, reason, limit=limit, is_closed=is_closed, unfed=unfed)
-
     def _find(self, request: RequestKey) -> tuple[Lane, Turn] | None:
         for lane in self.lanes:
             for turn in lane.turns:
                 if turn.start.request == request and turn.stage in ("prefilling", "decoding"):
                     return lane, turn
         return None
-
-    def _leave(self, lane: Lane, turn: Turn, hold_as: str) -> None:
-        trace = turn.trace
-        caches = lane.take(turn)
-        hint, context = turn.start.hint, []
-        if trace is not None:
-            self._keeper.unwatch(trace)
-            if caches:
-                hint = encode_hint(trace.log.hint(ring_starts(caches, trace.position)))
-                context = trace.tokens
-                self._keeper.keep(hold_as, caches, trace, persist=turn.start.persist)
-        self._keeper.after_written(
-            Suspended(
-                request=turn.start.request,
-                hold_as=hold_as,
-                context=pack_tokens(context),
-                hint=hint,
-                completion_tokens=turn.completion_tokens,
-            )
-        )
 
     def _note(self, lane: Lane, turn: Turn, tokens: Sequence[int]) -> None:
         trace = turn.trace
@@ -314,78 +287,3 @@ class Runner:
             return True
         turn.reserved_tokens -= BLOCK_TOKENS
         return False
-
-    def _finish(
-        self,
-        lane: Lane,
-        turn: Turn,
-        reason: FinishReason,
-        *,
-        limit: LengthLimit | None = None,
-        is_closed: bool = False,
-        unfed: Sequence[int] = (),
-    ) -> None:
-        trace = turn.trace
-        was_decoding = turn.stage == "decoding"
-        caches = lane.take(turn)
-        rest = turn.text.finish()
-        if rest:
-            self._send(emitted(turn, rest))
-        if turn.text.is_stopped and reason == "length":
-            reason, limit = "stop", None
-        if reason == "stop" and turn.text.calls:
-            reason = "tool_calls"
-        hint = turn.start.hint
-        # A prompt that was cut short stays the context as a whole: half a message would spoil
-        # every later turn, and the ids without KV are simply computed again.
-        context = turn.ids
-        if trace is not None:
-            self._keeper.unwatch(trace)
-            if was_decoding:
-                context = [*trace.tokens, *unfed]
-            if caches:
-                hint = encode_hint(trace.log.hint(ring_starts(caches, trace.position)))
-                if turn.session is not None:
-                    self._keeper.keep(turn.session, caches, trace, persist=turn.start.persist)
-        now = time.monotonic()
-        first_token_at = turn.first_token_at
-        finished = Finished(
-            request=turn.start.request,
-            finish_reason=reason,
-            limit=limit,
-            text=turn.text.text,
-            completion_tokens=turn.completion_tokens,
-            context=pack_tokens(context),
-            hint=hint,
-            closed=is_closed,
-            ttft_s=(first_token_at or now) - turn.received_at,
-            decode_s=now - first_token_at if first_token_at is not None else 0.0,
-        )
-        self._keeper.after_written(finished)
-
-    def _refuse(self, lane: Lane, turn: Turn) -> None:
-        """The form that was asked for cannot be kept to the end: an answer would be a lie."""
-        lane.take(turn)
-        if turn.trace is not None:
-            self._keeper.unwatch(turn.trace)
-        error = refuse_failed(turn.form.failure)
-        request = turn.start.request
-        self._send(
-            Broken(request=request, code=error.code, message=error.message, facts=error.facts)
-        )
-
-    def _lose(self, error: LaneBrokenError) -> None:
-        for turn in error.turns:
-            self._break(turn, str(error))
-
-    def _break(self, turn: Turn, reason: str) -> None:
-        if turn.trace is not None:
-            self._keeper.unwatch(turn.trace)
-        self._send(
-            Broken(
-                request=turn.start.request,
-                code="memory_pressure" if tells_of_memory(reason) else "internal",
-                message=f"the request failed in the model: {reason}",
-                facts={"tokens": turn.fed_tokens},
-            )
-        )

@@ -20,13 +20,19 @@ from hotseat.protocol.tokens import block_chain, unpack_tokens
 from hotseat.worker.batch.form import Form
 from hotseat.worker.batch.sampling import LogitsProcessor, Sampler, make_processors, make_sampler
 from hotseat.worker.batch.session_divergence import find_divergence
-from hotseat.worker.context.snapshots import is_due
-from hotseat.worker.context.steps import Hint, common_prefix, decode_hint
+from hotseat.worker.context.snapshots import is_due, wanted_positions
+from hotseat.worker.context.steps import (
+    Hint,
+    common_prefix,
+    decode_hint,
+    plan_completion,
+    plan_segments,
+)
 from hotseat.worker.context.trace import Trace
-from hotseat.worker.model.loading import Seated
+from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.rendering import Renderer
 
-Stage = Literal["new", "asked", "reading", "ready", "prefilling", "decoding"]
+Stage = Literal["new", "asked", "prefilling", "decoding"]
 
 
 class Turn:
@@ -35,7 +41,9 @@ class Turn:
     `ids` have to be in KV before the next draw: the prompt and what was emitted before a resume.
     """
 
-    def __init__(self, start: Start, prompt: list[int], seated: Seated, fit_tokens: int) -> None:
+    def __init__(
+        self, start: Start, prompt: list[int], seated: SeatedModel, fit_tokens: int
+    ) -> None:
         record = seated.record
         emitted = emitted_before(start)
         self.start = start
@@ -64,17 +72,16 @@ class Turn:
         self.known: Known | None = None
         self.session = start.session
         """None once the session was dropped: then nothing is kept at the end."""
-        self.held_as = start.resume.held_as if start.resume else None
+        self.suspended_as = start.resume.held_as if start.resume else None
         self.reserved_tokens = 0
         self.trace: Trace | None = None
-        self.segments: list[int] = []
         self.snapshots_at: frozenset[int] = frozenset()
         """Positions in the prompt at which recurrent state is kept."""
+        if record.is_recurrent:
+            self.snapshots_at = wanted_positions(seated.renderer, start, prompt)
         self.completion_tokens = 0
-        self.is_cancelled = False
         self.received_at = time.monotonic()
         self.first_token_at: float | None = None
-        self.restore_started_at: float | None = None
         self.ended_by: FinishReason | None = None
         """Why it ends, once that is known of a token that is reported and not in KV yet."""
         self.is_ahead = False
@@ -123,11 +130,13 @@ class Turn:
             return None
         return find_divergence(self.tokenizer, self.context, self.prompt, self.agree)
 
-    @property
-    def fed_first(self) -> int:
-        """Where the prefill began the first time."""
+    def segments(self) -> list[int]:
+        """Lengths in which the ids that have no KV yet are fed."""
+        begin, prompt = self.fed_tokens, len(self.prompt)
         resume = self.start.resume
-        return resume.restored_tokens if resume is not None else 0
+        fed_first = resume.restored_tokens if resume is not None else 0
+        fed = plan_segments(begin, prompt, self.hint, self.agree, fed_first, self.snapshots_at)
+        return [*fed, *plan_completion(begin, prompt, len(self.ids))]
 
     def _replay(self, emitted: list[int]) -> None:
         """Text, counts and limits as they were when the last of `emitted` had been reported."""

@@ -17,9 +17,8 @@ from hotseat.worker.context.live import LiveSession, LiveTier
 from hotseat.worker.context.steps import HINT_VERSION, Hint, RingMark, encode_hint
 from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.model.caches import ring_starts
-from hotseat.worker.model.loading import Seated
-from hotseat.worker.store.kv_file import KvPayload
-from hotseat.worker.store.kv_format import StatePart
+from hotseat.worker.model.loading import SeatedModel
+from hotseat.worker.store.kv_format import KvPayload, StatePart
 from hotseat.worker.store.writer import WriterThread
 
 Failures = tuple[WriteFailed, ...]
@@ -30,7 +29,7 @@ _NO_MESSAGE: Final = ""
 class Keeper:
     """Write-behind of blocks, tails, the live tier and checkpoints of one seating."""
 
-    def __init__(self, seated: Seated, epoch: Epoch, send: Send) -> None:
+    def __init__(self, seated: SeatedModel, epoch: Epoch, send: Send) -> None:
         self.live = LiveTier()
         self._record = seated.record
         self._send = send
@@ -119,20 +118,14 @@ class Keeper:
                 return True
             if session is spared:
                 continue
-            if session.is_safe:
-                self.live.take(session.name)
-            elif not session.is_leaving:
-                self._start_leaving(session)
+            self._release(session)
         return fits(self.live.size_bytes - taken_bytes)
 
     def shrink(self, keep: int) -> None:
         """Gives up idle sessions but for the `keep` newest; one that is not durable goes later."""
         sessions = self.live.sessions()
         for session in sessions[: max(0, len(sessions) - keep)]:
-            if session.is_safe:
-                self.live.take(session.name)
-            elif not session.is_leaving:
-                self._start_leaving(session)
+            self._release(session)
 
     def is_making_room(self) -> bool:
         """True while sessions wait for their tails to be written before they go."""
@@ -184,7 +177,13 @@ class Keeper:
         self._writer.stop()
         self.live.clear()
 
-    def _start_leaving(self, session: LiveSession) -> None:
+    def _release(self, session: LiveSession) -> None:
+        """Gives it up, once its tail is written."""
+        if session.is_safe:
+            self.live.take(session.name)
+            return
+        if session.is_leaving:
+            return
         session.is_leaving = True
         self.capture_blocks(session.trace, _view(session))
         self._put_tail(session)

@@ -3,7 +3,7 @@
 Pure but for building the caches. Must not know lanes or budgets.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -30,13 +30,18 @@ from hotseat.worker.store.reader import BlockToRead, RestoreResult
 class RestorePlan(Struct, frozen=True):
     """Blocks to read, a tail or snapshot behind them, and how many tokens that is.
 
-    `boundary` is where the tail begins: blocks in front of it may hold nothing worth reading.
+    `chain` are the blocks of the whole prompt, read or not, without its last token.
     """
 
     blocks: list[BlockToRead]
     tail: TailRef | None
     position: int
-    boundary: int = 0
+    chain: list[BlockId]
+    snapshots_at: frozenset[int] = frozenset()
+    """With recurrent layers: all positions in the prompt whose snapshots are stored."""
+
+
+NOTHING_STORED: Final = RestorePlan([], None, 0, [])
 
 
 def plan_restore(
@@ -48,12 +53,12 @@ def plan_restore(
     """
     root = root_id(record.tag)
     if record.is_recurrent:
-        stored = stored_positions(prompt[:-1], root, chain, known)
-        position = max(stored, default=0)
+        stored = stored_positions(prompt, root, chain, known)
+        position = max((one for one in stored if one < len(prompt)), default=0)
         count = position // BLOCK_TOKENS
         keeps_tokens = any(layer.kind != "state" for layer in record.layers)
         blocks = _blocks(prompt, root, chain, count if keeps_tokens else 0)
-        return RestorePlan(blocks, stored.get(position), position, count * BLOCK_TOKENS)
+        return RestorePlan(blocks, stored.get(position), position, chain, frozenset(stored))
     count = min(known.count, len(chain))
     blocks = _blocks(prompt, root, chain, count)
     parent = chain[count - 1] if count else root
@@ -68,7 +73,7 @@ def plan_restore(
         shared = common_prefix(tokens, rest)
         if shared > best and (is_cuttable or shared == len(tokens)):
             best, chosen = shared, tail
-    return RestorePlan(blocks, chosen, count * BLOCK_TOKENS + best, count * BLOCK_TOKENS)
+    return RestorePlan(blocks, chosen, count * BLOCK_TOKENS + best, chain)
 
 
 def without_damaged(known: Known, plan: RestorePlan, result: RestoreResult) -> Known | None:
@@ -136,7 +141,7 @@ def rebuild_sequence(
         rings = rings_at(hint, position) or rings_at(decode_hint(payloads[-1].hint), position)
         log = StepLog(position, (), rings)
     caches = rebuild_caches(record, payloads, position, rings, room)
-    trace = Trace(record.tag, prompt[:position], log, stored_blocks=len(result.payloads))
+    trace = Trace(record.tag, prompt[:position], log, len(result.payloads), plan.chain)
     return Restored(caches, trace)
 
 
@@ -156,8 +161,8 @@ def _rebuild_recurrent(
     rings = rings_at(told, position)
     caches = rebuild_caches(record, [*result.payloads, tail], position, rings, room)
     log = StepLog(position, told.steps, rings, since=told.boundary)
-    stored = plan.boundary // BLOCK_TOKENS
-    trace = Trace(record.tag, prompt[:position], log, stored_blocks=stored, is_recurrent=True)
+    stored = position // BLOCK_TOKENS
+    trace = Trace(record.tag, prompt[:position], log, stored, plan.chain, is_recurrent=True)
     trace.snapshot = Snapshot(position, tail.states)
     trace.snapshots_at.add(position)
     return Restored(caches, trace)

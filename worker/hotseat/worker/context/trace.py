@@ -1,5 +1,7 @@
 """What stands in the KV of one sequence: its tokens, the steps they took, its blocks. Pure."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, Tag
@@ -26,7 +28,7 @@ class Trace:
 
     `tail_at` is the position of the newest durable tail, None without one. With recurrent layers
     there are `snapshots_at`, positions whose snapshots are on disk or on the way, and `snapshot`,
-    the one in memory that a live context can go back to.
+    the one in memory that a live context can go back to. `chain`: ids known already.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Trace:
         tokens: list[int],
         log: StepLog,
         stored_blocks: int = 0,
+        chain: Sequence[BlockId] = (),
         *,
         is_recurrent: bool = False,
     ) -> None:
@@ -44,7 +47,7 @@ class Trace:
         self.snapshots_at: set[int] = set()
         self.tokens = tokens
         self.log = log
-        self.chain: list[BlockId] = []
+        self.chain = list(chain[: len(tokens) // BLOCK_TOKENS])
         self.stored_blocks = stored_blocks
         self.tail_at: int | None = None
         self._extend_chain()

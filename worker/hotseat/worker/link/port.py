@@ -7,15 +7,13 @@ minutes.
 """
 
 import contextlib
-import os
 import queue
 import select
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final
 
 from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
 from hotseat.protocol.ids import Epoch
@@ -31,6 +29,7 @@ from hotseat.protocol.link import (
     encode_link,
 )
 from hotseat.protocol.link_socket import widen
+from hotseat.worker.dying import die
 from hotseat.worker.link.beats import BeatPace
 from hotseat.worker.link.outflow import Outflow
 
@@ -44,7 +43,7 @@ Inbox = queue.SimpleQueue[ToWorker | None]
 """Messages for the compute thread; None only wakes it."""
 
 
-class LinkPort:
+class SupervisorLink:
     """One stream socket to the supervisor's link path, read by one daemon thread.
 
     `send` may be called from any thread and never waits for the other end; order is kept. Frames
@@ -260,10 +259,3 @@ class LinkPort:
             # Here and not on the compute thread: the next frame has the new epoch already.
             self._epoch = message.epoch
         self.inbox.put(message)
-
-
-def die(code: int, message: str) -> NoReturn:
-    """Ends the process at once with one line on stderr; for threads that cannot raise to main."""
-    sys.stderr.write(f"worker: {message}\n")
-    sys.stderr.flush()
-    os._exit(code)

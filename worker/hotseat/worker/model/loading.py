@@ -3,7 +3,6 @@
 Must not know requests. Nothing but this file sets MLX's memory limits.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link import Load, Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
+from hotseat.worker.dying import tells_of_memory
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry
 from hotseat.worker.model.preparing import LoadKit, TokenizerKit
 from hotseat.worker.text.grammar import Grammars
@@ -28,7 +28,6 @@ from hotseat.worker.text.rendering import Renderer
 GROUP_BYTES: Final = 64 * MIB
 """Weights evaluated between two progress reports."""
 WIRED_MARGIN_BYTES: Final = GIB
-_MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")
 
 OnProgress = Callable[[int, int, int], None]
 """Bytes done, bytes in all, bytes until the next call."""
@@ -42,7 +41,7 @@ class LoadFailedError(HotseatError):
         self.permanent = permanent
 
 
-class Seated(Struct, frozen=True):
+class SeatedModel(Struct, frozen=True):
     """What exists while a model has the seat. `model` is an mlx module."""
 
     record: ModelRecord
@@ -64,7 +63,7 @@ def load_kit(record: ModelRecord) -> TokenizerKit:
 
 def load_model(
     load: Load, on_progress: OnProgress, take_kit: LoadKit = load_kit
-) -> tuple[Seated, Loaded]:
+) -> tuple[SeatedModel, Loaded]:
     """Weights and tokenizer of `load.record` in memory. Raises LoadFailedError."""
     record = load.record
     started = time.monotonic()
@@ -89,7 +88,7 @@ def load_model(
     except Exception as error:
         raise _as_failure(record, error) from error
     grammars = Grammars(kit.tokenizer, record.vocab_size, frozenset(record.eos_token_ids))
-    seated = Seated(record, load, model, kit.tokenizer, kit.renderer, grammars)
+    seated = SeatedModel(record, load, model, kit.tokenizer, kit.renderer, grammars)
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
 
@@ -103,7 +102,7 @@ def limit_wired(load: Load) -> None:
     mx.set_wired_limit(max(0, min(wanted, recommended - WIRED_MARGIN_BYTES)))
 
 
-def warm_model(seated: Seated) -> Warmed:
+def warm_model(seated: SeatedModel) -> Warmed:
     """One token through the model: kernels are compiled, weights are paged in."""
     started = time.monotonic()
     token = seated.record.eos_token_ids[0] if seated.record.eos_token_ids else 0
@@ -138,11 +137,6 @@ def verify_files(record: ModelRecord) -> None:
                 size_bytes=found.st_size,
                 registered_bytes=entry.size_bytes,
             )
-
-
-def tells_of_memory(text: str) -> bool:
-    """True if an error text of mlx says that an allocation failed; it has no class of its own."""
-    return any(sign in text.lower() for sign in _MEMORY_SIGNS)
 
 
 def _check_caches(record: ModelRecord, model: Any) -> None:
@@ -198,14 +192,7 @@ def _as_failure(record: ModelRecord, error: Exception) -> LoadFailedError:
             weights_bytes=record.weights_bytes,
         )
     is_content = isinstance(
-        error,
-        RuntimeError
-        | ValueError
-        | KeyError
-        | TypeError
-        | AttributeError
-        | OSError
-        | json.JSONDecodeError,
+        error, RuntimeError | ValueError | KeyError | TypeError | AttributeError | OSError
     )
     return LoadFailedError(
         "model_unavailable",

@@ -17,7 +17,7 @@ from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import Counted, CountPrompt, FromWorker, Prepare, Prepared
 from hotseat.protocol.model import ModelRecord
-from hotseat.worker.link.port import die
+from hotseat.worker.dying import die
 from hotseat.worker.model.page_cache import warm_files
 from hotseat.worker.text.rendering import Renderer
 
@@ -47,9 +47,8 @@ class Preparer:
         self,
         send: Callable[[FromWorker], None],
         load_kit: LoadKit,
+        count_with: CountWith,
         limit_bytes: int = KEPT_LIMIT_BYTES,
-        *,
-        count_with: CountWith | None = None,
     ) -> None:
         self._send = send
         self._load_kit = load_kit
@@ -160,7 +159,7 @@ class Preparer:
     def _counted(self, order: CountPrompt, reason: str) -> Counted:
         with self._changed:
             held = self._kits.get(order.record.tag)
-        if held is not None and self._count_with is not None:
+        if held is not None:
             return self._count_with(held[0], order)
         name = order.record.name
         return Counted(

@@ -1,6 +1,6 @@
 """KV files on disk: written once under a new name, believed only when verified.
 
-Must not know sessions, epochs' meaning or mlx; `kvformat` knows the bytes.
+Must not know sessions, epochs' meaning or mlx; `kv_format` knows the bytes.
 """
 
 import contextlib
@@ -34,21 +34,6 @@ from hotseat.worker.store.kv_format import (
     read_state,
 )
 from hotseat.worker.store.sync import sync_file, sync_folder
-
-__all__ = [
-    "KvDamagedError",
-    "KvPayload",
-    "KvWriteError",
-    "KvWritten",
-    "LayerPart",
-    "block_file",
-    "block_names",
-    "read_header",
-    "read_kv",
-    "snapshot_file",
-    "tail_file",
-    "write_kv",
-]
 
 TEMPORARY_SUFFIX: Final = ".tmp"
 BLOCK_VARIANTS: Final = 4
@@ -231,14 +216,11 @@ class _Opened:
             yield run, start
 
     def read_states(self) -> tuple[StatePart, ...]:
-        headers = self.header.states
         position = self._prefix.payload_offset + sum(part.size_bytes for part in self.header.parts)
         states = []
-        for header in headers:
-            with _reasons():
-                region = self._read(header.size_bytes, position)
+        for header in self.header.states:
+            states.append(read_state(header, self._read(header.size_bytes, position)))
             position += header.size_bytes
-            states.append(read_state(header, region))
         return tuple(states)
 
     def _read(self, size: int, position: int) -> memoryview:

@@ -5,10 +5,9 @@ a result, never an error.
 """
 
 import threading
-import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -16,12 +15,13 @@ from typing import Final
 from msgspec import Struct, field
 
 from hotseat.protocol.exits import EX_INTERNAL
-from hotseat.protocol.ids import BlockId, RequestKey, Tag
+from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link import TailRef
-from hotseat.protocol.model import LayerSpec, ModelRecord
-from hotseat.worker.link.port import die
-from hotseat.worker.store.kv_file import KvDamagedError, KvPayload, block_names, read_kv
+from hotseat.protocol.model import ModelRecord
+from hotseat.worker.dying import die
+from hotseat.worker.store.kv_file import block_names, read_kv
+from hotseat.worker.store.kv_format import KvDamagedError, KvPayload
 from hotseat.worker.store.layout import check_layout, needed_window_blocks
 
 READ_THREADS: Final = 3
@@ -45,7 +45,7 @@ class RestoreResult(Struct, frozen=True, kw_only=True):
 
     `miss` is empty if everything asked for verified. The last `window_blocks` of `payloads` (all,
     if there are fewer) and the tail have the window parts that were stored, the others have none.
-    Every part has the geometry of the model (`kvlayout.check_layout`).
+    Every part has the geometry of the model (`layout.check_layout`).
     """
 
     request: RequestKey
@@ -53,17 +53,14 @@ class RestoreResult(Struct, frozen=True, kw_only=True):
     tail: KvPayload | None
     miss: str
     bad_files: tuple[BadFile, ...]
-    seconds: float
     bytes_read: int
 
 
-class _Job(Struct, frozen=True, kw_only=True):
+class _Restore(Struct, frozen=True, kw_only=True):
     request: RequestKey
     kv_dir: Path
-    tag: Tag
-    layers: tuple[LayerSpec, ...]
-    dtype: str
-    blocks: tuple[BlockToRead, ...]
+    record: ModelRecord
+    blocks: Sequence[BlockToRead]
     tail: TailRef | None
     window_blocks: int
 
@@ -87,7 +84,7 @@ class Restorer:
 
     def __init__(
         self,
-        on_result: Callable[[], None] = lambda: None,
+        on_result: Callable[[], None],
         *,
         threads: int = READ_THREADS,
         results_limit_bytes: int = RESULTS_LIMIT_BYTES,
@@ -98,7 +95,7 @@ class Restorer:
         self._record: ModelRecord | None = None
         self._kv_dir = Path()
         self._changed = threading.Condition()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[_Restore] = deque()
         self._results: deque[RestoreResult] = deque()
         self._current: RequestKey | None = None
         self._is_unwanted = False
@@ -113,32 +110,23 @@ class Restorer:
         self._record = record
 
     def begin(
-        self,
-        request: RequestKey,
-        blocks: Iterable[BlockToRead],
-        tail: TailRef | None = None,
-        *,
-        window_blocks: int | None = None,
+        self, request: RequestKey, blocks: Sequence[BlockToRead], tail: TailRef | None = None
     ) -> None:
         """Queues a restore; `poll` returns its result later.
 
-        Window parts are read for the last `window_blocks` of the blocks only; by default one more
-        than the widest window of the model needs, so that a boundary may move by a block.
+        Window parts are read for one block more than the widest window of the model needs, so that
+        a boundary may move by a block.
         """
         record = self._record
         if record is None:
             raise RuntimeError("bind was not called")
-        if window_blocks is None:
-            window_blocks = needed_window_blocks(record.layers) + 1
-        job = _Job(
+        job = _Restore(
             request=request,
             kv_dir=self._kv_dir,
-            tag=record.tag,
-            layers=record.layers,
-            dtype=record.kv_dtype,
-            blocks=tuple(blocks),
+            record=record,
+            blocks=blocks,
             tail=tail,
-            window_blocks=window_blocks,
+            window_blocks=needed_window_blocks(record.layers) + 1,
         )
         with self._changed:
             self._jobs.append(job)
@@ -181,7 +169,7 @@ class Restorer:
             traceback.print_exc()
             die(EX_INTERNAL, "restorer thread failed")
 
-    def _take(self) -> _Job | None:
+    def _take(self) -> _Restore | None:
         with self._changed:
             self._changed.wait_for(
                 lambda: self._is_closed or (self._jobs and self._waiting_bytes <= self._limit_bytes)
@@ -201,8 +189,7 @@ class Restorer:
             self._waiting_bytes += result.bytes_read
         self._on_result()
 
-    def _restore(self, job: _Job) -> RestoreResult:
-        began_at = time.monotonic()
+    def _restore(self, job: _Restore) -> RestoreResult:
         progress = _Progress(payloads=[None] * len(job.blocks))
         end = len(job.blocks)
         missing: Sequence[int] = range(end)
@@ -222,12 +209,11 @@ class Restorer:
             tail=tail,
             miss=progress.miss,
             bad_files=tuple(progress.bad_files),
-            seconds=time.monotonic() - began_at,
             bytes_read=progress.bytes_read,
         )
 
     def _read_blocks(
-        self, job: _Job, progress: _Progress, indexes: Sequence[int], end: int
+        self, job: _Restore, progress: _Progress, indexes: Sequence[int], end: int
     ) -> None:
         windowed = {index for index in indexes if index >= end - job.window_blocks}
         reads = [
@@ -250,7 +236,7 @@ class _Found(Struct, frozen=True, kw_only=True):
     bad_files: tuple[BadFile, ...] = ()
 
 
-def _read_block(job: _Job, index: int, *, with_windows: bool) -> _Found:
+def _read_block(job: _Restore, index: int, *, with_windows: bool) -> _Found:
     """Tries every name of the block: a damaged file does not hide a good one."""
     block, parent, tokens = job.blocks[index]
     bad_files = []
@@ -271,7 +257,7 @@ def _read_block(job: _Job, index: int, *, with_windows: bool) -> _Found:
     return _Found(reason=reason, bad_files=tuple(bad_files))
 
 
-def _read_tail(job: _Job, progress: _Progress) -> KvPayload | None:
+def _read_tail(job: _Restore, progress: _Progress) -> KvPayload | None:
     tail = job.tail
     if tail is None:
         return None
@@ -288,15 +274,15 @@ def _read_tail(job: _Job, progress: _Progress) -> KvPayload | None:
 
 
 def _read(
-    job: _Job, name: str, parent: BlockId, tokens: bytes, *, with_windows: bool, is_block: bool
+    job: _Restore, name: str, parent: BlockId, tokens: bytes, *, with_windows: bool, is_block: bool
 ) -> KvPayload:
     skipped = [
         index
-        for index, layer in enumerate(job.layers)
+        for index, layer in enumerate(job.record.layers)
         if layer.kind == "window" and not with_windows
     ]
     payload = read_kv(
-        job.kv_dir, name, tag=job.tag, parent=parent, tokens=tokens, skip_entries=skipped
+        job.kv_dir, name, tag=job.record.tag, parent=parent, tokens=tokens, skip_entries=skipped
     )
-    check_layout(payload, job.layers, job.dtype, is_block=is_block)
+    check_layout(payload, job.record.layers, job.record.kv_dtype, is_block=is_block)
     return payload

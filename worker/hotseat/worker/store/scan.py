@@ -20,8 +20,8 @@ from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.process_lines import ScanCount, ScanLine, ScannedFile
 from hotseat.protocol.tokens import block_id, unpack_tokens
-from hotseat.worker.store.kv_file import KvDamagedError, read_header, read_kv
-from hotseat.worker.store.kv_format import KvHeader, KvPayload
+from hotseat.worker.store.kv_file import read_header, read_kv
+from hotseat.worker.store.kv_format import KvDamagedError, KvHeader, KvPayload
 
 _NICE: Final = 10
 _PROGRESS_S: Final = 0.2

@@ -19,10 +19,9 @@ from hotseat.protocol.exits import EX_INTERNAL
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link import BlockWritten, FromWorker, TailWritten, WriteFailed
-from hotseat.worker.link.port import die
+from hotseat.worker.dying import die
 from hotseat.worker.store.folders import prepare_kv_dir
 from hotseat.worker.store.kv_file import (
-    KvPayload,
     KvWriteError,
     KvWritten,
     block_file,
@@ -31,6 +30,7 @@ from hotseat.worker.store.kv_file import (
     write_block,
     write_kv,
 )
+from hotseat.worker.store.kv_format import KvPayload
 from hotseat.worker.store.sync import full_sync
 
 BACKLOG_LIMIT_BYTES: Final = 256 * MIB
@@ -133,13 +133,9 @@ class WriterThread:
         """
         self._put(_SnapshotJob(payload, session, failed), payload.size_bytes)
 
-    def after_written(self, then: AfterWritten | FromWorker) -> None:
-        """Calls or sends `then` once everything put before it is durable or has failed."""
-        if callable(then):
-            self._put(_Barrier(then), 0)
-        else:
-            message = then
-            self._put(_Barrier(lambda _failures: self._send(message)), 0)
+    def after_written(self, then: AfterWritten) -> None:
+        """Calls `then` once everything put before it is durable or has failed."""
+        self._put(_Barrier(then), 0)
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Waits until nothing is queued; False if that took longer than `timeout_s`."""
