@@ -25,9 +25,17 @@ ENDS = {
     "RLIMIT_AS": ({"exhaust_at": ...}, "ran out of memory"),
 }
 POINTS = (
-    "hello", "load", "warm", "start", "lookup", "first_token", "token_n", "finish", "checkpoint",
+    "hello",
+    "load",
+    "warm",
+    "start",
+    "lookup",
+    "first_token",
+    "token_n",
+    "finish",
+    "checkpoint",
     "stop",
-)  # fmt: skip
+)
 NOT_TRIED_AGAIN = {"RLIMIT_AS"}
 """A model for which memory does not suffice while it is seated."""
 WHILE_SEATING = {"hello", "load", "warm"}

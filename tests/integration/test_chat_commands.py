@@ -114,6 +114,9 @@ def test_status_loads_nothing_heavy(tmp_path, arguments):
     with FakeDaemon(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env={"HOTSEAT_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env={"HOTSEAT_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr

@@ -77,11 +77,23 @@ def test_ps_and_queue_for_people_are_tables(daemon, capsys):
     assert out.split()[:7] == ["NAME", "STATE", "SIZE", "CONTEXT", "SESSIONS", "QUEUE", "UNTIL"]
     smol, gemma, standby = ([cell for cell in line if cell.strip()] for line in lines[2:5])
     assert [cell.strip() for cell in smol] == [
-        "smol", "ready", "400.0 MiB", "8,192", "0/1", "1", "in use"
-    ]  # fmt: skip
+        "smol",
+        "ready",
+        "400.0 MiB",
+        "8,192",
+        "0/1",
+        "1",
+        "in use",
+    ]
     assert [cell.strip() for cell in gemma] == [
-        "gemma", "suspended", "300.0 MiB", "32,768", "0/0", "0+1", "-"
-    ]  # fmt: skip
+        "gemma",
+        "suspended",
+        "300.0 MiB",
+        "32,768",
+        "0/0",
+        "0+1",
+        "-",
+    ]
     assert standby[0] == "(standby)"
     _, out, _ = call(capsys, "queue")
     assert "abc" in out

@@ -103,8 +103,15 @@ def test_quote_without_a_model_asks_for_all(daemon, capsys):
     assert (asked.models, asked.session) == (("smol", "gemma", "mamba"), "agent")
     lines = out.splitlines()
     assert lines[0].split() == [
-        "MODEL", "SEAT", "TOTAL", "QUEUE", "SWAP", "RESTORE", "PREFILL", "STORED",
-    ]  # fmt: skip
+        "MODEL",
+        "SEAT",
+        "TOTAL",
+        "QUEUE",
+        "SWAP",
+        "RESTORE",
+        "PREFILL",
+        "STORED",
+    ]
     assert lines[2].split()[:2] == ["smol", "seated"]
     assert "512/600" in lines[3]
     assert err == "mamba: recurrent state cannot be kept on SSD yet\n"
@@ -113,8 +120,18 @@ def test_quote_without_a_model_asks_for_all(daemon, capsys):
 def test_cost_that_was_never_measured_is_a_question_mark(daemon, capsys):
     _, out, _ = call(capsys, "quote", "never")
     assert out.splitlines()[2].split() == [
-        "never", "-", "?", "0.0", "s", "?", "0.0", "s", "0.0", "s", "0/0",
-    ]  # fmt: skip
+        "never",
+        "-",
+        "?",
+        "0.0",
+        "s",
+        "?",
+        "0.0",
+        "s",
+        "0.0",
+        "s",
+        "0/0",
+    ]
 
 
 def test_why_names_who_when_what_and_the_cost(daemon, capsys, monkeypatch):

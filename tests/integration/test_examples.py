@@ -31,8 +31,10 @@ def start(daemon, *command):
     return subprocess.Popen(
         [str(part) for part in command],
         env=os.environ | {"HOTSEAT_HOME": str(daemon.home)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process):

@@ -235,9 +235,19 @@ def test_command_line_takes_a_schema_and_template_arguments(daemon, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps({"enum": ["blue", "green"]}))
     code, facts = cli_json(
-        daemon, "run", "qwen", "Colour?", "--format", str(schema), "--max-tokens", "20",
-        "--template-arg", "enable_thinking=false", "--seed", "1",
-    )  # fmt: skip
+        daemon,
+        "run",
+        "qwen",
+        "Colour?",
+        "--format",
+        str(schema),
+        "--max-tokens",
+        "20",
+        "--template-arg",
+        "enable_thinking=false",
+        "--seed",
+        "1",
+    )
     assert code == 0 and facts["usage"]["completion_tokens"] > 0
     code, _, err = cli(daemon, "run", "qwen", "x", "--template-arg", "loud=1")
     assert code != 0 and "loud" in err and "Traceback" not in err

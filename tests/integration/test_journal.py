@@ -6,8 +6,16 @@ import pytest
 from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.stub_home import error_of, journal, stub_daemon
 
-WAY = ["draining", "checkpointing", "stopping", "reclaiming", "starting", "loading", "warming",
-       "ready"]  # fmt: skip
+WAY = [
+    "draining",
+    "checkpointing",
+    "stopping",
+    "reclaiming",
+    "starting",
+    "loading",
+    "warming",
+    "ready",
+]
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,9 @@ def new_id():
 
 def test_second_turn_at_once_is_session_busy_naming_the_first(client):
     session, request = new_id(), new_id()
-    first = client.generate("slow", prompt="x", session=session, max_tokens=LONG,
-                            request_id=request)  # fmt: skip
+    first = client.generate(
+        "slow", prompt="x", session=session, max_tokens=LONG, request_id=request
+    )
     with first:
         next(first)
         error = error_of(client.generate("slow", append="y", session=session).result)

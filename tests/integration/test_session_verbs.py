@@ -177,14 +177,16 @@ def test_forks_survive_a_restart_of_the_daemon():
 
 
 def test_commands_fork_rewind_and_replace(daemon, client, session, tmp_path):
-    code, forked = cli_json(daemon, "sessions", "fork", "a", session, f"{session}-c",
-                            "--at-turn", "2")  # fmt: skip
+    code, forked = cli_json(
+        daemon, "sessions", "fork", "a", session, f"{session}-c", "--at-turn", "2"
+    )
     assert (code, forked["turn"], forked["origin"]) == (0, 2, session)
     code, rewound = cli_json(daemon, "sessions", "rewind", "a", session, "1")
     assert (code, rewound["turn"]) == (0, 1)
     (tmp_path / "history").write_text("In short;")
-    code, replaced = cli_json(daemon, "sessions", "replace", "a", session,
-                              str(tmp_path / "history"))  # fmt: skip
+    code, replaced = cli_json(
+        daemon, "sessions", "replace", "a", session, str(tmp_path / "history")
+    )
     assert (code, replaced["turn"], replaced["messages"]) == (0, 2, 1)
     code, refused = cli_json(daemon, "sessions", "rewind", "a", session, "9")
     assert (code, refused["error"]["code"]) == (2, "invalid_request")

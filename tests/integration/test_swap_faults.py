@@ -65,9 +65,7 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory):
     used = tmp_path_factory.mktemp("once")
-    once = {
-        f"once-{point}": {"die_at": point, "once_file": str(used / point)} for point in POINTS
-    }  # fmt: skip
+    once = {f"once-{point}": {"die_at": point, "once_file": str(used / point)} for point in POINTS}
     models = BAD_TARGETS | BAD_LEAVERS | FULL_DISKS | OTHERS | once
     with stub_daemon(["a", "b", "tired", *models], settings=SHORT, models=models) as running:
         yield running

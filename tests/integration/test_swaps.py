@@ -68,15 +68,29 @@ def test_swap_report_tells_phases_memory_and_checkpoints(client):
     notes = []
     report = client.swap("b", on_progress=lambda note: notes.append(note.phase))
     phases = report.phases
-    parts = (phases.drain_s, phases.checkpoint_s, phases.stop_s, phases.reclaim_s,
-             phases.load_s, phases.warm_s)  # fmt: skip
+    parts = (
+        phases.drain_s,
+        phases.checkpoint_s,
+        phases.stop_s,
+        phases.reclaim_s,
+        phases.load_s,
+        phases.warm_s,
+    )
     assert sum(parts) == pytest.approx(report.total_s, abs=1e-6)
     assert phases.load_s >= 0.05
     assert report.memory.available_before > 0 and report.memory.available_after > 0
     assert report.sessions_checkpointed >= 1
     assert report.bytes_written > 0
-    order = ["queued", "draining", "checkpointing", "stopping", "reclaiming", "starting",
-             "loading", "warming"]  # fmt: skip
+    order = [
+        "queued",
+        "draining",
+        "checkpointing",
+        "stopping",
+        "reclaiming",
+        "starting",
+        "loading",
+        "warming",
+    ]
     assert [phase for phase, _ in itertools.groupby(notes) if phase in order] == order
 
 
@@ -129,9 +143,7 @@ def test_target_that_cannot_be_seated_is_refused_with_numbers_and_the_old_one_se
 
 def test_drain_waits_for_running_streams_which_complete_unaltered(daemon, client):
     client.swap("slow")
-    streams = [
-        client.generate("slow", prompt=f"tale {n}", max_tokens=30 + n) for n in range(3)
-    ]  # fmt: skip
+    streams = [client.generate("slow", prompt=f"tale {n}", max_tokens=30 + n) for n in range(3)]
     for stream in streams:
         next(stream)
     swap = Background(client.swap, "a")
@@ -150,8 +162,10 @@ def test_requests_that_arrive_during_a_swap_wait_for_the_right_model(daemon, cli
     next(running)
     swap = Background(client.swap, "b")
     wait_for(lambda: client.status().phase == "draining", what="draining")
-    late = [(model, client.generate(model, prompt="late", max_tokens=7))
-            for model in ("a", "b", "slow", "c")]  # fmt: skip
+    late = [
+        (model, client.generate(model, prompt="late", max_tokens=7))
+        for model in ("a", "b", "slow", "c")
+    ]
     assert running.result().tokens == expected("slow", "x", 30)
     assert swap.result(PATIENCE_S).to == "b"
     for model, stream in late:

@@ -137,8 +137,11 @@ DEADLINES = st.builds(
 )
 
 
-@given(agents=st.lists(st.lists(DEADLINES, min_size=1, max_size=5), min_size=1, max_size=6),
-       costs=COSTS, policy=SETTINGS)  # fmt: skip
+@given(
+    agents=st.lists(st.lists(DEADLINES, min_size=1, max_size=5), min_size=1, max_size=6),
+    costs=COSTS,
+    policy=SETTINGS,
+)
 @settings(max_examples=60, deadline=None)
 def test_request_past_its_deadline_is_told_at_that_moment_and_never_started(agents, costs, policy):
     clock = SeatClock(agents, costs, policy).run()
@@ -188,10 +191,17 @@ def test_whatever_is_seen_the_answer_is_lawful_and_the_state_stays_small(looks, 
     for entries, asked, seat in looks:
         now += 7.0
         waiting = [
-            Waiting(key=f"r{n}", model=model, order=n, never_swaps=never, since=since,
-                    priority=priority, deadline=deadline)
+            Waiting(
+                key=f"r{n}",
+                model=model,
+                order=n,
+                never_swaps=never,
+                since=since,
+                priority=priority,
+                deadline=deadline,
+            )
             for n, (model, never, since, priority, deadline) in enumerate(entries)
-        ]  # fmt: skip
+        ]
         wanted = [WantedSwap(swap=n, model=model) for n, model in enumerate(asked)]
         decision = decide(waiting, wanted, seat, now, policy, queue)
         by_key = {entry.key: entry for entry in waiting}

@@ -252,8 +252,12 @@ def seated(model="a", **changes):
     effects = []
     plan = SwapPlan(swap=1, target=model, cause=CAUSE)
     for event in (
-        t.Asked(plan), t.Reclaimed(0), t.Greeted(1), t.LoadEnded(1), t.WarmEnded(1),
-    ):  # fmt: skip
+        t.Asked(plan),
+        t.Reclaimed(0),
+        t.Greeted(1),
+        t.LoadEnded(1),
+        t.WarmEnded(1),
+    ):
         state, new = next_state(state, event, 1.0, LIMITS)
         effects += new
     assert state.phase is Phase.READY
@@ -271,14 +275,27 @@ def run(state, *events, now=2.0):
 def test_swap_to_other_model_goes_round_in_the_fixed_order():
     plan = SwapPlan(swap=2, target="b", cause=CAUSE)
     state, effects = run(
-        seated(), t.Asked(plan), t.Drained(), t.CheckpointEnded(),
-        t.WorkerDied(1, Fault(code="worker_lost", message="asked")), t.Reclaimed(1),
-        t.Greeted(2), t.LoadEnded(2), t.WarmEnded(2),
-    )  # fmt: skip
+        seated(),
+        t.Asked(plan),
+        t.Drained(),
+        t.CheckpointEnded(),
+        t.WorkerDied(1, Fault(code="worker_lost", message="asked")),
+        t.Reclaimed(1),
+        t.Greeted(2),
+        t.LoadEnded(2),
+        t.WarmEnded(2),
+    )
     assert [type(effect).__name__ for effect in effects] == [
-        "StopAdmission", "SendCheckpoint", "AskStop", "AwaitMemory", "Spawn", "SendLoad",
-        "SendWarm", "SwapDone", "ResumeAdmission",
-    ]  # fmt: skip
+        "StopAdmission",
+        "SendCheckpoint",
+        "AskStop",
+        "AwaitMemory",
+        "Spawn",
+        "SendLoad",
+        "SendWarm",
+        "SwapDone",
+        "ResumeAdmission",
+    ]
     assert (state.phase, state.model, state.epoch) == (Phase.READY, "b", 2)
 
 
@@ -295,10 +312,20 @@ def test_target_that_does_not_load_gives_the_seat_back():
     bad = Fault(code="model_unavailable", message="bad weights")
     gone = Fault(code="worker_lost", message="x")
     state, effects = run(
-        seated(), t.Asked(plan), t.Drained(), t.CheckpointEnded(), t.WorkerDied(1, gone),
-        t.Reclaimed(1), t.Greeted(2), t.LoadEnded(2, bad), t.WorkerDied(2, gone), t.Reclaimed(2),
-        t.Greeted(3), t.LoadEnded(3), t.WarmEnded(3),
-    )  # fmt: skip
+        seated(),
+        t.Asked(plan),
+        t.Drained(),
+        t.CheckpointEnded(),
+        t.WorkerDied(1, gone),
+        t.Reclaimed(1),
+        t.Greeted(2),
+        t.LoadEnded(2, bad),
+        t.WorkerDied(2, gone),
+        t.Reclaimed(2),
+        t.Greeted(3),
+        t.LoadEnded(3),
+        t.WarmEnded(3),
+    )
     assert t.SwapFailed(plan, bad, "a") in effects
     assert (state.phase, state.model, state.epoch) == (Phase.READY, "a", 3)
 
@@ -310,9 +337,14 @@ def test_target_that_fails_twice_is_quarantined_and_freed_again():
         plan = SwapPlan(swap=swap, target="b", cause=CAUSE)
         epoch = state.epoch
         state, _ = run(
-            state, t.Asked(plan), t.Reclaimed(epoch), t.Greeted(epoch + 1),
-            t.LoadEnded(epoch + 1, bad), t.WorkerDied(epoch + 1, bad), t.Reclaimed(epoch + 1),
-        )  # fmt: skip
+            state,
+            t.Asked(plan),
+            t.Reclaimed(epoch),
+            t.Greeted(epoch + 1),
+            t.LoadEnded(epoch + 1, bad),
+            t.WorkerDied(epoch + 1, bad),
+            t.Reclaimed(epoch + 1),
+        )
         assert state.phase is Phase.EMPTY
         assert (quarantined_until(state, "b", 2.0) is not None) == (swap == 2)
     assert quarantined_until(state, "b", 1000.0) is None
@@ -331,10 +363,13 @@ def test_worker_that_keeps_dying_without_progress_is_given_up():
     for _ in range(5):
         epoch = state.epoch
         state, _ = run(
-            state, t.WorkerDied(epoch, Fault(code="worker_lost", message="x")),
-            t.Reclaimed(epoch), t.Greeted(epoch + 1), t.LoadEnded(epoch + 1),
+            state,
+            t.WorkerDied(epoch, Fault(code="worker_lost", message="x")),
+            t.Reclaimed(epoch),
+            t.Greeted(epoch + 1),
+            t.LoadEnded(epoch + 1),
             t.WarmEnded(epoch + 1),
-        )  # fmt: skip
+        )
     state, _ = run(state, t.WorkerDied(state.epoch, Fault(code="worker_lost", message="x")))
     assert state.phase is Phase.FAILED
     assert quarantined_until(state, "a", 2.0) is not None
@@ -357,9 +392,15 @@ def test_requests_are_cancelled_when_grace_is_over_and_the_policy_says_so():
 def test_swap_in_place_keeps_the_process_under_a_new_epoch():
     plan = SwapPlan(swap=2, target="b", cause=CAUSE, mode="in-process")
     state, effects = run(
-        seated(), t.Asked(plan), t.Drained(), t.CheckpointEnded(), t.UnloadEnded(1),
-        t.Reclaimed(1), t.LoadEnded(2), t.WarmEnded(2),
-    )  # fmt: skip
+        seated(),
+        t.Asked(plan),
+        t.Drained(),
+        t.CheckpointEnded(),
+        t.UnloadEnded(1),
+        t.Reclaimed(1),
+        t.LoadEnded(2),
+        t.WarmEnded(2),
+    )
     assert (state.phase, state.model, state.epoch) == (Phase.READY, "b", 2)
     assert t.SendReseat(2, "b") in effects
     assert not any(isinstance(effect, t.Spawn | t.AskStop) for effect in effects)
@@ -369,9 +410,17 @@ def test_swap_in_place_turns_into_a_process_swap_when_memory_does_not_come_back(
     plan = SwapPlan(swap=2, target="b", cause=CAUSE, mode="in-process")
     kept = Fault(code="memory_stranded", message="kept")
     state, effects = run(
-        seated(), t.Asked(plan), t.Drained(), t.CheckpointEnded(), t.UnloadEnded(1, kept),
-        t.WorkerDied(1, kept), t.Reclaimed(1), t.Greeted(2), t.LoadEnded(2), t.WarmEnded(2),
-    )  # fmt: skip
+        seated(),
+        t.Asked(plan),
+        t.Drained(),
+        t.CheckpointEnded(),
+        t.UnloadEnded(1, kept),
+        t.WorkerDied(1, kept),
+        t.Reclaimed(1),
+        t.Greeted(2),
+        t.LoadEnded(2),
+        t.WarmEnded(2),
+    )
     assert (state.phase, state.model, state.epoch) == (Phase.READY, "b", 2)
     done = next(effect for effect in effects if isinstance(effect, t.SwapDone))
     assert done.plan.mode == "process"

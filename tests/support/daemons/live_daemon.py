@@ -112,9 +112,10 @@ class LiveDaemon:
         except psutil.NoSuchProcess:
             return []
         return [
-            child for child in children
+            child
+            for child in children
             if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
-        ]  # fmt: skip
+        ]
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

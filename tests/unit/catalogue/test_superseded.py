@@ -30,9 +30,14 @@ async def commit(catalogue, tokens, session="s", tag=TAG, **options):
     for index, (parent, block) in enumerate(pairwise([root_id(tag), *block_chain(tag, tokens)])):
         files.append(f"blocks/{block}.kv")
         row = BlockRow(
-            id=block, tag=tag, parent=parent, index=index, file=files[-1], size_bytes=10,
+            id=block,
+            tag=tag,
+            parent=parent,
+            index=index,
+            file=files[-1],
+            size_bytes=10,
             written_at=1.0,
-        )  # fmt: skip
+        )
         await catalogue.add_block(row)
     await catalogue.commit_turn(turn_commit(tokens, session, tag=tag, **options))
     return files
@@ -40,9 +45,14 @@ async def commit(catalogue, tokens, session="s", tag=TAG, **options):
 
 async def put_snapshot(catalogue, tokens, file):
     report = TailWritten(
-        kind="snapshot", session="", parent=root_id(TAG), tokens=pack_tokens(tokens), hint=b"",
-        file=file, size_bytes=5,
-    )  # fmt: skip
+        kind="snapshot",
+        session="",
+        parent=root_id(TAG),
+        tokens=pack_tokens(tokens),
+        hint=b"",
+        file=file,
+        size_bytes=5,
+    )
     await catalogue.commit_tail(TAG, OWN, report, 1.0)
 
 

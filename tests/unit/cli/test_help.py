@@ -19,8 +19,16 @@ from hotseat.protocol.errors import ERRORS
 
 ROOT = Path(__file__).parents[3]
 NOT_JSON = {
-    "serve", "config", "kv", "service", "service logs", "completion", "help", "top", "record"
-}  # fmt: skip
+    "serve",
+    "config",
+    "kv",
+    "service",
+    "service logs",
+    "completion",
+    "help",
+    "top",
+    "record",
+}
 """They run on, only hold other commands, or print text for a shell or a person."""
 ARGUMENTS = {"model": "smol", "session": "s", "to": "t", "turn": "1", "prompt": "hi", "name": "m"}
 
@@ -87,11 +95,26 @@ def test_commands_print_json(path):
 @pytest.mark.parametrize(
     "path",
     [
-        "run", "swap", "release", "quote", "why", "count", "cancel", "sessions", "sessions show",
-        "sessions rm", "sessions fork", "sessions rewind", "sessions pin", "plan", "events",
-        "endpoint", "stop", "reload",
+        "run",
+        "swap",
+        "release",
+        "quote",
+        "why",
+        "count",
+        "cancel",
+        "sessions",
+        "sessions show",
+        "sessions rm",
+        "sessions fork",
+        "sessions rewind",
+        "sessions pin",
+        "plan",
+        "events",
+        "endpoint",
+        "stop",
+        "reload",
     ],
-)  # fmt: skip
+)
 def test_command_without_a_daemon_fails_with_a_sentence_and_a_remedy(
     path, capsys, tmp_path, monkeypatch
 ):
@@ -153,8 +176,12 @@ def test_models_complete_from_the_folders_when_no_daemon_runs(tmp_path):
     }
     done = subprocess.run(
         [sys.executable, "-m", "hotseat.cli.main"],
-        env=env, capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
     assert done.stdout.split() == ["plain,gemma", "plain,gpt"]
 
 

@@ -33,8 +33,12 @@ def content(**changes):
 
 def test_plist_equals_the_golden_one_byte_for_byte():
     made = make_job(Home(YOU / ".hotseat"), job().program, Deadlines())
-    assert Job(**{f: getattr(made, f) for f in made.__struct_fields__} | {"label": "local.hotseat"}
-    ).plist() == GOLDEN.read_bytes()  # fmt: skip
+    assert (
+        Job(
+            **{f: getattr(made, f) for f in made.__struct_fields__} | {"label": "local.hotseat"}
+        ).plist()
+        == GOLDEN.read_bytes()
+    )
 
 
 def test_golden_plist_passes_the_dtd():

@@ -24,14 +24,25 @@ SVG = "{http://www.w3.org/2000/svg}"
 def sample(number, **fields):
     """Half weights, an eighth contexts, the rest free, of 16 GiB."""
     at = 1_700_000_000 + number * 0.2
-    told = {"phase": "ready", "model": "qwen", "total_bytes": 16 * GIB, "weights_bytes": 8 * GIB,
-            "live_kv_bytes": 2 * GIB, "free_bytes": 6 * GIB}  # fmt: skip
+    told = {
+        "phase": "ready",
+        "model": "qwen",
+        "total_bytes": 16 * GIB,
+        "weights_bytes": 8 * GIB,
+        "live_kv_bytes": 2 * GIB,
+        "free_bytes": 6 * GIB,
+    }
     return Sample(at=at, **(told | fields))
 
 
 def swap(number, client="agent<1>"):
-    facts = {"from": "a", "to": "qwen", "total_s": 1.5, "bytes_written": MIB,
-             "cause": {"client": client}}  # fmt: skip
+    facts = {
+        "from": "a",
+        "to": "qwen",
+        "total_s": 1.5,
+        "bytes_written": MIB,
+        "cause": {"client": client},
+    }
     return Event(seq=1, at=1_700_000_000 + number * 0.2, name="swap.finished", facts=facts)
 
 
@@ -57,10 +68,19 @@ def screen(state, width=80, **options):
 def full_state():
     state = TopState(
         swaps=[
-            WhyView(at=1.0, outcome="finished", origin="a" * 40, target="b" * 40, client="c" * 60,
-                    request_id="r", model_asked="b", total_s=1.0)
-        ] * 9
-    )  # fmt: skip
+            WhyView(
+                at=1.0,
+                outcome="finished",
+                origin="a" * 40,
+                target="b" * 40,
+                client="c" * 60,
+                request_id="r",
+                model_asked="b",
+                total_s=1.0,
+            )
+        ]
+        * 9
+    )
     for number in range(300):
         state.add(sample(number, tokens_per_s=float(number), running=3, waiting=2, suspended=1))
     return state

@@ -144,9 +144,13 @@ def test_load_waits_until_all_that_was_asked_is_counted(record, other, preparers
     kits.gate.clear()
     for one in (record, other, record):
         start = Start(
-            request=RequestKey("count:1"), session=None, input=TextInput(text="x"),
-            clock=0.0, sampling=Sampling(), seed=0,
-        )  # fmt: skip
+            request=RequestKey("count:1"),
+            session=None,
+            input=TextInput(text="x"),
+            clock=0.0,
+            sampling=Sampling(),
+            seed=0,
+        )
         preparer.count(CountPrompt(record=one, start=start))
     threading.Timer(0.05, kits.gate.set).start()
     preparer.take(record)

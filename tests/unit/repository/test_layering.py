@@ -95,14 +95,25 @@ def test_command_line_that_ran_a_turn_never_imported_mlx_or_the_supervisor():
     register_tiny(daemon.home, "a", "llama")
     with daemon:
         done = subprocess.run(
-            [sys.executable, "-X", "importtime", "-m", "hotseat.cli.main", "run", "a", "once",
-             "--max-tokens", "3", "--json"],
+            [
+                sys.executable,
+                "-X",
+                "importtime",
+                "-m",
+                "hotseat.cli.main",
+                "run",
+                "a",
+                "once",
+                "--max-tokens",
+                "3",
+                "--json",
+            ],
             env=daemon.environment() | {"PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=True,
-        )  # fmt: skip
+        )
     modules = imported(done.stderr)
     assert "hotseat.client.sync" in modules
     assert of_the_worker(modules) == set()

@@ -16,9 +16,7 @@ from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.works import Works, WorkState
 
 PATIENCE_S = 0.2
-DONE = Done(
-    model="a", text="", tokens=(), finish_reason="stop", usage=Usage(), timing=Timing()
-)  # fmt: skip
+DONE = Done(model="a", text="", tokens=(), finish_reason="stop", usage=Usage(), timing=Timing())
 
 
 class Desk:

@@ -22,9 +22,16 @@ from hotseat.supervisor.seat.rules.states import Fault
 
 KEY = RequestKey(accept_record().key)
 STARTED = Started(
-    request=KEY, prompt_tokens=2, restored_tokens=0, computed_tokens=2, live_tokens=0, own_tokens=0,
-    restore_s=0.0, rendered=False, prompt=pack_tokens([1, 2]),
-)  # fmt: skip
+    request=KEY,
+    prompt_tokens=2,
+    restored_tokens=0,
+    computed_tokens=2,
+    live_tokens=0,
+    own_tokens=0,
+    restore_s=0.0,
+    rendered=False,
+    prompt=pack_tokens([1, 2]),
+)
 SUSPENDED = Suspended(
     request=KEY, hold_as=".run-x", context=pack_tokens([1, 2]), hint=b"", completion_tokens=0
 )
@@ -47,15 +54,28 @@ class Desk:
         sessions = Sessions(catalogue)
         outbox = Outbox(works, lambda: None, 1.0, lambda _work: None)
         ends = WorkEnds(
-            works=works, catalogue=catalogue, sessions=sessions, keeper=keeper, outbox=outbox,
-            events=NoEvents(), ended=lambda: None,
-        )  # fmt: skip
+            works=works,
+            catalogue=catalogue,
+            sessions=sessions,
+            keeper=keeper,
+            outbox=outbox,
+            events=NoEvents(),
+            ended=lambda: None,
+        )
         self.runs = WorkRuns(
-            works=works, ends=ends, held=HeldRuns(catalogue, keeper), sessions=sessions,
-            keeper=keeper, outbox=outbox, events=NoEvents(), send=self.sent.append,
-            record=model_record, serving=lambda: 1, waits_again=lambda: None,
+            works=works,
+            ends=ends,
+            held=HeldRuns(catalogue, keeper),
+            sessions=sessions,
+            keeper=keeper,
+            outbox=outbox,
+            events=NoEvents(),
+            send=self.sent.append,
+            record=model_record,
+            serving=lambda: 1,
+            waits_again=lambda: None,
             filled=lambda request, *_, **__: request,
-        )  # fmt: skip
+        )
         self.work = works.create(KEY, "r1", "c", Generate(model="m", prompt="x"))
         self.work.record = model_record()
         self.work.started = STARTED

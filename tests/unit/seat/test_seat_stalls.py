@@ -93,9 +93,12 @@ def test_swap_goes_on_past_a_worker_that_hung_while_draining():
 def seated_again(state):
     epoch = state.epoch
     return run(
-        state, t.Reclaimed(epoch), t.Greeted(epoch + 1), t.LoadEnded(epoch + 1),
+        state,
+        t.Reclaimed(epoch),
+        t.Greeted(epoch + 1),
+        t.LoadEnded(epoch + 1),
         t.WarmEnded(epoch + 1),
-    )[0]  # fmt: skip
+    )[0]
 
 
 def test_worker_that_hangs_again_and_again_is_given_up():
