@@ -1,25 +1,15 @@
 """What the seat does about workers that hang, and how restarts are spread and bounded."""
 
 import pytest
+from tests.support.clocks.seat_course import CAUSE, LIMITS, run
 
-from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.moves import MAX_BACK_OFF_S, MAX_DEATHS, back_off_s
-from hotseat.supervisor.seat.rules.states import Deadlines, Fault, Phase, SeatState, SwapPlan
-from hotseat.supervisor.seat.rules.table import next_state, quarantine_of
+from hotseat.supervisor.seat.rules.states import Fault, Phase, SeatState, SwapPlan
+from hotseat.supervisor.seat.rules.table import quarantine_of
 
-LIMITS = Deadlines()
-CAUSE = Cause(client="c", request_id="r", model_asked="m")
 STUCK = Fault(code="worker_lost", message="stuck", facts={"stacks": ["here"]})
 GONE = Fault(code="worker_lost", message="gone")
-
-
-def run(state, *events, now=2.0):
-    effects = []
-    for event in events:
-        state, new = next_state(state, event, now, LIMITS)
-        effects += new
-    return state, effects
 
 
 def plan(target="b", **options):
