@@ -98,7 +98,7 @@ def live_through(daemon, session, point, cause, *, is_final):
         assert again.usage.restored_tokens >= 256, "full blocks were acknowledged"
         reasons = [event.facts["reason"] for _, event in events.named("worker.exited")]
         assert any(cause in reason for reason in reasons), reasons
-        wait_for(lambda: client.status().queue.running == 0, 5, "nothing runs")
+        wait_for(lambda: client.status().queue.running == 0, what="nothing runs")
         client.release()  # the next run begins without a worker
 
 

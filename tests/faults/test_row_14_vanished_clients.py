@@ -39,7 +39,7 @@ def vanish(daemon, point, policy, number):
 
 
 def until_gone(watcher, session):
-    wait_for(lambda: session not in ids(watcher), 10, f"{session} cancelled")
+    wait_for(lambda: session not in ids(watcher), what=f"{session} cancelled")
 
 
 def ids(watcher):

@@ -122,12 +122,6 @@ def daemon():
         assert "Traceback" not in daemon.stderr()
 
 
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
-
-
 class Untouched:
     """The old model's session goes on afterwards with what it had."""
 

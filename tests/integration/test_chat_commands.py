@@ -12,12 +12,7 @@ from hotseat.cli.chat.talk import run_chat
 from hotseat.cli.chat.turn import RunOptions
 
 HEAVY = ("rich", "structlog", "mlx", "mlx_lm", "numpy", "sqlite3", "hotseat.supervisor")
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    with stub_daemon() as daemon:
-        yield daemon
+DAEMON = stub_daemon
 
 
 def talk(daemon, *lines, session="s"):

@@ -1,9 +1,6 @@
 """Commands that read state: shapes of `--json`, what people see, and no daemon."""
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,24 +8,8 @@ from tests.support.peers.fake_daemon import FakeDaemon
 from tests.support.peers.fake_views import MODELS, PLAN, SESSION, status_view
 
 from hotseat.cli.main import run
-from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Cancel, Plan, SessionDelete, Sessions, Status
 from hotseat.protocol.replies import Event
-
-
-@pytest.fixture
-def home(monkeypatch):
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    monkeypatch.setenv("HOTSEAT_HOME", str(folder))
-    monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def daemon(home):
-    with FakeDaemon(home) as daemon:
-        yield daemon
 
 
 def call(capsys, *args):

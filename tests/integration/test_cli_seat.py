@@ -1,12 +1,8 @@
 """Commands about who has the seat, at what price and why: release, stop MODEL, quote, why."""
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
-from tests.support.peers.fake_daemon import FakeDaemon
 from tests.support.peers.fake_views import SWAPS, WORDS
 
 from hotseat.cli.main import run
@@ -14,16 +10,6 @@ from hotseat.cli.terminal.live_line import PhaseLine
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Generate, Quote, Release, Shutdown, Swap, Why
 from hotseat.protocol.replies import Progress
-
-
-@pytest.fixture
-def daemon(monkeypatch):
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    monkeypatch.setenv("HOTSEAT_HOME", str(folder))
-    monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
-    with FakeDaemon(folder) as daemon:
-        yield daemon
-    shutil.rmtree(folder)
 
 
 def call(capsys, *args):

@@ -24,12 +24,6 @@ def daemon():
         assert "Traceback" not in made.stderr()
 
 
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
-
-
 def test_seated_worker_counts_what_a_request_then_has(client):
     view = client.count("a", messages=ASK)
     done = client.generate("a", messages=ASK, max_tokens=1).result()

@@ -6,25 +6,20 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import pytest
-from tests.support.daemons.live_daemon import LiveDaemon
-from tests.support.models.tiny_models import register_tiny
+from tests.support.daemons.real_home import tiny_daemon
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "examples" / "python"
 NODE = ROOT / "examples" / "node"
 GOLDEN = ROOT / "tests" / "golden"
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    live = LiveDaemon()
-    register_tiny(live.home, "a", "llama", template="agent", ends=True)
-    register_tiny(live.home, "b", "qwen3", seed=1)
-    with live:
-        yield live
+MODELS = {
+    "a": {"template": "agent", "ends": True},
+    "b": {"kind": "qwen3", "seed": 1},
+}
+DAEMON = partial(tiny_daemon, MODELS)
 
 
 def start(daemon, *command):

@@ -1,6 +1,7 @@
 """Fork, rewind, replace and pin as a client sees them; stub workers, one daemon for all."""
 
 import uuid
+from functools import partial
 
 import pytest
 from tests.support.daemons.live_daemon import put_record
@@ -9,19 +10,8 @@ from tests.support.daemons.stub_home import error_of, expected, stub_daemon, stu
 
 from hotseat.protocol.model import TemplateProbe
 
-
-@pytest.fixture(scope="module")
-def daemon():
-    models = {"slow": {"slow_token_s": 0.01, "reply_tokens": 100_000}}
-    with stub_daemon(["a", "b", "slow"], reply_tokens=24, models=models) as running:
-        yield running
-        assert "Traceback" not in running.stderr()
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
+MODELS = {"slow": {"slow_token_s": 0.01, "reply_tokens": 100_000}}
+DAEMON = partial(stub_daemon, ["a", "b", "slow"], reply_tokens=24, models=MODELS)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Samples of a running daemon: at their pace, adding up, only for those who asked; stub workers."""
 
 import statistics
+from functools import partial
 from itertools import pairwise
 
 import msgspec
@@ -14,20 +15,8 @@ from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED, Sample
 
 CLASSES = ("weights", "live_kv", "runtime", "standby", "other", "free")
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    slow = {"slow": {"slow_token_s": 0.02, "reply_tokens": 100_000}}
-    with stub_daemon(["a", "slow"], reply_tokens=8, models=slow) as running:
-        yield running
-        assert "Traceback" not in running.stderr()
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as connected:
-        yield connected
+MODELS = {"slow": {"slow_token_s": 0.02, "reply_tokens": 100_000}}
+DAEMON = partial(stub_daemon, ["a", "slow"], reply_tokens=8, models=MODELS)
 
 
 def samples(events, count):
@@ -41,6 +30,7 @@ def samples(events, count):
     return found
 
 
+@pytest.mark.alone
 def test_watched_daemon_samples_five_times_a_second(client):
     with client.events(topics=["telemetry"]) as events:
         times = [sample.at for sample in samples(events, 16)][1:]

@@ -71,7 +71,7 @@ class LiveDaemon:
         env |= {"HOTSEAT_HOME": str(self.home), "HOTSEAT_SEAT_LOCK": str(self.seat_lock)}
         if self.stub is not None:
             env["HOTSEAT_WORKER_COMMAND"] = json.dumps(STUB)
-            env["HOTSEAT_STUB"] = json.dumps(self.stub)
+            env["HOTSEAT_STUB"] = json.dumps({"hold_dir": str(self.base / "holds")} | self.stub)
         return env
 
     def start(self):
@@ -116,6 +116,17 @@ class LiveDaemon:
             for child in children
             if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
         ]
+
+    @contextlib.contextmanager
+    def held(self, point):
+        """Stub workers go no further than this point (see `stub_worker.faults`) while it runs."""
+        hold = self.base / "holds" / point
+        hold.parent.mkdir(exist_ok=True)
+        hold.touch()
+        try:
+            yield
+        finally:
+            hold.unlink()
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

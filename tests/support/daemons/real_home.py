@@ -6,13 +6,19 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import mlx.core as mx
 import psutil
 
 from hotseat.protocol.limits import MIB
-from tests.support.daemons.live_daemon import wait_for
-from tests.support.models.tiny_models import tiny_config, tiny_weights, write_tokenizer
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.models.tiny_models import (
+    register_tiny,
+    tiny_config,
+    tiny_weights,
+    write_tokenizer,
+)
 
 HOTSEAT = [sys.executable, "-m", "hotseat.cli.main"]
 WIDE = 32_768
@@ -20,6 +26,16 @@ WIDE = 32_768
 HEAVY_BYTES = 120 * MIB
 """Above a worker without weights (about 80 MiB), below one with them (about 155 MiB)."""
 SAMPLE_S = 0.005
+
+
+@contextmanager
+def tiny_daemon(models, settings=""):
+    """A running daemon with real workers and `models`: names, and how each differs from a llama."""
+    daemon = LiveDaemon(settings=settings)
+    for name, options in models.items():
+        register_tiny(daemon.home, name, **({"kind": "llama"} | options))
+    with daemon:
+        yield daemon
 
 
 def kill_worker(daemon):

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from hotseat.client import Client
 from hotseat.protocol.codec import decode_client, encode_daemon, open_envelope
 from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.discovery import ENDPOINT_FILE, Endpoint
@@ -102,6 +103,9 @@ class FakeDaemon:
         self.vanish()
         with contextlib.suppress(FileNotFoundError):
             (self.home / "run" / ENDPOINT_FILE).unlink()
+
+    def client(self, **options: object) -> Client:
+        return Client(home=self.home, **options)
 
     def come_back(self, instance: str) -> None:
         self.instance = instance

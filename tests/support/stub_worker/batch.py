@@ -33,7 +33,7 @@ from hotseat.protocol.link import (
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id, unpack_tokens
-from tests.support.stub_worker.faults import Trigger
+from tests.support.stub_worker.faults import LOOK_S, Trigger
 from tests.support.stub_worker.files import StubFiles, block_name
 from tests.support.stub_worker.text import END_OF_TURN, decode_token
 from tests.support.stub_worker.turns import Turn, build_prompt, common_prefix, first_stop
@@ -79,13 +79,14 @@ class Batch:
     def step(self) -> bool:
         """One token or chunk for every request that runs; false if none does."""
         running = [turn for turn in self.turns.values() if turn.state != "lookup"]
+        is_held = bool(running) and self._trigger.is_held("token")
         for turn in running:
             if turn.state == "prefill":
                 self._prefill_chunk(turn)
-            else:
+            elif not (is_held and turn.emitted):
                 self._emit(turn)
-        if running and self._faults.slow_token_s:
-            time.sleep(self._faults.slow_token_s)
+        if is_held or (running and self._faults.slow_token_s):
+            time.sleep(self._faults.slow_token_s or LOOK_S)
         return bool(running)
 
     def write_tails(self, sessions: tuple[str, ...] | None) -> tuple[int, list[str]]:

@@ -2,26 +2,17 @@
 
 from itertools import pairwise
 
-import pytest
 from tests.support.models.records import TAG, turn_commit
 
 from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.rows import BlockRow
-from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import cut_at
 
 FIRST = list(range(600))
 SECOND = list(range(5000, 5300))
 OLD_TAG = "b" * 32
 OWN = ("m", "s")
-
-
-@pytest.fixture
-async def catalogue(tmp_path):
-    opened = await Catalogue.open(tmp_path / "catalogue.sqlite")
-    yield opened
-    await opened.close()
 
 
 async def commit(catalogue, tokens, session="s", tag=TAG, **options):

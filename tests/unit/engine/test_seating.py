@@ -10,7 +10,7 @@ import mlx.core as mx
 import msgspec
 import pytest
 from mlx_lm.models.switch_layers import SwitchGLU
-from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.limits import GIB, MIB
@@ -41,11 +41,6 @@ from hotseat.worker.model.unloading import names_alive, watch_model
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
 def record(home):
     return tiny_record(home, "llama")
 
@@ -53,14 +48,6 @@ def record(home):
 @pytest.fixture(scope="module")
 def other(home):
     return tiny_record(home, "gemma3", "other", seed=5)
-
-
-@pytest.fixture
-def supervisor(record, tmp_path):
-    made = FakeSupervisor(record, tmp_path / "kv")
-    made.seat()
-    yield made
-    made.unseat()
 
 
 def load_of(supervisor, record) -> Load:
