@@ -168,7 +168,6 @@ def harmless(kind, fields):
 
 @settings(
     max_examples=250,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(kind=st.sampled_from(HARMLESS), fields=GUESSED | JSON)
@@ -195,7 +194,6 @@ def drain(peer):
 
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.binary(max_size=200), kind=st.sampled_from(HARMLESS))

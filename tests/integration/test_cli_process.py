@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 
+from tests.support.daemons.commands import HOTSEAT
 from tests.support.models.tiny_models import make_tiny
 from tests.support.peers.fake_views import WORDS
 
 from hotseat.client.endpoint import endpoint_path
 from hotseat.protocol.messages import Cancel, Generate
-
-HOTSEAT = [sys.executable, "-m", "hotseat.cli.main"]
 
 
 def environment(home):

@@ -4,26 +4,12 @@ import json
 
 import msgspec
 import pytest
+from tests.support.daemons.commands import call, call_json
 from tests.support.peers.fake_daemon import FakeDaemon
 from tests.support.peers.fake_views import MODELS, PLAN, SESSION, status_view
 
-from hotseat.cli.main import run
 from hotseat.protocol.messages import Cancel, Plan, SessionDelete, Sessions, Status
 from hotseat.protocol.replies import Event
-
-
-def call(capsys, *args):
-    """Runs a command; returns (exit code, stdout, stderr)."""
-    code = run(args)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def call_json(capsys, *args):
-    """Runs a `--json` command; stdout has to be exactly one JSON object."""
-    code, out, _ = call(capsys, *args, "--json")
-    assert out.count("\n") == 1
-    return code, json.loads(out)
 
 
 def plain(value):

@@ -1,27 +1,13 @@
 """Commands about who has the seat, at what price and why: release, stop MODEL, quote, why."""
 
-import json
-
 import pytest
+from tests.support.daemons.commands import call, call_json
 from tests.support.peers.fake_views import SWAPS, WORDS
 
-from hotseat.cli.main import run
 from hotseat.cli.terminal.live_line import PhaseLine
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Generate, Quote, Release, Shutdown, Swap, Why
 from hotseat.protocol.replies import Progress
-
-
-def call(capsys, *args):
-    code = run(args)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def call_json(capsys, *args):
-    code, out, _ = call(capsys, *args, "--json")
-    assert out.count("\n") == 1
-    return code, json.loads(out)
 
 
 def test_release_says_what_it_did(daemon, capsys):

@@ -4,21 +4,15 @@ import io
 import json
 
 import pytest
+from tests.support.daemons.commands import call
 from tests.support.peers.fake_views import WORDS, swap_report
 
 from hotseat.cli.chat.talk import run_chat
 from hotseat.cli.chat.turn import RunOptions
-from hotseat.cli.main import run
 from hotseat.client import Client
 from hotseat.protocol.messages import Cancel, Generate, SessionDelete, Swap
 
 TEXT = "".join(WORDS)
-
-
-def call(capsys, *args):
-    code = run(args)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_run_streams_text_to_stdout_and_phases_to_stderr(daemon, capsys):

@@ -6,7 +6,7 @@ import threading
 
 import psutil
 import pytest
-from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_daemon import FakeDaemon, until
 from tests.support.peers.fake_views import SESSION, WORDS, swap_report
 
 from hotseat.client import AsyncClient, DaemonUnreachable, HotseatError, RequestFailed
@@ -14,11 +14,6 @@ from hotseat.protocol.messages import Cancel, Credit, Events, Generate, Hello, S
 from hotseat.protocol.replies import Accepted, Chunk, ErrorBody, Event, Gap, Progress, Welcome
 
 TEXT = "".join(WORDS)
-
-
-async def until(thread_work):
-    """Runs a blocking wait of the fake daemon beside the loop."""
-    return await asyncio.get_running_loop().run_in_executor(None, thread_work)
 
 
 async def test_generate_yields_every_chunk_and_the_result(aio):

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.support.peers.fake_daemon import until
 from tests.support.peers.fake_views import WORDS
 
 from hotseat.client import AsyncClient, DaemonUnreachable, RequestFailed
@@ -10,11 +11,6 @@ from hotseat.protocol.messages import Attach, Cancel, Events, Generate, Hello, S
 from hotseat.protocol.replies import Event
 
 TEXT = "".join(WORDS)
-
-
-async def until(thread_work):
-    """Runs a blocking wait of the fake daemon beside the loop."""
-    return await asyncio.get_running_loop().run_in_executor(None, thread_work)
 
 
 async def test_daemon_restart_in_mid_stream_loses_and_doubles_nothing(aio, daemon):

@@ -6,7 +6,8 @@ import signal
 from functools import partial
 
 import pytest
-from tests.support.daemons.real_home import cli, cli_json, tiny_daemon
+from tests.support.daemons.commands import cli, cli_json
+from tests.support.daemons.real_home import tiny_daemon
 
 from hotseat.client import arguments_of, calls_of, reasoning_of, text_of, tool_reply
 from hotseat.protocol.errors import HotseatError

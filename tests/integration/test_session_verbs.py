@@ -4,8 +4,8 @@ import uuid
 from functools import partial
 
 import pytest
+from tests.support.daemons.commands import cli_json
 from tests.support.daemons.live_daemon import put_record
-from tests.support.daemons.real_home import cli_json
 from tests.support.daemons.stub_home import error_of, expected, stub_daemon, stub_record
 
 from hotseat.protocol.model import TemplateProbe

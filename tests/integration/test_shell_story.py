@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.daemons.commands import HOTSEAT
 from tests.support.daemons.live_daemon import wait_for
-from tests.support.daemons.real_home import HOTSEAT
 from tests.support.models.tiny_models import make_tiny
 
 UNFED = 1

@@ -19,11 +19,11 @@ from hotseat.protocol.replies import Event
 SLOW = {"slow_token_s": 0.005, "reply_tokens": 100_000}
 SHORT = """
 [deadlines]
-load_s = 0.5
-warm_s = 0.5
+load_s = 1.5
+warm_s = 1.5
 grace_s = 0.3
 drain_s = 0.4
-checkpoint_s = 0.5
+checkpoint_s = 1.5
 stop_s = 0.3
 term_s = 0.3
 kill_s = 2.0
@@ -41,7 +41,7 @@ BAD_TARGETS = {
     "warm-hangs": {"hang_at": "warm"},
 }
 AT_THE_DEADLINES_S = 15.0
-"""Those of SHORT add up to 1.4 s before a SIGKILL; what `stop-takes-long` needs is 30 s."""
+"""Those of SHORT add up to 2.1 s before a SIGKILL; what `stop-takes-long` needs is 30 s."""
 BAD_LEAVERS = {
     "checkpoint-dies": {"die_at": "checkpoint"},
     "checkpoint-hangs": {"hang_at": "checkpoint"},

@@ -370,4 +370,4 @@ class CatalogueMachine(RuleBasedStateMachine):
 
 
 TestCatalogueMachine = CatalogueMachine.TestCase
-TestCatalogueMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestCatalogueMachine.settings = settings(max_examples=60, stateful_step_count=30)

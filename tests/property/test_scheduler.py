@@ -50,7 +50,7 @@ def longest_s(settings_, costs, models=MODELS):
 
 
 @given(agents=AGENTS, costs=COSTS, policy=SETTINGS, greedy_too=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_model_with_work_is_seated_within_the_bound(agents, costs, policy, greedy_too):
     agents = [*agents, greedy()] if greedy_too else agents
     clock = SeatClock(agents, costs, policy).run()
@@ -72,7 +72,7 @@ def test_bound_is_nearly_reached_so_that_it_says_something():
 
 
 @given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_seatings_with_work_for_their_residency_lose_at_most_their_share_to_swaps(
     agents, costs, policy
 ):
@@ -93,7 +93,7 @@ def test_seatings_with_work_for_their_residency_lose_at_most_their_share_to_swap
 
 
 @given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_within_a_model_order_is_by_priority_with_ageing_and_nobody_starves(agents, costs, policy):
     clock = SeatClock(agents, costs, policy).run()
     for _, job, left in clock.starts:
@@ -108,7 +108,7 @@ def test_within_a_model_order_is_by_priority_with_ageing_and_nobody_starves(agen
 
 
 @given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_is_admitted_for_an_unseated_model_or_while_the_seat_changes_hands(
     agents, costs, policy
 ):
@@ -142,7 +142,7 @@ DEADLINES = st.builds(
     costs=COSTS,
     policy=SETTINGS,
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_request_past_its_deadline_is_told_at_that_moment_and_never_started(agents, costs, policy):
     clock = SeatClock(agents, costs, policy).run()
     started = {job.entry.key for _, job, _ in clock.starts}
@@ -184,7 +184,7 @@ LOOKS = st.lists(
 
 
 @given(looks=LOOKS, policy=SETTINGS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_is_seen_the_answer_is_lawful_and_the_state_stays_small(looks, policy):
     """Also what no seat would do: models that appear, vanish and change places at random."""
     queue, now = ModelQueue(), 60.0

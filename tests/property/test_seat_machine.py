@@ -244,4 +244,4 @@ class SeatMachine(RuleBasedStateMachine):
 
 
 TestSeatMachine = SeatMachine.TestCase
-TestSeatMachine.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestSeatMachine.settings = settings(max_examples=300, stateful_step_count=40)

@@ -18,8 +18,8 @@ import psutil
 from hotseat.client import Client
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.model import RECORD_FILE
+from tests.support.stub_worker import COMMAND
 
-STUB = [sys.executable, "-m", "tests.support.stub_worker"]
 START_S = 20.0
 
 
@@ -70,7 +70,7 @@ class LiveDaemon:
         env = {k: v for k, v in os.environ.items() if not k.startswith("HOTSEAT_")}
         env |= {"HOTSEAT_HOME": str(self.home), "HOTSEAT_SEAT_LOCK": str(self.seat_lock)}
         if self.stub is not None:
-            env["HOTSEAT_WORKER_COMMAND"] = json.dumps(STUB)
+            env["HOTSEAT_WORKER_COMMAND"] = json.dumps(COMMAND)
             env["HOTSEAT_STUB"] = json.dumps({"hold_dir": str(self.base / "holds")} | self.stub)
         return env
 

@@ -3,6 +3,7 @@
 It speaks the wire contract for real; what it "generates" is `FakeDaemon.words`, one token each.
 """
 
+import asyncio
 import contextlib
 import os
 import queue
@@ -382,6 +383,11 @@ def main() -> None:
     daemon = FakeDaemon(Path(sys.argv[1]))
     daemon.come_back("process")
     daemon._thread.join()
+
+
+async def until(wait: Callable[[], object]) -> object:
+    """Runs a blocking wait of a fake daemon beside the loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, wait)
 
 
 if __name__ == "__main__":
