@@ -33,7 +33,7 @@ def start(daemon, *command):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)
     assert process.returncode == 0, err
     return out, err
 

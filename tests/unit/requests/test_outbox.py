@@ -7,7 +7,7 @@ import pytest
 import zmq
 from tests.support.peers.raw_peer import RawPeer, tokens_of
 
-from hotseat.protocol.limits import MIB
+from hotseat.protocol.limits import MIB, PROGRESS_S
 from hotseat.protocol.link import Emitted
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing, Usage
@@ -22,12 +22,12 @@ DONE = Done(model="a", text="", tokens=(), finish_reason="stop", usage=Usage(), 
 class Desk:
     """A port with an outbox behind it; the first message of a peer makes it a reader."""
 
-    def __init__(self, path):
+    def __init__(self, path, patience_s):
         self.works = Works()
         self.abandoned = []
         self.peers = []
         self.context = zmq.Context()
-        self.outbox = Outbox(self.works, lambda: self.port, PATIENCE_S, self.abandoned.append)
+        self.outbox = Outbox(self.works, lambda: self.port, patience_s, self.abandoned.append)
         self.port = ClientPort(
             self.context,
             path / "s",
@@ -60,8 +60,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path):
-    made = Desk(tmp_path)
+async def desk(tmp_path, request):
+    made = Desk(tmp_path, getattr(request, "param", PATIENCE_S))
     yield made
     made.close()
 
@@ -121,9 +121,9 @@ async def test_quiet_stream_says_something_every_half_second(desk):
     (held,) = desk.work.readers
     for _ in range(2):
         said_at = held.sent_at
-        desk.outbox.tick(said_at + 0.49)
+        desk.outbox.tick(said_at + PROGRESS_S / 2 - 0.01)
         assert held.sent_at == said_at, "a flood"
-        desk.outbox.tick(said_at + 0.51)
+        desk.outbox.tick(said_at + PROGRESS_S)
         assert held.sent_at > said_at
         _, note = await asyncio.to_thread(peer.receive)
         assert isinstance(note, Progress)
@@ -184,6 +184,7 @@ async def test_error_ends_a_stream_that_was_never_accepted(desk):
     assert await asyncio.to_thread(peer.answer, "r") == error
 
 
+@pytest.mark.parametrize("desk", [60.0], indirect=True)
 async def test_reader_slower_than_the_output_gets_all_of_it_and_stays_connected(desk):
     peer = await reader(desk, 100 * MIB)
     for _ in range(6_000):  # more than two queues of messages and a socket's buffer hold
