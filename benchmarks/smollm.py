@@ -56,9 +56,12 @@ def _dense(packed: Path, table: dict) -> dict[str, mx.array]:
         if f"{module}.scales" in stored:
             how = table.get(module, table)
             array = mx.dequantize(
-                kept, stored[f"{module}.scales"], stored[f"{module}.biases"],
-                group_size=how["group_size"], bits=how["bits"],
-            )  # fmt: skip
+                kept,
+                stored[f"{module}.scales"],
+                stored[f"{module}.biases"],
+                group_size=how["group_size"],
+                bits=how["bits"],
+            )
         else:
             array = kept
         made[name] = array.astype(mx.float32)

@@ -63,9 +63,12 @@ class HttpServer:
     def ask(self, model: str, what: str | Messages, max_tokens: int) -> Answer:
         """Text to go on with, or messages; greedy; timed from before the connection to text."""
         body = {
-            "model": model, "max_tokens": max_tokens, "temperature": 0.0,
-            "stream": True, "stream_options": {"include_usage": True},
-        }  # fmt: skip
+            "model": model,
+            "max_tokens": max_tokens,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
         is_raw = isinstance(what, str)
         body |= {"prompt": what} if is_raw else {"messages": list(what)}
         started = time.monotonic()

@@ -53,9 +53,10 @@ def main(arguments: Sequence[str] = ()) -> int:
                 continue
             p99 = waits[int(len(waits) * 0.99)]
             for arm, value in zip(
-                (*latency, alone, shared), (statistics.median(waits), p99, waits[-1], *found),
+                (*latency, alone, shared),
+                (statistics.median(waits), p99, waits[-1], *found),
                 strict=True,
-            ):  # fmt: skip
+            ):
                 arm.samples.append(value)
     print_arms(f"{PACED_TOKENS} tokens paced, {FLOOD_TOKENS} unpaced", [*latency, alone, shared])
     return conclude(

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+from tests.support.stub_worker.batch import Batch
 from tests.support.stub_worker.engine import StubEngine
 from tests.support.stub_worker.faults import Trigger, read_faults
 
@@ -18,7 +19,7 @@ FLOOD_STEP = 8
 """Tokens of one step when there is no pace: the loop looks for messages between steps."""
 
 
-class RelayEngine(StubEngine):
+class RelayBatch(Batch):
     """Draws nothing: its tokens are counters."""
 
     _next_at = 0.0
@@ -43,7 +44,7 @@ class RelayEngine(StubEngine):
 
 def main() -> None:
     def build(send, epoch, _wake):
-        return RelayEngine(send, epoch, Trigger(read_faults()))
+        return StubEngine(send, epoch, Trigger(read_faults()), RelayBatch)
 
     libraries = Libraries(mlx_version="stub", mlx_lm_version="stub")
     exit_process(run_worker(parse_arguments(sys.argv[1:]), lambda: libraries, build))

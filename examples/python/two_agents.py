@@ -14,8 +14,10 @@ async def agent(name: str, model: str) -> None:
             stream = client.generate(model, session=name, append=turn, max_tokens=24)
             done = await stream.result()
             usage = done.usage
-            print(f"{name}: turn {done.turn}, {usage.restored_tokens} restored, "
-                  f"{usage.computed_tokens} computed, swap {done.timing.swap_s:.2f} s")  # fmt: skip
+            print(
+                f"{name}: turn {done.turn}, {usage.restored_tokens} restored, "
+                f"{usage.computed_tokens} computed, swap {done.timing.swap_s:.2f} s"
+            )
 
 
 async def main() -> None:

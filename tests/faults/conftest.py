@@ -14,6 +14,7 @@ from typing import Literal
 import psutil
 import pytest
 from tests.support.daemons.live_daemon import wait_for
+from tests.support.faults.fault_home import FaultHome, Story, audit
 
 from hotseat.protocol.failpoints import SUPERVISOR_SWAP_POINTS, WORKER_SWAP_POINTS
 
@@ -147,6 +148,34 @@ def row(request):
     counts = request.config.getoption("--fault-counts", default="slice")
     properties = request.node.user_properties
     return Row(int(found.group(1)), counts, lambda kept: properties.append((PROPERTY, kept)))
+
+
+@pytest.fixture
+def client(daemon):
+    """Of the `daemon` that the file has."""
+    with daemon.client() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stub_story(request):
+    yield from story("stub", request.module)
+
+
+@pytest.fixture(scope="module")
+def real_story(request):
+    yield from story("real", request.module)
+
+
+def story(worker, module):
+    """One home for all tests of a file, looked through when they are over."""
+    with FaultHome(worker) as home:
+        yield Story(home, home.client())
+        home.stop()
+        files, drafts = audit(home)
+        assert files > 0
+        if not getattr(module, "DRAFTS_MAY_STAY", False):
+            assert drafts == [], "what a dead worker had begun to write lies there still"
 
 
 @pytest.fixture(autouse=True)

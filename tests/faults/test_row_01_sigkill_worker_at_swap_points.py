@@ -7,32 +7,11 @@ or undone and says which.
 import time
 
 import pytest
-from tests.support.faults.fault_home import FaultHome, Story, audit
 
 LIMIT_S = {"stub": 20.0, "real": 60.0}
 """Of one story, in which nobody hangs. Without a fault it takes about a second; a real worker is
 started five times, each for some 2.5 CPU-seconds, on cores that others use as well.
 """
-
-
-@pytest.fixture(scope="module")
-def stub_story():
-    with FaultHome("stub") as home:
-        yield Story(home, home.client())
-        home.stop()
-        files, drafts = audit(home)
-        assert files > 0
-        assert drafts == [], "what a dead worker had begun to write lies there still"
-
-
-@pytest.fixture(scope="module")
-def real_story():
-    with FaultHome("real") as home:
-        yield Story(home, home.client())
-        home.stop()
-        files, drafts = audit(home)
-        assert files > 0
-        assert drafts == [], "what a dead worker had begun to write lies there still"
 
 
 def through(row, story, point, runs):

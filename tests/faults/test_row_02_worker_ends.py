@@ -25,9 +25,17 @@ ENDS = {
     "RLIMIT_AS": ({"exhaust_at": ...}, "ran out of memory"),
 }
 POINTS = (
-    "hello", "load", "warm", "start", "lookup", "first_token", "token_n", "finish", "checkpoint",
+    "hello",
+    "load",
+    "warm",
+    "start",
+    "lookup",
+    "first_token",
+    "token_n",
+    "finish",
+    "checkpoint",
     "stop",
-)  # fmt: skip
+)
 NOT_TRIED_AGAIN = {"RLIMIT_AS"}
 """A model for which memory does not suffice while it is seated."""
 WHILE_SEATING = {"hello", "load", "warm"}
@@ -90,7 +98,7 @@ def live_through(daemon, session, point, cause, *, is_final):
         assert again.usage.restored_tokens >= 256, "full blocks were acknowledged"
         reasons = [event.facts["reason"] for _, event in events.named("worker.exited")]
         assert any(cause in reason for reason in reasons), reasons
-        wait_for(lambda: client.status().queue.running == 0, 5, "nothing runs")
+        wait_for(lambda: client.status().queue.running == 0, what="nothing runs")
         client.release()  # the next run begins without a worker
 
 

@@ -44,7 +44,7 @@ def run_once(client, events, state, model, tokens):
     epoch = client.status().epoch
     if state == "idle":
         noticed_s = kill(client, events)
-        wait_for(lambda: is_ready_again(client, epoch), 20, "seated again")
+        wait_for(lambda: is_ready_again(client, epoch), what="seated again")
         stream = client.generate(model, prompt=PROMPT, max_tokens=tokens, seed=1)
         return noticed_s, stream.result().tokens
     heard = []

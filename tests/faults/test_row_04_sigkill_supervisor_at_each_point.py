@@ -10,8 +10,8 @@ import time
 
 import pytest
 from tests.support.daemons.live_daemon import LiveDaemon, wait_for
-from tests.support.daemons.stub_home import QUIET, register, serves, tag_of
-from tests.support.faults.fault_home import FaultHome, Story, audit, workers_gone
+from tests.support.daemons.stub_home import QUIET, register, serves, tag_of, unfinished
+from tests.support.faults.fault_home import FaultHome, workers_gone
 
 from hotseat.protocol.tokens import pack_tokens, root_id
 
@@ -21,23 +21,8 @@ START_S = {"slice": 5.0, "push": 2.0, "release": 2.0}
 BUSY_START_S = 10.0
 """The same beside other rows."""
 RECOVERY_S = 1.0
+DRAFTS_MAY_STAY = True
 CHECKPOINTS = {"slice": 2_000, "push": 10_000, "release": 10_000}
-
-
-@pytest.fixture(scope="module")
-def stub_story():
-    with FaultHome("stub") as home:
-        yield Story(home, home.client())
-        home.stop()
-        assert audit(home)[0] > 0
-
-
-@pytest.fixture(scope="module")
-def real_story():
-    with FaultHome("real") as home:
-        yield Story(home, home.client())
-        home.stop()
-        assert audit(home)[0] > 0
 
 
 def through(row, story, point, runs):
@@ -149,11 +134,5 @@ def test_requests_of_a_client_that_never_comes_back_end_as_interrupted():
         home.kill()
         client.close()
         home.start()
-        wait_for(lambda: home.client().status().recovery.kept_requests == 1, 5, "kept")
-        wait_for(lambda: not unfinished(home), 5, "ended as interrupted")
-
-
-def unfinished(home):
-    path = f"file:{home.home / 'catalogue.sqlite'}?mode=ro"
-    with contextlib.closing(sqlite3.connect(path, uri=True)) as db:
-        return db.execute("SELECT COUNT(*) FROM requests WHERE state = 'accepted'").fetchone()[0]
+        wait_for(lambda: home.client().status().recovery.kept_requests == 1, what="kept")
+        wait_for(lambda: not unfinished(home.home), what="ended as interrupted")

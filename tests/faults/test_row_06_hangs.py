@@ -53,12 +53,6 @@ def daemon(used):
         yield running
 
 
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_worker_that_hangs_in_decode_is_replaced_and_the_stream_goes_on(row, tmp_path, kind):
     for run in range(row.runs(push=10, slice=1, release=200)):

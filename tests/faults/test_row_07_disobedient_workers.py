@@ -64,7 +64,7 @@ def test_what_a_killed_worker_left_behind_is_ended_before_the_next_one_starts(ro
             pid = client.status().worker.pid
             began = time.monotonic()
             psutil.Process(pid).kill()
-            wait_for(lambda: client.status().epoch > epoch, 5, "the next worker")  # noqa: B023
+            wait_for(lambda: client.status().epoch > epoch, what="the next worker")  # noqa: B023
             row.record(value=time.monotonic() - began, limit=SLACK_S, unit="s", what="kin gone")
             assert not old & set(kin(daemon))
             client.generate("a", prompt="x", max_tokens=2).result()  # progress: no crash loop

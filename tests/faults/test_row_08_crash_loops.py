@@ -32,12 +32,6 @@ def daemon():
         yield running
 
 
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
-
-
 def seated(client):
     view = client.status()
     return view.epoch, view.phase
@@ -55,10 +49,10 @@ def test_worker_that_dies_idle_is_given_up_after_five_restarts(row, daemon, clie
             client.swap(name)
             first = client.status().epoch
             for epoch in range(first, first + RESTARTS + 1):
-                wait_for(lambda at=epoch: seated(client) == (at, "ready"), 10, f"epoch {epoch}")
+                wait_for(lambda at=epoch: seated(client) == (at, "ready"), what=f"epoch {epoch}")
                 (worker,) = daemon.workers()
                 worker.kill()
-            wait_for(lambda: client.status().phase == "failed", 10, "given up")
+            wait_for(lambda: client.status().phase == "failed", what="given up")
             restarts = starts(events, name) - 1
         row.record(value=restarts, limit=RESTARTS, unit="restarts", what="idle deaths")
         assert not daemon.workers()

@@ -1,12 +1,11 @@
 """Promise: a reader that stops costs a little memory until it is dropped, the others nothing."""
 
-import threading
 import time
 
 import psutil
 import pytest
 from tests.support.daemons.stub_home import stub_daemon
-from tests.support.daemons.watching import Background
+from tests.support.daemons.watching import Background, Watcher
 from tests.support.peers.raw_peer import ENDS, RawPeer
 
 from hotseat.protocol.limits import MIB
@@ -19,26 +18,17 @@ SHARE = 0.95
 STATUS_S = 0.1
 
 
-class Pings:
+class Pings(Watcher):
     """Keeps peers alive that read nothing."""
 
     def __init__(self, peers):
+        super().__init__()
         self._peers = peers
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def _run(self):
-        while not self._over.wait(0.5):
+    def _watch(self):
+        while not self._is_over.wait(0.5):
             for peer in self._peers:
                 peer.ping()
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
 
 
 def resident(daemon):

@@ -39,7 +39,7 @@ def vanish(daemon, point, policy, number):
 
 
 def until_gone(watcher, session):
-    wait_for(lambda: session not in ids(watcher), 10, f"{session} cancelled")
+    wait_for(lambda: session not in ids(watcher), what=f"{session} cancelled")
 
 
 def ids(watcher):
@@ -51,8 +51,9 @@ def test_vanished_clients_have_their_wish_carried_out_in_time(row):
     rounds = row.runs(push=9, slice=1, release=170)
     worst, runs = 0.0, 0
     for _ in range(rounds):
-        with stub_daemon("ab", settings="[deadlines]\ngrace_s = 60\n", slow_token_s=0.005,
-                         reply_tokens=100_000) as daemon:  # fmt: skip
+        with stub_daemon(
+            "ab", settings="[deadlines]\ngrace_s = 60\n", slow_token_s=0.005, reply_tokens=100_000
+        ) as daemon:
             watcher = daemon.client()
             watcher.swap("a")
             gone = [

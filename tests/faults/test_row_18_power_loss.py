@@ -133,8 +133,9 @@ def test_states_are_lost_when_files_are_not_synced(monkeypatch, tmp_path):
         (report,) = disk.write(1, [], make_payload([5] * 20))
         recorder.acknowledge(("named", frozenset([report.file])))
     path = str(folder / TAG / report.file)
-    whole = [files.get(path) for acknowledged, files in CrashStates(recorder.log, folder)
-             if acknowledged]  # fmt: skip
+    whole = [
+        files.get(path) for acknowledged, files in CrashStates(recorder.log, folder) if acknowledged
+    ]
     assert any(content is None or len(content) < report.size_bytes for content in whole)
 
 

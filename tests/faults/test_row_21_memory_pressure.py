@@ -56,9 +56,8 @@ def machine(tmp_path):
 
 
 @pytest.fixture
-def client(machine):
-    with machine.daemon.client() as made:
-        yield made
+def daemon(machine):
+    return machine.daemon
 
 
 def live(client):
@@ -71,48 +70,49 @@ def test_levels_up_and_down_shed_in_order_and_everything_goes_on(row, machine, c
             client.generate("a", prompt="x" * 300, session=f"{name}-{run}", max_tokens=3).result()
         old = client.generate("a", prompt="old", max_tokens=200)
         young = client.generate("a", prompt="young", max_tokens=120)
-        next(old)
-        next(young)
-        epoch = client.status().epoch
         with EventTimes(machine.daemon) as events:
-            began = time.monotonic()
-            machine.set(level=2)
-            at, _ = events.wait("memory.shed", step="contexts", since=began)
-            row.record(value=at - began, limit=SHED_S, unit="s", what="contexts shed after")
-            wait_for(lambda: client.status().memory.shedding == "warning", 5, "warning")
-            wait_for(lambda: live(client) == 0, SHED_S, "no idle context in memory")
-            events.wait("memory.shed", step="request", since=began)
-            wait_for(lambda: client.status().queue.suspended == 1, 5, "youngest suspended")
-            assert old.offset_tokens < 200
-            waiting = client.generate("a", prompt="late", max_tokens=3)
-            began = time.monotonic()
-            machine.set(level=4)
-            wait_for(lambda: client.status().memory.shedding == "critical", 5, "critical")
-            error = error_of(client.generate("a", prompt="refused", max_tokens=3).result)
-            row.record(
-                value=time.monotonic() - began, limit=REFUSED_S, unit="s", what="refused after"
-            )
-            assert error.code == "memory_pressure"
-            wait_for(lambda: client.status().queue.running == 0, 5, "nothing runs")
+            with machine.daemon.held("token"):  # neither ends by itself
+                next(old)
+                next(young)
+                epoch = client.status().epoch
+                began = time.monotonic()
+                machine.set(level=2)
+                at, _ = events.wait("memory.shed", step="contexts", since=began)
+                row.record(value=at - began, limit=SHED_S, unit="s", what="contexts shed after")
+                wait_for(lambda: client.status().memory.shedding == "warning", what="warning")
+                wait_for(lambda: live(client) == 0, SHED_S, "no idle context in memory")
+                events.wait("memory.shed", step="request", since=began)
+                wait_for(lambda: client.status().queue.suspended == 1, what="youngest suspended")
+                assert old.offset_tokens < 200
+                waiting = client.generate("a", prompt="late", max_tokens=3)
+                began = time.monotonic()
+                machine.set(level=4)
+                wait_for(lambda: client.status().memory.shedding == "critical", what="critical")
+                error = error_of(client.generate("a", prompt="refused", max_tokens=3).result)
+                row.record(
+                    value=time.monotonic() - began, limit=REFUSED_S, unit="s", what="refused after"
+                )
+                assert error.code == "memory_pressure"
+                wait_for(lambda: client.status().queue.running == 0, what="nothing runs")
             machine.set(level=1)
             assert old.result().tokens == expected("a", "old", 200)
             assert young.result().tokens == expected("a", "young", 120)
             assert waiting.result().tokens == expected("a", "late", 3)
             assert not events.named("worker.exited"), "nothing was killed"
             assert client.status().epoch == epoch
-            wait_for(lambda: client.status().memory.shedding == "", 5, "calm again")
+            wait_for(lambda: client.status().memory.shedding == "", what="calm again")
             more = client.generate("a", append="y", session=f"s1-{run}", max_tokens=2).result()
             assert more.usage.restored_tokens > 300, "what left memory was on disk, tail and all"
 
 
 def test_footprint_over_the_plan_sheds_contexts(row, machine, client):
     client.generate("a", prompt="x", session="s", max_tokens=3).result()
-    wait_for(lambda: live(client) == 1, 5, "a live context")
+    wait_for(lambda: live(client) == 1, what="a live context")
     began = time.monotonic()
     with EventTimes(machine.daemon) as events:
         machine.set(footprint=100 * GIB)
         at, _ = events.wait("memory.shed", since=began)
-        wait_for(lambda: live(client) == 0, 5, "no idle context")
+        wait_for(lambda: live(client) == 0, what="no idle context")
     row.record(value=at - began, limit=SHED_S, unit="s", what="footprint shed after")
 
 
@@ -123,7 +123,7 @@ def test_memory_that_does_not_come_back_is_named_and_smaller_models_still_load(
     for _ in range(row.runs(push=3, slice=1, release=20)):
         machine.set(available=8 * GIB, wired=0, footprint=0)  # all of the last run came back
         client.release()
-        wait_for(lambda: client.status().memory.shedding == "", 5, "calm again")
+        wait_for(lambda: client.status().memory.shedding == "", what="calm again")
         machine.set(available=8 * GIB, wired=2 * GIB, footprint=6 * GIB)
         client.swap("a")
         wait_for(

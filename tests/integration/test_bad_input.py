@@ -167,9 +167,9 @@ def harmless(kind, fields):
 
 
 @settings(
-    max_examples=250, deadline=None,
+    max_examples=250,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+)
 @given(kind=st.sampled_from(HARMLESS), fields=GUESSED | JSON)
 def test_any_body_of_any_kind_gets_an_answer_of_the_table(peer, kind, fields):
     if isinstance(fields, dict) and not harmless(kind, fields):
@@ -193,9 +193,9 @@ def drain(peer):
 
 
 @settings(
-    max_examples=150, deadline=None,
+    max_examples=150,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+)
 @given(data=st.binary(max_size=200), kind=st.sampled_from(HARMLESS))
 def test_any_bytes_as_a_body_get_an_answer_of_the_table(peer, data, kind):
     peer.send(b"1", kind.encode(), b"fuzz", data)

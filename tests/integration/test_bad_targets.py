@@ -9,8 +9,9 @@ import struct
 from pathlib import Path
 
 import pytest
+from tests.support.daemons.commands import cli, cli_json
 from tests.support.daemons.live_daemon import LiveDaemon
-from tests.support.daemons.real_home import cli, cli_json, register_heavy
+from tests.support.daemons.real_home import register_heavy
 from tests.support.daemons.stub_home import error_of
 from tests.support.models.tiny_models import register_tiny
 
@@ -120,12 +121,6 @@ def daemon():
     with daemon:
         yield daemon
         assert "Traceback" not in daemon.stderr()
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
 
 
 class Untouched:

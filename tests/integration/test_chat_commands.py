@@ -12,12 +12,7 @@ from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.chat.talk import run_chat
 
 HEAVY = ("rich", "structlog", "mlx", "mlx_lm", "numpy", "sqlite3", "hotseat.supervisor")
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    with stub_daemon() as daemon:
-        yield daemon
+DAEMON = stub_daemon
 
 
 def talk(daemon, *lines, session="s"):
@@ -114,6 +109,9 @@ def test_status_loads_nothing_heavy(tmp_path, arguments):
     with FakeDaemon(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env={"HOTSEAT_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env={"HOTSEAT_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr

@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from tests.support.daemons.commands import cli, cli_json
 from tests.support.daemons.live_daemon import LiveDaemon, wait_for
-from tests.support.daemons.real_home import cli, cli_json
 from tests.support.models.tiny_models import make_tiny, register_tiny
 
 TEXT = "The keeper of the lighthouse wrote down the weather of each day and the ships that came. "

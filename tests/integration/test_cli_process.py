@@ -3,35 +3,16 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-import pytest
+from tests.support.daemons.commands import HOTSEAT
 from tests.support.models.tiny_models import make_tiny
-from tests.support.peers.fake_daemon import FakeDaemon
 from tests.support.peers.fake_views import WORDS
 
 from hotseat.client.endpoint import endpoint_path
 from hotseat.protocol.messages import Cancel, Generate
-
-HOTSEAT = [sys.executable, "-m", "hotseat.cli.main"]
-
-
-@pytest.fixture
-def home():
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def daemon(home):
-    with FakeDaemon(home) as daemon:
-        yield daemon
 
 
 def environment(home):

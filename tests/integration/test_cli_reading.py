@@ -1,48 +1,15 @@
 """Commands that read state: shapes of `--json`, what people see, and no daemon."""
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.daemons.commands import call, call_json
 from tests.support.peers.fake_daemon import FakeDaemon
 from tests.support.peers.fake_views import MODELS, PLAN, SESSION, status_view
 
-from hotseat.cli.main import run
-from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Cancel, Plan, SessionDelete, Sessions, Status
 from hotseat.protocol.replies import Event
-
-
-@pytest.fixture
-def home(monkeypatch):
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    monkeypatch.setenv("HOTSEAT_HOME", str(folder))
-    monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def daemon(home):
-    with FakeDaemon(home) as daemon:
-        yield daemon
-
-
-def call(capsys, *args):
-    """Runs a command; returns (exit code, stdout, stderr)."""
-    code = run(args)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def call_json(capsys, *args):
-    """Runs a `--json` command; stdout has to be exactly one JSON object."""
-    code, out, _ = call(capsys, *args, "--json")
-    assert out.count("\n") == 1
-    return code, json.loads(out)
 
 
 def plain(value):
@@ -77,11 +44,23 @@ def test_ps_and_queue_for_people_are_tables(daemon, capsys):
     assert out.split()[:7] == ["NAME", "STATE", "SIZE", "CONTEXT", "SESSIONS", "QUEUE", "UNTIL"]
     smol, gemma, standby = ([cell for cell in line if cell.strip()] for line in lines[2:5])
     assert [cell.strip() for cell in smol] == [
-        "smol", "ready", "400.0 MiB", "8,192", "0/1", "1", "in use"
-    ]  # fmt: skip
+        "smol",
+        "ready",
+        "400.0 MiB",
+        "8,192",
+        "0/1",
+        "1",
+        "in use",
+    ]
     assert [cell.strip() for cell in gemma] == [
-        "gemma", "suspended", "300.0 MiB", "32,768", "0/0", "0+1", "-"
-    ]  # fmt: skip
+        "gemma",
+        "suspended",
+        "300.0 MiB",
+        "32,768",
+        "0/0",
+        "0+1",
+        "-",
+    ]
     assert standby[0] == "(standby)"
     _, out, _ = call(capsys, "queue")
     assert "abc" in out

@@ -1,41 +1,13 @@
 """Commands about who has the seat, at what price and why: release, stop MODEL, quote, why."""
 
-import json
-import shutil
-import tempfile
-from pathlib import Path
-
 import pytest
-from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.daemons.commands import call, call_json
 from tests.support.peers.fake_views import SWAPS, WORDS
 
-from hotseat.cli.main import run
 from hotseat.cli.terminal.live_line import PhaseLine
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Generate, Quote, Release, Shutdown, Swap, Why
 from hotseat.protocol.replies import Progress
-
-
-@pytest.fixture
-def daemon(monkeypatch):
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    monkeypatch.setenv("HOTSEAT_HOME", str(folder))
-    monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
-    with FakeDaemon(folder) as daemon:
-        yield daemon
-    shutil.rmtree(folder)
-
-
-def call(capsys, *args):
-    code = run(args)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def call_json(capsys, *args):
-    code, out, _ = call(capsys, *args, "--json")
-    assert out.count("\n") == 1
-    return code, json.loads(out)
 
 
 def test_release_says_what_it_did(daemon, capsys):
@@ -103,8 +75,15 @@ def test_quote_without_a_model_asks_for_all(daemon, capsys):
     assert (asked.models, asked.session) == (("smol", "gemma", "mamba"), "agent")
     lines = out.splitlines()
     assert lines[0].split() == [
-        "MODEL", "SEAT", "TOTAL", "QUEUE", "SWAP", "RESTORE", "PREFILL", "STORED",
-    ]  # fmt: skip
+        "MODEL",
+        "SEAT",
+        "TOTAL",
+        "QUEUE",
+        "SWAP",
+        "RESTORE",
+        "PREFILL",
+        "STORED",
+    ]
     assert lines[2].split()[:2] == ["smol", "seated"]
     assert "512/600" in lines[3]
     assert err == "mamba: recurrent state cannot be kept on SSD yet\n"
@@ -113,8 +92,18 @@ def test_quote_without_a_model_asks_for_all(daemon, capsys):
 def test_cost_that_was_never_measured_is_a_question_mark(daemon, capsys):
     _, out, _ = call(capsys, "quote", "never")
     assert out.splitlines()[2].split() == [
-        "never", "-", "?", "0.0", "s", "?", "0.0", "s", "0.0", "s", "0/0",
-    ]  # fmt: skip
+        "never",
+        "-",
+        "?",
+        "0.0",
+        "s",
+        "?",
+        "0.0",
+        "s",
+        "0.0",
+        "s",
+        "0/0",
+    ]
 
 
 def test_why_names_who_when_what_and_the_cost(daemon, capsys, monkeypatch):

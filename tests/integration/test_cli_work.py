@@ -2,38 +2,17 @@
 
 import io
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
-from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.daemons.commands import call
 from tests.support.peers.fake_views import WORDS, swap_report
 
 from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.chat.talk import run_chat
-from hotseat.cli.main import run
 from hotseat.client import Client
-from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.messages import Cancel, Generate, SessionDelete, Swap
 
 TEXT = "".join(WORDS)
-
-
-@pytest.fixture
-def daemon(monkeypatch):
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    monkeypatch.setenv("HOTSEAT_HOME", str(folder))
-    monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
-    with FakeDaemon(folder) as daemon:
-        yield daemon
-    shutil.rmtree(folder)
-
-
-def call(capsys, *args):
-    code = run(args)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_run_streams_text_to_stdout_and_phases_to_stderr(daemon, capsys):

@@ -1,12 +1,9 @@
 """AsyncClient while the daemon hangs, vanishes and comes back."""
 
 import asyncio
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
-from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_daemon import until
 from tests.support.peers.fake_views import WORDS
 
 from hotseat.client import AsyncClient, DaemonUnreachable, RequestFailed
@@ -16,33 +13,9 @@ from hotseat.protocol.replies import Event
 TEXT = "".join(WORDS)
 
 
-@pytest.fixture
-def home():
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def daemon(home):
-    with FakeDaemon(home) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-async def client(daemon):
-    async with AsyncClient(home=daemon.home, name="tests") as client:
-        yield client
-
-
-async def until(thread_work):
-    """Runs a blocking wait of the fake daemon beside the loop."""
-    return await asyncio.get_running_loop().run_in_executor(None, thread_work)
-
-
-async def test_daemon_restart_in_mid_stream_loses_and_doubles_nothing(client, daemon):
+async def test_daemon_restart_in_mid_stream_loses_and_doubles_nothing(aio, daemon):
     daemon.pause_after = 3
-    stream = client.generate("smol", prompt="x", request_id="r")
+    stream = aio.generate("smol", prompt="x", request_id="r")
     chunks = [await anext(stream) for _ in range(3)]
     await until(daemon.vanish)
     daemon.pause_after = None
@@ -51,25 +24,25 @@ async def test_daemon_restart_in_mid_stream_loses_and_doubles_nothing(client, da
     assert [token for chunk in chunks for token in chunk.tokens] == list(range(len(WORDS)))
     assert [chunk.seq for chunk in chunks] == list(range(len(WORDS)))
     assert "".join(part.text for chunk in chunks for part in chunk.parts) == TEXT
-    assert client.instances == ("one", "two")
+    assert aio.instances == ("one", "two")
     (attach,) = daemon.of(Attach)
     assert (attach.request_id, attach.offset_tokens) == ("r", 3)
 
 
-async def test_every_connection_begins_with_hello_of_the_same_token(client, daemon):
-    await client.status()
+async def test_every_connection_begins_with_hello_of_the_same_token(aio, daemon):
+    await aio.status()
     await until(daemon.vanish)
     daemon.received.clear()
     daemon.come_back("two")
-    await client.status()
+    await aio.status()
     messages = [message for _, message in daemon.received]
     assert [type(message) for message in messages] == [Hello, Status]
-    assert messages[0].token == client.token
+    assert messages[0].token == aio.token
 
 
-async def test_request_lost_before_it_was_accepted_is_sent_again(client, daemon):
+async def test_request_lost_before_it_was_accepted_is_sent_again(aio, daemon):
     daemon.handlers[Generate] = lambda *_: True
-    stream = client.generate("smol", prompt="x", request_id="r")
+    stream = aio.generate("smol", prompt="x", request_id="r")
     await until(lambda: daemon.wait_for(Generate))
     await until(daemon.vanish)
     daemon.handlers.clear()
@@ -81,9 +54,9 @@ async def test_request_lost_before_it_was_accepted_is_sent_again(client, daemon)
     assert {request_id for request_id, m in daemon.received if isinstance(m, Generate)} == {"r"}
 
 
-async def test_accepted_request_that_the_daemon_forgot_is_an_error_not_run_twice(client, daemon):
+async def test_accepted_request_that_the_daemon_forgot_is_an_error_not_run_twice(aio, daemon):
     daemon.pause_after = 1
-    stream = client.generate("smol", prompt="x")
+    stream = aio.generate("smol", prompt="x")
     await anext(stream)
     await until(daemon.vanish)
     daemon.works.clear()
@@ -94,9 +67,9 @@ async def test_accepted_request_that_the_daemon_forgot_is_an_error_not_run_twice
     assert len(daemon.of(Generate)) == 1
 
 
-async def test_result_that_comes_whole_after_a_restart_is_streamed_once(client, daemon):
+async def test_result_that_comes_whole_after_a_restart_is_streamed_once(aio, daemon):
     daemon.pause_after = 2
-    stream = client.generate("smol", prompt="x")
+    stream = aio.generate("smol", prompt="x")
     chunks = [await anext(stream) for _ in range(2)]
     await until(daemon.vanish)
 
@@ -112,8 +85,8 @@ async def test_result_that_comes_whole_after_a_restart_is_streamed_once(client, 
     assert "".join(part.text for chunk in chunks for part in chunk.parts) == TEXT
 
 
-async def test_hung_daemon_is_noticed_by_its_missing_pongs(client, daemon):
-    stream = client.generate("smol", prompt="x")
+async def test_hung_daemon_is_noticed_by_its_missing_pongs(aio, daemon):
+    stream = aio.generate("smol", prompt="x")
     await anext(stream)
     hellos = len(daemon.of(Hello))
     daemon.is_mute = True
@@ -124,25 +97,25 @@ async def test_hung_daemon_is_noticed_by_its_missing_pongs(client, daemon):
 
 async def test_stream_gives_up_when_the_daemon_stays_away(daemon):
     daemon.pause_after = 1
-    async with AsyncClient(home=daemon.home, reconnect_timeout_s=0.3) as client:
-        stream = client.generate("smol", prompt="x")
+    async with AsyncClient(home=daemon.home, reconnect_timeout_s=0.3) as aio:
+        stream = aio.generate("smol", prompt="x")
         await anext(stream)
         await until(daemon.vanish)
         with pytest.raises(DaemonUnreachable, match="did not come back within"):
             await stream.result()
 
 
-async def test_call_waits_for_a_restarting_daemon(client, daemon):
+async def test_call_waits_for_a_restarting_daemon(aio, daemon):
     await until(daemon.vanish)
-    asked = asyncio.create_task(client.status())
+    asked = asyncio.create_task(aio.status())
     await asyncio.sleep(0)
     daemon.come_back("two")
     assert (await asked).instance == "two"
 
 
-async def test_swap_asked_again_after_a_restart_keeps_its_id(client, daemon):
+async def test_swap_asked_again_after_a_restart_keeps_its_id(aio, daemon):
     daemon.handlers[Swap] = lambda *_: True
-    asked = asyncio.create_task(client.swap("gemma", request_id="s"))
+    asked = asyncio.create_task(aio.swap("gemma", request_id="s"))
     await until(lambda: daemon.wait_for(Swap))
     await until(daemon.vanish)
     daemon.handlers.clear()
@@ -151,12 +124,12 @@ async def test_swap_asked_again_after_a_restart_keeps_its_id(client, daemon):
     assert [request_id for request_id, m in daemon.received if isinstance(m, Swap)] == ["s", "s"]
 
 
-async def test_events_continue_behind_the_last_one_after_a_restart(client, daemon):
+async def test_events_continue_behind_the_last_one_after_a_restart(aio, daemon):
     first, second, third = (
         Event(seq=seq, at=0.0, name="swap.finished", facts={}) for seq in (1, 2, 3)
     )
     daemon.events.append(first)
-    async with client.events(since=0, topics=("swap",)) as events:
+    async with aio.events(since=0, topics=("swap",)) as events:
         assert (await anext(events)).seq == 1
         daemon.publish(second)
         assert (await anext(events)).seq == 2

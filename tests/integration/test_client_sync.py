@@ -1,17 +1,13 @@
 """Client: the same behaviour for programs without an event loop, and from several threads."""
 
 import gc
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
 import pytest
-from tests.support.peers.fake_daemon import FakeDaemon
 from tests.support.peers.fake_views import WORDS, answer_read, swap_report
 
 from hotseat.client import Client, DaemonUnreachable, HotseatError, RequestFailed
@@ -19,20 +15,6 @@ from hotseat.protocol.messages import Cancel, Events, Quote, Release
 from hotseat.protocol.replies import Accepted, Chunk, Event, Progress, Reply
 
 TEXT = "".join(WORDS)
-
-
-@pytest.fixture
-def daemon():
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    with FakeDaemon(folder) as daemon:
-        yield daemon
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def client(daemon):
-    with Client(home=daemon.home) as client:
-        yield client
 
 
 def test_iterating_a_stream_yields_chunks_then_the_result(client):
@@ -78,7 +60,7 @@ def test_cancel_from_another_thread_ends_a_waiting_stream(client, daemon):
         while stream.offset_tokens < 1:
             client.status()
         assert client.cancel("r") is True
-        assert waiting.result(10).finish_reason == "cancelled"
+        assert waiting.result(30).finish_reason == "cancelled"
 
 
 def test_one_client_serves_several_threads(client):
@@ -225,7 +207,7 @@ stream = client.generate("smol", prompt="x")
 print(next(stream).tokens)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "(0,)\n", "")
 

@@ -93,16 +93,19 @@ def test_context_survives_swap_restart_and_kills_with_identical_tokens(kind, dty
         assert turn.text == reference.text
         assert turn.usage.prompt_tokens == reference.usage.prompt_tokens
     assert len(set(turns[0].tokens)) > 10, "output too uniform to prove anything"
-    lost = [turn.usage.computed_tokens - ref.usage.computed_tokens
-            for turn, ref in zip(turns, expected, strict=True)]  # fmt: skip
+    lost = [
+        turn.usage.computed_tokens - ref.usage.computed_tokens
+        for turn, ref in zip(turns, expected, strict=True)
+    ]
     assert lost[:3] == [0, 0, 0], "a swap or an orderly restart cost recomputation"
     assert all(0 <= extra <= 255 for extra in lost[3:]), "a kill cost more than a tail"
 
 
 def test_same_shape_and_tokenizer_but_other_weights_never_exchange_kv():
     daemon = LiveDaemon()
-    records = [register_tiny(daemon.home, name, "llama", seed=seed)
-               for name, seed in (("a", 1), ("b", 2))]  # fmt: skip
+    records = [
+        register_tiny(daemon.home, name, "llama", seed=seed) for name, seed in (("a", 1), ("b", 2))
+    ]
     assert records[0].tag != records[1].tag
     assert records[0].tag_parts.tokenizer == records[1].tag_parts.tokenizer
     with daemon:

@@ -1,8 +1,8 @@
 """Counting prompts: by the worker, by the standby, by nobody; refusals before a swap."""
 
 import pytest
+from tests.support.daemons.commands import cli_json
 from tests.support.daemons.live_daemon import LiveDaemon, put_record, wait_for
-from tests.support.daemons.real_home import cli_json
 from tests.support.daemons.stub_home import QUIET, error_of, register, stub_daemon, stub_record
 
 from hotseat.protocol.model import TemplateProbe
@@ -22,12 +22,6 @@ def daemon():
             wait_for(lambda: client.status().standby.ready, what="standby ready")
         yield made
         assert "Traceback" not in made.stderr()
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
 
 
 def test_seated_worker_counts_what_a_request_then_has(client):

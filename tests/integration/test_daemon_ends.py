@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -23,13 +24,14 @@ from tests.support.daemons.watching import Background, lives
 
 from hotseat.protocol.replies import Accepted
 
-PHASES = {
-    "starting": {"hello_s": 1.0},
-    "loading": {"load_s": 2.0},
-    "warming": {"warm_s": 1.0},
-    "checkpointing": {"checkpoint_s": 1.0},
-    "stopping": {"stop_s": 0.5},
+POINTS = {
+    "starting": "hello",
+    "loading": "load",
+    "warming": "warm",
+    "checkpointing": "checkpoint",
+    "stopping": "stop",
 }
+LEAVING = ("checkpointing", "stopping")
 SHORT = """
 [deadlines]
 exit_drain_s = 0.3
@@ -37,7 +39,11 @@ stop_s = 1.0
 term_s = 0.5
 kill_s = 2.0
 """
-ENDS_S = 6.0
+ENDS_S = 15.0
+"""The whole ladder of SHORT takes 3.8 s; a busy machine needs more, a deadline that is not kept to
+much more."""
+STOPPING = "[deadlines]\nstop_s = 60\n"
+"""A stop that lasts as long as its worker is held there."""
 
 
 def end(daemon):
@@ -53,18 +59,23 @@ def end(daemon):
     assert "task.failed" not in daemon.stderr()
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", POINTS)
 def test_sigterm_in_any_phase_of_a_swap_ends_with_0_and_no_child_left(phase):
-    leaving = phase in ("checkpointing", "stopping")
-    models = {"a" if leaving else "b": PHASES[phase]}
-    with stub_daemon("ab", settings=SHORT, models=models, **top(phase)) as daemon:
+    takes_long = {"checkpoint_s": 1.0, "stop_s": 0.5}
+    models = {"a": takes_long if phase in LEAVING else {}}
+    with stub_daemon("ab", settings=SHORT, models=models) as daemon, ExitStack() as holds:
         client = daemon.client()
         done = client.generate("a", prompt="x" * 300, session="s").result()
+        holds.enter_context(daemon.held(POINTS[phase]))
         swap = Background(client.swap, "b")
-        wait_for(lambda: client.status().phase == phase, 10, phase)
+        wait_for(lambda: client.status().phase == phase, what=phase)
         waiting = client.generate("b", prompt="late")
         assert isinstance(waiting.next_event(), Accepted)
+        daemon.process.send_signal(signal.SIGTERM)
+        if phase in LEAVING:
+            holds.close()  # what has contexts is waited for
         end(daemon)
+        holds.close()
         assert swap.error().code == "shutting_down"
         assert error_of(waiting.result).code == "shutting_down"
         daemon.start()
@@ -74,20 +85,16 @@ def test_sigterm_in_any_phase_of_a_swap_ends_with_0_and_no_child_left(phase):
         assert more.usage.restored_tokens >= done.usage.prompt_tokens
 
 
-def top(phase):
-    """`hello_s` is slept before the worker knows its model."""
-    return PHASES[phase] if phase == "starting" else {}
-
-
 @pytest.mark.parametrize("phase", ["empty", "ready", "draining", "failed", "decoding"])
 def test_sigterm_between_swaps_ends_with_0_and_no_child_left(phase):
     models = {"a": {"slow_token_s": 0.01, "reply_tokens": 10_000}, "b": {"die_at": "start"}}
-    with stub_daemon("ab", settings=SHORT, models=models) as daemon:
+    with stub_daemon("ab", settings=SHORT, models=models) as daemon, ExitStack() as holds:
         client = daemon.client()
         if phase == "failed":
             assert error_of(client.generate("b", prompt="x").result).code == "poison_request"
         elif phase != "empty":
             stream = client.generate("a", prompt="x", session="s", max_tokens=150)
+            holds.enter_context(daemon.held("token"))
             next(stream)
         if phase == "ready":
             stream.cancel()
@@ -99,6 +106,7 @@ def test_sigterm_between_swaps_ends_with_0_and_no_child_left(phase):
         if phase == "draining":
             assert swap.error().code == "shutting_down"
         if phase in ("draining", "decoding"):
+            holds.close()
             daemon.start()
             assert stream.result().tokens == expected("a", "x", 150), "it was suspended"
 
@@ -110,19 +118,20 @@ def test_second_sigterm_and_shutdown_over_the_wire_are_one_stop():
         client.shutdown()
         daemon.process.send_signal(signal.SIGTERM)
         daemon.process.send_signal(signal.SIGINT)
-        assert daemon.process.wait(10) == 0
+        assert daemon.process.wait(30) == 0
         assert "Traceback" not in daemon.stderr()
 
 
 def test_requests_during_a_stop_are_told_so():
-    with stub_daemon("a", settings=SHORT, stop_s=1.0) as daemon:
+    with stub_daemon("a", settings=STOPPING) as daemon:
         client = daemon.client()
         client.swap("a")
-        client.shutdown()
-        for call in (client.generate("a", prompt="x").result, lambda: client.swap("a")):
-            assert error_of(call).code == "shutting_down"
-        assert client.status().phase in ("draining", "checkpointing", "stopping")
-        assert daemon.process.wait(10) == 0
+        with daemon.held("stop"):
+            client.shutdown()
+            for call in (client.generate("a", prompt="x").result, lambda: client.swap("a")):
+                assert error_of(call).code == "shutting_down"
+            assert client.status().phase in ("draining", "checkpointing", "stopping")
+        assert daemon.process.wait(30) == 0
 
 
 # --- two daemons --------------------------------------------------------------------------------
@@ -134,11 +143,12 @@ def second_daemon(daemon):
         env=daemon.environment(),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 
 
+@pytest.mark.alone
 def test_second_daemon_on_the_same_home_exits_at_once_naming_the_first():
     with stub_daemon("a") as daemon:
         client = daemon.client()
@@ -217,7 +227,7 @@ def test_seat_is_free_after_the_holder_was_killed(two):
     first.client().swap("a")
     workers = first.workers()
     first.kill()
-    wait_for(lambda: not any(lives(worker) for worker in workers), 2, "orphan gone")
+    wait_for(lambda: not any(lives(worker) for worker in workers), what="orphan gone")
     assert serves(second.client(), "b")
 
 

@@ -1,9 +1,6 @@
 """`hotseat doctor`: finds what is wrong, names the remedy, changes nothing."""
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 from tests.support.peers.fake_daemon import FakeDaemon
@@ -12,13 +9,9 @@ from hotseat.cli.main import run
 
 
 @pytest.fixture
-def home(monkeypatch):
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
-    monkeypatch.setenv("HOTSEAT_HOME", str(folder))
-    monkeypatch.setenv("HOTSEAT_SEAT_LOCK", str(folder / "seat.lock"))
-    monkeypatch.delenv("HOTSEAT_ENDPOINT", raising=False)
-    yield folder
-    shutil.rmtree(folder)
+def home(home, monkeypatch):
+    monkeypatch.setenv("HOTSEAT_SEAT_LOCK", str(home / "seat.lock"))
+    return home
 
 
 @pytest.fixture

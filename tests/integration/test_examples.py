@@ -6,37 +6,34 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import pytest
-from tests.support.daemons.live_daemon import LiveDaemon
-from tests.support.models.tiny_models import register_tiny
+from tests.support.daemons.real_home import tiny_daemon
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "examples" / "python"
 NODE = ROOT / "examples" / "node"
 GOLDEN = ROOT / "tests" / "golden"
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    live = LiveDaemon()
-    register_tiny(live.home, "a", "llama", template="agent", ends=True)
-    register_tiny(live.home, "b", "qwen3", seed=1)
-    with live:
-        yield live
+MODELS = {
+    "a": {"template": "agent", "ends": True},
+    "b": {"kind": "qwen3", "seed": 1},
+}
+DAEMON = partial(tiny_daemon, MODELS)
 
 
 def start(daemon, *command):
     return subprocess.Popen(
         [str(part) for part in command],
         env=os.environ | {"HOTSEAT_HOME": str(daemon.home)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process):
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)
     assert process.returncode == 0, err
     return out, err
 

@@ -1,9 +1,9 @@
 """What forks cost on a real engine: a 4K context forked eight ways."""
 
-import pytest
-from tests.support.daemons.live_daemon import LiveDaemon
+from functools import partial
+
+from tests.support.daemons.real_home import tiny_daemon
 from tests.support.daemons.stub_home import QUIET
-from tests.support.models.tiny_models import register_tiny
 
 from hotseat.protocol.limits import BLOCK_TOKENS
 
@@ -11,26 +11,13 @@ WAYS = 8
 CONTEXT = 4096
 UNFED = 1
 """The last token of a full answer is not in KV yet; the next turn computes it."""
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    made = LiveDaemon(settings=QUIET + "[kv]\nidle_checkpoint_s = 600\n")
-    register_tiny(made.home, "a", "llama")
-    register_tiny(made.home, "b", "llama", seed=1)
-    with made:
-        yield made
-        assert "Traceback" not in made.stderr()
+DAEMON = partial(
+    tiny_daemon, {"a": {}, "b": {"seed": 1}}, QUIET + "[kv]\nidle_checkpoint_s = 600\n"
+)
 
 
 def files(daemon, folder):
     return {path.name for path in (daemon.home / "kv").glob(f"*/{folder}/**/*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def client(daemon):
-    with daemon.client() as made:
-        yield made
 
 
 def test_forks_of_a_long_context_prefill_new_tokens_and_write_a_tail_each(daemon, client):

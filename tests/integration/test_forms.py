@@ -3,11 +3,11 @@
 import json
 import os
 import signal
+from functools import partial
 
 import pytest
-from tests.support.daemons.live_daemon import LiveDaemon
-from tests.support.daemons.real_home import cli, cli_json
-from tests.support.models.tiny_models import register_tiny
+from tests.support.daemons.commands import cli, cli_json
+from tests.support.daemons.real_home import tiny_daemon
 
 from hotseat.client import arguments_of, calls_of, reasoning_of, text_of, tool_reply
 from hotseat.protocol.errors import HotseatError
@@ -40,22 +40,12 @@ LONG = {
 }
 DRAWN = {"temperature": 0.9, "seed": 4, "logit_bias": [(THINK, -100.0)]}
 THINKS = {"temperature": 1.0, "seed": 5, "logit_bias": [(THINK, 100.0), (END_THINK, 5.0)]}
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    live = LiveDaemon(settings=SETTINGS)
-    register_tiny(live.home, "agent", "llama", template="agent", ends=True)
-    register_tiny(live.home, "qwen", "llama", template="qwen", ends=True)
-    register_tiny(live.home, "plain", "llama", template="chatml", seed=2, ends=True)
-    with live:
-        yield live
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as client:
-        yield client
+MODELS = {
+    "agent": {"template": "agent", "ends": True},
+    "qwen": {"template": "qwen", "ends": True},
+    "plain": {"template": "chatml", "seed": 2, "ends": True},
+}
+DAEMON = partial(tiny_daemon, MODELS, SETTINGS)
 
 
 def call(client, session=None, **options):
@@ -235,9 +225,19 @@ def test_command_line_takes_a_schema_and_template_arguments(daemon, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps({"enum": ["blue", "green"]}))
     code, facts = cli_json(
-        daemon, "run", "qwen", "Colour?", "--format", str(schema), "--max-tokens", "20",
-        "--template-arg", "enable_thinking=false", "--seed", "1",
-    )  # fmt: skip
+        daemon,
+        "run",
+        "qwen",
+        "Colour?",
+        "--format",
+        str(schema),
+        "--max-tokens",
+        "20",
+        "--template-arg",
+        "enable_thinking=false",
+        "--seed",
+        "1",
+    )
     assert code == 0 and facts["usage"]["completion_tokens"] > 0
     code, _, err = cli(daemon, "run", "qwen", "x", "--template-arg", "loud=1")
     assert code != 0 and "loud" in err and "Traceback" not in err

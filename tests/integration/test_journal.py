@@ -6,8 +6,16 @@ import pytest
 from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.stub_home import error_of, journal, stub_daemon
 
-WAY = ["draining", "checkpointing", "stopping", "reclaiming", "starting", "loading", "warming",
-       "ready"]  # fmt: skip
+WAY = [
+    "draining",
+    "checkpointing",
+    "stopping",
+    "reclaiming",
+    "starting",
+    "loading",
+    "warming",
+    "ready",
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +29,10 @@ def told():
             client.swap("a", request_id="first")
             client.generate("b", prompt="x", request_id="asks").result()
             error_of(client.swap, "c", request_id="fails")
-            wait_for(lambda: client.status().phase == "ready", 10)
+            wait_for(lambda: client.status().phase == "ready")
             (worker,) = daemon.workers()
             worker.send_signal(signal.SIGKILL)
-            wait_for(lambda: client.status().epoch == 5 and client.status().phase == "ready", 10)
+            wait_for(lambda: client.status().epoch == 5 and client.status().phase == "ready")
             last = client.generate("b", prompt="last", request_id="last").result()
             assert last.tokens
             for event in stream:

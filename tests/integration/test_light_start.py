@@ -29,12 +29,7 @@ from hotseat.cli.main import run
 code = run(sys.argv[1:])
 print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
 """
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    with stub_daemon("ab") as running:
-        yield running
+DAEMON = stub_daemon
 
 
 def imported(daemon, *arguments):

@@ -1,9 +1,11 @@
 """Admission by padded batch, through a real daemon: one long session never pays for the others."""
 
+import psutil
 from tests.support.daemons.live_daemon import LiveDaemon, wait_for
 from tests.support.models.tiny_models import register_tiny
 
 from hotseat.protocol.limits import MIB
+from hotseat.protocol.replies import Accepted
 
 LONG = 8192
 SHORT = 250
@@ -31,11 +33,15 @@ def test_session_of_8192_tokens_with_seven_short_ones_stays_within_the_admitted_
         loaded = wait_for(lambda: client.status().worker.active_bytes, what="a beat")
         plan = client.plan("a")
         assert (client.status().memory.kv_budget_bytes, plan.kv_budget_bytes) == (BUDGET, BUDGET)
+        worker = psutil.Process(client.status().worker.pid)
+        worker.suspend()  # all are there before one of them can have ended
         long = client.generate("a", session="long", tokens=ids(LONG, 0), max_tokens=REPLY_TOKENS)
         shorts = [
             client.generate("a", session=f"s{n}", tokens=ids(SHORT, n), max_tokens=REPLY_TOKENS)
             for n in range(1, SHORT_SESSIONS + 1)
         ]
+        assert all(isinstance(stream.next_event(), Accepted) for stream in (long, *shorts))
+        worker.resume()
         together = 1 + SHORT_SESSIONS
         wait_for(lambda: client.status().queue.running == together, 60, "all of them running")
         results = [stream.result() for stream in (long, *shorts)]

@@ -4,11 +4,7 @@ import pytest
 from tests.support.daemons.stub_home import stub_daemon
 from tests.support.daemons.terminal import COLOUR, on_terminal, plain
 
-
-@pytest.fixture(scope="module")
-def daemon():
-    with stub_daemon("ab") as running:
-        yield running
+DAEMON = stub_daemon
 
 
 def both(daemon, *arguments, **options):

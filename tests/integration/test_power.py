@@ -48,7 +48,7 @@ def test_assertion_is_held_while_a_request_runs_and_let_go_some_seconds_after():
 
 
 def test_assertion_is_held_during_a_swap_and_ends_with_the_daemon():
-    with guarded(load_s=1.5) as daemon:
+    with guarded() as daemon, daemon.held("load"):
         client = daemon.client()
         client.generate("a", prompt="go", max_tokens=1, on_vanish="cancel")
         wait_for(lambda: client.status().keeps_awake == "swap")

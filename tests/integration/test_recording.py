@@ -3,14 +3,12 @@
 import json
 import signal
 import subprocess
-import sys
 
 import pytest
 from lxml import etree
+from tests.support.daemons.commands import HOTSEAT
 from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.stub_home import stub_daemon
-
-COMMAND = [sys.executable, "-m", "hotseat.cli.main"]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +17,7 @@ def recorded(tmp_path_factory):
     file = tmp_path_factory.mktemp("record") / "run.jsonl"
     with stub_daemon("ab", load_s=0.3) as daemon:
         recorder = subprocess.Popen(
-            [*COMMAND, "record", "--out", str(file)],
+            [*HOTSEAT, "record", "--out", str(file)],
             env=daemon.environment(),
             stderr=subprocess.PIPE,
             text=True,
@@ -62,7 +60,7 @@ def test_report_draws_it_into_one_page(recorded, tmp_path):
     _, lines, file = recorded
     page = tmp_path / "page.html"
     done = subprocess.run(
-        [*COMMAND, "report", str(file), "--out", str(page), "--json"],
+        [*HOTSEAT, "report", str(file), "--out", str(page), "--json"],
         capture_output=True,
         text=True,
         check=True,
@@ -80,7 +78,7 @@ def test_recording_for_a_time_ends_by_itself_and_goes_to_stdout(recorded):
     del recorded
     with stub_daemon("a") as daemon:
         done = subprocess.run(
-            [*COMMAND, "record", "--for", "2s"],
+            [*HOTSEAT, "record", "--for", "2s"],
             env=daemon.environment(),
             capture_output=True,
             text=True,
@@ -95,7 +93,7 @@ def test_file_that_is_no_recording_is_refused_in_a_sentence(tmp_path):
     file = tmp_path / "other.jsonl"
     file.write_text("{}\n")
     done = subprocess.run(
-        [*COMMAND, "report", str(file)], capture_output=True, text=True, check=False
+        [*HOTSEAT, "report", str(file)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert str(file) in done.stderr and "Traceback" not in done.stderr

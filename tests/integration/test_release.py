@@ -1,5 +1,6 @@
 """B7: giving the seat up, what a request would cost, who caused the last swaps. Stub workers."""
 
+import itertools
 import json
 import time
 
@@ -84,37 +85,45 @@ def test_request_that_was_suspended_by_a_release_goes_on_when_its_time_is_over()
     with stub_daemon(settings=QUICK, **SLOW) as daemon:
         client = daemon.client()
         stream = client.generate("a", prompt="once", max_tokens=60)
-        next(iter(stream))
-        assert client.release(for_s=1.0).released == "a"
-        view = client.status()
-        assert (view.phase, view.queue.suspended) == ("empty", 1)
-        assert [request.state for request in view.requests] == ["suspended"]
+        with daemon.held("token"):
+            next(iter(stream))
+            assert client.release(for_s=3.0).released == "a"
+            view = client.status()
+            assert (view.phase, view.queue.suspended) == ("empty", 1)
+            assert [request.state for request in view.requests] == ["suspended"]
         assert stream.result().tokens == expected("a", "once", 60)
 
 
 def test_waiting_client_hears_that_it_is_suspended_as_long_as_another_model_is_seated():
-    takes_turns = "[scheduling]\nmin_seat_s = 1.2\nweight = 1\n"
-    with stub_daemon(settings=QUICK + takes_turns, **SLOW) as daemon:
+    keeps_the_seat = "[scheduling]\nmin_seat_s = 60\n"
+    with stub_daemon(settings=QUICK + keeps_the_seat, **SLOW) as daemon:
         client, other = daemon.client(), daemon.client()
         heard = []
         stream = client.generate("a", prompt="once", max_tokens=100, on_progress=heard.append)
-        next(iter(stream))
-        blocker = other.generate("b", prompt="x", max_tokens=60)
-        assert stream.result().tokens == expected("a", "once", 100)
-        blocker.result()
-        phases = [note.phase for note in heard if note.phase in {"suspended", "checkpointing"}]
-        assert phases.count("suspended") > 2, "said again while nothing else happens"
-        assert phases[-1] == "suspended" or "suspended" not in phases[phases.index(phases[-1]) :]
+        with daemon.held("token"):
+            next(iter(stream))
+            ended = Background(stream.result)
+            blocker = other.generate("b", prompt="x", max_tokens=60)
+            other.swap("b")
+            next(iter(blocker))
+            seated = len(heard) + 1  # the next one may have been said before
+            wait_for(lambda: len(heard) > seated + 2, what="said again while nothing else happens")
+            assert {note.phase for note in heard[seated:]} == {"suspended"}
+            blocker.cancel()
+        assert ended.result().tokens == expected("a", "once", 100)
 
 
 def test_release_of_a_model_that_lost_the_seat_meanwhile_leaves_the_other_one_alone():
     """Asked while a swap is under way: what counts is who holds the seat when its turn comes."""
-    with stub_daemon(load_s=0.5) as daemon:
+    with stub_daemon() as daemon:
         client = daemon.client()
         client.swap("a")
-        swap = Background(client.swap, "b")
-        wait_for(lambda: client.status().swap is not None)
-        error = error_of(client.release, model="a")
+        with daemon.held("load"):
+            swap = Background(client.swap, "b")
+            wait_for(lambda: client.status().swap is not None)
+            asked = Background(error_of, client.release, model="a")
+            client.status()
+        error = asked.result()
         assert (error.code, error.facts["seated"]) == ("not_seated", "b")
         assert swap.result().to == "b"
         assert client.status().phase == "ready"
@@ -131,7 +140,7 @@ def test_release_for_a_time_of_another_model_holds_nothing_back():
 
 def test_release_ends_with_the_daemon():
     """Asked for while a swap is under way, it has not begun when the daemon is told to stop."""
-    with stub_daemon(load_s=2.0) as daemon:
+    with stub_daemon() as daemon, daemon.held("load"):
         client = daemon.client()
         flow = client._loop.call(lambda: client._client.start_swap("a"))
         wait_for(lambda: client.status().phase == "loading")
@@ -168,8 +177,12 @@ def test_idle_seat_is_given_up_with_its_contexts_on_disk():
 def test_seat_with_work_is_not_idle():
     with stub_daemon(settings='[seat]\nstandby = "off"\nkeep_alive_s = 1\n', **SLOW) as daemon:
         client = daemon.client()
+        events = client.events(topics=("seat.phase_changed", "request."))
+        client.status()  # the subscription came before it
         done = client.generate("a", prompt="once", max_tokens=100).result()
-        assert client.status().phase == "ready", "a drain had begun while it ran"
+        heard = itertools.takewhile(lambda event: event.name != "request.finished", events)
+        phases = [event.facts.get("phase") for event in heard]
+        assert "ready" in phases and "draining" not in phases, "a drain had begun while it ran"
         assert done.timing.decode_s > 1.5
 
 

@@ -60,12 +60,13 @@ def test_running_request_goes_on_over_a_reload_that_swaps():
     with stub_daemon("a", reply_tokens=1000, slow_token_s=0.005) as daemon:
         client = daemon.client()
         stream = client.generate("a", prompt="x", max_tokens=200)
-        next(stream)
-        epoch = client.status().epoch
-        rewrite(daemon, "[models.a]\ncontext_tokens = 900\n[deadlines]\ngrace_s = 0.05\n")
-        assert client.reload().reseats
+        with daemon.held("token"):
+            next(stream)
+            epoch = client.status().epoch
+            rewrite(daemon, "[models.a]\ncontext_tokens = 900\n[deadlines]\ngrace_s = 0.05\n")
+            assert client.reload().reseats
+            wait_for(lambda: client.status().epoch > epoch, what="the swap for itself")
         assert stream.result().tokens == expected("a", "x", 200)
-        assert client.status().epoch > epoch
 
 
 def test_limits_count_from_the_reload_on(live):

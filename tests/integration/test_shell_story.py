@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.daemons.commands import HOTSEAT
 from tests.support.daemons.live_daemon import wait_for
-from tests.support.daemons.real_home import HOTSEAT
 from tests.support.models.tiny_models import make_tiny
 
 UNFED = 1
@@ -23,15 +23,30 @@ USAGE = {"prompt_tokens", "restored_tokens", "computed_tokens", "completion_toke
 TIMING = {"queue_s", "swap_s", "restore_s", "ttft_s", "decode_s", "total_s"}
 RUN = {"text", "tokens", "model", "session", "turn", "finish_reason", "usage", "timing"}
 SWAP = {
-    "from", "to", "mode", "cause", "phases", "total_s", "memory", "sessions_checkpointed",
+    "from",
+    "to",
+    "mode",
+    "cause",
+    "phases",
+    "total_s",
+    "memory",
+    "sessions_checkpointed",
     "bytes_written",
-}  # fmt: skip
+}
 PHASES = {"drain_s", "checkpoint_s", "stop_s", "reclaim_s", "load_s", "warm_s"}
 MEMORY = {"available_before", "available_after", "wired_before", "wired_after"}
 STATUS = {
-    "running", "phase", "model", "epoch", "worker", "standby", "queue", "memory", "uptime_s",
+    "running",
+    "phase",
+    "model",
+    "epoch",
+    "worker",
+    "standby",
+    "queue",
+    "memory",
+    "uptime_s",
     "version",
-}  # fmt: skip
+}
 
 
 class Shell:

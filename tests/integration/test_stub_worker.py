@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -80,11 +82,16 @@ def test_stub_turn_emits_reproducible_tokens_and_finishes(tmp_path: Path) -> Non
     assert unpack_tokens(done.context) == prompt + expected
 
 
+@pytest.mark.alone
 def test_stub_hello_carries_the_secret_within_a_second(tmp_path: Path) -> None:
+    """A second more than an interpreter needs that imports what the stub does."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import tests.support.stub_worker.engine"], check=True)
+    bare_s = time.monotonic() - began
     began = time.monotonic()
     with WorkerPeer(tmp_path) as peer:
         assert peer.wait_for(WorkerHello).token == peer.secret
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 1.0 + bare_s
 
 
 def test_stub_next_process_restores_blocks_and_tail(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """R15, B2: a running request leaves the seat and comes back; its client sees a pause. Stub workers.
 
-What the engine does with its numbers is proven in tests/unit/test_engine_suspension.py.
+What the engine does with its numbers is proven in tests/unit/engine/test_suspend.py.
 """
 
 import signal
@@ -22,8 +22,9 @@ def start(client, prompt="once upon a time", count=60, **options):
 def test_running_request_pauses_for_a_swap_and_ends_with_the_same_tokens():
     with stub_daemon(settings=QUICK, **SLOW) as daemon:
         client = daemon.client()
-        stream = start(client)
-        report = client.swap("b")
+        with daemon.held("token"):
+            stream = start(client)
+            report = client.swap("b")
         assert report.sessions_checkpointed >= 1
         done = stream.result()
         assert done.tokens == expected("a", "once upon a time", 60)
@@ -38,8 +39,9 @@ def test_suspended_turn_of_a_session_is_committed_once_and_whole():
         stream = client.generate(
             "a", append=[{"role": "user", "content": "hi"}], session="s", max_tokens=60
         )
-        next(iter(stream))
-        client.swap("b")
+        with daemon.held("token"):
+            next(iter(stream))
+            client.swap("b")
         done = stream.result()
         assert (done.turn, len(done.tokens)) == (1, 60)
         (view,) = client.sessions()
@@ -75,12 +77,13 @@ def test_cancelled_while_suspended_keeps_the_partial_turn():
         client = daemon.client()
         busy = daemon.client()
         stream = client.generate("a", prompt="tell", session="s", max_tokens=400)
-        next(iter(stream))
-        blocker = busy.generate("b", prompt="other", max_tokens=300)
-        wait_for(lambda: client.status().model == "b" and client.status().phase == "ready")
-        wait_for(lambda: any(r.state == "running" for r in client.status().requests))
-        assert stream.cancel()
-        done = stream.result()
+        with daemon.held("token"):
+            next(iter(stream))
+            blocker = busy.generate("b", prompt="other", max_tokens=300)
+            wait_for(lambda: client.status().model == "b" and client.status().phase == "ready")
+            wait_for(lambda: any(r.state == "running" for r in client.status().requests))
+            assert stream.cancel()
+            done = stream.result()
         assert done.finish_reason == "cancelled"
         assert 0 < len(done.tokens) < 400
         assert done.turn == 1

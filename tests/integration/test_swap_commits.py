@@ -15,11 +15,12 @@ def test_worker_is_not_stopped_before_its_checkpoint_is_committed():
         before = client.status()
         # Nothing of this request is stored, so it ends while the catalogue cannot be written.
         stream = client.generate("a", prompt="drain", max_tokens=60, persist=False)
-        next(iter(stream))
-        swapping = Background(daemon.client().swap, "b")
-        wait_for(lambda: client.status().phase == "draining", what="drain")
-        catalogue = sqlite3.connect(daemon.home / "catalogue.sqlite", isolation_level=None)
-        catalogue.execute("BEGIN IMMEDIATE")
+        with daemon.held("token"):
+            next(iter(stream))
+            swapping = Background(daemon.client().swap, "b")
+            wait_for(lambda: client.status().phase == "draining", what="drain")
+            catalogue = sqlite3.connect(daemon.home / "catalogue.sqlite", isolation_level=None)
+            catalogue.execute("BEGIN IMMEDIATE")
         try:
             stream.result()
             wait_for(lambda: client.status().phase != "draining", what="checkpoint")

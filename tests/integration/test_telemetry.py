@@ -1,6 +1,7 @@
 """Samples of a running daemon: at their pace, adding up, only for those who asked; stub workers."""
 
 import statistics
+from functools import partial
 from itertools import pairwise
 
 import msgspec
@@ -14,33 +15,22 @@ from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED, Sample
 
 CLASSES = ("weights", "live_kv", "runtime", "standby", "other", "free")
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    slow = {"slow": {"slow_token_s": 0.02, "reply_tokens": 100_000}}
-    with stub_daemon(["a", "slow"], reply_tokens=8, models=slow) as running:
-        yield running
-        assert "Traceback" not in running.stderr()
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as connected:
-        yield connected
+MODELS = {"slow": {"slow_token_s": 0.02, "reply_tokens": 100_000}}
+DAEMON = partial(stub_daemon, ["a", "slow"], reply_tokens=8, models=MODELS)
 
 
 def samples(events, count):
     """The next so many."""
     found = []
     while len(found) < count:
-        item = events.next(timeout_s=10)
+        item = events.next(timeout_s=30)
         assert item is not None, f"nothing after {len(found)} samples"
         if isinstance(item, Event) and item.name == SAMPLED:
             found.append(msgspec.convert(item.facts, Sample))
     return found
 
 
+@pytest.mark.alone
 def test_watched_daemon_samples_five_times_a_second(client):
     with client.events(topics=["telemetry"]) as events:
         times = [sample.at for sample in samples(events, 16)][1:]
@@ -61,13 +51,14 @@ def test_sample_shows_seat_and_what_runs_at_which_rate(client):
     with client.events(topics=["telemetry"]) as events:
         stream = client.generate("slow", prompt="x", max_tokens=100_000)
         next(iter(stream))
-        samples(events, 2)
         sample = samples(events, 1)[0]
+        while sample.running == 0 or sample.tokens_per_s <= 5:  # those kept come first
+            sample = samples(events, 1)[0]
         stream.cancel()
     assert (sample.phase, sample.model, sample.running) == ("ready", "slow", 1)
     assert sample.weights_bytes <= WEIGHTS
     assert sample.footprint_bytes > 0
-    assert 5 < sample.tokens_per_s < 200
+    assert sample.tokens_per_s < 200
 
 
 def test_subscription_without_topics_holds_no_samples(client):

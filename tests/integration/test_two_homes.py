@@ -4,8 +4,9 @@ import threading
 
 import psutil
 import pytest
+from tests.support.daemons.commands import cli_json
 from tests.support.daemons.live_daemon import LiveDaemon, put_record
-from tests.support.daemons.real_home import ProcessTable, cli_json, register_heavy
+from tests.support.daemons.real_home import ProcessTable, register_heavy
 from tests.support.models.tiny_models import register_tiny
 
 from hotseat.protocol.errors import HotseatError

@@ -43,7 +43,7 @@ def test_model_seated_at_two_unclean_boots_waits_for_a_person():
         for number in range(2):
             with daemon.client() as client:
                 assert serves(client, "a")
-            wait_for(lambda: is_noted(daemon), 5, "the mark on disk")
+            wait_for(lambda: is_noted(daemon), what="the mark on disk")
             machine_goes_down(daemon, number)
             daemon.start()
         with daemon.client() as client:

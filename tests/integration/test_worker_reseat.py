@@ -30,6 +30,9 @@ from hotseat.protocol.tokens import pack_tokens
 
 TEXT = "the quick brown fox jumps over the lazy dog while seven wizards brew coffee. " * 8
 
+MANY = 8_000
+"""More than a worker gets to in the time in which it is told to stop."""
+
 
 def seat(peer: WorkerPeer, record: ModelRecord, home: Path, epoch: int) -> None:
     peer.reseat(epoch)
@@ -47,14 +50,14 @@ def test_standby_is_seated_twice_and_a_suspended_request_goes_on_in_it(tmp_path:
         peer.send(Prepare(record=first, warm_pages=True))
         assert peer.wait_for(Prepared).warmed_bytes >= first.weights_bytes
         seat(peer, first, tmp_path, 2)
-        work = start("r1", TEXT, session=None, max_tokens=40)
+        work = start("r1", TEXT, session=None, max_tokens=MANY)
         peer.send(work)
         peer.send(Known(request=peer.wait_for(Lookup).request, count=0))
         peer.wait_for(Emitted)
         peer.send(Suspend(request=work.request, hold_as="held"))
         suspended = peer.wait_for(Suspended)
         emitted = [token for m in peer.seen if isinstance(m, Emitted) for token in m.tokens]
-        assert len(emitted) == suspended.completion_tokens < 40
+        assert len(emitted) == suspended.completion_tokens < MANY
         peer.send(Unload())
         unloaded = peer.wait_for(Unloaded)
         assert unloaded.leaked == ()
@@ -68,11 +71,11 @@ def test_standby_is_seated_twice_and_a_suspended_request_goes_on_in_it(tmp_path:
         seat(peer, first, tmp_path, 4)
         ids = suspended.context[: len(suspended.context) - 4 * (len(emitted) - 1)]
         resume = Resume(prompt=ids, emitted=pack_tokens(emitted))
-        again = start("r3", TEXT, session=None, max_tokens=40)
+        again = start("r3", TEXT, session=None, max_tokens=len(emitted) + 40)
         peer.send(structs.replace(again, resume=resume))
         lookup = peer.wait_for(Lookup)
         blocks = [m.block for m in peer.seen if isinstance(m, BlockWritten)]
         count = sum(block in blocks for block in lookup.blocks)
         peer.send(Known(request=lookup.request, count=count))
         finished = peer.wait_for(Finished)
-        assert finished.completion_tokens == 40
+        assert finished.completion_tokens == len(emitted) + 40

@@ -157,9 +157,14 @@ class CatalogueMachine(RuleBasedStateMachine):
         place = (parent, tuple(tokens[256 * len(chain) :]))
         file = self.new_file()
         report = TailWritten(
-            kind="snapshot", session="", parent=parent, tokens=pack_tokens(place[1]), hint=b"",
-            file=file, size_bytes=3,
-        )  # fmt: skip
+            kind="snapshot",
+            session="",
+            parent=parent,
+            tokens=pack_tokens(place[1]),
+            hint=b"",
+            file=file,
+            size_bytes=3,
+        )
         refused = self.run(self.catalogue.commit_tail(TAG, ("m", ""), report, self.now()))
         is_known = not chain or parent in self.blocks
         if is_known and place not in self.snapshots.values():
@@ -365,4 +370,4 @@ class CatalogueMachine(RuleBasedStateMachine):
 
 
 TestCatalogueMachine = CatalogueMachine.TestCase
-TestCatalogueMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestCatalogueMachine.settings = settings(max_examples=60, stateful_step_count=30)

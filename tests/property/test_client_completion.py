@@ -112,7 +112,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS, ACTIONS, st.integers(1, 400), st.booleans())
 def test_any_connection_trouble_loses_and_doubles_nothing(steps, actions, window, only_done):
     emissions, count = emissions_of(steps)
@@ -134,7 +134,7 @@ def test_any_connection_trouble_loses_and_doubles_nothing(steps, actions, window
     assert [chunk.seq for chunk in chunks] == list(range(len(chunks)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STEPS, st.integers(1, 200))
 def test_output_that_waits_never_exceeds_the_window_by_more_than_a_chunk(steps, window):
     emissions, count = emissions_of(steps)

@@ -212,7 +212,7 @@ def test_row_avoids_a_lane_it_would_blow_up():
     assert budget.lane_order([[300], [], []], 400)[0] == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(4, 12), st.lists(st.integers(1, 9), min_size=1, max_size=25))
 def test_ring_survives_extract_merge_capture_and_rebuild(window, steps):
     """K of a token is its position, so every order can be read off."""

@@ -44,14 +44,14 @@ def parts_of(text, cuts=(), *, thinks=False, tools=(LOOK,)):
     return join_parts([*found, *speech.close()])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pieces=PIECES, cuts=st.lists(st.integers(0, 200), max_size=20), thinks=st.booleans())
 def test_parts_do_not_depend_on_how_the_text_came_in(pieces, cuts, thinks):
     text = "".join(pieces)
     assert parts_of(text, cuts, thinks=thinks) == parts_of(text, thinks=thinks)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pieces=PIECES, at=st.integers(0, 100))
 def test_output_cut_anywhere_is_whole_again_when_joined(pieces, at):
     parts = parts_of("".join(pieces))
@@ -60,7 +60,7 @@ def test_output_cut_anywhere_is_whole_again_when_joined(pieces, at):
     assert units_of(head) == min(at, units_of(parts))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pieces=PIECES, at=st.integers(0, 100))
 def test_what_a_reader_misses_completes_what_it_has(pieces, at):
     parts = parts_of("".join(pieces))

@@ -51,7 +51,7 @@ def longest_s(settings_, costs, models=MODELS):
 
 
 @given(agents=AGENTS, costs=COSTS, policy=SETTINGS, greedy_too=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_model_with_work_is_seated_within_the_bound(agents, costs, policy, greedy_too):
     agents = [*agents, greedy()] if greedy_too else agents
     clock = SeatClock(agents, costs, policy).run()
@@ -73,7 +73,7 @@ def test_bound_is_nearly_reached_so_that_it_says_something():
 
 
 @given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_seatings_with_work_for_their_residency_lose_at_most_their_share_to_swaps(
     agents, costs, policy
 ):
@@ -94,7 +94,7 @@ def test_seatings_with_work_for_their_residency_lose_at_most_their_share_to_swap
 
 
 @given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_within_a_model_order_is_by_priority_with_ageing_and_nobody_starves(agents, costs, policy):
     clock = SeatClock(agents, costs, policy).run()
     for _, job, left in clock.starts:
@@ -109,7 +109,7 @@ def test_within_a_model_order_is_by_priority_with_ageing_and_nobody_starves(agen
 
 
 @given(agents=AGENTS, costs=COSTS, policy=SETTINGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_is_admitted_for_an_unseated_model_or_while_the_seat_changes_hands(
     agents, costs, policy
 ):
@@ -138,9 +138,12 @@ DEADLINES = st.builds(
 )
 
 
-@given(agents=st.lists(st.lists(DEADLINES, min_size=1, max_size=5), min_size=1, max_size=6),
-       costs=COSTS, policy=SETTINGS)  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@given(
+    agents=st.lists(st.lists(DEADLINES, min_size=1, max_size=5), min_size=1, max_size=6),
+    costs=COSTS,
+    policy=SETTINGS,
+)
+@settings(max_examples=60)
 def test_request_past_its_deadline_is_told_at_that_moment_and_never_started(agents, costs, policy):
     clock = SeatClock(agents, costs, policy).run()
     started = {job.entry.key for _, job, _ in clock.starts}
@@ -182,17 +185,24 @@ LOOKS = st.lists(
 
 
 @given(looks=LOOKS, policy=SETTINGS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_is_seen_the_answer_is_lawful_and_the_state_stays_small(looks, policy):
     """Also what no seat would do: models that appear, vanish and change places at random."""
     queue, now = ModelQueue(), 60.0
     for entries, asked, seat in looks:
         now += 7.0
         waiting = [
-            Waiting(key=f"r{n}", model=model, order=n, never_swaps=never, since=since,
-                    priority=priority, deadline=deadline)
+            Waiting(
+                key=f"r{n}",
+                model=model,
+                order=n,
+                never_swaps=never,
+                since=since,
+                priority=priority,
+                deadline=deadline,
+            )
             for n, (model, never, since, priority, deadline) in enumerate(entries)
-        ]  # fmt: skip
+        ]
         wanted = [WantedSwap(swap=n, model=model) for n, model in enumerate(asked)]
         decision = decide(waiting, wanted, seat, now, policy, queue)
         by_key = {entry.key: entry for entry in waiting}

@@ -107,9 +107,10 @@ def test_attach_at_any_offset_delivers_exactly_what_is_behind_it(pieces, data):
     assert [t for c in chunks for t in c.tokens] == list(range(offset, total))
     # Text belongs to the last token it came with; alone it belongs behind the token before it.
     behind = [
-        e.text for e in emissions
+        e.text
+        for e in emissions
         if e.offset + len(e.tokens) > offset or (not e.tokens and e.offset == offset)
-    ]  # fmt: skip
+    ]
     assert text_of(chunks) == "".join(behind)
     assert_gapless(chunks, offset)
 

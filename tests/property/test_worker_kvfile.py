@@ -50,7 +50,7 @@ def payloads(draw: st.DrawFn) -> KvPayload:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(payloads())
 def test_any_payload_round_trips(payload: KvPayload) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +59,7 @@ def test_any_payload_round_trips(payload: KvPayload) -> None:
     assert same_payload(found, payload)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(payloads(), st.data())
 def test_any_damage_raises_only_kv_damaged(payload: KvPayload, data: st.DataObject) -> None:
     good = b"".join(bytes(piece) for piece in encode_file(payload))
@@ -76,7 +76,7 @@ def test_any_damage_raises_only_kv_damaged(payload: KvPayload, data: st.DataObje
             assert bad == good and same_payload(found, payload)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_raise_only_kv_damaged(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

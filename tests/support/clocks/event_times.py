@@ -5,20 +5,20 @@ import time
 
 from hotseat.protocol.replies import Event
 from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.watching import Watcher
 from tests.support.peers.raw_peer import RawPeer
 
 
-class EventTimes:
+class EventTimes(Watcher):
     """Listens on a thread until it is left."""
 
     def __init__(self, daemon):
+        super().__init__()
         self._address = daemon.endpoint().requests
-        self._is_over = threading.Event()
         self._listens = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.heard = []
 
-    def _run(self):
+    def _watch(self):
         with RawPeer(self._address) as peer:
             peer.pack("events", {"credit_bytes": 10**9}, "e")
             peer.pack("status", {}, "s")
@@ -32,13 +32,9 @@ class EventTimes:
                     self.heard.append((time.monotonic(), got[1]))
 
     def __enter__(self):
-        self._thread.start()
-        assert self._listens.wait(5)
+        super().__enter__()
+        assert self._listens.wait(20)
         return self
-
-    def __exit__(self, *_):
-        self._is_over.set()
-        self._thread.join()
 
     def named(self, name, since=0.0, **facts):
         """(time, event) of that name behind `since`, with at least these facts."""

@@ -145,9 +145,13 @@ class SeatClock:
             step = self.agents[agent][number]
             deadline = None if step.deadline_s is None else self.now + step.deadline_s
             entry = Waiting(
-                key=f"{agent}.{number}", model=step.model, order=self.orders, since=self.now,
-                priority=step.priority, deadline=deadline,
-            )  # fmt: skip
+                key=f"{agent}.{number}",
+                model=step.model,
+                order=self.orders,
+                since=self.now,
+                priority=step.priority,
+                deadline=deadline,
+            )
             self.orders += 1
             self.waiting.append(Job(agent, step, entry, step.length_s))
             self.lingering = note_arrival(self.lingering, str(agent), step.model, self.now)
@@ -186,10 +190,13 @@ class SeatClock:
         self.lingering = note_seat(self.lingering, self.model)
         waiting = [job.entry for job in self.waiting]
         seat = SeatView(
-            model=self.model, settled=self.phase == "settled", seated_at=self.seated_at,
-            running=len(self.running), swap_cost_s=self.measured_s,
+            model=self.model,
+            settled=self.phase == "settled",
+            seated_at=self.seated_at,
+            running=len(self.running),
+            swap_cost_s=self.measured_s,
             linger_until=self.lingering.until,
-        )  # fmt: skip
+        )
         decision = decide(waiting, [], seat, self.now, self.settings, self.queue)
         self.decisions.append((seat, decision))
         self.queue = decision.queue

@@ -18,8 +18,8 @@ import psutil
 from hotseat.client import Client
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.model import RECORD_FILE
+from tests.support.stub_worker import COMMAND
 
-STUB = [sys.executable, "-m", "tests.support.stub_worker"]
 START_S = 20.0
 
 
@@ -70,8 +70,8 @@ class LiveDaemon:
         env = {k: v for k, v in os.environ.items() if not k.startswith("HOTSEAT_")}
         env |= {"HOTSEAT_HOME": str(self.home), "HOTSEAT_SEAT_LOCK": str(self.seat_lock)}
         if self.stub is not None:
-            env["HOTSEAT_WORKER_COMMAND"] = json.dumps(STUB)
-            env["HOTSEAT_STUB"] = json.dumps(self.stub)
+            env["HOTSEAT_WORKER_COMMAND"] = json.dumps(COMMAND)
+            env["HOTSEAT_STUB"] = json.dumps({"hold_dir": str(self.base / "holds")} | self.stub)
         return env
 
     def start(self):
@@ -112,9 +112,21 @@ class LiveDaemon:
         except psutil.NoSuchProcess:
             return []
         return [
-            child for child in children
+            child
+            for child in children
             if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
-        ]  # fmt: skip
+        ]
+
+    @contextlib.contextmanager
+    def held(self, point):
+        """Stub workers go no further than this point (see `stub_worker.faults`) while it runs."""
+        hold = self.base / "holds" / point
+        hold.parent.mkdir(exist_ok=True)
+        hold.touch()
+        try:
+            yield
+        finally:
+            hold.unlink()
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

@@ -1,25 +1,38 @@
-"""What tests with real models need beside a daemon: kills, the command line, heavy weights."""
+"""Daemons with real models, and what their tests need besides: kills, heavy weights."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
-import threading
+from contextlib import contextmanager
 
 import mlx.core as mx
 import psutil
 
 from hotseat.protocol.limits import MIB
-from tests.support.daemons.live_daemon import wait_for
-from tests.support.models.tiny_models import tiny_config, tiny_weights, write_tokenizer
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
+from tests.support.daemons.watching import Watcher
+from tests.support.models.tiny_models import (
+    register_tiny,
+    tiny_config,
+    tiny_weights,
+    write_tokenizer,
+)
 
-HOTSEAT = [sys.executable, "-m", "hotseat.cli.main"]
 WIDE = 32_768
 """Intermediate size of a heavy model: 3 layers x 3 matrices x 64 x WIDE x 4 bytes = 72 MiB."""
 HEAVY_BYTES = 120 * MIB
 """Above a worker without weights (about 80 MiB), below one with them (about 155 MiB)."""
 SAMPLE_S = 0.005
+
+
+@contextmanager
+def tiny_daemon(models, settings=""):
+    """A running daemon with real workers and `models`: names, and how each differs from a llama."""
+    daemon = LiveDaemon(settings=settings)
+    for name, options in models.items():
+        register_tiny(daemon.home, name, **({"kind": "llama"} | options))
+    with daemon:
+        yield daemon
 
 
 def kill_worker(daemon):
@@ -28,29 +41,6 @@ def kill_worker(daemon):
         pid = client.status().worker.pid
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not psutil.pid_exists(pid), what="worker gone")
-
-
-def cli(daemon, *args, stdin=None):
-    """Exit code, stdout and stderr of one call of the program in the daemon's home."""
-    done = subprocess.run(
-        [*HOTSEAT, *args],
-        env=daemon.environment(),
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def cli_json(daemon, *args):
-    """Exit code and the one JSON object that a `--json` call prints."""
-    code, out, err = cli(daemon, *args, "--json")
-    assert "Traceback" not in err, err
-    assert out.count("\n") == 1, out
-    return code, json.loads(out)
 
 
 def register_heavy(home, name, seed=0):
@@ -67,7 +57,7 @@ def register_heavy(home, name, seed=0):
     return import_model(folder, home, name, lambda _phase, _percent: None)
 
 
-class ProcessTable:
+class ProcessTable(Watcher):
     """Samples the memory of the workers of all `daemons` while the block runs.
 
     Only children of the daemons count: what a worker runs itself (mlx asks for the compiler's
@@ -75,15 +65,14 @@ class ProcessTable:
     """
 
     def __init__(self, *daemons):
+        super().__init__()
         self._pids = [daemon.process.pid for daemon in daemons]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.seen_heavy = set()
         self.crowded = []
         """Samples in which more than one process held weights: pids and bytes."""
 
-    def _run(self):
-        while not self._stop.wait(SAMPLE_S):
+    def _watch(self):
+        while not self._is_over.wait(SAMPLE_S):
             heavy = [
                 (child.pid, size)
                 for pid in self._pids
@@ -93,14 +82,6 @@ class ProcessTable:
             self.seen_heavy.update(pid for pid, _ in heavy)
             if len(heavy) > 1:
                 self.crowded.append(heavy)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
 
 
 def _children(pid):

@@ -1,6 +1,7 @@
 """Daemons with stub workers and registered models, and what the stub has to answer."""
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 
 from hotseat.protocol.errors import HotseatError
 from tests.support.daemons.live_daemon import LiveDaemon, put_record
@@ -58,6 +59,13 @@ def error_of(call, *args, **options):
     except HotseatError as error:
         return error
     raise AssertionError(f"no error, but {result!r}")
+
+
+def unfinished(home):
+    """How many accepted requests have not ended, as the catalogue of this home has it."""
+    path = f"file:{home / 'catalogue.sqlite'}?mode=ro"
+    with closing(sqlite3.connect(path, uri=True)) as db:
+        return db.execute("SELECT COUNT(*) FROM requests WHERE state = 'accepted'").fetchone()[0]
 
 
 def journal(daemon):

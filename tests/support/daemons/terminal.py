@@ -6,10 +6,10 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 import threading
 
+from tests.support.daemons.commands import HOTSEAT
 from tests.support.daemons.live_daemon import wait_for
 
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
@@ -22,7 +22,7 @@ def on_terminal(arguments, environ, *, keys=b"", after="", columns=100, lines=30
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "hotseat.cli.main", *arguments],
+        [*HOTSEAT, *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

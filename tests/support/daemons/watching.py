@@ -12,16 +12,34 @@ from tests.support.peers.raw_peer import RawPeer
 STATUS_LIMIT_S = 0.05
 
 
-class WorkerCount:
+class Watcher:
+    """Runs `_watch` on a thread while the block lasts; that looks at `_is_over`."""
+
+    def __init__(self):
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self):
+        raise NotImplementedError
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._is_over.set()
+        self._thread.join()
+
+
+class WorkerCount(Watcher):
     """Samples how many workers live, from the process table, until it is left."""
 
     def __init__(self, daemon):
+        super().__init__()
         self._daemon = daemon
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.samples = []
 
-    def _run(self):
+    def _watch(self):
         process = psutil.Process(self._daemon.process.pid)
         while not self._is_over.is_set():
             try:
@@ -31,13 +49,8 @@ class WorkerCount:
             self.samples.append(sum(lives(child) for child in children))
             time.sleep(0.001)  # the pace of the samples; nothing is waited for
 
-    def __enter__(self):
-        self._thread.start()
-        return self
-
     def __exit__(self, *_):
-        self._is_over.set()
-        self._thread.join()
+        super().__exit__()
         assert len(self.samples) > 10, "nothing was watched"
         assert max(self.samples) <= 1, "two workers at once"
         assert max(self.samples) == 1, "no worker was ever seen"
@@ -51,17 +64,16 @@ def lives(process):
         return False
 
 
-class StatusPace:
+class StatusPace(Watcher):
     """Asks for status again and again and keeps how long each answer took, and each phase."""
 
     def __init__(self, daemon):
+        super().__init__()
         self._daemon = daemon
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.seconds = []
         self.phases = set()
 
-    def _run(self):
+    def _watch(self):
         with RawPeer(self._daemon.endpoint().requests) as peer:
             number = 0
             while not self._is_over.is_set():
@@ -73,14 +85,6 @@ class StatusPace:
                 assert isinstance(reply, Reply)
                 self.phases.add(reply.result["phase"])
                 time.sleep(0.001)  # the pace of the asking; nothing is waited for
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._is_over.set()
-        self._thread.join()
 
 
 class Background:

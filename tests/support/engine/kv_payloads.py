@@ -2,11 +2,12 @@
 
 import random
 
-from hotseat.protocol.ids import BlockId, ModelName, Tag
+from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.model import LayerSpec, ModelRecord, ModelSource, TagParts, TemplateProbe
+from hotseat.protocol.model import LayerSpec, ModelRecord
 from hotseat.protocol.tokens import block_id, pack_tokens, root_id
 from hotseat.worker.store.kv_format import KvPayload, LayerPart
+from tests.support.models.records import model_record
 
 TAG = Tag("ab" * 16)
 FULL = LayerSpec(kind="full", kv_heads=2, k_dim=4, v_dim=3)
@@ -65,24 +66,7 @@ def make_chain(
 
 
 def make_record(layers: tuple[LayerSpec, ...] = (FULL,)) -> ModelRecord:
-    return ModelRecord(
-        name=ModelName("m"),
-        path="/nowhere/m",
-        tag=TAG,
-        tag_parts=TagParts(**dict.fromkeys(TagParts.__struct_fields__, "0")),
-        source=ModelSource(kind="mlx", path="/nowhere/m"),
-        architecture="llama",
-        quantisation="bfloat16",
-        parameters=1,
-        files=(),
-        weights_bytes=1,
-        context_tokens=4096,
-        vocab_size=1000,
-        eos_token_ids=(2,),
-        layers=layers,
-        kv_dtype="bfloat16",
-        template=TemplateProbe(mode="exact"),
-    )
+    return model_record(tag=TAG, layers=layers)
 
 
 def same_payload(left: KvPayload, right: KvPayload) -> bool:

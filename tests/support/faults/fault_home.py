@@ -201,8 +201,9 @@ def audit(home):
         if home.worker == "real":
             from hotseat.worker.store.kv_file import read_kv
 
-            found = read_kv(path.parents[len(file.split("/")) - 1], file, tag=tag, parent=parent,
-                            tokens=tokens)  # fmt: skip
+            found = read_kv(
+                path.parents[len(file.split("/")) - 1], file, tag=tag, parent=parent, tokens=tokens
+            )
             assert found.parts
         else:
             assert json.loads(path.read_bytes())["tag"] == tag

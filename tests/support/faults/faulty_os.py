@@ -10,8 +10,17 @@ import os
 from pathlib import Path
 
 CALLS = (
-    "open", "fstatvfs", "write", "writev", "fsync", "link", "rename", "unlink", "mkdir", "close",
-)  # fmt: skip
+    "open",
+    "fstatvfs",
+    "write",
+    "writev",
+    "fsync",
+    "link",
+    "rename",
+    "unlink",
+    "mkdir",
+    "close",
+)
 SECTOR_BYTES = 512
 """What a direct write that is cut short still keeps to."""
 

@@ -123,8 +123,10 @@ def write_headers(folder: Path, name: str, *, quantised: bool = True) -> Path:
         dtype = "U32" if value.dtype == mx.uint32 else "BF16"
         size = value.size * _ITEM_BYTES[dtype]
         header[key] = {
-            "dtype": dtype, "shape": list(value.shape), "data_offsets": [end, end + size]
-        }  # fmt: skip
+            "dtype": dtype,
+            "shape": list(value.shape),
+            "data_offsets": [end, end + size],
+        }
         end += size
     header["__metadata__"] = {"format": "mlx"}
     data = json.dumps(header).encode()

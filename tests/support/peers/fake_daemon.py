@@ -3,6 +3,7 @@
 It speaks the wire contract for real; what it "generates" is `FakeDaemon.words`, one token each.
 """
 
+import asyncio
 import contextlib
 import os
 import queue
@@ -17,6 +18,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from hotseat.client import Client
 from hotseat.protocol.codec import decode_client, encode_daemon, open_envelope
 from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.discovery import ENDPOINT_FILE, Endpoint
@@ -102,6 +104,9 @@ class FakeDaemon:
         self.vanish()
         with contextlib.suppress(FileNotFoundError):
             (self.home / "run" / ENDPOINT_FILE).unlink()
+
+    def client(self, **options: object) -> Client:
+        return Client(home=self.home, **options)
 
     def come_back(self, instance: str) -> None:
         self.instance = instance
@@ -378,6 +383,11 @@ def main() -> None:
     daemon = FakeDaemon(Path(sys.argv[1]))
     daemon.come_back("process")
     daemon._thread.join()
+
+
+async def until(wait: Callable[[], object]) -> object:
+    """Runs a blocking wait of a fake daemon beside the loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, wait)
 
 
 if __name__ == "__main__":

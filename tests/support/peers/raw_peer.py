@@ -9,7 +9,8 @@ from hotseat.protocol.codec import decode_daemon, encode_client, open_envelope
 from hotseat.protocol.messages import ClientInfo, Hello, Ping
 from hotseat.protocol.replies import Chunk, Done, ErrorBody, Progress, SwapReport, Welcome
 
-ANSWER_S = 10.0
+ANSWER_S = 30.0
+"""Until a daemon counts as one that does not answer, on a machine that others use as well."""
 ALIVE = "alive"
 """Id of the pings that a peer sends while it waits for an answer."""
 ENDS = (Done, ErrorBody, SwapReport)
@@ -85,6 +86,14 @@ class RawPeer:
         while not isinstance(messages[-1], ENDS):
             messages.append(self.answer(request_id))
         return messages
+
+    def ends_of(self, request_ids):
+        """The last message for each of these requests, in any order of their ends."""
+        return {name: self.until_end(name)[-1] for name in request_ids}
+
+    def nothing_aside(self, *request_ids):
+        """True when nothing else came for these requests than what was taken."""
+        return not any(name in request_ids for name, _ in self._aside)
 
     def silence(self, timeout_s):
         """True when nothing but progress notes comes for so long."""

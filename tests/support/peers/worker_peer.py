@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
-from hotseat.protocol.ids import Epoch, ModelName, RequestKey, Tag
+from hotseat.protocol.ids import Epoch, RequestKey, Tag
 from hotseat.protocol.link import (
     Beat,
     FromWorker,
@@ -26,9 +26,10 @@ from hotseat.protocol.link import (
     encode_link,
 )
 from hotseat.protocol.messages import Sampling
-from hotseat.protocol.model import LayerSpec, ModelRecord, ModelSource, TagParts, TemplateProbe
+from hotseat.protocol.model import LayerSpec, ModelRecord
+from tests.support.models.records import model_record
+from tests.support.stub_worker import COMMAND
 
-STUB = [sys.executable, "-m", "tests.support.stub_worker"]
 REAL = [sys.executable, "-m", "hotseat.worker"]
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class WorkerPeer:
     def __init__(
         self,
         folder: Path,
-        command: Sequence[str] = tuple(STUB),
+        command: Sequence[str] = tuple(COMMAND),
         *,
         epoch: int = 1,
         env: dict[str, str] | None = None,
@@ -169,24 +170,13 @@ class WorkerPeer:
 
 def fake_record(name: str = "a", *, tag: str = "aa" * 16, context: int = 4096) -> ModelRecord:
     """A record for the stub: no files behind it."""
-    parts = dict.fromkeys(TagParts.__struct_fields__, "0")
-    return ModelRecord(
-        name=ModelName(name),
-        path=f"/nowhere/{name}",
+    return model_record(
+        name,
         tag=Tag(tag),
-        tag_parts=TagParts(**parts),
-        source=ModelSource(kind="mlx", path=f"/nowhere/{name}"),
-        architecture="llama",
-        quantisation="float32",
-        parameters=1000,
-        files=(),
         weights_bytes=1_000_000,
         context_tokens=context,
         vocab_size=32_000,
-        eos_token_ids=(2,),
         layers=(LayerSpec(kind="full", kv_heads=1, k_dim=8, v_dim=8),),
-        kv_dtype="float32",
-        template=TemplateProbe(mode="exact"),
     )
 
 

@@ -4,8 +4,12 @@ Top-level keys are the fields of `Faults`; `{"models": {"b": {...}}}` overrides 
 model of that name is loaded. `once_file` arms `die_at`, `fail_load`, `hang_at` and
 `checkpoint_fail` only in the process that manages to create that file.
 
-Sleeps in the stub wait for nothing: `*_s` is how long the work takes that it stands for, and an
-hour at a time is a worker that hangs.
+`hold_dir` is a folder in which tests say where to stay: while it has a file that is named after a
+point, the worker goes no further than that point. "token" is the one place where it goes on hearing
+messages: every request stays behind its first token.
+
+Other sleeps in the stub wait for nothing: `*_s` is how long the work takes that it stands for, and
+an hour at a time is a worker that hangs.
 """
 
 import ctypes
@@ -34,6 +38,11 @@ Point = Literal[
     "checkpoint",
     "stop",
 ]
+
+
+HoldPoint = Point | Literal["token"]
+LOOK_S = 0.005
+"""Between two looks whether a hold is over."""
 
 
 class LoadFault(Struct, frozen=True):
@@ -81,6 +90,7 @@ class Faults(Struct, frozen=True):
     # KV
     kv: Literal["files", "none"] = "files"
     once_file: str = ""
+    hold_dir: str = ""
     models: dict[str, dict[str, Any]] = {}
 
 
@@ -108,9 +118,14 @@ class Trigger:
             self._is_armed = not self.faults.once_file or _create(Path(self.faults.once_file))
         return self._is_armed
 
+    def is_held(self, point: HoldPoint) -> bool:
+        return bool(self.faults.hold_dir) and (Path(self.faults.hold_dir) / point).exists()
+
     def reach(self, point: Point) -> None:
-        """Dies, hangs or freezes here if told so."""
+        """Stays here while it is held; dies, hangs or freezes here if told so."""
         faults = self.faults
+        while self.is_held(point):
+            time.sleep(LOOK_S)
         if faults.die_at == point and self.is_armed():
             sys.stderr.write(faults.stderr)
             sys.stderr.flush()

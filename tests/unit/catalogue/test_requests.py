@@ -6,14 +6,6 @@ import pytest
 from tests.support.models.records import accept_record, turn_commit
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.catalogue.store import Catalogue
-
-
-@pytest.fixture
-async def catalogue(tmp_path):
-    opened = await Catalogue.open(tmp_path / "catalogue.sqlite")
-    yield opened
-    await opened.close()
 
 
 async def test_resent_id_gets_the_stored_request(catalogue):

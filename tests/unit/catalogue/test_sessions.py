@@ -9,17 +9,9 @@ from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.rules.eviction_order import Worth
-from hotseat.supervisor.catalogue.store import Catalogue
 
 LONG = list(range(600))
 OWN = ("m", "s")
-
-
-@pytest.fixture
-async def catalogue(tmp_path):
-    opened = await Catalogue.open(tmp_path / "catalogue.sqlite")
-    yield opened
-    await opened.close()
 
 
 def block_rows(tokens, written_at=1.0):

@@ -3,7 +3,6 @@
 import time
 from itertools import pairwise
 
-import pytest
 from tests.support.models.records import TAG, turn_commit
 
 from hotseat.protocol.link import TailWritten
@@ -13,18 +12,10 @@ from hotseat.supervisor.catalogue.rebuilding import Found, FoundFile
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.rules.eviction_order import Worth
 from hotseat.supervisor.catalogue.snapshots import KEPT_PER_SESSION
-from hotseat.supervisor.catalogue.store import Catalogue
 
 LONG = list(range(600))
 OTHER = [*range(300), *range(1000, 1300)]
 ROOT = root_id(TAG)
-
-
-@pytest.fixture
-async def catalogue(tmp_path):
-    opened = await Catalogue.open(tmp_path / "catalogue.sqlite")
-    yield opened
-    await opened.close()
 
 
 async def store_blocks(catalogue, tokens):
@@ -222,7 +213,7 @@ async def test_list_of_many_sessions_with_snapshots_does_not_compare_all_with_al
             )
 
     await catalogue._thread.call(fill)
-    began = time.monotonic()
+    began = time.process_time()  # what others do on the machine is not counted
     listed = await catalogue.session_summaries()
-    assert time.monotonic() - began < 2.0
+    assert time.process_time() - began < 2.0
     assert {one.bytes_on_disk for one in listed} == {40}

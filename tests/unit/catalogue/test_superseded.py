@@ -2,13 +2,11 @@
 
 from itertools import pairwise
 
-import pytest
 from tests.support.models.records import TAG, turn_commit
 
 from hotseat.protocol.link import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.rows import BlockRow
-from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import cut_at
 
 FIRST = list(range(600))
@@ -17,22 +15,20 @@ OLD_TAG = "b" * 32
 OWN = ("m", "s")
 
 
-@pytest.fixture
-async def catalogue(tmp_path):
-    opened = await Catalogue.open(tmp_path / "catalogue.sqlite")
-    yield opened
-    await opened.close()
-
-
 async def commit(catalogue, tokens, session="s", tag=TAG, **options):
     """A turn whose blocks are stored; their files."""
     files = []
     for index, (parent, block) in enumerate(pairwise([root_id(tag), *block_chain(tag, tokens)])):
         files.append(f"blocks/{block}.kv")
         row = BlockRow(
-            id=block, tag=tag, parent=parent, index=index, file=files[-1], size_bytes=10,
+            id=block,
+            tag=tag,
+            parent=parent,
+            index=index,
+            file=files[-1],
+            size_bytes=10,
             written_at=1.0,
-        )  # fmt: skip
+        )
         await catalogue.add_block(row)
     await catalogue.commit_turn(turn_commit(tokens, session, tag=tag, **options))
     return files
@@ -40,9 +36,14 @@ async def commit(catalogue, tokens, session="s", tag=TAG, **options):
 
 async def put_snapshot(catalogue, tokens, file):
     report = TailWritten(
-        kind="snapshot", session="", parent=root_id(TAG), tokens=pack_tokens(tokens), hint=b"",
-        file=file, size_bytes=5,
-    )  # fmt: skip
+        kind="snapshot",
+        session="",
+        parent=root_id(TAG),
+        tokens=pack_tokens(tokens),
+        hint=b"",
+        file=file,
+        size_bytes=5,
+    )
     await catalogue.commit_tail(TAG, OWN, report, 1.0)
 
 

@@ -36,11 +36,17 @@ def held(*, shared=(10, 20, 30), reachable=(True, True, True), stale=False, raw=
         closed=True,
         stale=stale,
         turns=tuple(
-            TurnRow(turn=n + 1, tokens=10 * (n + 1), message_count=2 * (n + 1), at=float(n),
-                    shared_tokens=shared[n], reachable=reachable[n])
+            TurnRow(
+                turn=n + 1,
+                tokens=10 * (n + 1),
+                message_count=2 * (n + 1),
+                at=float(n),
+                shared_tokens=shared[n],
+                reachable=reachable[n],
+            )
             for n in range(3)
         ),
-    )  # fmt: skip
+    )
 
 
 FRAMING = Framing(

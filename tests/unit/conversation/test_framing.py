@@ -48,10 +48,12 @@ SCHEMAS = st.recursive(
     st.sampled_from([True, {}, {"type": "string"}, {"type": "integer", "minimum": 3}]),
     lambda inner: st.builds(
         lambda one, other, key: {key: [one, other], "properties": {"a": one}},
-        inner, inner, st.sampled_from(["anyOf", "oneOf"]),
+        inner,
+        inner,
+        st.sampled_from(["anyOf", "oneOf"]),
     ),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 def is_followed(schema):

@@ -29,9 +29,7 @@ NEXT = Message(role="user", content="more")
 TOOL = Tool(function=FunctionSpec(name="look"))
 HELD_IDS = (5, 6, 7)
 CONTEXT = pack_tokens(HELD_IDS)
-CHAT = Stored(
-    turn=1, context=CONTEXT, hint=b"h", history=History(messages=(SYSTEM, ASKED, SAID))
-)  # fmt: skip
+CHAT = Stored(turn=1, context=CONTEXT, hint=b"h", history=History(messages=(SYSTEM, ASKED, SAID)))
 RAW = Stored(
     turn=1,
     context=CONTEXT,

@@ -40,8 +40,9 @@ def test_files_never_become_more_than_allowed(output):
         os.write(descriptor, f"{number:011}\n".encode())
         rotate(path, descriptor, files=5)
     assert sorted(entry.name for entry in path.parent.iterdir()) == [
-        "service.err", *(f"service.err.{number}" for number in range(1, 5))
-    ]  # fmt: skip
+        "service.err",
+        *(f"service.err.{number}" for number in range(1, 5)),
+    ]
     assert path.with_name("service.err.4").read_bytes() == b"00000000005\n"
 
 

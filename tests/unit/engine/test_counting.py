@@ -18,9 +18,13 @@ ASK = WholeInput(messages=(Message(role="user", content="How long is this questi
 
 def order(record, given, *, wants_text=False):
     start = Start(
-        request=RequestKey("count:1"), session=None, input=given, clock=0.0,
-        sampling=Sampling(), seed=0,
-    )  # fmt: skip
+        request=RequestKey("count:1"),
+        session=None,
+        input=given,
+        clock=0.0,
+        sampling=Sampling(),
+        seed=0,
+    )
     return CountPrompt(record=record, start=start, wants_text=wants_text)
 
 

@@ -1,23 +1,15 @@
 """The first token is told at the end of the prompt, a step before it is in KV."""
 
 import pytest
-from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
 from hotseat.protocol.link import CancelWork, Emitted, Finished, Suspend, Suspended
 from hotseat.protocol.tokens import unpack_tokens
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return tiny_record(tmp_path_factory.mktemp("first"), "llama", context=2048)
-
-
-@pytest.fixture
-def supervisor(record, tmp_path):
-    made = FakeSupervisor(record, tmp_path / "kv")
-    made.seat()
-    yield made
-    made.unseat()
+def record(home):
+    return tiny_record(home, "llama", context=2048)
 
 
 def run_to_first_token(supervisor, **options):

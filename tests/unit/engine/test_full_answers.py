@@ -9,17 +9,9 @@ from hotseat.protocol.tokens import unpack_tokens
 from hotseat.worker.batch.rows import DecodingRows
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(params=["llama", "gemma3", "lfm2"])
-def supervisor(request, home, tmp_path):
-    fake = FakeSupervisor(tiny_record(home, request.param, request.param), tmp_path)
-    fake.seat()
-    yield fake
-    fake.unseat()
+@pytest.fixture(scope="module", params=["llama", "gemma3", "lfm2"])
+def record(request, home):
+    return tiny_record(home, request.param, request.param)
 
 
 def fed(supervisor, session="s"):

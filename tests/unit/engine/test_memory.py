@@ -15,8 +15,8 @@ SHORT_ROWS = 7
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return tiny_record(tmp_path_factory.mktemp("memory"), "llama")
+def record(home):
+    return tiny_record(home, "llama")
 
 
 def admitted_bytes(supervisor) -> int:
@@ -122,7 +122,7 @@ def test_request_without_room_waits_until_another_ends(record, tmp_path):
 def test_long_prefill_lets_others_decode_between_its_chunks(record, tmp_path):
     supervisor = FakeSupervisor(record, tmp_path)
     supervisor.seat()
-    steady = supervisor.start(prompt_tokens(30), max_tokens=60)
+    steady = supervisor.start(prompt_tokens(30), max_tokens=2000)
     supervisor.until(Emitted, steady)
     long = supervisor.start(prompt_tokens(2000, 4), max_tokens=2)
     supervisor.finish(long)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import UNFED, prompt_tokens, tiny_record
 
 from hotseat.protocol.link import (
     QUIET_CHECKPOINT,
@@ -21,11 +21,6 @@ from hotseat.protocol.link import (
 from hotseat.protocol.tokens import block_chain, unpack_tokens
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("restore")
-
-
 @pytest.fixture(scope="module", params=["llama", "gemma3"])
 def record(request, home):
     return tiny_record(home, request.param, request.param)
@@ -34,20 +29,6 @@ def record(request, home):
 @pytest.fixture(scope="module")
 def llama(home):
     return tiny_record(home, "llama", "only-full")
-
-
-@pytest.fixture
-def supervisors(tmp_path):
-    made = []
-
-    def make(record, **load):
-        made.append(FakeSupervisor(record, tmp_path / f"kv{len(made)}", **load))
-        made[-1].seat()
-        return made[-1]
-
-    yield make
-    for supervisor in made:
-        supervisor.unseat()
 
 
 def test_full_blocks_are_reported_written_before_finished(record, supervisors):
@@ -252,8 +233,13 @@ def test_running_session_outlives_those_given_up_for_room(llama, supervisors):
     alone = supervisors(llama).turn(prompt_tokens(300), "running", max_tokens=120).tokens
     supervisor = supervisors(llama, kv_budget_bytes=int(3.5 * row))
     request = supervisor.start(prompt_tokens(300), "running", max_tokens=120)
+    writer = supervisor.engine._seat.keeper._writer
     for number in range(1, 7):
-        supervisor.turn(prompt_tokens(200, number), f"s{number}", max_tokens=4)
+        turn = supervisor.start(prompt_tokens(200, number), f"s{number}", max_tokens=4)
+        while not supervisor.outcome(turn).finished:
+            # A turn waits for the disk, the other request does not: it is to get no steps by that.
+            assert writer.drain(60)
+            supervisor.advance()
         assert not supervisor.outcome(request).finished, "it is to run all the while"
     assert "s1" not in supervisor.engine.beat().live_sessions
     assert supervisor.finish(request, "running").tokens == alone

@@ -10,12 +10,7 @@ import mlx.core as mx
 import msgspec
 import pytest
 from mlx_lm.models.switch_layers import SwitchGLU
-from tests.support.engine.engine_harness import (
-    FakeSupervisor,
-    make_engine,
-    prompt_tokens,
-    tiny_record,
-)
+from tests.support.engine.engine_harness import make_engine, prompt_tokens, tiny_record
 
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.limits import GIB, MIB
@@ -46,11 +41,6 @@ from hotseat.worker.model.unloading import names_alive, watch_model
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
 def record(home):
     return tiny_record(home, "llama")
 
@@ -58,14 +48,6 @@ def record(home):
 @pytest.fixture(scope="module")
 def other(home):
     return tiny_record(home, "gemma3", "other", seed=5)
-
-
-@pytest.fixture
-def supervisor(record, tmp_path):
-    made = FakeSupervisor(record, tmp_path / "kv")
-    made.seat()
-    yield made
-    made.unseat()
 
 
 def load_of(supervisor, record) -> Load:
@@ -149,9 +131,13 @@ def test_load_waits_until_all_that_was_asked_is_counted(record, other, preparers
     kits.gate.clear()
     for one in (record, other, record):
         start = Start(
-            request=RequestKey("count:1"), session=None, input=TextInput(text="x"),
-            clock=0.0, sampling=Sampling(), seed=0,
-        )  # fmt: skip
+            request=RequestKey("count:1"),
+            session=None,
+            input=TextInput(text="x"),
+            clock=0.0,
+            sampling=Sampling(),
+            seed=0,
+        )
         preparer.count(CountPrompt(record=one, start=start))
     threading.Timer(0.05, kits.gate.set).start()
     preparer.take(record)

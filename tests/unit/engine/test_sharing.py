@@ -1,7 +1,7 @@
 """Sessions use each other's prefixes: from memory, from disk, to the token."""
 
 import pytest
-from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import UNFED, prompt_tokens, tiny_record
 
 from hotseat.protocol.link import BlockWritten, Diverged, Rewrite, Started, TailRef
 from hotseat.protocol.tokens import pack_tokens
@@ -9,12 +9,9 @@ from hotseat.worker.model.budget import KvBudget
 
 
 @pytest.fixture
-def supervisor(tmp_path, request):
+def record(home, request):
     kind = getattr(request, "param", "llama")
-    fake = FakeSupervisor(tiny_record(tmp_path, kind), tmp_path / "kv")
-    fake.seat()
-    yield fake
-    fake.unseat()
+    return tiny_record(home, kind, kind)
 
 
 def test_new_session_takes_a_live_prefix_of_another_one(supervisor):
@@ -25,7 +22,7 @@ def test_new_session_takes_a_live_prefix_of_another_one(supervisor):
     assert turn.started.own_tokens == 0
 
 
-@pytest.mark.parametrize("supervisor", ["llama", "gemma3", "lfm2"], indirect=True)
+@pytest.mark.parametrize("record", ["llama", "gemma3", "lfm2"], indirect=True)
 def test_fork_of_a_live_context_gives_the_tokens_its_origin_gives(supervisor):
     supervisor.turn(prompt_tokens(150), "one")
     supervisor.contexts["two"] = list(supervisor.contexts["one"])
@@ -38,7 +35,7 @@ def test_fork_of_a_live_context_gives_the_tokens_its_origin_gives(supervisor):
     assert fork.tokens == origin.tokens
 
 
-@pytest.mark.parametrize("supervisor", ["llama", "gemma3", "lfm2"], indirect=True)
+@pytest.mark.parametrize("record", ["llama", "gemma3", "lfm2"], indirect=True)
 def test_own_tail_on_disk_is_taken_though_another_one_shares_its_beginning_live(supervisor):
     system = prompt_tokens(26)
     for name, told in (("one", [70, 71]), ("two", [80, 81, 82])):

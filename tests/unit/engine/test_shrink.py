@@ -7,8 +7,8 @@ from hotseat.protocol.link import Shrink, TailWritten
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return tiny_record(tmp_path_factory.mktemp("shrink"), "llama")
+def record(home):
+    return tiny_record(home, "llama")
 
 
 def test_oldest_contexts_leave_and_go_on_from_the_disk(supervisor):

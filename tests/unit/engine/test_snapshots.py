@@ -14,11 +14,6 @@ from hotseat.worker.store.kv_file import read_header
 SYSTEM = Message(role="system", content="You keep the log of a lighthouse. " * 12)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("snapshots")
-
-
 @pytest.fixture(scope="module", params=["falcon_h1", "mamba2"])
 def record(request, home):
     return tiny_record(home, request.param, request.param.replace("_", "-"))
@@ -27,20 +22,6 @@ def record(request, home):
 @pytest.fixture(scope="module")
 def hybrid(home):
     return tiny_record(home, "falcon_h1", "hybrid")
-
-
-@pytest.fixture
-def supervisors(tmp_path):
-    made = []
-
-    def make(record, **load):
-        made.append(FakeSupervisor(record, tmp_path / f"kv{len(made)}", **load))
-        made[-1].seat()
-        return made[-1]
-
-    yield make
-    for supervisor in made:
-        supervisor.unseat()
 
 
 def positions(supervisor) -> list[int]:

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import UNFED, prompt_tokens, tiny_record
 from tests.support.engine.suspend_harness import HELD, SAMPLED, Run
 
 from hotseat.protocol.link import (
@@ -24,11 +24,6 @@ from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
 def record(home):
     return tiny_record(home, "llama", context=1024)
 
@@ -36,20 +31,6 @@ def record(home):
 @pytest.fixture(scope="module")
 def ending(home):
     return tiny_record(home, "llama", "ending", ends=True, seed=3)
-
-
-@pytest.fixture
-def supervisors(tmp_path):
-    made = []
-
-    def make(record, **load):
-        made.append(FakeSupervisor(record, tmp_path / f"kv{len(made)}", **load))
-        made[-1].seat()
-        return made[-1]
-
-    yield make
-    for supervisor in made:
-        supervisor.unseat()
 
 
 def undisturbed(supervisor, *arguments, **options) -> tuple[Run, Finished]:

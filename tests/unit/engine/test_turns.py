@@ -32,21 +32,8 @@ from hotseat.worker.batch.rows import DecodingRows
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("turns")
-
-
-@pytest.fixture(scope="module")
 def record(home):
     return tiny_record(home, "llama", context=2048)
-
-
-@pytest.fixture
-def supervisor(record, tmp_path):
-    made = FakeSupervisor(record, tmp_path / "kv")
-    made.seat()
-    yield made
-    made.unseat()
 
 
 def test_max_tokens_reached_ends_with_length_and_context_of_prompt_and_answer(supervisor):
@@ -238,9 +225,9 @@ def test_raw_text_continues_after_the_context(supervisor):
 
 
 def test_failing_request_is_broken_and_its_neighbours_go_on(supervisor, monkeypatch):
+    alone = supervisor.turn(prompt_tokens(20), max_tokens=40).tokens
     steady = supervisor.start(prompt_tokens(20), max_tokens=40)
     supervisor.until(Emitted, steady)
-    alone = supervisor.turn(prompt_tokens(20), max_tokens=40).tokens
     bad = supervisor.start(prompt_tokens(300, 5))
     supervisor.until(Started, bad)
 

@@ -47,8 +47,11 @@ def test_contexts_go_first_half_of_them_then_the_rest_then_requests():
     state, second = next_pressure(state, WARN, Sheddable(sessions=2, running=3), 1.0, SETTINGS)
     state, third = next_pressure(state, WARN, Sheddable(running=3), 2.0, SETTINGS)
     assert (first, soon, second, third) == (
-        (ShrinkLive(2),), (), (ShrinkLive(0),), (SuspendYoungest(),),
-    )  # fmt: skip
+        (ShrinkLive(2),),
+        (),
+        (ShrinkLive(0),),
+        (SuspendYoungest(),),
+    )
 
 
 def test_one_request_goes_on_under_warning_and_none_when_it_is_critical():

@@ -47,9 +47,13 @@ async def make_with_tail(tmp_path):
     place.write_bytes(b"tail")
     await catalogue.commit_turn(turn_commit([1, 2, 3]))
     report = TailWritten(
-        session="s", parent=root_id(TAG), tokens=pack_tokens([1, 2, 3]), hint=b"", file=TAIL,
+        session="s",
+        parent=root_id(TAG),
+        tokens=pack_tokens([1, 2, 3]),
+        hint=b"",
+        file=TAIL,
         size_bytes=4,
-    )  # fmt: skip
+    )
     keeper.tail_written(report, model_record())
     await keeper.flush()
     return catalogue, keeper, place

@@ -54,7 +54,7 @@ def bpe_pair(folder: Path) -> tuple[Tokenizer, Tokenizer]:
     return made, Tokenizer.from_str(tiny_models._tokenizer_json(512))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=TEXTS)
 @example(text="Paris is the capital of France, 65536 tokens.\n\n    def render(messages): <b>x")
 def test_sentencepiece_vocabulary_gives_the_ids_of_sentencepiece(folder, text):
@@ -64,7 +64,7 @@ def test_sentencepiece_vocabulary_gives_the_ids_of_sentencepiece(folder, text):
     assert made.decode(ids, skip_special_tokens=False) == text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=TEXTS)
 def test_byte_level_vocabulary_gives_the_ids_of_its_own_tokenizer(folder, text):
     made, reference = bpe_pair(folder)

@@ -31,24 +31,72 @@ PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
 SUPERVISOR = PAGE.parents[1] / "supervisor" / "hotseat" / "supervisor"
 TABLE = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
 SHAPES = (
-    Endpoint, m.ClientInfo, m.Message, m.Part, m.ToolCall, m.Tool,
-    m.FunctionSpec, m.NamedTool, m.ResponseFormat, m.Sampling, r.WireLimits, r.ChunkPart,
-    r.TokenLogprob, r.Usage, r.Timing, r.Cause, r.SwapPhases, r.SwapMemory, views.StatusView,
-    views.WorkerView, views.StandbyView, views.QueueView, views.RequestView, views.MemoryView,
-    views.SwapView, views.ModelView, TemplateProbe, Capabilities, views.SessionView, views.PlanView,
-    views.FitView, views.ReleaseView, views.QuoteView, views.WhyView, views.RecoveryView,
-    views.ReloadView, telemetry.Sample,
-    views.TurnView, views.SessionChange, views.CountView, disk_views.DiskView,
+    Endpoint,
+    m.ClientInfo,
+    m.Message,
+    m.Part,
+    m.ToolCall,
+    m.Tool,
+    m.FunctionSpec,
+    m.NamedTool,
+    m.ResponseFormat,
+    m.Sampling,
+    r.WireLimits,
+    r.ChunkPart,
+    r.TokenLogprob,
+    r.Usage,
+    r.Timing,
+    r.Cause,
+    r.SwapPhases,
+    r.SwapMemory,
+    views.StatusView,
+    views.WorkerView,
+    views.StandbyView,
+    views.QueueView,
+    views.RequestView,
+    views.MemoryView,
+    views.SwapView,
+    views.ModelView,
+    TemplateProbe,
+    Capabilities,
+    views.SessionView,
+    views.PlanView,
+    views.FitView,
+    views.ReleaseView,
+    views.QuoteView,
+    views.WhyView,
+    views.RecoveryView,
+    views.ReloadView,
+    telemetry.Sample,
+    views.TurnView,
+    views.SessionChange,
+    views.CountView,
+    disk_views.DiskView,
     disk_views.DiskTagView,
-    disk_views.KvFileView, disk_views.VerifyView, disk_views.GcView, views.QuarantineView,
-)  # fmt: skip
+    disk_views.KvFileView,
+    disk_views.VerifyView,
+    disk_views.GcView,
+    views.QuarantineView,
+)
 NUMBERS = (
-    "MAX_FRAME_BYTES", "MAX_FRAMES", "MAX_MESSAGE_BYTES", "MAX_DEPTH", "MAX_ITEMS",
+    "MAX_FRAME_BYTES",
+    "MAX_FRAMES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_DEPTH",
+    "MAX_ITEMS",
     "MAX_PLAIN_TOKENS",
-    "MAX_REQUEST_ID_BYTES", "MAX_SESSION_NAME", "MAX_STOP_STRINGS", "MAX_LOGPROBS", "BLOCK_TOKENS",
-    "PING_S", "MISSED_PINGS", "PROGRESS_S", "WELCOME_S", "DEFAULT_CREDIT_BYTES",
+    "MAX_REQUEST_ID_BYTES",
+    "MAX_SESSION_NAME",
+    "MAX_STOP_STRINGS",
+    "MAX_LOGPROBS",
+    "BLOCK_TOKENS",
+    "PING_S",
+    "MISSED_PINGS",
+    "PROGRESS_S",
+    "WELCOME_S",
+    "DEFAULT_CREDIT_BYTES",
     "SLOW_CONSUMER_BYTES",
-)  # fmt: skip
+)
 
 
 def rows(head, body):
@@ -146,11 +194,16 @@ def error_table():
     return rows(
         ("code", "meaning", "retryable", "exit code", "HTTP status"),
         [
-            (f"`{e.code}`", e.meaning, "yes" if e.retryable else "no", str(e.exit_code),
-             str(e.http_status))
+            (
+                f"`{e.code}`",
+                e.meaning,
+                "yes" if e.retryable else "no",
+                str(e.exit_code),
+                str(e.http_status),
+            )
             for e in ERRORS.values()
         ],
-    )  # fmt: skip
+    )
 
 
 def event_names():

@@ -73,11 +73,16 @@ def events(epoch):
 def timeless(state):
     """The state without what only grows: clocks, numbers, what was counted for quarantine."""
     return replace(
-        state, since=0.0, seated_at=0.0, epoch=0, marks=(), misses=(),
+        state,
+        since=0.0,
+        seated_at=0.0,
+        epoch=0,
+        marks=(),
+        misses=(),
         deadline=None if state.deadline is None else 1.0,
         deaths=state.deaths[:MOST_DEATHS],
         plan=None if state.plan is None else replace(state.plan, swap=1),
-    )  # fmt: skip
+    )
 
 
 @cache

@@ -22,8 +22,11 @@ FLAG = re.compile(r"(?<=\s)--[a-z-]+")
 def files():
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listed.returncode:
         return [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.*")]
     return listed.stdout.splitlines()

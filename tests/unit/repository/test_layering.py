@@ -1,5 +1,7 @@
 """What may not be imported, shown in processes: mlx stays in the worker, the namespace is open."""
 
+import ast
+import json
 import os
 import subprocess
 import sys
@@ -13,21 +15,43 @@ ROOT = Path(__file__).parents[3]
 SOURCES = [ROOT / name for name in ("protocol", "supervisor", "worker")]
 HEAVY = {"mlx", "mlx_lm", "numpy", "transformers", "tokenizers", "torch", "gguf"}
 EVERY_MODULE = """
-import importlib, pkgutil, sys
-for name in {packages}:
+import importlib, json, pkgutil, sys
+visited = {packages}
+for name in list(visited):
     for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
+        visited.append(module.name)
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-tops = {{name.partition(".")[0] for name in sys.modules}}
-ours = {{".".join(name.split(".")[:2]) for name in sys.modules if name.startswith("hotseat.")}}
-print(sorted(tops & {heavy}), sorted(ours))
+print(json.dumps([visited, list(sys.modules)]))
 """
+
+
+def modules_on_disk():
+    """Names of all modules and packages below `hotseat`, as the files say."""
+    names = set()
+    for source in SOURCES:
+        for file in (source / "hotseat").rglob("*.py"):
+            parts = file.relative_to(source).with_suffix("").parts
+            names.add(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return names
 
 
 def test_namespace_has_no_init_file():
     """One __init__.py would hide the other source roots."""
     assert [source for source in SOURCES if (source / "hotseat" / "__init__.py").exists()] == []
     assert all((source / "hotseat").is_dir() for source in SOURCES)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_every_folder_with_modules_is_a_package_that_says_what_it_is_for(source):
+    """A walk over packages does not enter a folder without __init__.py."""
+    top = source / "hotseat"
+    folders = {file.parent for file in top.rglob("*.py")}
+    folders |= {parent for folder in folders for parent in folder.parents if top in parent.parents}
+    inits = {folder / "__init__.py" for folder in folders - {top}}
+    assert inits
+    assert [file for file in inits if not file.exists()] == []
+    assert [file for file in inits if not ast.get_docstring(ast.parse(file.read_text()))] == []
 
 
 @pytest.mark.parametrize(
@@ -42,10 +66,15 @@ def test_namespace_has_no_init_file():
     ],
 )
 def test_every_module_imports_without_mlx_and_the_worker(packages, allowed):
-    code = EVERY_MODULE.format(packages=packages, heavy=HEAVY)
+    code = EVERY_MODULE.format(packages=packages)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"[] {sorted(allowed)}\n"
+    visited, loaded = json.loads(done.stdout)
+    below = tuple(f"{package}." for package in packages)
+    assert set(visited) == {name for name in modules_on_disk() if f"{name}.".startswith(below)}
+    assert {name.partition(".")[0] for name in loaded} & HEAVY == set()
+    ours = {".".join(name.split(".")[:2]) for name in loaded if name.startswith("hotseat.")}
+    assert ours == allowed
 
 
 class TracedDaemon(LiveDaemon):
@@ -95,14 +124,25 @@ def test_command_line_that_ran_a_turn_never_imported_mlx_or_the_supervisor():
     register_tiny(daemon.home, "a", "llama")
     with daemon:
         done = subprocess.run(
-            [sys.executable, "-X", "importtime", "-m", "hotseat.cli.main", "run", "a", "once",
-             "--max-tokens", "3", "--json"],
+            [
+                sys.executable,
+                "-X",
+                "importtime",
+                "-m",
+                "hotseat.cli.main",
+                "run",
+                "a",
+                "once",
+                "--max-tokens",
+                "3",
+                "--json",
+            ],
             env=daemon.environment() | {"PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=True,
-        )  # fmt: skip
+        )
     modules = imported(done.stderr)
     assert "hotseat.client.sync" in modules
     assert of_the_worker(modules) == set()

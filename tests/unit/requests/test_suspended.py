@@ -42,9 +42,14 @@ async def test_block_that_another_request_reads_outlives_the_suspended_one(tmp_p
     catalogue, keeper, held, answers = await make(tmp_path)
     (block,) = block_chain(TAG, TOKENS)
     row = BlockRow(
-        id=block, tag=TAG, parent=root_id(TAG), index=0, file="blocks/b.kv", size_bytes=9,
+        id=block,
+        tag=TAG,
+        parent=root_id(TAG),
+        index=0,
+        file="blocks/b.kv",
+        size_bytes=9,
         written_at=1.0,
-    )  # fmt: skip
+    )
     await catalogue.add_block(row)
     await catalogue.commit_turn(turn_commit(TOKENS, session=hidden_name(ENDED)))
     keeper.lookup(Lookup(request=ALIVE, blocks=(block,)), model_record(), None)

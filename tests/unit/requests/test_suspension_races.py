@@ -29,9 +29,16 @@ from hotseat.supervisor.settings.values import Settings
 
 KEY = RequestKey(accept_record().key)
 STARTED = Started(
-    request=KEY, prompt_tokens=2, restored_tokens=0, computed_tokens=2, live_tokens=0, own_tokens=0,
-    restore_s=0.0, rendered=False, prompt=pack_tokens([1, 2]),
-)  # fmt: skip
+    request=KEY,
+    prompt_tokens=2,
+    restored_tokens=0,
+    computed_tokens=2,
+    live_tokens=0,
+    own_tokens=0,
+    restore_s=0.0,
+    rendered=False,
+    prompt=pack_tokens([1, 2]),
+)
 SUSPENDED = Suspended(
     request=KEY, hold_as=".run-x", context=pack_tokens([1, 2]), hint=b"", completion_tokens=0
 )

@@ -32,9 +32,13 @@ class Case:
     def end(self, at=100.0, *, finish="stop", timing=None, **hints):
         request = Generate(model="a", prompt="x", session="s", **hints)
         done = Done(
-            model="a", text="", tokens=(), finish_reason=finish, usage=Usage(),
+            model="a",
+            text="",
+            tokens=(),
+            finish_reason=finish,
+            usage=Usage(),
             timing=timing or Timing(total_s=5.0),
-        )  # fmt: skip
+        )
         self.forecaster.ended("c", request, done, at)
 
 

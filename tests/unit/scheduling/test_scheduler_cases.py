@@ -133,9 +133,10 @@ def keys_in_order(*entries):
 
 
 def test_higher_priority_starts_first_until_the_lower_has_waited_long_enough():
-    low, soon, late = request("low", 0.0), *(
-        request(key, since, priority=1) for key, since in (("soon", 29.0), ("late", 31.0))
-    )  # fmt: skip
+    low, soon, late = (
+        request("low", 0.0),
+        *(request(key, since, priority=1) for key, since in (("soon", 29.0), ("late", 31.0))),
+    )
     assert keys_in_order(low, late, soon) == ["soon", "low", "late"]
 
 

@@ -1,26 +1,15 @@
 """What the seat does about workers that hang, and how restarts are spread and bounded."""
 
 import pytest
+from tests.support.clocks.seat_course import CAUSE, LIMITS, run
 
-from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.moves import MAX_BACK_OFF_S, MAX_DEATHS, back_off_s
 from hotseat.supervisor.seat.rules.states import Fault, Phase, SeatState, SwapPlan
-from hotseat.supervisor.seat.rules.table import next_state, quarantine_of
-from hotseat.supervisor.settings.values import Deadlines
+from hotseat.supervisor.seat.rules.table import quarantine_of
 
-LIMITS = Deadlines()
-CAUSE = Cause(client="c", request_id="r", model_asked="m")
 STUCK = Fault(code="worker_lost", message="stuck", facts={"stacks": ["here"]})
 GONE = Fault(code="worker_lost", message="gone")
-
-
-def run(state, *events, now=2.0):
-    effects = []
-    for event in events:
-        state, new = next_state(state, event, now, LIMITS)
-        effects += new
-    return state, effects
 
 
 def plan(target="b", **options):
@@ -94,9 +83,12 @@ def test_swap_goes_on_past_a_worker_that_hung_while_draining():
 def seated_again(state):
     epoch = state.epoch
     return run(
-        state, t.Reclaimed(epoch), t.Greeted(epoch + 1), t.LoadEnded(epoch + 1),
+        state,
+        t.Reclaimed(epoch),
+        t.Greeted(epoch + 1),
+        t.LoadEnded(epoch + 1),
         t.WarmEnded(epoch + 1),
-    )[0]  # fmt: skip
+    )[0]
 
 
 def test_worker_that_hangs_again_and_again_is_given_up():

@@ -40,9 +40,7 @@ def test_worker_that_never_answers_its_checkpoint_is_stuck_and_is_ended(mode):
     assert "checkpoint_s" in state.fault.message
     state, effects = next_state(state, t.TimePassed(), NOW + LIMITS.stop_s, LIMITS)
     assert effects == (t.DumpStacks(), t.SendTerm())
-    state, effects = next_state(
-        state, t.TimePassed(), NOW + LIMITS.stop_s + LIMITS.term_s, LIMITS
-    )  # fmt: skip
+    state, effects = next_state(state, t.TimePassed(), NOW + LIMITS.stop_s + LIMITS.term_s, LIMITS)
     assert effects == (t.SendKill(),)
     gone = Fault(code="worker_lost", message="killed")
     state, effects = next_state(state, t.WorkerDied(3, gone), NOW + 20.0, LIMITS)

@@ -9,6 +9,9 @@ from hotseat.protocol.telemetry import Sample
 from hotseat.supervisor.telemetry import sampler as module
 from hotseat.supervisor.telemetry.sampler import Sampler
 
+PATIENCE_S = 4.0
+"""A resting sampler takes its next sample after five seconds."""
+
 
 class Daemon:
     """What a sampler asks; `works` is set by the tests."""
@@ -47,20 +50,24 @@ def test_resting_daemon_is_sampled_every_five_seconds(daemon, sampler):
 def test_nudge_makes_a_resting_sampler_look_at_once(daemon, sampler):
     daemon.works = True
     sampler.nudge()
-    wait_for(lambda: len(daemon.taken) >= 4, 2.0, "pace of work")
+    wait_for(lambda: len(daemon.taken) >= 4, PATIENCE_S, "pace of work")
 
 
 def test_watcher_makes_it_fast_until_he_leaves(daemon, sampler):
     sampler.watch()
-    wait_for(lambda: len(daemon.taken) >= 4, 2.0, "pace for watchers")
+    wait_for(lambda: len(daemon.taken) >= 4, PATIENCE_S, "pace for watchers")
     sampler.unwatch()
-    wait_for(lambda: sampler._is_slow, 2.0, "rest")
+    wait_for(lambda: sampler._is_slow, PATIENCE_S, "rest")
 
 
 def test_reading_that_fails_does_not_end_the_sampling(daemon, sampler):
     daemon.fails = True
     sampler.watch()
-    wait_for(lambda: not daemon.fails and len(daemon.taken) >= 3, 2.0, "samples behind the failure")
+    wait_for(
+        lambda: not daemon.fails and len(daemon.taken) >= 3,
+        PATIENCE_S,
+        "samples behind the failure",
+    )
 
 
 def test_ring_keeps_the_newest(daemon, monkeypatch):

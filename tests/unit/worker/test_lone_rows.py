@@ -103,7 +103,7 @@ def test_lone_row_that_is_suspended_goes_on_beside_another(supervisor, options):
     run = Run(supervisor, prompt, max_tokens=ANSWER, **options)
     assert run.until_tokens(20)
     run.suspend()
-    begin(supervisor, 290, 2, tokens=3)
+    begin(supervisor, 290, 2, tokens=3, answer=200)  # no longer, so that both share a lane
     run.resume()
     run.until_tokens(30)
     assert forms(supervisor) == {"batch"}
@@ -113,11 +113,12 @@ def test_lone_row_that_is_suspended_goes_on_beside_another(supervisor, options):
 
 
 def test_row_suspended_beside_another_goes_on_alone(supervisor):
-    neighbour = begin(supervisor, 290, 2, tokens=3, sampling=PENALTY)
+    neighbour = begin(supervisor, 290, 2, tokens=3, answer=LONG_ANSWER, sampling=PENALTY)
     run = Run(supervisor, prompt_tokens(PROMPT, 1), max_tokens=ANSWER, sampling=PENALTY)
     assert run.until_tokens(20)
     run.suspend()
     assert forms(supervisor) == {"plain"}
+    supervisor.engine.handle(CancelWork(request=neighbour))
     supervisor.finish(neighbour)
     run.resume()
     run.until_tokens(25)
