@@ -167,7 +167,6 @@ class Prefilled(Struct, frozen=True, tag="prefilled", kw_only=True):
 
     request: RequestKey
     tokens_done: int
-    tokens_total: int
 
 
 class Emitted(Struct, frozen=True, tag="emitted", kw_only=True):

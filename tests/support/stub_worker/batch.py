@@ -237,9 +237,7 @@ class Batch:
         boundary = (turn.fed // BLOCK_TOKENS + 1) * BLOCK_TOKENS
         turn.fed = min(boundary, len(turn.ids))
         self._write_blocks(turn, turn.fed)
-        self._send(
-            Prefilled(request=turn.start.request, tokens_done=turn.fed, tokens_total=len(turn.ids))
-        )
+        self._send(Prefilled(request=turn.start.request, tokens_done=turn.fed))
         if turn.fed == len(turn.ids):
             turn.state = "decode"
 

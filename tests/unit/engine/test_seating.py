@@ -152,7 +152,7 @@ def test_kits_beyond_the_limit_go_oldest_first(record, other, preparers):
     for one in (record, other):
         preparer.prepare(Prepare(record=one))
     answers.wait(2)
-    assert preparer.names_kept() == (other.tag,)
+    assert list(preparer._kits) == [other.tag]
     preparer.take(record)
     assert kits.loaded == [record.name, other.name, record.name]
 

@@ -170,7 +170,7 @@ async def test_reader_that_went_away_is_dropped_at_the_next_word(desk):
         return desk.abandoned == [desk.work]
 
     await tick_until(desk, speak)
-    assert desk.port.peers == 0
+    assert desk.port._peers == {}
 
 
 async def test_error_ends_a_stream_that_was_never_accepted(desk):

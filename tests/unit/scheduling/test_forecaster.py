@@ -7,7 +7,7 @@ from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Done, Timing, Usage
 from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.learned_costs import Costs, ModelCosts
-from hotseat.supervisor.scheduling.model_queue import ModelQueue, QueuedModel
+from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import SeatView
 from hotseat.supervisor.scheduling.waiting import Waiting
 from hotseat.supervisor.settings.values import SchedulerSettings
@@ -70,7 +70,7 @@ def test_next_model_is_prepared_only_when_nobody_waits_and_forgotten_with_the_se
     assert case.forecaster.up_next is None
     case.end(next_model="b")
     assert case.forecaster.up_next == "b"
-    case.forecaster.queue_is(ModelQueue(entries=(QueuedModel(model="c", joined_at=1.0),)))
+    case.forecaster.queue_is(ModelQueue(models=("c",)))
     assert case.forecaster.up_next == "c"
     case.forecaster.queue_is(ModelQueue())
     case.seat("b")

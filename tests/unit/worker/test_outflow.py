@@ -110,7 +110,7 @@ def test_tokens_that_waited_together_leave_as_one():
 
 def test_report_between_tokens_keeps_its_place():
     flow = Outflow()
-    between = Prefilled(request=B, tokens_done=1, tokens_total=2)
+    between = Prefilled(request=B, tokens_done=1)
     for message in (said(1), said(2), between, said(3)):
         flow.put(EPOCH, message, 100.0)
     first, second, third = sent(flow)

@@ -90,11 +90,6 @@ class ClientPort:
         self._path.chmod(0o600)
         self._socket = LoopSocket(socket, self._receive)
 
-    @property
-    def peers(self) -> int:
-        """How many connections are alive."""
-        return len(self._peers)
-
     def send(self, peer: Peer, request_id: RequestId, message: DaemonMessage) -> bool:
         """False when the peer is gone or does not read; then it is treated as vanished."""
         return self._send(peer.routing, request_id, message)

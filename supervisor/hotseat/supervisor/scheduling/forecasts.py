@@ -66,7 +66,7 @@ def _stays(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> list[_St
     """Who has the seat when, in order; models that only wait come last and at no known time."""
     seat, costs = outlook.seat, outlook.costs
     holder = seat.model if seat.settled else outlook.target
-    queue = queue_models(outlook.queue, waiting, holder, now)
+    queue = queue_models(outlook.queue, waiting, holder)
     stays = []
     begins_s: float | None = 0.0
     if holder is not None:

@@ -92,7 +92,7 @@ def decide(
     deadline = next_deadline(everybody, now)
     if not seat.settled:
         return Decision(expire=expire, wake_at=deadline, queue=queue)
-    queue = queue_models(queue, alive, seat.model, now)
+    queue = queue_models(queue, alive, seat.model)
     swap_to, number = queue.head, None
     keeps_until = 0.0
     if asked:

@@ -212,13 +212,7 @@ class Runner:
         self._note(lane, turn, fed.tokens)
         if fed.is_last:
             turn.stage = "decoding"
-        self._send(
-            Prefilled(
-                request=turn.start.request,
-                tokens_done=turn.fed_tokens,
-                tokens_total=len(turn.ids),
-            )
-        )
+        self._send(Prefilled(request=turn.start.request, tokens_done=turn.fed_tokens))
         if fed.is_last and turn.ended_by is not None:
             self._endings.finish(lane, turn, turn.ended_by)
         elif fed.is_last:

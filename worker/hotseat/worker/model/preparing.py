@@ -102,11 +102,6 @@ class Preparer:
         counts = any(isinstance(job, CountPrompt) and job.record.tag == tag for job in self._jobs)
         return counts or self._loading == tag
 
-    def names_kept(self) -> tuple[Tag, ...]:
-        """Tags of the kits in memory, the oldest first."""
-        with self._changed:
-            return tuple(self._kits)
-
     def close(self) -> None:
         """Ends the thread; a tokenizer that it is loading is not waited for."""
         with self._changed:

@@ -182,3 +182,15 @@ def strand(state: SeatState, text: str, now: float) -> Outcome:
         effects.append(t.ReleaseSeat())
     effects.append(t.Exit() if plan is not None and plan.exits else t.ResumeAdmission())
     return stranded, tuple(effects)
+
+
+def checkpointed(state: SeatState, fault: Fault | None, now: float, limits: Deadlines) -> Outcome:
+    """A checkpoint that failed keeps the old model seated, unless the daemon has to end."""
+    if state.phase is not Phase.CHECKPOINTING or state.plan is None:
+        return state, ()
+    if fault is not None and not state.plan.exits:
+        return undo(state, fault, now)
+    stopping = replace(enter(state, Phase.STOPPING, now, limits.stop_s), rung=0)
+    if state.plan.mode == "in-process":
+        return stopping, (t.SendUnload(),)
+    return stopping, (t.AskStop(),)

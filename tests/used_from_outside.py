@@ -1,0 +1,43 @@
+"""Names that vulture finds no user of, and who uses them. Read by vulture alone, never imported.
+
+What is listed here is used by Python, by a library, by clients of the wire or by people who read a
+file; what nobody uses is deleted instead.
+"""
+
+_.__getattr__  # Python: late imports of hotseat.client
+_.__dir__  # Python: the same
+_.__cause__  # Python: shown with the error
+_.http  # endpoint file: the gateway's place in it
+_.http_status  # error table of docs/protocol.md
+_.thinking  # model.json: what the template knows
+_.registered_at  # model.json: for people
+_.max_frames  # wire: limits told in the welcome
+_.max_message_bytes  # wire: the same
+_.max_depth  # wire: the same
+_.max_items  # wire: the same
+_.features  # wire: what the daemon can
+_.expected_wait_s  # wire: accepted
+_.logprob  # wire: a token's
+_.disk_tokens  # wire: usage
+_.model_asked  # wire: cause of a swap
+_.runtime_bytes  # wire: a sample, read by name where memory is drawn
+_.other_bytes  # wire: the same
+_.doctor  # command, named in cli/group.py
+_.help_  # command, named in cli/group.py
+_.import_  # command, named in cli/group.py
+_.ps  # command, named in cli/group.py
+_.list_  # command, registered by click
+_.unpin  # command, registered by click
+_.default_map  # click reads it
+_.list_commands  # click calls it
+_.format_commands  # click calls it
+_.on_broken_pipe  # rich calls it
+_.raiseExceptions  # logging reads it
+_._open  # logging calls it
+_.pre_tokenizer  # tokenizers reads it
+_.decoder  # tokenizers reads it
+_.normalizer  # tokenizers reads it
+_.post_processor  # tokenizers reads it
+_._offset  # mlx-lm's caches read it
+_.ModuleType  # a quoted type, which mypy reads
+_.files_written  # counter of the writer's thread, compared with its reports by tests
