@@ -6,6 +6,7 @@ from 0 without a gap. Files exist before their rows; files go after their rows a
 
 import json
 import sqlite3
+import time
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -20,8 +21,10 @@ from hotseat.supervisor.conversation.prompt_size import StoredUnder
 _BLOCK_BYTES: Final = 4 * BLOCK_TOKENS
 _TOUCH_S: Final = 60.0
 """A block that was touched more recently is not touched again: a lookup shall not cost a sync."""
-
-
+MOST_TAILS: Final = 64
+"""Offered for one lookup."""
+_CUT_BLOCKS: Final = 4
+"""More candidates would only cost the worker comparisons."""
 _BEHIND: Final = """
 SELECT b.id, b.file, CASE WHEN length(b.tokens) = ? THEN b.tokens ELSE
   (SELECT substr(s.tokens, 1 + b.idx * ?, ?) FROM session_blocks l
@@ -57,8 +60,11 @@ def add_block(db: sqlite3.Connection, block: BlockRow) -> list[KvFile]:
     return [KvFile(tag=before[0], file=before[1], size_bytes=before[2])]
 
 
-def known_prefix(db: sqlite3.Connection, tag: Tag, ids: Sequence[BlockId], now: float) -> int:
+def known_prefix(
+    db: sqlite3.Connection, tag: Tag, ids: Sequence[BlockId], now: float | None = None
+) -> int:
     """How many of a chain of ids are stored, counted from its start; they count as used now."""
+    now = time.time() if now is None else now
     wanted = json.dumps(ids)
     used = dict(
         db.execute(
@@ -227,7 +233,7 @@ def tails_under(
 
 
 def blocks_behind(
-    db: sqlite3.Connection, tag: Tag, parent: BlockId, limit: int
+    db: sqlite3.Connection, tag: Tag, parent: BlockId, limit: int = _CUT_BLOCKS
 ) -> list[tuple[BlockId, TailRef]]:
     """Blocks that follow `parent`, told like tails: a prompt may share the beginning of one.
 
@@ -241,14 +247,12 @@ def blocks_behind(
     ]
 
 
-def stored_under(
-    db: sqlite3.Connection, tag: Tag, chain: Sequence[BlockId], limit: int
-) -> StoredUnder:
+def stored_under(db: sqlite3.Connection, tag: Tag, chain: Sequence[BlockId]) -> StoredUnder:
     """What a lookup of this chain would find; nothing counts as used by it."""
     count = known_prefix(db, tag, chain, now=0.0)
     parents = (root_id(tag), *chain[:count])
-    tails = tails_under(db, tag, parents, None, limit)
-    behind = blocks_behind(db, tag, parents[-1], limit)
+    tails = tails_under(db, tag, parents, None, MOST_TAILS)
+    behind = blocks_behind(db, tag, parents[-1], MOST_TAILS)
     return StoredUnder(count, (*tails, *(ref for _, ref in behind)))
 
 

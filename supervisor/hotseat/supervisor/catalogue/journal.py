@@ -11,6 +11,7 @@ from hotseat.protocol.replies import Event
 KEPT: Final = 20_000
 """Entries that stay readable; older ones are dropped now and then."""
 _TRIM_EVERY: Final = 500
+_PAGE: Final = 1_000
 
 
 def append(db: sqlite3.Connection, name: str, facts: Mapping[str, Any], at: float) -> int:
@@ -26,7 +27,7 @@ def append(db: sqlite3.Connection, name: str, facts: Mapping[str, Any], at: floa
     return seq
 
 
-def since(db: sqlite3.Connection, seq: int, limit: int) -> list[Event]:
+def since(db: sqlite3.Connection, seq: int, limit: int = _PAGE) -> list[Event]:
     """Entries after number `seq`, oldest first."""
     return [
         Event(seq=found[0], at=found[1], name=found[2], facts=msgspec.json.decode(found[3]))

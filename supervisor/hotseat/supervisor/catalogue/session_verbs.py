@@ -45,7 +45,10 @@ def fork(
     change: Change,
     now: float,
 ) -> SessionRow:
-    """Stores `change` of a session under another name, sharing its blocks."""
+    """Stores `change` of a session under another name, sharing its blocks.
+
+    Raises session_missing, session_conflict when `to` exists, or what `change` raises.
+    """
     row = _existing(db, model, name)
     if session(db, model, to) is not None:
         raise taken(model, to)
@@ -82,7 +85,7 @@ def change_session(
     """Stores `change` of a session in its place; files that nobody needs now.
 
     Blocks it does not use any more stay as cache. Its tail stays while the session ends in it: a
-    tail may be cut when it is read.
+    tail may be cut when it is read. Raises session_missing, or what `change` raises.
     """
     row = _existing(db, model, name)
     held = change(row.held(turns(db, model, name)))

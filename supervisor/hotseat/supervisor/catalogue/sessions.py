@@ -50,7 +50,9 @@ def session(db: sqlite3.Connection, model: ModelName, name: SessionName) -> Sess
     return SessionRow(**fields)
 
 
-def session_summaries(db: sqlite3.Connection, model: ModelName | None) -> list[SessionSummary]:
+def session_summaries(
+    db: sqlite3.Connection, model: ModelName | None = None
+) -> list[SessionSummary]:
     """All sessions, or those of a model; the one used last comes first."""
     ends: dict[int, int] = {}
     sizes: dict[int, int] = {}
@@ -103,7 +105,11 @@ def turns(db: sqlite3.Connection, model: ModelName, name: SessionName) -> list[T
 
 
 def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
-    """Session, turn, links to stored blocks and the reply: all of it or nothing."""
+    """Session, turn, links to stored blocks and the reply: all of it or nothing.
+
+    Raises session_conflict when `commit.turn` does not follow the stored one, and internal when
+    the request had ended before; the session is unchanged then.
+    """
     before = db.execute(
         "SELECT id, turn, tokens FROM sessions WHERE model = ? AND name = ?",
         (commit.model, commit.session),
@@ -143,7 +149,10 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
 
 
 def delete_session(
-    db: sqlite3.Connection, model: ModelName, name: SessionName, leased: Collection[BlockId]
+    db: sqlite3.Connection,
+    model: ModelName,
+    name: SessionName,
+    leased: Collection[BlockId] = (),
 ) -> list[KvFile] | None:
     """Removes a session, its tail, and the blocks that nobody else uses; None if unknown."""
     found = db.execute(
@@ -158,7 +167,7 @@ def delete_session(
         db, session_id, had, superseded.had_snapshots(db, session_id)
     )
     db.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
-    files += blocks.remove_unused(db, had, leased)
+    files += blocks.remove_unused(db, had, frozenset(leased))
     return files
 
 
