@@ -90,7 +90,10 @@ def test_constructors_keep_the_rule(rule, where):
     assert broken == {}
 
 
-def test_assembly_sets_no_attribute():
+def test_layers_are_made_in_their_constructors_and_stay_as_they_are():
     assert ASSEMBLY
     for path in ASSEMBLY:
-        assert list(written(ast.parse(path.read_text(encoding="utf-8")))) == [], path
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        made = [name for one in constructors(tree) for name in written(one)]
+        assert sorted(made) == sorted(written(tree)), path
+        assert len(set(made)) == len(made), f"{path}: made twice"

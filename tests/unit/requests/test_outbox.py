@@ -12,7 +12,7 @@ from hotseat.protocol.limits import MIB, PROGRESS_S
 from hotseat.protocol.link import Emitted
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing, Usage
-from hotseat.supervisor.ports.client_port import ClientPort
+from hotseat.supervisor.ports.client_port import ClientPort, Identity
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.settings.values import LimitSettings, Settings
@@ -29,7 +29,7 @@ class Desk:
         self.abandoned = []
         self.peers = []
         self.context = zmq.Context()
-        self.port = ClientPort(path / "s", instance="i", version="0")
+        self.port = ClientPort(path / "s", Identity(instance="i", version="0", started_at=0.0))
         settings = Settings(limits=LimitSettings(slow_consumer_s=patience_s))
         noted = SimpleNamespace(note=self.abandoned.append)
         self.outbox = Outbox(self.works, self.port, noted, settings)

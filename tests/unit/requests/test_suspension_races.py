@@ -77,6 +77,7 @@ class Desk:
         )
         self.runs = WorkRuns(
             works=works,
+            abandoned=Abandoned(works),
             turns=TurnPlanner(sessions, SimpleNamespace(settings=settings)),
             ends=ends,
             suspended=suspended,

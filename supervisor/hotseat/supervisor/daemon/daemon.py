@@ -1,4 +1,4 @@
-"""One run of the supervisor daemon: starts what was assembled, and ends it. Holds no rules.
+"""One run of the supervisor daemon: puts it together, starts it and ends it. Holds no rules.
 
 Never imports mlx.
 """
@@ -14,11 +14,16 @@ import structlog
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.daemon.assembly.parts import assemble
+from hotseat.supervisor.daemon.assembly.desks import Desks
+from hotseat.supervisor.daemon.assembly.dispatch import Dispatch
+from hotseat.supervisor.daemon.assembly.ground import Ground
+from hotseat.supervisor.daemon.assembly.requests import Requests
+from hotseat.supervisor.daemon.assembly.watching import Watching
 from hotseat.supervisor.daemon.recovery import announce, recover
-from hotseat.supervisor.events.figures import Identity
+from hotseat.supervisor.daemon.router import Router
 from hotseat.supervisor.loop.tasks import TaskSet, settle
 from hotseat.supervisor.machine.folder_access import notices_for
+from hotseat.supervisor.ports.client_port import Identity
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
 
@@ -29,23 +34,30 @@ class Daemon:
     """One run of the supervisor. `start`, then `run` until it was told to stop, then `close`."""
 
     def __init__(self, home: Home, settings: Settings, catalogue: Catalogue, version: str) -> None:
-        self._parts = assemble(home, settings, catalogue, version)
+        self._ground = Ground(home, settings, catalogue, version)
+        self._requests = Requests(self._ground)
+        self._dispatch = Dispatch(self._ground, self._requests)
+        self._watching = Watching(self._ground, self._requests, self._dispatch)
+        self._desks = Desks(self._ground, self._requests, self._dispatch, self._watching)
+        self._router = Router(
+            self._ground.port, self._requests, self._dispatch, self._watching.disk, self._desks
+        )
         self._tasks = TaskSet("daemon.task_defect", _task_failed)
 
     @property
     def identity(self) -> Identity:
         """Of this run."""
-        return self._parts.ground.identity
+        return self._ground.identity
 
     async def start(self) -> str:
         """Recovers what the last run left and opens the request socket; its address."""
-        ground, dispatch, watching = self._parts.ground, self._parts.dispatch, self._parts.watching
+        ground, dispatch, watching = self._ground, self._dispatch, self._watching
         recovery = await recover(ground.catalogue, dispatch.acceptor.recover)
         ground.figures.recovery = recovery
         await watching.guard.recall()
         await watching.kept.recall()
         await watching.disk.recall()
-        ground.port.open(self._parts.router)
+        ground.port.open(self._router)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, dispatch.life.stop)
@@ -66,22 +78,22 @@ class Daemon:
 
     async def run(self) -> None:
         """Returns when the seat is empty after a stop was asked for, and everybody knows."""
-        await self._parts.dispatch.life.over()
+        await self._dispatch.life.over()
 
     async def close(self) -> None:
         """Ends what still lives; nothing is answered after this."""
-        parts, ground, requests = self._parts, self._parts.ground, self._parts.requests
-        parts.watching.feed.close()
-        parts.dispatch.dispatcher.close()
-        parts.kv.close()
-        await parts.dispatch.runner.close()
-        await settle(requests.runs, requests.suspended, parts.dispatch.swaps, ground.journal)
+        ground, requests, dispatch = self._ground, self._requests, self._dispatch
+        self._watching.feed.close()
+        dispatch.dispatcher.close()
+        self._desks.kv.close()
+        await dispatch.runner.close()
+        await settle(requests.runs, requests.suspended, dispatch.swaps, ground.journal)
         await requests.keeper.flush()
-        await parts.watching.disk.keep_count()
-        await parts.watching.kept.keep_now()
-        await parts.watching.guard.close()
+        await self._watching.disk.keep_count()
+        await self._watching.kept.keep_now()
+        await self._watching.guard.close()
         self._tasks.cancel()
-        parts.router.close()
+        self._router.close()
         ground.port.close()
         await ground.catalogue.close()
         ground.port.end()
@@ -92,7 +104,7 @@ class Daemon:
 
     async def look_at_folders(self) -> None:
         """Tries the folders that macOS may keep from a job; what it finds is in every status."""
-        ground = self._parts.ground
+        ground = self._ground
         records = ground.planner.registry.records()
         folders = [ground.home.root, *(Path(record.path) for record in records)]
         ground.figures.notices += await asyncio.to_thread(notices_for, folders, Path.home())
@@ -103,13 +115,13 @@ class Daemon:
         """Seats what the settings ask for; a model that cannot be is told, and keeps nobody out."""
         if name is None:
             return
-        dispatch = self._parts.dispatch
+        dispatch = self._dispatch
         try:
             model = dispatch.admission.model(name).name
             dispatch.dispatcher.seat_by_itself(model, "at_start")
         except HotseatError as error:
             log.warning("seat.not_taken", model=name, code=error.code, reason=error.message)
-            self._parts.ground.figures.notices += (f"seat.at_start: {error.message}",)
+            self._ground.figures.notices += (f"seat.at_start: {error.message}",)
 
 
 def _task_failed(error: HotseatError) -> None:

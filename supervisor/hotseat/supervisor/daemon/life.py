@@ -20,7 +20,6 @@ class Life:
 
     def __init__(
         self,
-        *,
         works: Works,
         runs: WorkRuns,
         runner: SeatRunner,

@@ -2,6 +2,7 @@
 
 from typing import Any, assert_never
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -36,81 +37,48 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.replies import Cause, Reply
 from hotseat.protocol.views import ReleaseView, SessionChange
-from hotseat.supervisor.daemon.life import Life
-from hotseat.supervisor.daemon.reload import Reloads
-from hotseat.supervisor.desks.counting import Counter
-from hotseat.supervisor.desks.models import ModelDesk
-from hotseat.supervisor.desks.plain import as_dict
-from hotseat.supervisor.desks.quotes import QuoteDesk
-from hotseat.supervisor.desks.session_list import SessionList
-from hotseat.supervisor.desks.sessions import SessionDesk
-from hotseat.supervisor.desks.status import StatusDesk
-from hotseat.supervisor.desks.subscriptions import Subscriptions
-from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps
-from hotseat.supervisor.dispatch.dispatcher import Dispatcher
-from hotseat.supervisor.dispatch.releases import Releases
-from hotseat.supervisor.kv.checking import KvChecks
+from hotseat.supervisor.daemon.assembly.desks import Desks
+from hotseat.supervisor.daemon.assembly.dispatch import Dispatch
+from hotseat.supervisor.daemon.assembly.requests import Requests
 from hotseat.supervisor.kv.disk_tier import DiskTier
-from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.loop.tasks import TaskSet, outcome
 from hotseat.supervisor.ports.client_port import ClientPort, Peer
-from hotseat.supervisor.requests.accepting import Acceptor
-from hotseat.supervisor.requests.outbox import Outbox
-from hotseat.supervisor.requests.running import WorkRuns
-from hotseat.supervisor.requests.works import Works
 
+Answer = Struct | dict[str, Any]
 log = structlog.get_logger()
-
-
-class Answerers(Struct, frozen=True, kw_only=True):
-    """Who answers what."""
-
-    works: Works
-    runs: WorkRuns
-    outbox: Outbox
-    acceptor: Acceptor
-    swaps: AskedSwaps
-    releases: Releases
-    dispatcher: Dispatcher
-    status: StatusDesk
-    subscriptions: Subscriptions
-    models: ModelDesk
-    session_list: SessionList
-    sessions: SessionDesk
-    quotes: QuoteDesk
-    counter: Counter
-    disk: DiskTier
-    kv: KvChecks
-    reloads: Reloads
 
 
 class Router:
     """Routes messages of the request socket."""
 
-    def __init__(self, answerers: Answerers, port: ClientPort, life: Life, rhythm: Rhythm) -> None:
-        self._to = answerers
+    def __init__(
+        self, port: ClientPort, requests: Requests, dispatch: Dispatch, disk: DiskTier, desks: Desks
+    ) -> None:
         self._port = port
-        self._life = life
-        self._rhythm = rhythm
+        self._requests = requests
+        self._dispatch = dispatch
+        self._disk = disk
+        self._desks = desks
+        self._life = dispatch.life
         self._tasks = TaskSet("message.defect", _not_answered)
 
     def forget(self, peer: Peer) -> None:
         """The peer is gone."""
-        self._to.outbox.forget(peer)
-        self._to.swaps.forget(peer)
-        self._to.subscriptions.forget(peer)
+        self._requests.outbox.forget(peer)
+        self._dispatch.swaps.forget(peer)
+        self._desks.subscriptions.forget(peer)
 
     def route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
         """Answers at once what can be answered at once; the rest gets a task."""
-        self._rhythm.stir()
+        self._dispatch.rhythm.stir()
         match message:
             case Credit():
-                if not self._to.outbox.grant(peer, request_id, message.grant_bytes):
-                    self._to.subscriptions.grant(peer, request_id, message.grant_bytes)
+                if not self._requests.outbox.grant(peer, request_id, message.grant_bytes):
+                    self._desks.subscriptions.grant(peer, request_id, message.grant_bytes)
             case Status():
-                self._reply(peer, request_id, self._to.status.status_dict())
+                self._reply(peer, request_id, self._desks.status.status())
             case Events():
-                self._to.subscriptions.subscribe(peer, request_id, message)
+                self._desks.subscriptions.subscribe(peer, request_id, message)
             case Shutdown():
                 self._reply(peer, request_id, {"stopping": True})
                 self._life.stop()
@@ -137,47 +105,45 @@ class Router:
 
     async def _handle(  # noqa: C901, PLR0911, PLR0912 - one case a kind
         self, peer: Peer, request_id: RequestId, message: ClientMessage
-    ) -> dict[str, Any] | None:
+    ) -> Answer | None:
         """The answer, or None when a stream answers."""
         match message:
             case Generate():
                 self._life.refuse_when_stopping()
-                await self._to.acceptor.generate(peer, request_id, message)
+                await self._dispatch.acceptor.generate(peer, request_id, message)
             case Attach():
-                await self._to.acceptor.attach(peer, request_id, message)
+                await self._dispatch.acceptor.attach(peer, request_id, message)
             case Swap():
                 self._life.refuse_when_stopping()
-                await self._to.swaps.ask(peer, request_id, message)
+                await self._dispatch.swaps.ask(peer, request_id, message)
             case Cancel():
                 return {"cancelled": self._cancel(peer, message)}
             case Models():
-                return {"models": [as_dict(view) for view in self._to.models.models()]}
+                return {"models": self._desks.models.models()}
             case Sessions():
-                return await self._to.session_list.sessions(message)
+                return await self._desks.session_list.sessions(message)
             case SessionDelete():
-                return {"removed_bytes": await self._to.sessions.delete(message)}
+                return {"removed_bytes": await self._desks.sessions.delete(message)}
             case SessionFork() | SessionRewind() | SessionReplace() | SessionPin():
-                return as_dict(await self._change_session(message))
+                return await self._change_session(message)
             case Disk():
-                return as_dict(await self._to.disk.view())
+                return await self._disk.view()
             case KvVerify():
-                return as_dict(await self._to.kv.verify())
+                return await self._desks.kv.verify()
             case KvGc():
-                return as_dict(await self._to.kv.collect(dry_run=message.dry_run))
+                return await self._desks.kv.collect(dry_run=message.dry_run)
             case Count():
-                return as_dict(await self._to.counter.count(message))
+                return await self._desks.counter.count(message)
             case Plan():
-                return await self._to.models.plan(message)
+                return await self._desks.models.plan(message)
             case Release():
-                return as_dict(await self._release(peer, request_id, message))
+                return await self._release(peer, request_id, message)
             case Quote():
-                return {"quotes": [as_dict(view) for view in await self._to.quotes.quote(message)]}
+                return {"quotes": await self._desks.quotes.quote(message)}
             case Reload():
-                return as_dict(await self._to.reloads.reload())
+                return await self._desks.reloads.reload()
             case Why():
-                return {
-                    "swaps": [as_dict(view) for view in await self._to.quotes.why(message.limit)]
-                }
+                return {"swaps": await self._desks.quotes.why(message.limit)}
             case _:
                 raise HotseatError("unknown_kind", f"{type(message).__name__} is not for daemons")
         return None
@@ -185,7 +151,7 @@ class Router:
     async def _change_session(
         self, message: SessionFork | SessionRewind | SessionReplace | SessionPin
     ) -> SessionChange:
-        desk = self._to.sessions
+        desk = self._desks.sessions
         match message:
             case SessionFork():
                 return await desk.fork(message)
@@ -201,29 +167,30 @@ class Router:
     async def _release(self, peer: Peer, request_id: RequestId, message: Release) -> ReleaseView:
         self._life.refuse_when_stopping()
         cause = Cause(client=peer.name, request_id=request_id, model_asked="")
-        answer = self._to.releases.ask(cause, message.for_s, message.model)
-        self._to.works.changed.set()
+        answer = self._dispatch.releases.ask(cause, message.for_s, message.model)
+        self._requests.works.changed.set()
         return await answer
 
-    def _reply(self, peer: Peer, request_id: RequestId, result: dict[str, Any]) -> None:
-        self._port.send(peer, request_id, Reply(result=result))
+    def _reply(self, peer: Peer, request_id: RequestId, result: Answer) -> None:
+        plain = msgspec.to_builtins(result, str_keys=True)  # what JSON can hold
+        self._port.send(peer, request_id, Reply(result=plain))
 
     def _cancel(self, peer: Peer, message: Cancel) -> bool:
         """A request, a swap that can still be taken back, or an event subscription."""
         target = RequestId(message.request_id)
         key = request_key(peer.token, target)
-        work = self._to.works.get(key)
+        work = self._requests.works.get(key)
         if work is not None:
-            return self._to.runs.cancel(work)
-        if self._to.subscriptions.unsubscribe(peer, target):
+            return self._requests.runs.cancel(work)
+        if self._desks.subscriptions.unsubscribe(peer, target):
             return True
-        swap = self._to.swaps.get(key)
+        swap = self._dispatch.swaps.get(key)
         if swap is None:
             raise HotseatError(
                 "request_unknown",
                 f"no request {target} of this client is under way; `hotseat queue` lists all",
             )
-        return self._to.dispatcher.cancel_swap(swap)
+        return self._dispatch.dispatcher.cancel_swap(swap)
 
 
 def _not_answered(error: HotseatError) -> None:

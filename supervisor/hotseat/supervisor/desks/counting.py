@@ -22,7 +22,6 @@ class Counter:
 
     def __init__(
         self,
-        *,
         sessions: SessionStore,
         catalogue: Catalogue,
         planner: Planner,

@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from typing import Any
 
 from hotseat.protocol.messages import Plan
-from hotseat.protocol.views import ModelView
-from hotseat.supervisor.desks.plain import as_dict
+from hotseat.protocol.views import ModelView, PlanView
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.rules.table import quarantine_of
 from hotseat.supervisor.seat.seat import Seat
@@ -39,11 +37,11 @@ class ModelDesk:
             views.append(view)
         return sorted([*views, *registry.damaged()], key=lambda view: view.name)
 
-    async def plan(self, message: Plan) -> dict[str, Any]:
+    async def plan(self, message: Plan) -> PlanView:
         """The memory plan of a model, without touching the seat."""
         record = self._planner.registry.get(message.model)
         if message.ram_bytes is not None or message.working_set_bytes is not None:
-            return as_dict(
-                self._planner.plan_elsewhere(record, message.ram_bytes, message.working_set_bytes)
+            return self._planner.plan_elsewhere(
+                record, message.ram_bytes, message.working_set_bytes
             )
-        return as_dict(await asyncio.to_thread(self._planner.plan, record, with_holders=True))
+        return await asyncio.to_thread(self._planner.plan, record, with_holders=True)

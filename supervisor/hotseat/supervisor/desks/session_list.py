@@ -10,7 +10,6 @@ from hotseat.protocol.views import SessionView, TurnView
 from hotseat.supervisor.catalogue.session_verbs import missing
 from hotseat.supervisor.conversation.cuts import reachable_turns
 from hotseat.supervisor.conversation.history import decode_history
-from hotseat.supervisor.desks.plain import as_dict
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.requests.session_store import SessionStore
 from hotseat.supervisor.requests.works import Works, WorkState
@@ -31,12 +30,11 @@ class SessionList:
         self._registry = registry
         self._seat = seat
 
-    async def sessions(self, message: Sessions) -> dict[str, Any]:
+    async def sessions(self, message: Sessions) -> SessionView | dict[str, Any]:
         """A list, last used first, or one session with its messages."""
         if message.session is None:
             views = await self._views(message.model)
-            listed = [as_dict(view) for view in views[:LISTED_SESSIONS]]
-            return {"sessions": listed, "total": len(views)}
+            return {"sessions": views[:LISTED_SESSIONS], "total": len(views)}
         if message.model is None:
             raise HotseatError("invalid_request", "naming a session needs its model too")
         for view in await self._views(message.model):
@@ -45,7 +43,7 @@ class SessionList:
                 held = decode_history(row.messages).messages if row else ()
                 messages = tuple(msgspec.to_builtins(entry) for entry in held)
                 turns = await self._turns(message.model, message.session)
-                return as_dict(msgspec.structs.replace(view, messages=messages, turns=turns))
+                return msgspec.structs.replace(view, messages=messages, turns=turns)
         raise missing(message.model, message.session)
 
     async def _turns(self, model: str, session: str) -> tuple[TurnView, ...]:

@@ -36,7 +36,6 @@ class SessionDesk:
 
     def __init__(
         self,
-        *,
         works: Works,
         sessions: SessionStore,
         catalogue: Catalogue,

@@ -4,6 +4,8 @@ import os
 import time
 from typing import Any, Literal
 
+import msgspec
+
 from hotseat.protocol.views import (
     MemoryView,
     QuarantineView,
@@ -14,12 +16,12 @@ from hotseat.protocol.views import (
     SwapView,
     WorkerView,
 )
-from hotseat.supervisor.desks.plain import as_dict
 from hotseat.supervisor.dispatch.idle_seat import IdleSeat
 from hotseat.supervisor.dispatch.releases import Releases
-from hotseat.supervisor.events.figures import Figures, Identity
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.ports.client_port import Identity
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.rules.states import Phase, SeatState
 from hotseat.supervisor.seat.rules.table import quarantines
@@ -94,7 +96,8 @@ class StatusDesk:
 
     def status_dict(self) -> dict[str, Any]:
         """The JSON-safe form."""
-        return as_dict(self.status())
+        plain: dict[str, Any] = msgspec.to_builtins(self.status(), str_keys=True)
+        return plain
 
     def _quarantined(self, state: SeatState, now: float) -> tuple[QuarantineView, ...]:
         barred = self._figures.barred

@@ -27,7 +27,6 @@ class SeatConsequences:
 
     def __init__(
         self,
-        *,
         works: Works,
         runs: WorkRuns,
         reports: WorkerReports,

@@ -2,18 +2,7 @@
 
 from typing import Literal
 
-from msgspec import Struct
-
 from hotseat.protocol.views import RecoveryView
-
-
-class Identity(Struct, frozen=True, kw_only=True):
-    """Of this run of the daemon."""
-
-    instance: str
-    version: str
-    started_at: float
-    """Monotonic seconds."""
 
 
 class Figures:

@@ -15,7 +15,6 @@ class PressureWatch:
 
     def __init__(
         self,
-        *,
         level: MemoryLevel,
         seat: Seat,
         works: Works,

@@ -27,7 +27,6 @@ class PowerWatch:
 
     def __init__(
         self,
-        *,
         seat: Seat,
         works: Works,
         events: EventLog,

@@ -22,7 +22,6 @@ class WakeWatch:
 
     def __init__(
         self,
-        *,
         seat: Seat,
         lock: SeatLock,
         planner: Planner,

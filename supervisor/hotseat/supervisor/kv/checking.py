@@ -27,7 +27,6 @@ class KvChecks:
 
     def __init__(
         self,
-        *,
         catalogue: Catalogue,
         keeper: KvKeeper,
         tier: DiskTier,

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 import zmq
+from msgspec import Struct
 
 from hotseat.protocol.codec import Envelope, decode_client, encode_daemon, open_envelope
 from hotseat.protocol.errors import HotseatError
@@ -44,6 +45,15 @@ NO_REQUEST: Final = RequestId("-")
 log = structlog.get_logger()
 
 
+class Identity(Struct, frozen=True, kw_only=True):
+    """This run of the daemon, as clients know it."""
+
+    instance: str
+    version: str
+    started_at: float
+    """Monotonic seconds."""
+
+
 class Peer:
     """A connection that said hello."""
 
@@ -72,11 +82,10 @@ class Receiver(Protocol):
 class ClientPort:
     """Receives messages of peers and sends to them, from `open` on."""
 
-    def __init__(self, path: Path, *, instance: str, version: str) -> None:
+    def __init__(self, path: Path, identity: Identity) -> None:
         self.address = f"ipc://{path}"
         self._path = path
-        self._instance = instance
-        self._version = version
+        self._identity = identity
         self._context: zmq.Context[Any] = zmq.Context()
         self._peers: dict[bytes, Peer] = {}
         self._pace = LogPace()
@@ -208,9 +217,9 @@ class ClientPort:
             request_id,
             Welcome(
                 protocol=min(hello.protocol, PROTOCOL_MAX),
-                instance=self._instance,
+                instance=self._identity.instance,
                 token=token,
-                version=self._version,
+                version=self._identity.version,
                 features=FEATURES,
             ),
         )

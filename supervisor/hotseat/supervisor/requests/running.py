@@ -17,6 +17,7 @@ from hotseat.protocol.link import CancelWork, Start, Suspend, Suspended
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.loop.tasks import TaskSet, outcome
 from hotseat.supervisor.ports.client_port import error_body
+from hotseat.supervisor.requests.abandoned import Abandoned
 from hotseat.supervisor.requests.ends import WorkEnds
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.rules.blame import after_death
@@ -43,6 +44,7 @@ class WorkRuns:
         self,
         *,
         works: Works,
+        abandoned: Abandoned,
         turns: TurnPlanner,
         ends: WorkEnds,
         suspended: SuspendedRuns,
@@ -51,6 +53,7 @@ class WorkRuns:
         seat: Seat,
     ) -> None:
         self._works = works
+        self._abandoned = abandoned
         self._turns = turns
         self._ends = ends
         self._suspended = suspended
@@ -111,6 +114,11 @@ class WorkRuns:
         elif work.state is WorkState.RUNNING:
             self._seat.send(CancelWork(request=work.key))
         return True
+
+    def cancel_abandoned(self, now: float) -> None:
+        """Ends works that nobody has read for so long that nobody will."""
+        for work in self._abandoned.take_overdue(now):
+            self.cancel(work)
 
     def cancel_running(self) -> None:
         """Ends all running works; their partial turns are kept."""

@@ -36,7 +36,6 @@ class WorkerReports:
 
     def __init__(
         self,
-        *,
         works: Works,
         runs: WorkRuns,
         ends: WorkEnds,

@@ -52,7 +52,6 @@ class SeatRunner:
 
     def __init__(
         self,
-        *,
         home: Home,
         seat: Seat,
         lock: SeatLock,

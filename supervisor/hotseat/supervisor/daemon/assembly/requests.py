@@ -1,7 +1,5 @@
 """From accept to end: table, output, sessions, KV, what runs and what the worker says of it."""
 
-from msgspec import Struct
-
 from hotseat.supervisor.daemon.assembly.ground import Ground
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.abandoned import Abandoned
@@ -16,63 +14,37 @@ from hotseat.supervisor.requests.worker_reports import WorkerReports
 from hotseat.supervisor.requests.works import Works
 
 
-class Requests(Struct, frozen=True, kw_only=True):
+class Requests:
     """Requests, their sessions and their KV."""
 
-    works: Works
-    abandoned: Abandoned
-    outbox: Outbox
-    sessions: SessionStore
-    turns: TurnPlanner
-    keeper: KvKeeper
-    suspended: SuspendedRuns
-    quiet: QuietSessions
-    runs: WorkRuns
-    reports: WorkerReports
-
-
-def make_requests(ground: Ground) -> Requests:
-    """From accept to end: table, output, sessions, KV, what runs and what the worker says of it."""
-    seat, events, settings = ground.seat, ground.events, ground.settings
-    works = Works()
-    abandoned = Abandoned(works)
-    outbox = Outbox(works, ground.port, abandoned, settings)
-    sessions = SessionStore(ground.catalogue)
-    turns = TurnPlanner(sessions, ground.planner)
-    keeper = KvKeeper(ground.catalogue, ground.home.kv_dir, events, seat.send)
-    suspended = SuspendedRuns(ground.catalogue, keeper, seat)
-    quiet = QuietSessions(works, seat, settings)
-    ends = WorkEnds(
-        works=works,
-        catalogue=ground.catalogue,
-        sessions=sessions,
-        keeper=keeper,
-        suspended=suspended,
-        outbox=outbox,
-        events=events,
-        quiet=quiet,
-    )
-    runs = WorkRuns(
-        works=works,
-        turns=turns,
-        ends=ends,
-        suspended=suspended,
-        outbox=outbox,
-        events=events,
-        seat=seat,
-    )
-    reports = WorkerReports(
-        works=works, runs=runs, ends=ends, outbox=outbox, events=events, seat=seat
-    )
-    return Requests(
-        works=works,
-        abandoned=abandoned,
-        outbox=outbox,
-        sessions=sessions,
-        turns=turns,
-        keeper=keeper,
-        suspended=suspended,
-        quiet=quiet,
-        runs=runs,
-        reports=reports,
-    )
+    def __init__(self, ground: Ground) -> None:
+        seat, events, settings = ground.seat, ground.events, ground.settings
+        self.works = Works()
+        self.abandoned = Abandoned(self.works)
+        self.outbox = Outbox(self.works, ground.port, self.abandoned, settings)
+        self.sessions = SessionStore(ground.catalogue)
+        self.turns = TurnPlanner(self.sessions, ground.planner)
+        self.keeper = KvKeeper(ground.catalogue, ground.home.kv_dir, events, seat.send)
+        self.suspended = SuspendedRuns(ground.catalogue, self.keeper, seat)
+        self.quiet = QuietSessions(self.works, seat, settings)
+        ends = WorkEnds(
+            works=self.works,
+            catalogue=ground.catalogue,
+            sessions=self.sessions,
+            keeper=self.keeper,
+            suspended=self.suspended,
+            outbox=self.outbox,
+            events=events,
+            quiet=self.quiet,
+        )
+        self.runs = WorkRuns(
+            works=self.works,
+            abandoned=self.abandoned,
+            turns=self.turns,
+            ends=ends,
+            suspended=self.suspended,
+            outbox=self.outbox,
+            events=events,
+            seat=seat,
+        )
+        self.reports = WorkerReports(self.works, self.runs, ends, self.outbox, events, seat)

@@ -1,9 +1,6 @@
 """What looks by itself once the daemon lives: guards, samples, KV on disk, the ticker."""
 
 import time
-from collections.abc import Callable
-
-from msgspec import Struct
 
 from hotseat.supervisor.daemon.assembly.dispatch import Dispatch
 from hotseat.supervisor.daemon.assembly.ground import Ground
@@ -24,108 +21,63 @@ from hotseat.supervisor.telemetry.feed import TelemetryFeed
 from hotseat.supervisor.telemetry.sample_taker import SampleTaker
 
 
-class Watching(Struct, frozen=True, kw_only=True):
-    """What looks by itself: guards, samples, KV on disk, the ticker."""
+class Watching:
+    """Guards, samples, KV on disk, the ticker."""
 
-    guard: Guard
-    watches: Watches
-    feed: TelemetryFeed
-    disk: DiskTier
-    kept: KeptFigures
-    measuring: Measuring
-    upkeep: Upkeep
-
-
-def make_watching(ground: Ground, requests: Requests, dispatch: Dispatch) -> Watching:
-    """What looks by itself once the daemon lives."""
-    planner, catalogue = ground.planner, ground.catalogue
-    samples = SampleTaker(planner, ground.seat, requests.works, requests.keeper, ground.figures)
-    kept = KeptFigures(catalogue, planner, requests.works.forecaster)
-    measuring = Measuring(
-        runner=dispatch.runner,
-        planner=planner,
-        works=requests.works,
-        reports=requests.reports,
-        keeper=requests.keeper,
-        catalogue=catalogue,
-        figures=ground.figures,
-        kept=kept,
-    )
-    watches = make_watches(ground, requests, dispatch)
-    return Watching(
-        guard=Guard(watches, ground.seat, ground.figures, ground.home, dispatch.rhythm),
-        watches=watches,
-        feed=TelemetryFeed(samples, ground.events),
-        disk=DiskTier(
+    def __init__(self, ground: Ground, requests: Requests, dispatch: Dispatch) -> None:
+        planner, catalogue, figures = ground.planner, ground.catalogue, ground.figures
+        seat, works, keeper = ground.seat, requests.works, requests.keeper
+        self.watches = make_watches(ground, requests, dispatch)
+        self.guard = Guard(self.watches, seat, figures, ground.home, dispatch.rhythm)
+        samples = SampleTaker(planner, seat, works, keeper, figures)
+        self.feed = TelemetryFeed(samples, ground.events)
+        self.disk = DiskTier(
             catalogue=catalogue,
-            keeper=requests.keeper,
+            keeper=keeper,
             registry=planner.registry,
-            use=KvInUse(requests.works, ground.seat),
+            use=KvInUse(works, seat),
             events=ground.events,
             settings=ground.settings,
             kv_dir=ground.home.kv_dir,
-        ),
-        kept=kept,
-        measuring=measuring,
-        upkeep=Upkeep(
+        )
+        self.kept = KeptFigures(catalogue, planner, works.forecaster)
+        self.measuring = Measuring(
+            runner=dispatch.runner,
+            planner=planner,
+            works=works,
+            reports=requests.reports,
+            keeper=keeper,
+            catalogue=catalogue,
+            figures=figures,
+            kept=self.kept,
+        )
+        self.upkeep = Upkeep(
             rhythm=dispatch.rhythm,
             port=ground.port,
-            ticks=make_ticks(requests, dispatch),
+            ticks=(
+                requests.outbox.tick,
+                dispatch.swaps.tick,
+                requests.runs.cancel_abandoned,
+                requests.quiet.tick,
+                dispatch.idle.tick,
+            ),
             acceptor=dispatch.acceptor,
-            measuring=measuring,
-            kept=kept,
+            measuring=self.measuring,
+            kept=self.kept,
             dispatcher=dispatch.dispatcher,
             housekeeping=Housekeeping(catalogue, ground.lock, planner),
-        ),
-    )
+        )
 
 
 def make_watches(ground: Ground, requests: Requests, dispatch: Dispatch) -> Watches:
     """The guards' eyes."""
-    seat, works, events, settings = ground.seat, requests.works, ground.events, ground.settings
+    seat, works, events, figures = ground.seat, requests.works, ground.events, ground.figures
+    now, whole_now = time.monotonic(), whole_time()
     return Watches(
-        stalls=StallWatch(dispatch.runner, works, events, settings),
+        stalls=StallWatch(dispatch.runner, works, events, ground.settings),
         memory=dispatch.memory,
-        pressure=PressureWatch(
-            level=dispatch.memory,
-            seat=seat,
-            works=works,
-            runs=requests.runs,
-            figures=ground.figures,
-            events=events,
-        ),
-        power=PowerWatch(
-            seat=seat,
-            works=works,
-            events=events,
-            figures=ground.figures,
-            settings=settings,
-            assertion=system_power(),
-        ),
-        wakes=WakeWatch(
-            seat=seat,
-            lock=ground.lock,
-            planner=ground.planner,
-            works=works,
-            events=events,
-            now=time.monotonic(),
-            whole_now=whole_time(),
-        ),
+        pressure=PressureWatch(dispatch.memory, seat, works, requests.runs, figures, events),
+        power=PowerWatch(seat, works, events, figures, ground.settings, system_power()),
+        wakes=WakeWatch(seat, ground.lock, ground.planner, works, events, now, whole_now),
         boots=dispatch.boots,
-    )
-
-
-def make_ticks(requests: Requests, dispatch: Dispatch) -> tuple[Callable[[float], None], ...]:
-    """Parts that only have to be told what time it is, in this order."""
-
-    def cancel_abandoned(now: float) -> None:
-        for work in requests.abandoned.take_overdue(now):
-            requests.runs.cancel(work)
-
-    return (
-        requests.outbox.tick,
-        dispatch.swaps.tick,
-        cancel_abandoned,
-        requests.quiet.tick,
-        dispatch.idle.tick,
     )
