@@ -26,6 +26,7 @@ TOKENS = st.builds(
 )
 NAMES = st.sampled_from(["a", "b"])
 IDS = st.sampled_from(["r1", "r2", "r3"])
+MEMORY = Path("/dev/shm")
 
 
 class CatalogueMachine(RuleBasedStateMachine):
@@ -34,7 +35,7 @@ class CatalogueMachine(RuleBasedStateMachine):
     @initialize()
     def open(self):
         self.loop = asyncio.new_event_loop()
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.path = self.folder / "catalogue.sqlite"
         self.catalogue = self.run(Catalogue.open(self.path))
         self.requests = {}

@@ -230,9 +230,9 @@ def test_giving_up_a_durable_session_writes_nothing(record, supervisors):
 
 def test_running_session_outlives_those_given_up_for_room(llama, supervisors):
     row = 512 * llama.kv_bytes_per_token
-    alone = supervisors(llama).turn(prompt_tokens(300), "running", max_tokens=120).tokens
+    alone = supervisors(llama).turn(prompt_tokens(300), "running", max_tokens=200).tokens
     supervisor = supervisors(llama, kv_budget_bytes=int(3.5 * row))
-    request = supervisor.start(prompt_tokens(300), "running", max_tokens=120)
+    request = supervisor.start(prompt_tokens(300), "running", max_tokens=200)
     writer = supervisor.engine._seat.keeper._writer
     for number in range(1, 7):
         turn = supervisor.start(prompt_tokens(200, number), f"s{number}", max_tokens=4)
