@@ -217,3 +217,11 @@ async def test_list_of_many_sessions_with_snapshots_does_not_compare_all_with_al
     listed = await catalogue.session_summaries()
     assert time.process_time() - began < 2.0
     assert {one.bytes_on_disk for one in listed} == {40}
+
+
+async def test_session_without_a_single_token_is_no_obstacle_to_eviction(catalogue):
+    await commit(catalogue, LONG)
+    await put(catalogue, LONG[:280], "snapshots/a.kv")
+    await commit(catalogue, [], session="empty")
+    evicted = await catalogue.evict(float("inf"), Kept(), Worth.SESSION)
+    assert "snapshots/a.kv" in {file.file for file in evicted.files}

@@ -21,12 +21,15 @@ KEPT_PER_SESSION: Final = 8
 """The shortest (the system prompt) and the newest ones; what is between costs a longer way back."""
 _TOUCH_S: Final = 60.0
 _FOLLOWS: Final = """
-SELECT id, 0, tag, '', substr(tokens, 1, 1024) FROM sessions
+SELECT id, 0, tag, '', ifnull(substr(tokens, 1, 1024), x'') FROM sessions
 UNION ALL SELECT l.session, l.idx + 1, s.tag, l.block, substr(s.tokens, 1025 + 1024 * l.idx, 1024)
 FROM session_blocks l JOIN sessions s ON s.id = l.session
 WHERE l.block IN (SELECT parent FROM snapshots)
 """
-"""Where a snapshot of a session may hang, and the ids of the session behind it."""
+"""Where a snapshot of a session may hang, and the ids of the session behind it.
+
+Of no bytes at all `substr` makes NULL.
+"""
 
 
 class Owned(Struct, frozen=True):
