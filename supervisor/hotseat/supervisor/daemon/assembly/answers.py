@@ -1,4 +1,4 @@
-"""Who answers clients."""
+"""Puts together what answers clients: the desks, the verbs of sessions, reading settings again."""
 
 from hotseat.supervisor.daemon.assembly.dispatch import Dispatch
 from hotseat.supervisor.daemon.assembly.ground import Ground
@@ -19,7 +19,7 @@ from hotseat.supervisor.kv.checking import KvChecks
 def make_answerers(
     ground: Ground, requests: Requests, dispatch: Dispatch, watching: Watching, kv: KvChecks
 ) -> Answerers:
-    """Who answers clients."""
+    """The parts that answer clients, for the router."""
     works, planner, seat = requests.works, ground.planner, ground.seat
     status = StatusDesk(
         identity=ground.identity,

@@ -1,4 +1,4 @@
-"""What looks by itself once the daemon lives: guards, samples, KV on disk, the ticker."""
+"""What looks by itself once the daemon lives: guards, samples, KV on disk, upkeep."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from hotseat.supervisor.telemetry.sample_taker import SampleTaker
 
 
 class Watching(Struct, frozen=True, kw_only=True):
-    """What looks by itself: guards, samples, KV on disk, the ticker."""
+    """What looks by itself: guards, samples, KV on disk, upkeep."""
 
     guard: Guard
     watches: Watches
@@ -81,7 +81,7 @@ def make_watching(ground: Ground, requests: Requests, dispatch: Dispatch) -> Wat
 
 
 def make_watches(ground: Ground, requests: Requests, dispatch: Dispatch) -> Watches:
-    """The guards' eyes."""
+    """Each watch of the guard, which is their clock."""
     seat, works, events, settings = ground.seat, requests.works, ground.events, ground.settings
     return Watches(
         stalls=StallWatch(dispatch.runner, works, events, settings),
