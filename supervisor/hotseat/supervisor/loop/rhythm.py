@@ -1,6 +1,6 @@
 """The daemon's clocks: they tick fast while anything is under way and once a second at rest.
 
-Knows when to rest and how to wake; what is done at a tick, and what counts as busy, is told it.
+Knows when to rest and how to wake. It is told what counts as busy; must not know what a tick does.
 """
 
 import asyncio
