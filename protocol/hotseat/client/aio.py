@@ -116,7 +116,7 @@ class AsyncClient(Verbs):
         *,
         on_progress: ProgressCallback | None = None,
     ) -> AsyncStream:
-        """Joins work of this token in progress, or its kept result, from an offset on."""
+        """Joins work of this token in progress, or its stored reply, from an offset on."""
         request = Attach(
             request_id=request_id, offset_tokens=offset_tokens, credit_bytes=self._window_bytes
         )

@@ -10,7 +10,7 @@ from hotseat.protocol.model import ModelRecord
 
 
 class Load(Struct, frozen=True, tag="load", kw_only=True):
-    """Load the weights of `record`, then answer Loaded or LoadFailed."""
+    """Load the weights of `record`, then answer Loaded or Failed."""
 
     record: ModelRecord
     kv_dir: str
@@ -23,7 +23,7 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
 
 
 class Warm(Struct, frozen=True, tag="warm"):
-    """Run one token through the model, then answer Warmed."""
+    """Run one token through the model, then answer Warmed or Failed."""
 
 
 class WholeInput(Struct, frozen=True, tag="whole", kw_only=True):

@@ -44,7 +44,7 @@ def adapter_digest(files: Iterable[FileDigest]) -> str:
 
 
 def kv_part(kv_dtype: str) -> str:
-    """What is stored and how: layout version, dtype and the library whose KV it is."""
+    """What is stored and how: layout version, dtype and the mlx-lm line whose KV it is."""
     return f"layout={KV_LAYOUT_VERSION};dtype={kv_dtype};{MLX_LM_KV}"
 
 

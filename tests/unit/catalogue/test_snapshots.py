@@ -221,7 +221,7 @@ async def test_list_of_many_sessions_with_snapshots_does_not_compare_all_with_al
 
 async def test_session_without_a_single_token_is_no_obstacle_to_eviction(catalogue):
     await commit(catalogue, LONG)
-    await put(catalogue, LONG[:280], "snapshots/a.kv")
+    await put(catalogue, LONG[:100], "snapshots/a.kv")
     await commit(catalogue, [], session="empty")
     evicted = await catalogue.evict(float("inf"), Kept(), Worth.SESSION)
     assert "snapshots/a.kv" in {file.file for file in evicted.files}

@@ -44,7 +44,7 @@ def test_links_lead_somewhere(page):
 
 @pages()
 def test_files_that_are_named_exist(page):
-    """Paths below a source root are written without it: `supervisor/core/seat.py`."""
+    """Paths below a source root are written without it: `seat/rules/table.py`."""
     known = files()
     named = FILE.findall(page.read_text(encoding="utf-8"))
     assert [

@@ -28,7 +28,7 @@ def digest_adapter(folder: Path, adapter: Path, on_progress: OnProgress) -> tupl
         model, _config = load_model(folder, lazy=True, trust_remote_code=False)
         load_adapters(model, str(adapter))
     except Exception as error:
-        # The library raises whatever a strange configuration makes its code raise.
+        # mlx-lm raises whatever a strange configuration makes its code raise.
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise unavailable(
             adapter,

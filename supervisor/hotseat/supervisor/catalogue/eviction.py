@@ -1,6 +1,6 @@
 """SQL of the disk tier's size: the files as a tree, what is taken out of it, figures per tag.
 
-What goes is decided by `core.eviction`; here rows become nodes and chosen nodes lose their rows.
+Rows become nodes here and chosen nodes lose their rows; `rules/eviction_order.py` chooses.
 """
 
 import sqlite3

@@ -96,7 +96,7 @@ def unfinished(db: sqlite3.Connection) -> list[RequestRow]:
 def last_of_session(
     db: sqlite3.Connection, model: ModelName, name: SessionName
 ) -> RequestRow | None:
-    """The request of that session that ended last and is still kept."""
+    """The request of that session that ended last and whose reply is still stored."""
     found = db.execute(
         _SELECT + " WHERE model = ? AND session = ? AND ended_at IS NOT NULL"
         " ORDER BY ended_at DESC LIMIT 1",

@@ -1,6 +1,6 @@
 """SQL of fork, rewind and replace. Runs inside a transaction of the catalogue thread.
 
-What a session is after a verb is decided by `core.session_cuts`; here it is read and stored.
+What a session is after a verb is decided by `conversation/cuts.py`; here it is read and stored.
 """
 
 import sqlite3

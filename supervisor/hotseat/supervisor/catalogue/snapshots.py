@@ -153,13 +153,13 @@ def thin_out(db: sqlite3.Connection, session_id: int) -> list[KvFile]:
 
 
 def remove_of_session(
-    db: sqlite3.Connection, session_id: int, had: Sequence[BlockId], left: Sequence[KvFile]
+    db: sqlite3.Connection, session_id: int, had: Sequence[BlockId], before: Sequence[KvFile]
 ) -> list[KvFile]:
     """Removes what only this session begins with, and what nobody does but hangs on its blocks.
 
-    `had` are these blocks, `left` are snapshots that it began with once.
+    `had` are these blocks, `before` are snapshots that it began with once.
     """
-    files = [*left, *(one.file for one in owned(db, session_id))]
+    files = [*before, *(one.file for one in owned(db, session_id))]
     files += [
         KvFile(tag=row[0], file=row[1], size_bytes=row[2])
         for row in db.execute(

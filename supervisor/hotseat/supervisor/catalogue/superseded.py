@@ -24,11 +24,11 @@ ORDER BY idx
 """
 
 
-def note_blocks(db: sqlite3.Connection, session_id: int, left: Iterable[BlockId]) -> None:
+def note_blocks(db: sqlite3.Connection, session_id: int, superseded: Iterable[BlockId]) -> None:
     """The session is not bound to these blocks any more."""
     db.executemany(
         "INSERT OR IGNORE INTO left_blocks (session, block) VALUES (?, ?)",
-        [(session_id, block) for block in left],
+        [(session_id, block) for block in superseded],
     )
 
 

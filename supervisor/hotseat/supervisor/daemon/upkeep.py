@@ -48,7 +48,7 @@ class Housekeeping:
 
 
 class Upkeep:
-    """The daemon's ticker. `ticks` are the parts that only have to be told what time it is."""
+    """Runs by a clock. `ticks` are the parts that only have to be told what time it is."""
 
     def __init__(
         self,

@@ -166,6 +166,6 @@ class SeatTold:
         facts: dict[str, Any] = {"epoch": ended.epoch, "pid": ended.pid, "reason": fault.message}
         if not asked and ended.stderr:
             facts["stderr"] = list(ended.stderr[-5:])
-        if ended.kin:
-            facts["kin"] = list(ended.kin)
+        if ended.leftovers:
+            facts["kin"] = list(ended.leftovers)
         self._events.publish("worker.exited", asked=asked, **facts)

@@ -1,6 +1,6 @@
 """The daemon's guards, run by one clock of their own: stuck workers, memory, sleep, unclean boots.
 
-Apart from `upkeep`, whose ticks wait for disk and threads: a guard has to look on time.
+Apart from `daemon/upkeep.py`, whose ticks wait for disk and threads: a guard has to look on time.
 """
 
 import asyncio

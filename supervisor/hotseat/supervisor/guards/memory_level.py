@@ -1,7 +1,7 @@
 """How short memory is: readings, and the level they make. Gives nothing up itself.
 
 The rule is `rules/pressure.py`. Memory of the machine is read here; the worker's footprint, which
-is dear, was measured by the daemon's ticker.
+is dear, is measured by the daemon's upkeep.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Keeps KV on disk within its budget and above the free-space floor, and tells how full it is.
 
-What goes is decided by rules of the catalogue. Sessions lose KV here, never their messages.
+How much goes, and which files, is decided by rules. Sessions lose KV here, never their messages.
 """
 
 import asyncio

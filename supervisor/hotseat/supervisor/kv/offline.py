@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 def verify_home() -> VerifyView:
     """Reads every KV file. Raises `HotseatError`: already_running if a daemon holds the home."""
-    return _with_desk(lambda desk: desk.verify())
+    return _with_checks(lambda checks: checks.verify())
 
 
 def collect_home(*, dry_run: bool) -> GcView:
     """Removes, or lists, KV that is of no use. Raises `HotseatError`."""
-    return _with_desk(lambda desk: desk.collect(dry_run=dry_run))
+    return _with_checks(lambda checks: checks.collect(dry_run=dry_run))
 
 
 def stored_contexts() -> list[TagUsage]:
@@ -61,7 +61,7 @@ def rebuild_offline() -> tuple[Rebuilt, Path | None]:
         return asyncio.run(rebuild_home(home))
 
 
-def _with_desk(work: Callable[[KvChecks], Awaitable[T]]) -> T:
+def _with_checks(work: Callable[[KvChecks], Awaitable[T]]) -> T:
     with _locked() as home:
         return asyncio.run(_run(home, work))
 
@@ -83,10 +83,10 @@ async def _run(home: Home, work: Callable[[KvChecks], Awaitable[T]]) -> T:
             settings=settings,
             kv_dir=home.kv_dir,
         )
-        desk = KvChecks(
+        checks = KvChecks(
             catalogue=catalogue, keeper=keeper, tier=tier, events=events, kv_dir=home.kv_dir
         )
-        answer = await work(desk)
+        answer = await work(checks)
         await keeper.flush()
         return answer
     finally:

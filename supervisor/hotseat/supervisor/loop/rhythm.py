@@ -1,6 +1,6 @@
 """The daemon's clocks: they tick fast while anything is under way and once a second at rest.
 
-Knows when to rest and how to wake; what is done at a tick, and what counts as busy, is told it.
+Knows when to rest and how to wake. It is told what counts as busy; must not know what a tick does.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 REST_S: Final = 1.0
-"""Between two ticks at rest; `core.stalls` and `awake` allow for gaps of this length."""
+"""Between two ticks at rest; `guards/rules/stalls.py` and `machine/time_awake.py` allow for it."""
 SETTLE_S: Final = 2.0
 """After the last stir: what follows from it may show a moment later."""
 

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 SLEPT_S: Final = 2.0
-"""Looks are closer together than that while the process runs: its ticker sees to it."""
+"""Looks are closer together than that while the process runs: the clocks of its loop see to it."""
 
 
 class AwakeClock:

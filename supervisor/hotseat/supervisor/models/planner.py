@@ -1,6 +1,6 @@
 """Whether a model may be seated, and with how much KV: registry, memory and plan put together.
 
-Reads state only; the arithmetic is in `rules.plan`.
+Reads state only; the arithmetic is in `rules/plan.py`.
 """
 
 from typing import Final
@@ -112,7 +112,7 @@ class Planner:
         return record
 
     def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
-        """What the reclaim gate will ask for has to be there: nothing is drained in vain."""
+        """What the memory gate will ask for has to be there: nothing is drained in vain."""
         need = plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
         free = self.machine().available_bytes + self.own.returned_bytes
         if free < need:

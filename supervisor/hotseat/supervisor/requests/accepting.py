@@ -171,12 +171,12 @@ class Acceptor:
             if not accepted.same_body:
                 raise _conflict(work.request_id)
         if row is not None:
-            await self._claim_held(work)
+            await self._claim_suspended(work)
         work.accepted_at = time.monotonic()
         work.state = WorkState.WAITING
         self._works.forecaster.arrived(work.client, request, work.model, work.accepted_at)
 
-    async def _claim_held(self, work: Work) -> None:
+    async def _claim_suspended(self, work: Work) -> None:
         """A request that the last daemon suspended goes on where it was."""
         found = await self._suspended.find(work.model, work.key)
         if found is None or work.record is None:
@@ -230,7 +230,7 @@ class Acceptor:
     # --- joining --------------------------------------------------------------------------------
 
     async def attach(self, peer: Peer, request_id: RequestId, message: Attach) -> None:
-        """Joins work in progress or its kept result. Raises `HotseatError`."""
+        """Joins work in progress or its stored reply. Raises `HotseatError`."""
         key = request_key(peer.token, RequestId(message.request_id))
         known = self._works.get(key)
         if known is not None:
@@ -249,8 +249,8 @@ class Acceptor:
             self._rejoin(known, peer, request_id, message.offset_tokens, message.credit_bytes)
             return
         if row.state != "accepted":
-            kept = decode_reply(row.reply)
-            self._outbox.replay(peer, request_id, row.seed, kept, message.offset_tokens)
+            stored = decode_reply(row.reply)
+            self._outbox.replay(peer, request_id, row.seed, stored, message.offset_tokens)
             return
         self._unclaimed.pop(key, None)
         request = unpack_body(row.body, Generate)
@@ -267,13 +267,13 @@ class Acceptor:
             self._outbox.accepted(work, self._accepted(work, replayed=True))
 
     def _replay(self, work: Work, row: RequestRow) -> None:
-        """A re-sent id whose reply is kept: the same reply again, nothing runs."""
-        kept = decode_reply(row.reply)
+        """A re-sent id whose reply is stored: the same reply again, nothing runs."""
+        stored = decode_reply(row.reply)
         readers = tuple(work.readers)
         self._works.forget(work)
         for reader in readers:
-            self._outbox.replay(reader.peer, reader.request_id, row.seed, kept, 0)
-        work.end = kept.end
+            self._outbox.replay(reader.peer, reader.request_id, row.seed, stored, 0)
+        work.end = stored.end
         self._outbox.forget_work(work)
 
     # --- after a restart ------------------------------------------------------------------------

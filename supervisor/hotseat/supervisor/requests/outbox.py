@@ -66,13 +66,13 @@ class Outbox:
         self.pump(work)
 
     def replay(
-        self, peer: Peer, request_id: RequestId, seed: int | None, kept: StoredReply, offset: int
+        self, peer: Peer, request_id: RequestId, seed: int | None, stored: StoredReply, offset: int
     ) -> None:
         """A stored reply from completion token `offset` on; nothing runs."""
         self._port.send(peer, request_id, Accepted(position=0, seed=seed, replayed=True))
-        for chunk in kept.chunks_from(offset):
+        for chunk in stored.chunks_from(offset):
             self._port.send(peer, request_id, chunk)
-        self._port.send(peer, request_id, kept.end)
+        self._port.send(peer, request_id, stored.end)
 
     def emit(self, work: Work, emission: Emission) -> None:
         """New output; it leaves as soon as what came together with it was looked at.

@@ -77,9 +77,9 @@ def reply_of(done: Done, emissions: Iterable[Emission]) -> StoredReply:
     return StoredReply(done=done, text_ends=pack_tokens(ends), parts=parts)
 
 
-def encode_reply(kept: StoredReply) -> bytes:
+def encode_reply(stored: StoredReply) -> bytes:
     """For the catalogue."""
-    return msgspec.msgpack.encode(kept)
+    return msgspec.msgpack.encode(stored)
 
 
 def decode_reply(data: bytes) -> StoredReply:

@@ -1,4 +1,4 @@
-"""The reclaim gate: a process that is gone proves nothing, available memory does. Only measures."""
+"""The memory gate: a process that is gone proves nothing, available memory does. Only measures."""
 
 import asyncio
 import time

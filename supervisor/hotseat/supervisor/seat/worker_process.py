@@ -42,7 +42,7 @@ class WorkerExit(Struct, frozen=True, kw_only=True):
     returncode: int
     sent: tuple[int, ...]
     stderr: tuple[str, ...]
-    kin: tuple[int, ...] = ()
+    leftovers: tuple[int, ...] = ()
     """Processes that it had left behind and that were ended after it."""
 
 
@@ -103,7 +103,7 @@ class WorkerProcess:
         reading = asyncio.create_task(self._read_stderr(self._process.stderr))
         returncode = await self._wait_reaped()
         # Before anybody is told: what it left may hold its memory, and our end of its stderr.
-        kin = await asyncio.to_thread(end_leftovers, self._mark)
+        leftovers = await asyncio.to_thread(end_leftovers, self._mark)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reading, 0.2)
         os.close(self._pipe_fd)
@@ -114,7 +114,7 @@ class WorkerProcess:
                 returncode=returncode,
                 sent=tuple(self._sent),
                 stderr=self.stderr_tail,
-                kin=tuple(kin),
+                leftovers=tuple(leftovers),
             )
         )
 
@@ -148,8 +148,8 @@ async def spawn_worker(
 ) -> WorkerProcess:
     """Starts a fresh interpreter. Raises OSError when the command cannot be started.
 
-    `link` is the path of the socket where it is listened to. `mark` is how whatever comes from
-    this worker is known (`kin`).
+    `link` is the path of the socket where it is listened to. `mark` is how processes are known
+    that come from this worker (`machine/leftover_processes.py`).
 
     The worker stays in our process group: launchd ends that group when the daemon dies.
     """

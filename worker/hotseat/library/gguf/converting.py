@@ -187,7 +187,7 @@ def _flush(shards: list[dict[str, mx.array]], target: Path) -> None:
         try:
             mx.save_safetensors(str(file), shards[-1], {"format": "mlx"})
         except RuntimeError as error:
-            # The library does not tell why; a full disk is recognised by its free space.
+            # mlx does not tell why; a full disk is recognised by its free space.
             raise OSError(errno.EIO, f"weights not written ({error})", str(target)) from error
         shards[-1] = {}
 

@@ -111,7 +111,7 @@ def _without_calls(tokenizer: Any) -> list[LogitsProcessor]:
 
 
 def refuse_failed(failure: str) -> HotseatError:
-    """The error of a request whose grammar reached a limit of the library."""
+    """The error of a request whose grammar reached a limit of llguidance."""
     return HotseatError(
         "unsupported_feature",
         f"response_format: the grammar could not be followed to the end ({failure}); simplify "

@@ -1,6 +1,6 @@
 """A lane: rows that decode together, left-padded to the longest, and those that come to it.
 
-With `rows` the only file that touches the insides of the library's batches. Must not know
+With `rows` the only file that touches the insides of mlx-lm's batches. Must not know
 text, sessions or disk.
 """
 
@@ -21,7 +21,7 @@ MAX_ROWS: Final = 16
 _INSIDE: Final = frozenset({"prefilling", "decoding"})
 _STEPS_KEPT: Final = 512
 _FED_KEPT: Final = 2048
-"""Decode steps and prompt tokens after which the allocator's cache is given up, as the library
+"""Decode steps and prompt tokens after which the allocator's cache is given up, as mlx-lm
 does; what it may hold until then is limited, and planned for."""
 
 

@@ -1,12 +1,12 @@
 """The rows of a lane that decode together: one pass of the model draws a token for each.
 
-The library's batch, but for what its step does for nobody: log probabilities are kept only where
+mlx-lm's batch, but for what its step does for nobody: log probabilities are kept only where
 they were asked for, a row joins with the last token of its prompt instead of feeding that alone,
 and one that has no neighbours does without positions, padding and masks by row. Must not know
 text, sessions or disk.
 """
 
-# ruff: noqa: SLF001 - rows join through what the library keeps to itself
+# ruff: noqa: SLF001 - rows join through what mlx-lm keeps to itself
 
 from collections.abc import Sequence
 from typing import Any, Final, Self

@@ -1,4 +1,4 @@
-"""How the next token is drawn: the library's filters, then a draw with a key of our own.
+"""How the next token is drawn: mlx-lm's filters, then a draw with a key of our own.
 
 The key depends on (seed, position) alone, so a request that is resumed, or sits in another batch,
 draws the same. Must not know requests or text.
@@ -79,7 +79,7 @@ def make_sampler(sampling: Sampling, seed: int, position: int = 0) -> Sampler:
 
 
 def make_processors(sampling: Sampling, vocab_size: int) -> list[LogitsProcessor]:
-    """Bias and penalties, which the library applies over the last 20 tokens, prompt included.
+    """Bias and penalties, which mlx-lm applies over the last 20 tokens, prompt included.
 
     Raises `HotseatError` (invalid_request) for a bias on a token outside the vocabulary.
     """

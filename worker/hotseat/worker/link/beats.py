@@ -1,6 +1,6 @@
 """When the link thread beats: often while anything may change, now and then at rest.
 
-Must not know sockets or engines. The supervisor's hang watch counts on `REST_BEAT_S`.
+Must not know sockets or engines. The supervisor's watch for stuck workers counts on `REST_BEAT_S`.
 """
 
 import threading

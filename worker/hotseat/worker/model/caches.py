@@ -1,6 +1,6 @@
 """Caches of one sequence and of a batch that go into each other without needless change.
 
-A sliding window keeps the physical order of its ring: the library's own put it into temporal
+A sliding window keeps the physical order of its ring: mlx-lm's own put it into temporal
 order, which changes the order of summation and so, in half precision, now and then a greedy token.
 A row that is alone stays in caches of one sequence; they become a batch's when another one joins.
 Caches may be lists of caches; `leaves` sees through that, and everywhere else a cache's number is

@@ -94,7 +94,7 @@ def load_model(
 
 
 def limit_wired(load: Load) -> None:
-    """Wires weights and KV budget, not the whole working set as the library's generator does."""
+    """Wires weights and KV budget, not the whole working set as mlx-lm's generator does."""
     if not mx.metal.is_available():
         return
     recommended = int(mx.device_info()["max_recommended_working_set_size"])
@@ -158,7 +158,7 @@ def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:
     total = sum(size for _, size in groups)
     done = 0
     on_progress(0, total, groups[0][1])
-    # All is under way at once, as the library's own load does it: reading never rests. Waiting
+    # All is under way at once, as mlx-lm's own load does it: reading never rests. Waiting
     # group by group only tells how far it is.
     mx.async_eval([array for arrays, _ in groups for array in arrays])  # type: ignore[no-untyped-call]
     following = [size for _, size in groups[1:]]

@@ -27,7 +27,7 @@ _CLOCK_MACRO: Final = (
     "{%- set ns.text = ns.text | replace(code, value) -%}{%- endfor -%}{{- ns.text -}}"
     "{%- endmacro +%}"
 )
-"""Stands in for the library's `strftime_now`, which reads the wall clock: transformers turns
+"""Stands in for transformers' `strftime_now`, which reads the wall clock: it turns
 callables among the arguments into text, so a table of directives is passed instead."""
 _DIRECTIVES: Final = tuple(
     f"%{flag}{letter}" for flag in ("", "-") for letter in "aAbBcdeFhHIjmMnpStTUwWxXyYZ"

@@ -1,4 +1,4 @@
-"""State, events and effects of the seat. Data only; the rules are in `seat`."""
+"""State, events and effects of the seat. Data only; the rules are in `table`."""
 
 from enum import StrEnum
 from typing import Any, Literal
