@@ -30,7 +30,9 @@ class Store:
         self.catalogue = catalogue
         self.asked_again = []
         events = EventLog(lambda _event: None)
-        self.keeper = KvKeeper(catalogue, self.kv_dir, events, self.asked_again.append)
+        self.keeper = KvKeeper(
+            catalogue, self.kv_dir, events, self.asked_again.append, lambda *_: None
+        )
         self.chain = make_chain(3)
         self.record = make_record()
         self._reports = []

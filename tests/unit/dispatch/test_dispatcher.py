@@ -9,6 +9,7 @@ from tests.support.models.records import model_record
 
 from hotseat.protocol.link import Emitted
 from hotseat.protocol.messages import Generate
+from hotseat.protocol.replies import Done, Timing, Usage
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.requests.works import Works, WorkState
@@ -47,8 +48,8 @@ class Desk:
             runner=SimpleNamespace(seat=self.seat, feed=self.fed.append, standby=standby),
             events=SimpleNamespace(publish=lambda *_, **__: None),
             admission=SimpleNamespace(
-                memory=SimpleNamespace(is_short_for=lambda _running: False),
-                bars=SimpleNamespace(refuse=lambda _model: None),
+                is_short_for=lambda _running: False,
+                refuse_barred=lambda _model: None,
                 model=lambda name: model_record(name=name),
             ),
             releases=Releases(),
@@ -126,3 +127,20 @@ async def test_last_request_that_ends_ends_the_drain_after_the_dispatcher_closed
     desk.works.mark_ended(work)
     await desk.look()
     assert desk.fed == [Drained()]
+
+
+async def test_turn_that_ends_while_the_daemon_stops_is_learnt(desk):
+    work = desk.work("last", state=WorkState.RUNNING)
+    timing = Timing(total_s=4.0)
+    work.end = Done(
+        model="a", text="", tokens=(), finish_reason="stop", usage=Usage(), timing=timing
+    )
+    desk.dispatcher.close()
+    desk.works.mark_ended(work)
+    await desk.look()
+    assert desk.works.forecaster.costs.of("a").turn_s == 4.0
+
+
+async def test_new_settings_are_decided_by_at_once(desk):
+    desk.dispatcher.use(Settings())
+    assert desk.works.changed.is_set()

@@ -19,6 +19,7 @@ class Told:
     def __init__(self):
         self.names = []
         self.worker = []
+        self.sessions = []
 
     def publish(self, name, **facts):
         self.names.append(name)
@@ -28,7 +29,14 @@ class Told:
 async def make(tmp_path):
     catalogue = await Catalogue.open(tmp_path / "catalogue.sqlite")
     told = Told()
-    return catalogue, KvKeeper(catalogue, tmp_path / "kv", told, told.worker.append)
+    keeper = KvKeeper(
+        catalogue,
+        tmp_path / "kv",
+        told,
+        told.worker.append,
+        lambda *session: told.sessions.append(session),
+    )
+    return catalogue, keeper
 
 
 async def ask(keeper, request=READER, blocks=()):
@@ -116,3 +124,9 @@ async def test_end_of_the_epoch_unlinks_what_waited_for_readers(tmp_path):
     await keeper.flush()
     await catalogue.close()
     assert not place.exists()
+
+
+async def test_session_whose_tail_was_committed_is_told(tmp_path):
+    catalogue, keeper, _ = await make_with_tail(tmp_path)
+    await catalogue.close()
+    assert keeper._events.sessions == [("m", "s")]

@@ -24,7 +24,7 @@ class NoEvents:
 async def make(tmp_path):
     catalogue = await Catalogue.open(tmp_path / "catalogue.sqlite")
     answers = []
-    keeper = KvKeeper(catalogue, tmp_path / "kv", NoEvents(), answers.append)
+    keeper = KvKeeper(catalogue, tmp_path / "kv", NoEvents(), answers.append, lambda *_: None)
     return catalogue, keeper, SuspendedRuns(catalogue, keeper, Seat()), answers
 
 

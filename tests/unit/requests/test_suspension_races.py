@@ -61,7 +61,7 @@ class Desk:
         seat.state = SeatState(phase=Phase.READY, model="m", epoch=1)
         seat.record = model_record()
         seat.link = SimpleNamespace(send=self.sent.append)
-        keeper = KvKeeper(catalogue, kv_dir, NoEvents(), seat.send)
+        keeper = KvKeeper(catalogue, kv_dir, NoEvents(), seat.send, lambda *_: None)
         sessions = SessionStore(catalogue)
         outbox = Outbox(works, None, Abandoned(works), settings)
         suspended = SuspendedRuns(catalogue, keeper, seat)

@@ -46,9 +46,17 @@ def planner():
     return SimpleNamespace(settings=Settings())
 
 
+class Accepting(TurnPlanner):
+    async def look(self, work, record):
+        """What accepting does with a turn that will start."""
+        turn = await self.plan(work, record)
+        self.keep(work, turn)
+        return turn
+
+
 @pytest.fixture
 def turns(sessions, planner):
-    return TurnPlanner(sessions, planner)
+    return Accepting(sessions, planner)
 
 
 def make_work(number=0):
@@ -113,5 +121,20 @@ async def test_change_that_was_forgotten_counts_as_one(turns, sessions, monkeypa
     work = make_work()
     await turns.look(work, RECORD)
     await sessions.commit(turn_of([7], session="other", turn=1))
+    await turns.plan(work, RECORD)
+    assert sessions.loads == 2
+
+
+async def test_first_turn_sees_the_date_on_which_it_starts(turns, monkeypatch):
+    work = Works().create("k", "r", "c", Generate(model="m", session="new", prompt="x"))
+    looked = await turns.look(work, RECORD)
+    monkeypatch.setattr(turn_planner, "clock_of", lambda _row: looked.clock + 86_400)
+    assert (await turns.plan(work, RECORD)).clock == looked.clock + 86_400
+
+
+async def test_turn_whose_tail_was_written_meanwhile_is_planned_anew(turns, sessions):
+    work = make_work()
+    await turns.look(work, RECORD)
+    sessions.note_change("m", "s")
     await turns.plan(work, RECORD)
     assert sessions.loads == 2

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from hotseat.protocol.ids import Epoch
+from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.seat import standby as standby_module
@@ -28,9 +29,9 @@ async def started(tmp_path, monkeypatch):
     home = Home.find(tmp_path)
     home.create()
     ended = asyncio.Queue()
-    host = SimpleNamespace(worker_heard=lambda: None, reaped=ended.put_nowait)
+    host = SimpleNamespace(reaped=ended.put_nowait)
     lock = SeatLock(tmp_path / "seat.lock")
-    standby = Standby(home, Seat(), lock, OwnMemory(), host, enabled=True)
+    standby = Standby(home, Seat(), lock, OwnMemory(), Rhythm(lambda: True), host, enabled=True)
     standby.start_soon(0.0)
     async with asyncio.timeout(ENDED_S):
         while standby.pid is None:  # noqa: ASYNC110 - it tells nobody when it has started

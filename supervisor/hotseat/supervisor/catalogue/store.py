@@ -16,13 +16,13 @@ from hotseat.protocol.link import TailRef, TailWritten
 from hotseat.supervisor.catalogue import (
     blocks,
     eviction,
-    journal,
     rebuilding,
     requests,
     session_verbs,
     sessions,
     snapshots,
 )
+from hotseat.supervisor.catalogue import journal as entries
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.schema import Opened
 from hotseat.supervisor.catalogue.session_mirror import SessionMirror
@@ -156,8 +156,8 @@ class Catalogue:
     usage = on_thread(eviction.usage)
     pin = on_thread(eviction.pin)
 
-    journal_since = on_thread(journal.since)
-    last_seq = on_thread(journal.last_seq)
-    meta_get = on_thread(journal.meta_get)
-    meta_set = on_thread(journal.meta_set)
-    journal = on_thread(journal.append)
+    journal = on_thread(entries.append)
+    journal_since = on_thread(entries.since)
+    last_seq = on_thread(entries.last_seq)
+    meta_get = on_thread(entries.meta_get)
+    meta_set = on_thread(entries.meta_set)

@@ -87,7 +87,9 @@ class Daemon:
         dispatch.dispatcher.close()
         self._desks.kv.close()
         await dispatch.runner.close()
-        await settle(requests.runs, requests.suspended, dispatch.swaps, ground.journal)
+        await settle(
+            requests.runs, requests.suspended, dispatch.swaps, requests.keeper, ground.journal
+        )
         await requests.keeper.flush()
         await self._watching.disk.keep_count()
         await self._watching.kept.keep_now()

@@ -53,23 +53,24 @@ class Life:
 
     async def _stop(self) -> None:
         error = shutting_down()
-        self.fail_waiting()
         cause = Cause(client="hotseat", request_id="shutdown", model_asked="")
         number = self._swaps.next_number()
-        self._runner.feed(
-            t.ExitAsked(t.SwapPlan(swap=number, target=None, cause=cause, exits=True))
-        )
-        self._releases.end_all(error)
+        plan = t.SwapPlan(swap=number, target=None, cause=cause, exits=True)
         try:
+            self.refuse_waiting()
+            self._runner.feed(t.ExitAsked(plan))
+            self._releases.end_all(error)
             await self._swaps.end_all(error)
         finally:
             self._told.set()
 
     def _not_told(self, _error: HotseatError) -> None:
-        """The daemon ends all the same."""
-        self._emptied.set()
+        """The daemon ends all the same: after the seat if that is on its way, else at once."""
+        plan = self._runner.seat.state.plan
+        if plan is None or not plan.exits:
+            self._emptied.set()
 
-    def fail_waiting(self) -> None:
+    def refuse_waiting(self) -> None:
         """Who waits is told so; suspended requests go on under the next daemon."""
         for work in self._works.in_state(WorkState.WAITING):
             if work.held_as is None:

@@ -95,7 +95,7 @@ class Router:
         async def answer() -> None:
             result = await self._handle(peer, request_id, message)
             if self._life.is_stopping:
-                self._life.fail_waiting()  # it was being accepted when the stop began
+                self._life.refuse_waiting()  # it was being accepted when the stop began
             if result is not None:
                 self._reply(peer, request_id, result)
 

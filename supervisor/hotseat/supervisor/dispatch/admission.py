@@ -46,8 +46,8 @@ class Admission:
         self._planner = planner
         self._seat = seat
         self._releases = releases
-        self.memory = memory
-        self.bars = bars
+        self._memory = memory
+        self._bars = bars
 
     @property
     def limits(self) -> LimitSettings:
@@ -57,12 +57,12 @@ class Admission:
     def model(self, name: str) -> ModelRecord:
         """The record of a model that can be seated."""
         record = self._planner.registry.get(name)
-        self.memory.refuse_new()
+        self._memory.refuse_new()
         return self._planner.check(record)
 
     def request(self, request: Generate) -> ModelRecord:
         """The record of the model a request names, if it may run at all."""
-        self.memory.refuse_new()
+        self._memory.refuse_new()
         registry, seated = self._planner.registry, self._seat.seated
         name = registry.resolve(request.model)
         record = registry.get(name) if name == seated else self.model(name)
@@ -70,6 +70,14 @@ class Admission:
         allowed = replace(request, swap=self._policy(request, record.name))
         check_swap_allowed(allowed, record.name, seated, released_s)
         return record
+
+    def is_short_for(self, running: int) -> bool:
+        """True when memory allows no further request beside so many."""
+        return self._memory.is_short_for(running)
+
+    def refuse_barred(self, model: str) -> None:
+        """Raises `HotseatError` (model_quarantined) for a model that only a person may seat."""
+        self._bars.refuse(model)
 
     def persists(self, model: ModelName) -> bool:
         """False for a model whose contexts stay off the disk."""

@@ -64,8 +64,9 @@ class Dispatcher:
         self._is_open = True
 
     def use(self, settings: Settings) -> None:
-        """Takes new settings."""
+        """Takes new settings, by which something else may be decided."""
         self._settings = settings.scheduler
+        self._works.changed.set()
 
     def close(self) -> None:
         """Nothing starts any more; a drain still ends."""
@@ -83,6 +84,10 @@ class Dispatcher:
     def _look(self) -> None:
         try:
             self._end_drain()
+            self._learn(time.monotonic())
+        except Exception:  # task root: nobody waits for this
+            log.exception("dispatch.defect")
+        try:
             if self._is_open:
                 self._decide()
         except Exception as error:  # task root
@@ -102,7 +107,6 @@ class Dispatcher:
         if self._release():
             return
         now = time.monotonic()
-        self._learn(now)
         waiting = self._works.startable()
         decision = decide(
             waiting,
@@ -182,7 +186,7 @@ class Dispatcher:
             self._expire(key)
         running = self._works.running
         for place, key in enumerate(decision.admit):
-            if self._admission.memory.is_short_for(running + place):
+            if self._admission.is_short_for(running + place):
                 break  # it is looked at again when the pressure changes
             self._runs.start(key)
         self._wake_at(decision.wake_at)
@@ -227,7 +231,7 @@ class Dispatcher:
         try:
             self._refuse_quarantined(model)
             if swap is None:
-                self._admission.bars.refuse(model)
+                self._admission.refuse_barred(model)
             self._admission.model(model)
         except HotseatError as error:
             if swap is not None:

@@ -14,7 +14,6 @@ from hotseat.protocol.link import (
 )
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.kv.keeper import KvKeeper
-from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.worker_reports import WorkerReports
 from hotseat.supervisor.requests.works import Works
@@ -31,24 +30,18 @@ class SeatConsequences:
         runs: WorkRuns,
         reports: WorkerReports,
         keeper: KvKeeper,
-        rhythm: Rhythm,
         exit_daemon: Callable[[], None],
     ) -> None:
         self._works = works
         self._runs = runs
         self._reports = reports
         self._keeper = keeper
-        self._rhythm = rhythm
         self._exit_daemon = exit_daemon
 
     @property
     def up_next(self) -> str | None:
         """The model that probably gets the seat next; None when nobody asks for another one."""
         return self._works.forecaster.up_next
-
-    def worker_heard(self) -> None:
-        """The process is awake anyway: who rests may look now."""
-        self._rhythm.take_chance()
 
     def admission_changed(self) -> None:
         """A drain begins, and may be over already; or requests may start again."""

@@ -24,7 +24,7 @@ from hotseat.supervisor.seat.worker_process import WorkerExit
 _NOT_THE_MODEL = frozenset({"interrupted"})
 
 
-class SeatTold:
+class SeatAnnouncer:
     """Implements `SeatNews`."""
 
     def __init__(

@@ -42,7 +42,7 @@ class MemoryLevel:
         """The newest."""
         self.state = Pressure()
         self._read_at = float("-inf")
-        self._due: list[Shed] = []
+        self._due: tuple[Shed, ...] = ()
 
     def use(self, settings: Settings) -> None:
         """Takes new settings."""
@@ -63,12 +63,13 @@ class MemoryLevel:
         self.state, steps = next_pressure(
             self.state, self.reading, self._sheddable(), now, self._settings
         )
-        self._due += steps
+        if steps:
+            self._due = steps  # what was due before has not happened: one step is enough
 
-    def take_due(self) -> list[Shed]:
-        """What has to be given up, each step told once."""
-        due, self._due = self._due, []
-        return due
+    def take_due(self) -> tuple[Shed, ...]:
+        """What has to be given up now, told once; nothing when there is enough again."""
+        due, self._due = self._due, ()
+        return due if self.is_short else ()
 
     def refuse_new(self) -> None:
         """Raises `HotseatError` (memory_pressure) while nothing new may begin."""

@@ -55,9 +55,14 @@ class KvKeeper:
         kv_dir: Path,
         events: EventLog,
         send: Callable[[ToWorker], object],
+        tail_committed: Callable[[str, str], None],
     ) -> None:
-        """`send` reaches the seated worker, if there is one."""
+        """`send` reaches the seated worker, if there is one.
+
+        `tail_committed` is told model and session whose tail is another one now.
+        """
         self._send = send
+        self._tail_committed = tail_committed
         self._catalogue = catalogue
         self._kv_dir = kv_dir
         self._events = events
@@ -70,6 +75,7 @@ class KvKeeper:
         self._unlinked: dict[tuple[Tag, str], float] = {}
         self._unlinking = asyncio.Lock()
         self._tasks = TaskSet("kv.commit_defect", self._note_fault)
+        self._sweeps = TaskSet("kv.sweep_defect", _not_swept)
         self.bytes_written = 0
         self.files_unlinked = 0
         self.commit_fault: HotseatError | None = None
@@ -181,6 +187,7 @@ class KvKeeper:
         )
         if failpoints.ARMED:
             failpoints.reach("tail.committed")
+        self._tail_committed(record.name, report.session)
         is_snapshot = report.kind == "snapshot"
         self._events.publish(
             "snapshot.published" if is_snapshot else "checkpoint.published",
@@ -225,7 +232,11 @@ class KvKeeper:
 
     def worker_died(self, died_at: float) -> None:
         """Takes away what it had begun to write; `died_at` is Unix time."""
-        self._tasks.spawn(self._sweep_drafts(died_at))
+        self._sweeps.spawn(self._sweep_drafts(died_at))
+
+    async def settle(self) -> None:
+        """Returns when no files are being swept; commits are waited for by `flush`."""
+        await self._sweeps.settle()
 
     async def _sweep_drafts(self, died_at: float) -> None:
         try:
@@ -259,3 +270,7 @@ class KvKeeper:
     def _note_fault(self, error: HotseatError) -> None:
         self.commit_fault = self.commit_fault or error
         self._events.publish("kv.commit_failed", code=error.code, reason=error.message)
+
+
+def _not_swept(error: HotseatError) -> None:
+    log.warning("kv.sweep_failed", error=error.message)

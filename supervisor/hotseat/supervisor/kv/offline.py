@@ -73,7 +73,7 @@ async def _run(home: Home, work: Callable[[KvChecks], Awaitable[T]]) -> T:
         if catalogue.opened.created:
             await restore_catalogue(home, catalogue)
         events = EventLog(_unheard)
-        keeper = KvKeeper(catalogue, home.kv_dir, events, _unheard)
+        keeper = KvKeeper(catalogue, home.kv_dir, events, _unheard, _unheard)
         tier = DiskTier(
             catalogue=catalogue,
             keeper=keeper,
@@ -103,8 +103,8 @@ class _Unused:
         return None
 
 
-def _unheard(_said: object) -> None:
-    """There are neither readers nor a worker."""
+def _unheard(*_said: object) -> None:
+    """There are neither readers nor a worker nor requests."""
 
 
 @contextmanager

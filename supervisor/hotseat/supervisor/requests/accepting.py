@@ -205,9 +205,10 @@ class Acceptor:
                     retry_after_s=RETRY_S,
                     request_id=holder.request_id,
                 )
-        turn = await self._turns.look(work, work.record)
+        turn = await self._turns.plan(work, work.record)
         if work.held_as is None:
             await self._fits.check(work.record, turn.intake, turn.clock)
+        self._turns.keep(work, turn)
 
     def _accepted(self, work: Work, *, replayed: bool) -> Accepted:
         """With its place in the queue and the wait to expect, as long as it waits."""

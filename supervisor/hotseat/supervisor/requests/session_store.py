@@ -45,7 +45,8 @@ class SessionStore:
         """A number that is another one after every change of the session."""
         return self._changes.get((model, name), self._forgotten)
 
-    def _note_change(self, model: str, name: str) -> None:
+    def note_change(self, model: str, name: str) -> None:
+        """The session is not what it was; its tail counts too."""
         self._newest += 1
         self._changes.pop((model, name), None)
         self._changes[model, name] = self._newest
@@ -73,7 +74,7 @@ class SessionStore:
                 return TurnCommitted(turn=commit.turn or 1)
             return await self._catalogue.commit_turn(commit)
         finally:
-            self._note_change(commit.model, commit.session)
+            self.note_change(commit.model, commit.session)
 
     def _commit_volatile(self, commit: TurnCommit) -> None:
         key = (commit.model, commit.session)
@@ -129,7 +130,7 @@ class SessionStore:
         try:
             return await self._fork(model, name, to, change)
         finally:
-            self._note_change(model, to)
+            self.note_change(model, to)
 
     async def _fork(self, model: str, name: str, to: str, change: Change) -> SessionRow:
         kept = self._volatile.get((model, name))
@@ -155,7 +156,7 @@ class SessionStore:
                 ModelName(model), SessionName(name), change, time.time()
             )
         finally:
-            self._note_change(model, name)
+            self.note_change(model, name)
 
     def _change_volatile(self, row: SessionRow, to: SessionName, change: Change) -> SessionRow:
         held = change(row.held(self._volatile_turns[row.model, row.name]))
@@ -181,7 +182,7 @@ class SessionStore:
         try:
             return await self._catalogue.delete_session(*found, leased) or []
         finally:
-            self._note_change(model, name)
+            self.note_change(model, name)
 
     async def exists(self, model: str, name: str) -> bool:
         """True when there is such a session."""

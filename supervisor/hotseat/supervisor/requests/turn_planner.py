@@ -45,20 +45,21 @@ class TurnPlanner:
         self._planner = planner
         self._kept: dict[RequestKey, PlannedTurn] = {}
 
-    async def look(self, work: Work, record: ModelRecord) -> PlannedTurn:
-        """The turn, kept for `plan`. Raises `HotseatError` for input that cannot follow."""
-        turn = await self._plan(work, record)
+    async def plan(self, work: Work, record: ModelRecord) -> PlannedTurn:
+        """The turn as of now: the one that was kept, if nothing changed since.
+
+        Raises `HotseatError` for input that cannot follow what the session holds.
+        """
+        kept = self._kept.pop(work.key, None)
+        if kept is None or not self._holds(kept, work, record):
+            return await self._plan(work, record)
+        return replace(kept, clock=clock_of(None)) if kept.begins else kept
+
+    def keep(self, work: Work, turn: PlannedTurn) -> None:
+        """The turn is planned and will start later, or soon."""
         self._kept[work.key] = turn
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
-        return turn
-
-    async def plan(self, work: Work, record: ModelRecord) -> PlannedTurn:
-        """The turn to start now: the one that was looked at if nothing changed since."""
-        kept = self._kept.pop(work.key, None)
-        if kept is not None and self._holds(kept, work, record):
-            return kept
-        return await self._plan(work, record)
 
     def persists(self, record: ModelRecord, session: str | None) -> bool:
         """False for a session that is kept off the disk."""

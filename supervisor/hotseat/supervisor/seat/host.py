@@ -18,11 +18,8 @@ class SeatHost(Protocol):
     def up_next(self) -> str | None:
         """The model that probably gets the seat next."""
 
-    def worker_heard(self) -> None:
-        """Any worker sent a frame; called before anything is done about it."""
-
     def admission_changed(self) -> None:
-        """Requests may start, or they may not: report `Drained` when none runs in a drain."""
+        """Requests may start, or they may not: then the last one's end ends the drain."""
 
     def suspend_running(self) -> None:
         """Running requests leave at the next token and wait for their model."""

@@ -24,6 +24,7 @@ from hotseat.protocol.link import (
     Unload,
     Warm,
 )
+from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.time_awake import AwakeClock
@@ -58,6 +59,7 @@ class SeatRunner:
         planner: Planner,
         host: SeatHost,
         news: SeatNews,
+        rhythm: Rhythm,
         settings: Settings,
     ) -> None:
         self.seat = seat
@@ -70,7 +72,7 @@ class SeatRunner:
         self._host = host
         self._news = news
         enabled = settings.seat.standby == "on"
-        self.standby = Standby(home, seat, lock, planner.own, self, enabled=enabled)
+        self.standby = Standby(home, seat, lock, planner.own, rhythm, self, enabled=enabled)
         self._preparation = Preparation(planner, seat, self.standby, host)
         self.prompts = PromptCounter(seat, self.standby)
         self._messages = WorkerMessages(seat, host, news, planner.own, self)
@@ -273,10 +275,6 @@ class SeatRunner:
         log.info("worker.reseated", epoch=epoch, pid=self.seat.process.pid, model=model)
 
     # --- what the worker and the standby say -----------------------------------------------------
-
-    def worker_heard(self) -> None:
-        """Of whatever worker."""
-        self._host.worker_heard()
 
     def worker_counted(self, answer: Counted) -> None:
         """Somebody waits for it."""

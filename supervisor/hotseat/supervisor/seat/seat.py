@@ -1,6 +1,7 @@
 """The seat as everybody may see it, and the way to the worker that has it. Decides nothing.
 
-Its state belongs to the runner, which alone writes it; others read, and send to the worker.
+This package writes it, by its table and by what the worker says; others read, and send to the
+worker.
 """
 
 import time

@@ -23,6 +23,7 @@ from hotseat.protocol.link import (
     WorkerHello,
 )
 from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import new_mark
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.models.own_memory import OwnMemory
@@ -77,9 +78,6 @@ class Seatable:
 class StandbyHost(Protocol):
     """Whose workers the standby starts and keeps ready."""
 
-    def worker_heard(self) -> None:
-        """Any worker sent a frame; called before anything is done about it."""
-
     def worker_counted(self, answer: Counted) -> None:
         """What any worker counted, also one that was promoted meanwhile."""
 
@@ -87,14 +85,14 @@ class StandbyHost(Protocol):
         """The libraries of the standby are loaded."""
 
     def receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
-        """A message of a worker that was promoted."""
+        """A message of a worker that is not the standby any more."""
 
     def reaped(self, ended: WorkerExit) -> None:
-        """A worker that was promoted has ended."""
+        """A worker that was no standby, or not for long, has ended."""
 
 
 class Standby:
-    """Keeps one worker ready. Its own memory is noted in `own`."""
+    """Keeps one worker ready. Its own memory is noted in `own`; its frames wake `rhythm`."""
 
     def __init__(
         self,
@@ -102,6 +100,7 @@ class Standby:
         seat: Seat,
         lock: SeatLock,
         own: OwnMemory,
+        rhythm: Rhythm,
         host: StandbyHost,
         *,
         enabled: bool,
@@ -110,6 +109,7 @@ class Standby:
         self._seat = seat
         self._lock = lock
         self._own = own
+        self._rhythm = rhythm
         self._host = host
         self.enabled = enabled
         self._ready: Seatable | None = None
@@ -184,6 +184,8 @@ class Standby:
         """Touched ahead for weights: by the standby, and by the last one until they are loaded."""
         both = (self._ready, self._taken)
         self._own.ready_bytes = sum(one.blank_bytes for one in both if one is not None)
+        if self._ready is None:
+            self._own.standby_bytes = 0
 
     def hold_blank(self, size_bytes: int, free_floor_bytes: int) -> None:
         """Has the standby touch memory for weights while there is room, or let go of it (0)."""
@@ -234,7 +236,7 @@ class Standby:
         log.info("standby.started", pid=started.process.pid)
 
     def _receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
-        self._host.worker_heard()
+        self._rhythm.take_chance()  # the process is awake anyway
         if isinstance(message, Counted):
             self._host.worker_counted(message)
             return

@@ -12,7 +12,7 @@ from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.dispatch.idle_seat import IdleSeat
 from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.dispatch.seat_consequences import SeatConsequences
-from hotseat.supervisor.dispatch.seat_news import SeatTold
+from hotseat.supervisor.dispatch.seat_news import SeatAnnouncer
 from hotseat.supervisor.guards.memory_level import MemoryLevel
 from hotseat.supervisor.guards.unclean_boots import BootMarks, boot_id
 from hotseat.supervisor.requests.accepting import Acceptor
@@ -34,10 +34,8 @@ class Dispatch:
         self.rhythm = daemon_rhythm(seat, works, requests.outbox, self.swaps, events)
         self.idle = IdleSeat(seat, works, self.releases, settings)
         emptied = asyncio.Event()
-        host = SeatConsequences(
-            works, runs, requests.reports, requests.keeper, self.rhythm, emptied.set
-        )
-        news = SeatTold(
+        host = SeatConsequences(works, runs, requests.reports, requests.keeper, emptied.set)
+        news = SeatAnnouncer(
             works=works,
             runs=runs,
             outbox=requests.outbox,
@@ -47,7 +45,9 @@ class Dispatch:
             figures=ground.figures,
             own=planner.own,
         )
-        self.runner = SeatRunner(ground.home, seat, ground.lock, planner, host, news, settings)
+        self.runner = SeatRunner(
+            ground.home, seat, ground.lock, planner, host, news, self.rhythm, settings
+        )
         self.dispatcher = Dispatcher(
             works=works,
             runs=runs,

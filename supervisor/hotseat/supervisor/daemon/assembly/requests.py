@@ -24,7 +24,9 @@ class Requests:
         self.outbox = Outbox(self.works, ground.port, self.abandoned, settings)
         self.sessions = SessionStore(ground.catalogue)
         self.turns = TurnPlanner(self.sessions, ground.planner)
-        self.keeper = KvKeeper(ground.catalogue, ground.home.kv_dir, events, seat.send)
+        self.keeper = KvKeeper(
+            ground.catalogue, ground.home.kv_dir, events, seat.send, self.sessions.note_change
+        )
         self.suspended = SuspendedRuns(ground.catalogue, self.keeper, seat)
         self.quiet = QuietSessions(self.works, seat, settings)
         ends = WorkEnds(
