@@ -34,9 +34,11 @@ def read_calls(text: str, tokenizer: Any, tools: Sequence[Tool]) -> list[ParsedC
     try:
         parsed = tokenizer.tool_parser(text, [plain_tool(tool) for tool in tools])
     except Exception as error:
-        # The parsers raise whatever their regular expressions and ast.literal_eval raise.
+        # The parsers raise whatever their regular expressions and ast.literal_eval raise, and
+        # may quote what the model said: half a character in it could not be sent.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CallError(f"the model's call cannot be read: {reason[:200]}") from error
+        shown = reason[:200].encode(errors="backslashreplace").decode()
+        raise CallError(f"the model's call cannot be read: {shown}") from error
     calls = parsed if isinstance(parsed, list) else [parsed]
     if not calls:
         raise CallError("the model's call names no function")
@@ -59,18 +61,27 @@ def plain_tool(tool: Tool) -> dict[str, Any]:
 def _as_call(call: Any) -> ParsedCall:
     if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not call["name"]:
         raise CallError("the model's call names no function")
+    name, given = call["name"], call.get("id")
+    _check_whole(name, "the name of a function")
     arguments = call.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError as error:
-            raise CallError(f"arguments of {call['name']} are no JSON: {error}") from error
-    if not isinstance(arguments, dict):
-        kind = type(arguments).__name__
-        raise CallError(f"arguments of {call['name']} are {kind}, not an object")
-    given = call.get("id")
     try:
-        text = json.dumps(arguments, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise CallError(f"arguments of {call['name']} are no JSON: {error}") from error
-    return ParsedCall(call["name"], text, given if isinstance(given, str) else "")
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments)
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CallError(f"arguments of {name} are no JSON: {error}") from error
+    if not isinstance(arguments, dict):
+        raise CallError(f"arguments of {name} are {type(arguments).__name__}, not an object")
+    _check_whole(text, f"arguments of {name}")
+    chosen = given if isinstance(given, str) else ""
+    _check_whole(chosen, f"the id of a call of {name}")
+    return ParsedCall(name, text, chosen)
+
+
+def _check_whole(text: str, what: str) -> None:
+    """Raises CallError for text that no frame can hold: JSON can name half a character alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise CallError(f"{what} holds {half}, half of a character") from error
