@@ -39,6 +39,10 @@ class MemoryGate:
         figures.wired_before = machine.wired_bytes
         return figures
 
+    def strand(self) -> None:
+        """Stranded pages stay wired: what is left is measured by itself from here on."""
+        self._wired_before_load = None
+
     async def wait(
         self,
         target: Callable[[], tuple[bool, str | None]],
@@ -50,8 +54,6 @@ class MemoryGate:
             is_waited_for, model = target()
             if not is_waited_for:
                 log.warning("seat.memory_missing", model=model)
-                # Stranded pages stay wired: what is left is measured by itself from here on.
-                self._wired_before_load = None
                 return False
             if model is not None and time.monotonic() < not_before:
                 await asyncio.sleep(POLL_S)  # the back-off of a restart

@@ -112,6 +112,9 @@ class SeatRunner:
             self._news.phase_changed(seat.state)
             if seat.state.phase in SETTLED:
                 self.standby.start_soon()
+            if seat.state.phase is Phase.MEMORY_STRANDED:
+                # Now, not when who waited looks again: the next swap may be under way by then.
+                self._gate.strand()
         for effect in effects:
             self._perform(effect)
 
