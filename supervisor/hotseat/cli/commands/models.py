@@ -1,10 +1,12 @@
 """Commands about models: models list, models rm, plan."""
 
+from functools import partial
+
 import click
 
 from hotseat.cli.completing import model_names
 from hotseat.cli.home.connecting import JSON, connected, read_or_absent
-from hotseat.cli.terminal.output import print_json, size
+from hotseat.cli.terminal.output import show_line, show_result, size
 from hotseat.cli.terminal.sizes import SIZE
 
 
@@ -35,10 +37,8 @@ def remove(name: str, *, as_json: bool) -> None:
     from hotseat.cli.home.removal import remove_model
 
     freed = remove_model(name)
-    if as_json:
-        print_json({"removed": name, "removed_bytes": freed})
-    else:
-        print(f"removed {name}, freed {size(freed)}")
+    line = f"removed {name}, freed {size(freed)}"
+    show_line({"removed": name, "removed_bytes": freed}, line, as_json=as_json)
 
 
 @click.command()
@@ -60,10 +60,7 @@ def plan(model: str, ram: int | None, working_set: int | None, *, as_json: bool)
     else:
         with connected() as client:
             view = client.plan(model, ram, working_set)
-    if as_json:
-        print_json(view)
-    else:
-        render_plan(view)
+    show_result(view, render_plan, as_json=as_json)
 
 
 def _list(*, as_json: bool) -> int:
@@ -73,10 +70,8 @@ def _list(*, as_json: bool) -> int:
     is_running, views, reason = answer
     if is_running and not views:
         reason = _why_none()
-    if as_json:
-        print_json({"running": is_running, "models": views})
-    else:
-        render_models(views, reason)
+    plain = {"running": is_running, "models": views}
+    show_result(views, partial(render_models, reason=reason), as_json=as_json, plain=plain)
     return code
 
 

@@ -3,7 +3,7 @@
 import click
 
 from hotseat.cli.home.connecting import JSON
-from hotseat.cli.terminal.output import note, print_json
+from hotseat.cli.terminal.output import note, show_line
 
 
 @click.group()
@@ -55,10 +55,8 @@ def stop(*, as_json: bool) -> None:
 
     job = open_service()
     was_running = job.stop()
-    if as_json:
-        print_json({"stopped": was_running, "label": job.job.label})
-    else:
-        print(f"{job.job.label} {'stopped' if was_running else 'was not running'}")
+    line = f"{job.job.label} {'stopped' if was_running else 'was not running'}"
+    show_line({"stopped": was_running, "label": job.job.label}, line, as_json=as_json)
 
 
 @service.command()

@@ -6,7 +6,7 @@ import click
 
 from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.home.connecting import JSON, connected
-from hotseat.cli.terminal.output import print_json, size
+from hotseat.cli.terminal.output import show_line, show_result, size
 from hotseat.protocol.views import SessionChange
 
 MODEL = click.option("--model", shell_complete=model_names, help="Only sessions of this model.")
@@ -42,10 +42,7 @@ def show(model: str, session: str, *, as_json: bool) -> None:
 
     with connected() as client:
         view = client.session(model, session)
-    if as_json:
-        print_json(view)
-    else:
-        render_session(view)
+    show_result(view, render_session, as_json=as_json)
 
 
 @sessions.command("rm")
@@ -56,10 +53,8 @@ def remove(model: str, session: str, *, as_json: bool) -> None:
     """Remove SESSION of MODEL and what only it used."""
     with connected() as client:
         freed = client.delete_session(model, session)
-    if as_json:
-        print_json({"model": model, "session": session, "removed_bytes": freed})
-    else:
-        print(f"removed {session} of {model}, freed {size(freed)}")
+    line = f"removed {session} of {model}, freed {size(freed)}"
+    show_line({"model": model, "session": session, "removed_bytes": freed}, line, as_json=as_json)
 
 
 @sessions.command()
@@ -130,10 +125,7 @@ def unpin(model: str, session: str, *, as_json: bool) -> None:
 def _tell(what: str, change: SessionChange, *, as_json: bool) -> None:
     from hotseat.cli.views.session import describe_change
 
-    if as_json:
-        print_json(change)
-    else:
-        print(f"{what} {describe_change(change)}")
+    show_line(change, f"{what} {describe_change(change)}", as_json=as_json)
 
 
 def _list(model: str | None, *, as_json: bool) -> None:
@@ -141,7 +133,4 @@ def _list(model: str | None, *, as_json: bool) -> None:
 
     with connected() as client:
         views = client.sessions(model)
-    if as_json:
-        print_json({"sessions": views})
-    else:
-        render_sessions(views)
+    show_result(views, render_sessions, as_json=as_json, plain={"sessions": views})

@@ -1,8 +1,8 @@
 """Writes results to stdout: JSON, plain text, tables. Sizes are binary, times are seconds."""
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -11,6 +11,7 @@ from hotseat.protocol.limits import GIB, KIB, MIB
 if TYPE_CHECKING:
     from rich.console import Console
 
+T = TypeVar("T")
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
@@ -23,6 +24,24 @@ def print_json(value: Any) -> None:
         data = msgspec.json.format(data, indent=2)
     sys.stdout.write(data.decode() + "\n")
     sys.stdout.flush()
+
+
+def show_result(
+    result: T, render: Callable[[T], object], *, as_json: bool, plain: object = None
+) -> None:
+    """What a command came to: one JSON object, or what `render` writes for a person.
+
+    `plain` is what JSON has where that is not the result itself.
+    """
+    if as_json:
+        print_json(result if plain is None else plain)
+    else:
+        render(result)
+
+
+def show_line(plain: object, line: str, *, as_json: bool) -> None:
+    """One JSON object, or one line for a person."""
+    show_result(line, print, as_json=as_json, plain=plain)
 
 
 def note(text: str) -> None:
