@@ -16,14 +16,23 @@ from hotseat.cli.terminal.sizes import SIZE
 def models(ctx: click.Context, *, as_json: bool) -> int:
     """List registered models, or remove one."""
     ctx.default_map = {"list": {"as_json": as_json}, "rm": {"as_json": as_json}}
-    return _list(as_json=as_json) if ctx.invoked_subcommand is None else 0
+    code: int = ctx.invoke(list_, as_json=as_json) if ctx.invoked_subcommand is None else 0
+    return code
 
 
 @models.command("list")
 @JSON
 def list_(*, as_json: bool) -> int:
     """List registered models."""
-    return _list(as_json=as_json)
+    from hotseat.cli.views.model import absent_models, render_models
+
+    answer, code = read_or_absent(lambda client: (True, client.models(), ""), absent_models)
+    is_running, views, reason = answer
+    if is_running and not views:
+        reason = _why_none()
+    plain = {"running": is_running, "models": views}
+    show_result(views, partial(render_models, reason=reason), as_json=as_json, plain=plain)
+    return code
 
 
 @models.command("rm")
@@ -61,18 +70,6 @@ def plan(model: str, ram: int | None, working_set: int | None, *, as_json: bool)
         with connected() as client:
             view = client.plan(model, ram, working_set)
     show_result(view, render_plan, as_json=as_json)
-
-
-def _list(*, as_json: bool) -> int:
-    from hotseat.cli.views.model import absent_models, render_models
-
-    answer, code = read_or_absent(lambda client: (True, client.models(), ""), absent_models)
-    is_running, views, reason = answer
-    if is_running and not views:
-        reason = _why_none()
-    plain = {"running": is_running, "models": views}
-    show_result(views, partial(render_models, reason=reason), as_json=as_json, plain=plain)
-    return code
 
 
 def _why_none() -> str:

@@ -1,6 +1,6 @@
 """Commands about the seat: status, ps, queue, swap, release, cancel."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,9 +10,8 @@ from hotseat.cli.terminal.durations import Duration
 from hotseat.cli.terminal.output import show_line, show_result
 
 if TYPE_CHECKING:
+    from hotseat.client.aio import SwapMode
     from hotseat.protocol.views import StatusView
-
-SwapMode = Literal["auto", "process", "in-process"]
 
 
 @click.command()
@@ -34,10 +33,10 @@ def ps(*, as_json: bool) -> int:
     SESSIONS are live/cold, QUEUE is running+waiting, UNTIL says when an idle model gives the seat
     up by itself.
     """
-    from hotseat.cli.views.ps import look, ps_facts, render_ps, status_only
+    from hotseat.cli.views.ps import PsAnswers, look, ps_facts, render_ps
     from hotseat.cli.views.seat import absent_status
 
-    seen, code = read_or_absent(look, lambda error: status_only(absent_status(error)))
+    seen, code = read_or_absent(look, lambda error: PsAnswers(status=absent_status(error)))
     show_result(seen, render_ps, as_json=as_json, plain=ps_facts(seen))
     return code
 
@@ -64,7 +63,7 @@ def queue(*, as_json: bool) -> int:
     help="How the worker is replaced.",
 )
 @JSON
-def swap(model: str, mode: SwapMode, *, as_json: bool) -> None:
+def swap(model: str, mode: "SwapMode", *, as_json: bool) -> None:
     """Give the seat to MODEL; running work keeps its context."""
     from hotseat.cli.terminal.live_line import PhaseLine
     from hotseat.cli.views.seat import render_swap

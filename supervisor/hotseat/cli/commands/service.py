@@ -87,16 +87,11 @@ def logs(*, lines: int, follow: bool) -> None:
 
     The daemon's own log is `hotseat logs`.
     """
-    from hotseat.cli.home.log_reader import follow_log, print_line, tail_log
+    from hotseat.cli.home.log_reader import show_log
     from hotseat.cli.launchd.screen import service_log
 
     path = service_log()
     if not path.exists():
         note(f"launchd caught nothing yet ({path}); the daemon's log is `hotseat logs`")
-        return
-    tail = tail_log(path, lines)
-    for line in tail.lines:
-        print_line(line, as_json=False)
-    if follow:
-        for line in follow_log(path, tail.position):
-            print_line(line, as_json=False)
+    else:
+        show_log(path, lines, follow=follow, as_json=False)

@@ -21,7 +21,7 @@ def sessions(ctx: click.Context, model: str | None, *, as_json: bool) -> None:
     given = {"as_json": as_json}
     ctx.default_map = dict.fromkeys(sessions.commands, given) | {"list": {"model": model, **given}}
     if ctx.invoked_subcommand is None:
-        _list(model, as_json=as_json)
+        ctx.invoke(list_, model=model, as_json=as_json)
 
 
 @sessions.command("list")
@@ -29,7 +29,11 @@ def sessions(ctx: click.Context, model: str | None, *, as_json: bool) -> None:
 @JSON
 def list_(model: str | None, *, as_json: bool) -> None:
     """List sessions."""
-    _list(model, as_json=as_json)
+    from hotseat.cli.views.session import render_sessions
+
+    with connected() as client:
+        views = client.sessions(model)
+    show_result(views, render_sessions, as_json=as_json, plain={"sessions": views})
 
 
 @sessions.command()
@@ -126,11 +130,3 @@ def _tell(what: str, change: SessionChange, *, as_json: bool) -> None:
     from hotseat.cli.views.session import describe_change
 
     show_line(change, f"{what} {describe_change(change)}", as_json=as_json)
-
-
-def _list(model: str | None, *, as_json: bool) -> None:
-    from hotseat.cli.views.session import render_sessions
-
-    with connected() as client:
-        views = client.sessions(model)
-    show_result(views, render_sessions, as_json=as_json, plain={"sessions": views})

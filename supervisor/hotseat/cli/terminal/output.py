@@ -105,6 +105,12 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
 
 
+def last_line(text: str) -> str:
+    """What a program said last."""
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
 def size(size_bytes: float | None) -> str:
     """Bytes as GiB, MiB or KiB; empty for unknown."""
     if size_bytes is None:
