@@ -13,8 +13,6 @@ class WorkerHello(Struct, frozen=True, tag="hello", kw_only=True):
 
     pid: int
     token: str
-    mlx_version: str
-    mlx_lm_version: str
     working_set_bytes: int | None = None
     """Metal's recommended working set; None on the CPU backend."""
 

@@ -26,7 +26,7 @@ from hotseat.supervisor.ports.worker_link import WorkerLink
 
 EPOCH = Epoch(7)
 KEY = RequestKey("t:r")
-HELLO = WorkerHello(pid=1, token="0" * 32, mlx_version="m", mlx_lm_version="l")
+HELLO = WorkerHello(pid=1, token="0" * 32)
 SEEN_S = 20.0
 
 

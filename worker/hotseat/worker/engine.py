@@ -165,7 +165,7 @@ class Engine:
             case CountPrompt():
                 self._count(message)
             case Prepare():
-                self._preparer.prepare(message)
+                self._preparer.put(message)
             case HoldBlank(size_bytes=size_bytes, free_floor_bytes=floor_bytes):
                 self._blank.hold(size_bytes, floor_bytes)
             case Checkpoint():
@@ -361,7 +361,7 @@ class Engine:
             seated = seat.seated
             self._send(count_prompt(TokenizerKit(seated.tokenizer, seated.renderer), order))
         else:
-            self._preparer.count(order)
+            self._preparer.put(order)
 
     def _stop(self) -> None:
         self._is_stopping = True

@@ -126,13 +126,13 @@ class BatchEntry:
             name = turn.session if is_sessions and turn.session else hold_as
             context = turn.trace.tokens if turn.trace and name == hold_as else []
             self._keep(entering.fetch, name)
-            self._endings.suspend_unstarted(turn, hold_as, context)
+            self._endings.tell_suspended(turn, hold_as, context)
             return True
         if (waiting := self._withdraw_waiting(request)) is not None:
             live = self._keeper.live.take(waiting.suspended_as)
             if live is not None:
                 self._keeper.keep(hold_as, live.caches, live.trace, persist=live.persist)
-            self._endings.suspend_unstarted(waiting, hold_as, live.trace.tokens if live else [])
+            self._endings.tell_suspended(waiting, hold_as, live.trace.tokens if live else [])
             return True
         return False
 
