@@ -13,7 +13,7 @@ from tests.support.stub_worker.batch import Batch
 from tests.support.stub_worker.engine import StubEngine
 from tests.support.stub_worker.faults import Trigger, read_faults
 
-from hotseat.protocol.link import Emitted
+from hotseat.protocol.link_reports import Emitted
 from hotseat.worker.process import exit_process, parse_arguments, run_worker
 
 FLOOD_STEP = 8

@@ -11,21 +11,17 @@ import pytest
 from tests.support.models.tiny_models import register_tiny
 from tests.support.peers.worker_peer import REAL, WorkerPeer, load, start
 
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import Checkpoint, Known, Stop, TailRef, Warm
+from hotseat.protocol.link_reports import (
     BlockWritten,
-    Checkpoint,
     Checkpointed,
     Emitted,
     Finished,
-    Known,
     Loaded,
     Lookup,
     Started,
-    Stop,
     Stopped,
-    TailRef,
     TailWritten,
-    Warm,
     Warmed,
     WorkerHello,
 )

@@ -286,3 +286,31 @@ class Beat(Struct, frozen=True, tag="beat", kw_only=True):
 
 class Stopped(Struct, frozen=True, tag="stopped"):
     """All is written; the process exits next."""
+
+
+FromWorker = (
+    WorkerHello
+    | LoadProgress
+    | Loaded
+    | Failed
+    | Warmed
+    | Lookup
+    | Refused
+    | Started
+    | Diverged
+    | Suspended
+    | Prepared
+    | Counted
+    | Unloaded
+    | Prefilled
+    | Emitted
+    | Finished
+    | Broken
+    | BlockWritten
+    | TailWritten
+    | WriteFailed
+    | Checkpointed
+    | Quarantined
+    | Beat
+    | Stopped
+)

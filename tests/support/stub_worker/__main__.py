@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import FromWorker, WorkerHello
+from hotseat.protocol.link_reports import FromWorker, WorkerHello
 from hotseat.worker import orphan, process
 from hotseat.worker.process import exit_process, parse_arguments, run_worker
 from tests.support.stub_worker.engine import StubEngine

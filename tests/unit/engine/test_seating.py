@@ -14,21 +14,23 @@ from tests.support.engine.engine_harness import make_engine, prompt_tokens, tiny
 
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.limits import GIB, MIB
-from hotseat.protocol.link import (
-    BlockWritten,
-    Counted,
+from hotseat.protocol.link_orders import (
     CountPrompt,
-    Failed,
     Load,
-    Loaded,
     Prepare,
-    Prepared,
     Reseat,
     Start,
     TextInput,
     Unload,
-    Unloaded,
     Warm,
+)
+from hotseat.protocol.link_reports import (
+    BlockWritten,
+    Counted,
+    Failed,
+    Loaded,
+    Prepared,
+    Unloaded,
     Warmed,
 )
 from hotseat.protocol.messages import Sampling

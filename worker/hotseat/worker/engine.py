@@ -12,33 +12,35 @@ import mlx.core as mx
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch, RequestKey
-from hotseat.protocol.link import (
-    Beat,
-    Broken,
+from hotseat.protocol.link_orders import (
     CancelWork,
     Checkpoint,
-    Checkpointed,
     CountPrompt,
     Drop,
-    Failed,
-    FromWorker,
     HoldBlank,
     Known,
     Load,
-    LoadProgress,
     Prepare,
-    Refused,
     Reseat,
     Rewrite,
     Shrink,
     Start,
     Stop,
-    Stopped,
     Suspend,
     ToWorker,
     Unload,
-    Unloaded,
     Warm,
+)
+from hotseat.protocol.link_reports import (
+    Beat,
+    Broken,
+    Checkpointed,
+    Failed,
+    FromWorker,
+    LoadProgress,
+    Refused,
+    Stopped,
+    Unloaded,
 )
 from hotseat.worker.batch.context_source import ContextFetcher
 from hotseat.worker.batch.endings import Endings

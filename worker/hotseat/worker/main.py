@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import FromWorker, WorkerHello
+from hotseat.protocol.link_reports import FromWorker, WorkerHello
 from hotseat.worker.process import ComputeEngine, exit_process, parse_arguments, run_worker
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from hotseat.protocol.exits import (
 )
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import REST_BEAT_S
-from hotseat.protocol.link import Beat, FromWorker, Stop, Stopped, ToWorker, WorkerHello
+from hotseat.protocol.link_orders import Stop, ToWorker
+from hotseat.protocol.link_reports import Beat, FromWorker, Stopped, WorkerHello
 from hotseat.worker.dying import tells_of_memory
 from hotseat.worker.link.port import Inbox, SupervisorLink
 from hotseat.worker.orphan import (

@@ -7,7 +7,7 @@ tokens are drawn.
 import time
 from collections.abc import Sequence
 
-from hotseat.protocol.link import Broken, Finished, Suspended
+from hotseat.protocol.link_reports import Broken, Finished, Suspended
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.batch.form import refuse_failed

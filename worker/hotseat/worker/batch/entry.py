@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Known, Lookup, Refused, Start, Started
+from hotseat.protocol.link_orders import Known, Start
+from hotseat.protocol.link_reports import Lookup, Refused, Started
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.batch.context_source import (
     ContextFetcher,

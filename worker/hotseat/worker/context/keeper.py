@@ -10,7 +10,7 @@ from typing import Any
 
 from hotseat.protocol.ids import BlockId, Epoch
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Checkpointed, FromWorker, WriteFailed
+from hotseat.protocol.link_reports import Checkpointed, FromWorker, WriteFailed
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.context.capture import RowView, capture_parts, capture_states
 from hotseat.worker.context.live import LiveSession, LiveTier

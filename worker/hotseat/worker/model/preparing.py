@@ -15,7 +15,8 @@ from msgspec import Struct
 from hotseat.protocol.exits import EX_INTERNAL
 from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import Counted, CountPrompt, FromWorker, Prepare, Prepared
+from hotseat.protocol.link_orders import CountPrompt, Prepare
+from hotseat.protocol.link_reports import Counted, FromWorker, Prepared
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.dying import die
 from hotseat.worker.model.page_cache import warm_files

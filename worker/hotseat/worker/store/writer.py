@@ -18,7 +18,7 @@ from msgspec import Struct
 from hotseat.protocol.exits import EX_INTERNAL
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import BlockWritten, FromWorker, TailWritten, WriteFailed
+from hotseat.protocol.link_reports import BlockWritten, FromWorker, TailWritten, WriteFailed
 from hotseat.worker.dying import die
 from hotseat.worker.store.folders import prepare_kv_dir
 from hotseat.worker.store.kv_file import (
