@@ -11,6 +11,7 @@ _.http  # endpoint file: the gateway's place in it
 _.http_status  # error table of docs/protocol.md
 _.thinking  # model.json: what the template knows
 _.registered_at  # model.json: for people
+_.mlx_lm_version  # model.json: for people
 _.max_frames  # wire: limits told in the welcome
 _.max_message_bytes  # wire: the same
 _.max_depth  # wire: the same

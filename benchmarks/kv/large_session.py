@@ -13,7 +13,8 @@ import mlx.core as mx
 
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Checkpointed, Known, Load, TailRef, TailWritten
+from hotseat.protocol.link_orders import Known, Load, TailRef
+from hotseat.protocol.link_reports import Checkpointed, TailWritten
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import block_chain
 from hotseat.worker.context.capture import Room

@@ -8,12 +8,13 @@ import os
 import sys
 import time
 
+from tests.support.stub_worker.__main__ import stub_hello
 from tests.support.stub_worker.batch import Batch
 from tests.support.stub_worker.engine import StubEngine
 from tests.support.stub_worker.faults import Trigger, read_faults
 
-from hotseat.protocol.link import Emitted
-from hotseat.worker.process import Libraries, exit_process, parse_arguments, run_worker
+from hotseat.protocol.link_reports import Emitted
+from hotseat.worker.process import exit_process, parse_arguments, run_worker
 
 FLOOD_STEP = 8
 """Tokens of one step when there is no pace: the loop looks for messages between steps."""
@@ -46,8 +47,7 @@ def main() -> None:
     def build(send, epoch, _wake):
         return StubEngine(send, epoch, Trigger(read_faults()), RelayBatch)
 
-    libraries = Libraries(mlx_version="stub", mlx_lm_version="stub")
-    exit_process(run_worker(parse_arguments(sys.argv[1:]), lambda: libraries, build))
+    exit_process(run_worker(parse_arguments(sys.argv[1:]), stub_hello, build))
 
 
 if __name__ == "__main__":

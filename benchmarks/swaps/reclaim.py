@@ -96,8 +96,9 @@ def measure_here(folder: Path, count: int) -> int:
     from tests.support.engine.engine_harness import FakeSupervisor, make_engine, prompt_tokens
 
     from hotseat.library.importing import import_model
-    from hotseat.protocol.link import Load, Loaded, Unloaded, Warm, Warmed
-    from hotseat.protocol.link import Unload as UnloadOrder
+    from hotseat.protocol.link_orders import Load, Warm
+    from hotseat.protocol.link_orders import Unload as UnloadOrder
+    from hotseat.protocol.link_reports import Loaded, Unloaded, Warmed
     from hotseat.worker.model.footprint import footprint_bytes, give_back
 
     with tempfile.TemporaryDirectory() as home:

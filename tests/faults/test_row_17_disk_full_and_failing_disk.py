@@ -20,7 +20,7 @@ from tests.support.models.records import turn_commit
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import BlockWritten, TailWritten, WriteFailed
+from hotseat.protocol.link_reports import BlockWritten, TailWritten, WriteFailed
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.worker.store import kv_file
 from hotseat.worker.store import writer as writer_module

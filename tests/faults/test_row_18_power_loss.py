@@ -14,7 +14,7 @@ from tests.support.faults.faulty_os import CrashStates, Recorder
 from tests.support.models.records import turn_commit
 
 from hotseat.protocol.ids import Epoch, ModelName, SessionName
-from hotseat.protocol.link import BlockWritten, TailWritten
+from hotseat.protocol.link_reports import BlockWritten, TailWritten
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.schema import open_catalogue
 from hotseat.supervisor.catalogue.store import Catalogue

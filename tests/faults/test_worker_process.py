@@ -19,13 +19,12 @@ from tests.support.stub_worker import COMMAND
 from tests.support.stub_worker.faults import VARIABLE
 
 from hotseat.protocol.exits import EX_INTERNAL, EX_ORPHAN, EX_OUT_OF_MEMORY, EX_USAGE
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import Checkpoint, Known
+from hotseat.protocol.link_reports import (
     Beat,
     BlockWritten,
-    Checkpoint,
     Checkpointed,
     Finished,
-    Known,
     Loaded,
     Lookup,
     Prefilled,

@@ -11,6 +11,7 @@ from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.chat.talk import run_chat
 from hotseat.client import Client
 from hotseat.protocol.messages import Cancel, Generate, SessionDelete, Swap
+from hotseat.protocol.replies import Chunk
 
 TEXT = "".join(WORDS)
 
@@ -204,14 +205,15 @@ def test_interrupt_in_a_turn_cancels_the_turn_only(daemon, capsys, monkeypatch):
         cancel(*arguments)
         daemon.pause_after = None
 
-    def interrupt(chunk):
-        shown.append(chunk)
-        if len(shown) == 2:
-            raise KeyboardInterrupt
+    def interrupt(event):
+        if isinstance(event, Chunk):
+            shown.append(event)
+            if len(shown) == 2:
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(daemon, "_cancel", cancel_and_go_on)
 
-    monkeypatch.setattr("hotseat.cli.chat.talk.print_chunk", interrupt)
+    monkeypatch.setattr("hotseat.cli.chat.talk.print_text", interrupt)
     chat(daemon, "hi", "more", "/bye")
     assert len(daemon.of(Cancel)) == 1
     assert len(daemon.of(Generate)) == 2

@@ -9,7 +9,8 @@ import pytest
 from tests.support.engine.kv_payloads import TAG, make_chain, make_record
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import BlockWritten, Rewrite
+from hotseat.protocol.link_orders import Rewrite
+from hotseat.protocol.link_reports import BlockWritten
 from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog

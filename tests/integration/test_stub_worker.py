@@ -13,26 +13,21 @@ from tests.support.stub_worker.text import encode_text, expected_tokens
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import CancelWork, Checkpoint, Known, Stop, TailRef, Warm
+from hotseat.protocol.link_reports import (
     BlockWritten,
     Broken,
-    CancelWork,
-    Checkpoint,
     Checkpointed,
     Emitted,
     Failed,
     Finished,
-    Known,
     Loaded,
     Lookup,
     Quarantined,
     Refused,
     Started,
-    Stop,
     Stopped,
-    TailRef,
     TailWritten,
-    Warm,
     Warmed,
     WorkerHello,
     WriteFailed,

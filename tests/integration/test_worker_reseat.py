@@ -6,22 +6,17 @@ from msgspec import structs
 from tests.support.models.tiny_models import register_tiny
 from tests.support.peers.worker_peer import REAL, WorkerPeer, load, start
 
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import Known, Prepare, Resume, Suspend, Unload, Warm
+from hotseat.protocol.link_reports import (
     BlockWritten,
     Emitted,
     Finished,
-    Known,
     Loaded,
     Lookup,
-    Prepare,
     Prepared,
-    Resume,
-    Suspend,
     Suspended,
     TailWritten,
-    Unload,
     Unloaded,
-    Warm,
     Warmed,
     WorkerHello,
 )

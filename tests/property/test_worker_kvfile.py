@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from tests.support.engine.kv_payloads import same_payload
 
 from hotseat.protocol.ids import BlockId, Tag
+from hotseat.protocol.model import FLOAT_BYTES
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv, write_kv
-from hotseat.worker.store.kv_format import DTYPE_BYTES, KvPayload, LayerPart, encode_file
+from hotseat.worker.store.kv_format import KvPayload, LayerPart, encode_file
 
 NAME = "x.kv"
 TAG = Tag("ef" * 16)
@@ -23,12 +24,12 @@ def payloads(draw: st.DrawFn) -> KvPayload:
     entries = draw(st.lists(st.integers(0, 200), unique=True, max_size=4))
     parts = []
     for entry in entries:
-        dtype = draw(st.sampled_from(sorted(DTYPE_BYTES)))
+        dtype = draw(st.sampled_from(sorted(FLOAT_BYTES)))
         count = draw(st.integers(0, 9))
         k_shape = (draw(st.integers(1, 3)), count, draw(st.integers(1, 9)))
         v_shape = (draw(st.integers(1, 3)), count, draw(st.integers(1, 9)))
         sizes = [
-            shape[0] * shape[1] * shape[2] * DTYPE_BYTES[dtype] for shape in (k_shape, v_shape)
+            shape[0] * shape[1] * shape[2] * FLOAT_BYTES[dtype] for shape in (k_shape, v_shape)
         ]
         parts.append(
             LayerPart(

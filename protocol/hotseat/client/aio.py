@@ -16,8 +16,7 @@ from hotseat.client.connection import Connection
 from hotseat.client.exchange import Call, Subscription, SwapExchange
 from hotseat.client.flow import AsyncEvents, AsyncStream, Flow, ProgressCallback
 from hotseat.client.requests import GenerateOptions, build_generate, choose_request_id
-from hotseat.client.results import CALL_S
-from hotseat.client.verbs import Verbs
+from hotseat.client.verbs import CALL_S, Verbs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, is_client_token
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, TOKEN_BYTES, WELCOME_S

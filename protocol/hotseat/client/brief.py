@@ -18,8 +18,7 @@ from hotseat.client.endpoint import HOW_TO_START, find_address
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.exchange import Call
 from hotseat.client.requests import new_request_id
-from hotseat.client.results import CALL_S
-from hotseat.client.verbs import Verbs
+from hotseat.client.verbs import CALL_S, Verbs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken
 from hotseat.protocol.limits import MAX_FRAME_BYTES, TOKEN_BYTES, WELCOME_S

@@ -21,8 +21,7 @@ from hotseat.client.blocking import Blocking, blocking
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.flow import AsyncEvents, AsyncStream, ProgressCallback, StreamFacts, text_of
 from hotseat.client.pull import Pull
-from hotseat.client.results import CALL_S
-from hotseat.client.verbs import Verbs
+from hotseat.client.verbs import CALL_S, Verbs
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, WELCOME_S
 from hotseat.protocol.replies import (
     Accepted,

@@ -4,13 +4,14 @@ Must not know sockets, threads or event loops: `_call` brings a message there.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from hotseat.client.requests import MessageLike, as_message
-from hotseat.client.results import ModelsResult, SessionsResult, typed
 from hotseat.protocol.disk_views import DiskView, GcView, VerifyView
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import (
     Cancel,
     ClientMessage,
@@ -49,6 +50,18 @@ from hotseat.protocol.views import (
     WhyView,
 )
 
+T = TypeVar("T")
+CALL_S: Final = 30.0
+"""A daemon that answers pings but not this is stuck; reads take it milliseconds."""
+
+
+class _ModelsResult(msgspec.Struct, frozen=True):
+    models: tuple[ModelView, ...]
+
+
+class _SessionsResult(msgspec.Struct, frozen=True):
+    sessions: tuple[SessionView, ...]
+
 
 class _Quotes(msgspec.Struct, frozen=True):
     quotes: tuple[QuoteView, ...]
@@ -75,18 +88,18 @@ class Verbs(ABC):
 
     async def status(self) -> StatusView:
         """State of seat, worker, queue and memory."""
-        return typed(await self._call(Status()), StatusView)
+        return _typed(await self._call(Status()), StatusView)
 
     async def models(self) -> list[ModelView]:
         """Registered models."""
-        return list(typed(await self._call(Models()), ModelsResult).models)
+        return list(_typed(await self._call(Models()), _ModelsResult).models)
 
     async def plan(
         self, model: str, ram_bytes: int | None = None, working_set_bytes: int | None = None
     ) -> PlanView:
         """Memory plan of a model, here or on a machine with so much memory; nothing is loaded."""
         plan = Plan(model=model, ram_bytes=ram_bytes, working_set_bytes=working_set_bytes)
-        return typed(await self._call(plan), PlanView)
+        return _typed(await self._call(plan), PlanView)
 
     async def quote(
         self,
@@ -97,15 +110,15 @@ class Verbs(ABC):
         """What a request of each model would cost now, for a session or for messages."""
         given = None if messages is None else _messages(messages)
         quote = Quote(models=tuple(models), session=session, messages=given)
-        return list(typed(await self._call(quote), _Quotes).quotes)
+        return list(_typed(await self._call(quote), _Quotes).quotes)
 
     async def why(self, limit: int = 10) -> list[WhyView]:
         """The last swaps with who caused them, newest first."""
-        return list(typed(await self._call(Why(limit=limit)), _Swaps).swaps)
+        return list(_typed(await self._call(Why(limit=limit)), _Swaps).swaps)
 
     async def reload(self) -> ReloadView:
         """Has the daemon read its settings again; a wrong file changes nothing."""
-        return typed(await self._call(Reload()), ReloadView)
+        return _typed(await self._call(Reload()), ReloadView)
 
     async def release(self, for_s: float | None = None, model: str | None = None) -> ReleaseView:
         """Has the seat given up; contexts are kept. Takes as long as running requests may.
@@ -114,12 +127,12 @@ class Verbs(ABC):
         only if that model holds the seat when its turn comes: `not_seated` otherwise.
         """
         opening = Release(for_s=for_s, model=model)
-        return typed(await self._call(opening, is_long=True), ReleaseView)
+        return _typed(await self._call(opening, is_long=True), ReleaseView)
 
     async def cancel(self, request_id: str) -> bool:
         """Ends work of this token; False when there was nothing left to end."""
         reply = await self._call(Cancel(request_id=request_id))
-        return typed(reply, _Cancelled).cancelled
+        return _typed(reply, _Cancelled).cancelled
 
     async def shutdown(self) -> None:
         """Asks the daemon to stop; returns when it said yes or is gone."""
@@ -127,28 +140,28 @@ class Verbs(ABC):
 
     async def sessions(self, model: str | None = None) -> list[SessionView]:
         """Sessions, of one model or of all."""
-        return list(typed(await self._call(Sessions(model=model)), SessionsResult).sessions)
+        return list(_typed(await self._call(Sessions(model=model)), _SessionsResult).sessions)
 
     async def session(self, model: str, name: str) -> SessionView:
         """One session with its messages and the turns it can go back to."""
-        return typed(await self._call(Sessions(model=model, session=name)), SessionView)
+        return _typed(await self._call(Sessions(model=model, session=name)), SessionView)
 
     async def delete_session(self, model: str, name: str) -> int:
         """Removes a session and what only it used; returns the bytes freed on disk."""
         reply = await self._call(SessionDelete(model=model, session=name))
-        return typed(reply, _Removed).removed_bytes
+        return _typed(reply, _Removed).removed_bytes
 
     async def fork_session(
         self, model: str, name: str, to: str, at_turn: int | None = None
     ) -> SessionChange:
         """Makes session `to` of what `name` was after a turn, its last one if none is given."""
         fork = SessionFork(model=model, session=name, to=to, at_turn=at_turn)
-        return typed(await self._call(fork), SessionChange)
+        return _typed(await self._call(fork), SessionChange)
 
     async def rewind_session(self, model: str, name: str, turn: int) -> SessionChange:
         """Cuts a session back to what it was after `turn`."""
         rewind = SessionRewind(model=model, session=name, turn=turn)
-        return typed(await self._call(rewind), SessionChange)
+        return _typed(await self._call(rewind), SessionChange)
 
     async def replace_session(
         self,
@@ -166,12 +179,12 @@ class Verbs(ABC):
             text=text,
             expect_turn=expect_turn,
         )
-        return typed(await self._call(replace), SessionChange)
+        return _typed(await self._call(replace), SessionChange)
 
     async def pin_session(self, model: str, name: str, *, pinned: bool = True) -> SessionChange:
         """Keeps a session's files from eviction, or ends that."""
         pin = SessionPin(model=model, session=name, pinned=pinned)
-        return typed(await self._call(pin), SessionChange)
+        return _typed(await self._call(pin), SessionChange)
 
     async def count(
         self,
@@ -197,20 +210,34 @@ class Verbs(ABC):
             tools=None if tools is None else tuple(tools),
             render=render,
         )
-        return typed(await self._call(count), CountView)
+        return _typed(await self._call(count), CountView)
 
     async def disk(self) -> DiskView:
         """How much KV is on disk, whose it is and within which limits."""
-        return typed(await self._call(Disk()), DiskView)
+        return _typed(await self._call(Disk()), DiskView)
 
     async def verify_kv(self) -> VerifyView:
         """Has every KV file read and checked; takes as long as reading them takes."""
-        return typed(await self._call(KvVerify(), is_long=True), VerifyView)
+        return _typed(await self._call(KvVerify(), is_long=True), VerifyView)
 
     async def collect_kv(self, *, dry_run: bool = False) -> GcView:
         """Removes KV that no session needs or no model can use; or lists it."""
-        return typed(await self._call(KvGc(dry_run=dry_run), is_long=True), GcView)
+        return _typed(await self._call(KvGc(dry_run=dry_run), is_long=True), GcView)
 
 
 def _messages(given: Sequence[MessageLike]) -> tuple[Message, ...]:
     return tuple(as_message(entry) for entry in given)
+
+
+def _typed(reply: Reply, kind: Callable[..., T]) -> T:
+    """The result as its view; a field of the wrong type is a difference of versions."""
+    result: Any = reply.result
+    try:
+        converted: T = msgspec.convert(result, kind)
+    except msgspec.ValidationError as error:
+        raise HotseatError(
+            "bad_frame",
+            f"daemon's answer is not a {kind.__name__.lstrip('_')}: {error}; client and daemon "
+            "are of different versions",
+        ) from error
+    return converted

@@ -213,3 +213,23 @@ class Shrink(Struct, frozen=True, tag="shrink", kw_only=True):
 
 class Stop(Struct, frozen=True, tag="stop"):
     """Finish writing and exit 0."""
+
+
+ToWorker = (
+    Load
+    | Warm
+    | Start
+    | CountPrompt
+    | Suspend
+    | Prepare
+    | HoldBlank
+    | Unload
+    | Reseat
+    | CancelWork
+    | Known
+    | Drop
+    | Rewrite
+    | Checkpoint
+    | Shrink
+    | Stop
+)

@@ -13,8 +13,6 @@ class WorkerHello(Struct, frozen=True, tag="hello", kw_only=True):
 
     pid: int
     token: str
-    mlx_version: str
-    mlx_lm_version: str
     working_set_bytes: int | None = None
     """Metal's recommended working set; None on the CPU backend."""
 
@@ -288,3 +286,31 @@ class Beat(Struct, frozen=True, tag="beat", kw_only=True):
 
 class Stopped(Struct, frozen=True, tag="stopped"):
     """All is written; the process exits next."""
+
+
+FromWorker = (
+    WorkerHello
+    | LoadProgress
+    | Loaded
+    | Failed
+    | Warmed
+    | Lookup
+    | Refused
+    | Started
+    | Diverged
+    | Suspended
+    | Prepared
+    | Counted
+    | Unloaded
+    | Prefilled
+    | Emitted
+    | Finished
+    | Broken
+    | BlockWritten
+    | TailWritten
+    | WriteFailed
+    | Checkpointed
+    | Quarantined
+    | Beat
+    | Stopped
+)

@@ -1,6 +1,7 @@
 """What clients send: one typed struct per kind. Pure; limits that need no daemon stand here."""
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -364,30 +365,6 @@ ClientMessage = (
 )
 
 CLIENT_KINDS: dict[str, type[ClientMessage]] = {
-    "hello": Hello,
-    "ping": Ping,
-    "generate": Generate,
-    "attach": Attach,
-    "cancel": Cancel,
-    "credit": Credit,
-    "status": Status,
-    "models": Models,
-    "sessions": Sessions,
-    "session_delete": SessionDelete,
-    "session_fork": SessionFork,
-    "session_rewind": SessionRewind,
-    "session_replace": SessionReplace,
-    "session_pin": SessionPin,
-    "count": Count,
-    "disk": Disk,
-    "kv_verify": KvVerify,
-    "kv_gc": KvGc,
-    "plan": Plan,
-    "events": Events,
-    "swap": Swap,
-    "release": Release,
-    "quote": Quote,
-    "why": Why,
-    "shutdown": Shutdown,
-    "reload": Reload,
+    re.sub("(?<=.)(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in get_args(ClientMessage)
 }
+"""By the name on the wire, which is the type's."""

@@ -67,7 +67,6 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "top": ("hotseat top",),
     "record": ("hotseat record",),
     "report": ("hotseat report recording.jsonl",),
-    "bench": ("hotseat bench",),
 }
 
 

@@ -9,43 +9,41 @@ import click
 from hotseat.cli.examples import show_examples
 from hotseat.protocol.version import VERSION
 
+_PACKAGE: Final = "hotseat.cli.commands"
 _COMMANDS: Final = {
-    "serve": ("hotseat.cli.commands.daemon:serve", "Run the daemon in the foreground."),
-    "status": ("hotseat.cli.commands.seat:status", "Show seat, worker, queue and memory."),
-    "ps": ("hotseat.cli.commands.seat:ps", "Show models that are seated or asked for."),
-    "queue": ("hotseat.cli.commands.seat:queue", "Show running and waiting requests."),
-    "models": ("hotseat.cli.commands.models:models", "List registered models, or remove one."),
-    "import": ("hotseat.cli.commands.importing:import_", "Register a GGUF file or an MLX folder."),
-    "plan": ("hotseat.cli.commands.models:plan", "Show what of a model fits into memory."),
-    "run": ("hotseat.cli.commands.run:run", "Generate text; a chat without PROMPT."),
-    "swap": ("hotseat.cli.commands.seat:swap", "Give the seat to another model."),
-    "release": ("hotseat.cli.commands.seat:release", "Give the seat up; contexts are kept."),
-    "quote": ("hotseat.cli.commands.quoting:quote", "Show what asking a model would cost."),
-    "why": ("hotseat.cli.commands.quoting:why", "Show who caused the last swaps."),
-    "count": ("hotseat.cli.commands.counting:count", "Count the tokens of a prompt."),
-    "cancel": ("hotseat.cli.commands.seat:cancel", "End a request."),
-    "sessions": (
-        "hotseat.cli.commands.sessions:sessions",
-        "List, show, fork, rewind or remove sessions.",
-    ),
-    "disk": ("hotseat.cli.commands.disk:disk", "Show KV on disk and its limits."),
-    "kv": ("hotseat.cli.commands.disk:kv", "Verify, collect or rebuild stored contexts."),
-    "top": ("hotseat.cli.commands.telemetry:top", "Watch memory, seat and swaps live."),
-    "events": ("hotseat.cli.commands.watch:events", "Show what happened."),
-    "record": ("hotseat.cli.commands.telemetry:record", "Record memory and swaps to a file."),
-    "report": ("hotseat.cli.commands.telemetry:report", "Draw a recording as a web page."),
-    "logs": ("hotseat.cli.commands.watch:logs", "Show the daemon's log."),
-    "endpoint": ("hotseat.cli.commands.daemon:endpoint", "Print where clients find the daemon."),
-    "stop": ("hotseat.cli.commands.daemon:stop", "End the daemon, or release MODEL."),
-    "restart": ("hotseat.cli.commands.daemon:restart", "End the daemon and start it again."),
-    "config": ("hotseat.cli.commands.config:config", "Check or show the settings."),
-    "reload": ("hotseat.cli.commands.config:reload", "Have the daemon read config.toml again."),
-    "doctor": ("hotseat.cli.commands.doctor:doctor", "Look for what is wrong, with remedies."),
-    "service": ("hotseat.cli.commands.service:service", "Have launchd run the daemon."),
-    "demo": ("hotseat.cli.commands.daemon:demo", "Watch two models share the seat."),
-    "completion": ("hotseat.cli.commands.help:completion", "Make a shell complete names."),
-    "help": ("hotseat.cli.commands.help:help_", "Show all commands, or the help of one."),
-    "version": ("hotseat.cli.commands.daemon:version", "Print the version."),
+    "serve": ("daemon:serve", "Run the daemon in the foreground."),
+    "status": ("seat:status", "Show seat, worker, queue and memory."),
+    "ps": ("seat:ps", "Show models that are seated or asked for."),
+    "queue": ("seat:queue", "Show running and waiting requests."),
+    "models": ("models:models", "List registered models, or remove one."),
+    "import": ("importing:import_", "Register a GGUF file or an MLX folder."),
+    "plan": ("models:plan", "Show what of a model fits into memory."),
+    "run": ("run:run", "Generate text; a chat without PROMPT."),
+    "swap": ("seat:swap", "Give the seat to another model."),
+    "release": ("seat:release", "Give the seat up; contexts are kept."),
+    "quote": ("quoting:quote", "Show what asking a model would cost."),
+    "why": ("quoting:why", "Show who caused the last swaps."),
+    "count": ("counting:count", "Count the tokens of a prompt."),
+    "cancel": ("seat:cancel", "End a request."),
+    "sessions": ("sessions:sessions", "List, show, fork, rewind or remove sessions."),
+    "disk": ("disk:disk", "Show KV on disk and its limits."),
+    "kv": ("disk:kv", "Verify, collect or rebuild stored contexts."),
+    "top": ("telemetry:top", "Watch memory, seat and swaps live."),
+    "events": ("watch:events", "Show what happened."),
+    "record": ("telemetry:record", "Record memory and swaps to a file."),
+    "report": ("telemetry:report", "Draw a recording as a web page."),
+    "logs": ("watch:logs", "Show the daemon's log."),
+    "endpoint": ("daemon:endpoint", "Print where clients find the daemon."),
+    "stop": ("daemon:stop", "End the daemon, or release MODEL."),
+    "restart": ("daemon:restart", "End the daemon and start it again."),
+    "config": ("config:config", "Check or show the settings."),
+    "reload": ("config:reload", "Have the daemon read config.toml again."),
+    "doctor": ("doctor:doctor", "Look for what is wrong, with remedies."),
+    "service": ("service:service", "Have launchd run the daemon."),
+    "demo": ("daemon:demo", "Watch two models share the seat."),
+    "completion": ("help:completion", "Make a shell complete names."),
+    "help": ("help:help_", "Show all commands, or the help of one."),
+    "version": ("daemon:version", "Print the version."),
 }
 _FIRST: Final = (
     "demo",
@@ -78,7 +76,7 @@ class LateGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
-        command: Any = getattr(importlib.import_module(module), name)
+        command: Any = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name)
         return show_examples(command, cmd_name) if isinstance(command, click.Command) else None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

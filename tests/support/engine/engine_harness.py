@@ -7,25 +7,19 @@ from pathlib import Path
 
 from hotseat.protocol.ids import BlockId, Epoch, RequestKey
 from hotseat.protocol.limits import GIB
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import Checkpoint, Known, Load, Start, TailRef, TokensInput, Warm
+from hotseat.protocol.link_reports import (
     BlockWritten,
     Broken,
-    Checkpoint,
     Checkpointed,
     Emitted,
     Finished,
     FromWorker,
-    Known,
-    Load,
     Loaded,
     Lookup,
     Quarantined,
-    Start,
     Started,
-    TailRef,
     TailWritten,
-    TokensInput,
-    Warm,
     Warmed,
 )
 from hotseat.protocol.messages import Sampling

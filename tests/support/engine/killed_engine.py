@@ -6,7 +6,7 @@ import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from hotseat.protocol.link import Emitted
+from hotseat.protocol.link_reports import Emitted
 from hotseat.protocol.model import ModelRecord
 from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens
 

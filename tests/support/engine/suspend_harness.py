@@ -3,16 +3,8 @@
 from typing import Literal
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import (
-    Broken,
-    Finished,
-    Resume,
-    Start,
-    Started,
-    Suspend,
-    Suspended,
-    TokensInput,
-)
+from hotseat.protocol.link_orders import Resume, Start, Suspend, TokensInput
+from hotseat.protocol.link_reports import Broken, Finished, Started, Suspended
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 from tests.support.engine.engine_harness import FakeSupervisor, Outcome

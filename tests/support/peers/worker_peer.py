@@ -12,19 +12,9 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from hotseat.protocol.ids import Epoch, RequestKey, Tag
-from hotseat.protocol.link import (
-    Beat,
-    FromWorker,
-    LinkFrame,
-    LinkReader,
-    Load,
-    Reseat,
-    Start,
-    TextInput,
-    ToWorker,
-    decode_from_worker,
-    encode_link,
-)
+from hotseat.protocol.link import LinkFrame, LinkReader, decode_from_worker, encode_link
+from hotseat.protocol.link_orders import Load, Reseat, Start, TextInput, ToWorker
+from hotseat.protocol.link_reports import Beat, FromWorker
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import LayerSpec, ModelRecord
 from tests.support.models.records import model_record

@@ -3,17 +3,22 @@
 Run as `python -m tests.support.stub_worker --link ... --epoch ... --token-fd ...`.
 """
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import FromWorker
+from hotseat.protocol.link_reports import FromWorker, WorkerHello
 from hotseat.worker import orphan, process
-from hotseat.worker.process import Libraries, exit_process, parse_arguments, run_worker
+from hotseat.worker.process import exit_process, parse_arguments, run_worker
 from tests.support.stub_worker.engine import StubEngine
 from tests.support.stub_worker.faults import Trigger, fork_twice, read_faults
+
+
+def stub_hello(secret: str) -> WorkerHello:
+    return WorkerHello(pid=os.getpid(), token=secret)
 
 
 def main() -> None:
@@ -23,14 +28,14 @@ def main() -> None:
     if faults.wrong_secret:
         vars(process)["read_secret"] = lambda fd: orphan.read_secret(fd)[::-1]
 
-    def load_libraries() -> Libraries:
+    def load_libraries(secret: str) -> WorkerHello:
         if faults.ignore_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if faults.double_fork:
             fork_twice()
         time.sleep(faults.hello_s)
         trigger.reach("hello")
-        return Libraries(mlx_version="stub", mlx_lm_version="stub")
+        return stub_hello(secret)
 
     def build_engine(
         send: Callable[[FromWorker], None], epoch: Epoch, _wake: Callable[[], None]

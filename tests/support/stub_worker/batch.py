@@ -10,24 +10,18 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import CancelWork, Drop, Known, Shrink, Start, Suspend, TailRef
+from hotseat.protocol.link_reports import (
     Broken,
-    CancelWork,
-    Drop,
     Emitted,
     Finished,
     FromWorker,
-    Known,
     Lookup,
     Prefilled,
     Quarantined,
     Refused,
-    Shrink,
-    Start,
     Started,
-    Suspend,
     Suspended,
-    TailRef,
     WriteFailed,
 )
 from hotseat.protocol.model import ModelRecord

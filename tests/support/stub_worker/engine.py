@@ -11,35 +11,37 @@ from typing import Literal, assert_never
 
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import (
-    Beat,
+from hotseat.protocol.link_orders import (
     CancelWork,
     Checkpoint,
-    Checkpointed,
-    Counted,
     CountPrompt,
     Drop,
-    Failed,
-    FromWorker,
     HoldBlank,
     Known,
     Load,
-    Loaded,
-    LoadProgress,
     Prepare,
-    Prepared,
-    Refused,
     Reseat,
     Rewrite,
     Shrink,
     Start,
     Stop,
-    Stopped,
     Suspend,
     ToWorker,
     Unload,
-    Unloaded,
     Warm,
+)
+from hotseat.protocol.link_reports import (
+    Beat,
+    Checkpointed,
+    Counted,
+    Failed,
+    FromWorker,
+    Loaded,
+    LoadProgress,
+    Prepared,
+    Refused,
+    Stopped,
+    Unloaded,
     Warmed,
 )
 from hotseat.protocol.tokens import pack_tokens

@@ -9,7 +9,8 @@ from typing import Literal
 from hotseat.protocol.failpoints import reach
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import BlockWritten, FromWorker, TailRef, TailWritten
+from hotseat.protocol.link_orders import TailRef
+from hotseat.protocol.link_reports import BlockWritten, FromWorker, TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 
 

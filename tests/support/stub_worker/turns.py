@@ -3,7 +3,7 @@
 import time
 from typing import Literal, assert_never
 
-from hotseat.protocol.link import AppendInput, Start, TextInput, TokensInput, WholeInput
+from hotseat.protocol.link_orders import AppendInput, Start, TextInput, TokensInput, WholeInput
 from hotseat.protocol.tokens import unpack_tokens
 from tests.support.stub_worker.text import (
     TokenSource,

@@ -4,7 +4,7 @@ import pytest
 from tests.support.models.records import TAG, turn_commit
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.link import TailWritten
+from hotseat.protocol.link_reports import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rows import BlockRow

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from tests.support.models.records import TAG, turn_commit
 
-from hotseat.protocol.link import TailWritten
+from hotseat.protocol.link_reports import TailWritten
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.catalogue.eviction import Kept
 from hotseat.supervisor.catalogue.rebuilding import Found, FoundFile

@@ -7,7 +7,7 @@ import pytest
 from lxml import etree
 from rich.console import Console
 
-from hotseat.cli.recording.file import Recording, item_line, read_recording, started_line
+from hotseat.cli.recording.file import Recording, json_line, read_recording, started_line
 from hotseat.cli.recording.report_page import page, report_facts, write_report
 from hotseat.cli.recording.report_svg import picture, runs, thinned
 from hotseat.cli.terminal.memory_bars import CLASSES, shares
@@ -155,7 +155,7 @@ def test_runs_end_where_the_next_phase_begins(recording):
 def test_recording_is_read_as_it_was_written(tmp_path, recording):
     file = tmp_path / "r.jsonl"
     items = [*map(told, recording.samples), *recording.events]
-    file.write_bytes(started_line() + b"".join(map(item_line, items)) + b'{"seq": 1, "at"')
+    file.write_bytes(started_line() + b"".join(map(json_line, items)) + b'{"seq": 1, "at"')
     assert read_recording(file) == recording
     write_report(recording, tmp_path / "r.html")
     facts = report_facts(recording, tmp_path / "r.html")
@@ -172,7 +172,7 @@ def test_file_that_is_no_recording_is_refused_with_the_way_out(tmp_path, content
 
 def test_damaged_line_in_the_middle_is_named(tmp_path, recording):
     file = tmp_path / "r.jsonl"
-    file.write_bytes(started_line() + b"{nonsense\n" + item_line(told(recording.samples[0])))
+    file.write_bytes(started_line() + b"{nonsense\n" + json_line(told(recording.samples[0])))
     with pytest.raises(HotseatError, match="line 2"):
         read_recording(file)
 

@@ -6,7 +6,7 @@ import pytest
 from tests.support.models.records import model_record
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.link import AppendInput, TextInput, TokensInput, WholeInput
+from hotseat.protocol.link_orders import AppendInput, TextInput, TokensInput, WholeInput
 from hotseat.protocol.messages import (
     FunctionSpec,
     Generate,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.models.records import model_record
 
-from hotseat.protocol.link import TailRef, TextInput, TokensInput, WholeInput
+from hotseat.protocol.link_orders import TailRef, TextInput, TokensInput, WholeInput
 from hotseat.protocol.messages import Message
 from hotseat.protocol.model import LayerSpec
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tests.support.models.records import model_record
 
-from hotseat.protocol.link import Emitted
+from hotseat.protocol.link_reports import Emitted
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Done, Timing, Usage
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher

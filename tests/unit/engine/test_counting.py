@@ -9,7 +9,8 @@ from msgspec import structs
 from tests.support.engine.engine_harness import FakeSupervisor, make_engine, tiny_record
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Counted, CountPrompt, Start, Started, TextInput, WholeInput
+from hotseat.protocol.link_orders import CountPrompt, Start, TextInput, WholeInput
+from hotseat.protocol.link_reports import Counted, Started
 from hotseat.protocol.messages import Message, Sampling
 from hotseat.protocol.tokens import unpack_tokens
 

@@ -3,7 +3,8 @@
 import pytest
 from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
-from hotseat.protocol.link import CancelWork, Emitted, Finished, Suspend, Suspended
+from hotseat.protocol.link_orders import CancelWork, Suspend
+from hotseat.protocol.link_reports import Emitted, Finished, Suspended
 from hotseat.protocol.tokens import unpack_tokens
 
 

@@ -8,7 +8,8 @@ from tests.support.engine.engine_harness import FakeSupervisor
 from tests.support.models.tiny_models import register_tiny
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Refused, Resume, Suspend, Suspended, WholeInput
+from hotseat.protocol.link_orders import Resume, Suspend, WholeInput
+from hotseat.protocol.link_reports import Refused, Suspended
 from hotseat.protocol.messages import (
     FunctionSpec,
     Message,

@@ -4,7 +4,7 @@ import pytest
 from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from tests.support.engine.suspend_harness import Run
 
-from hotseat.protocol.link import Broken, Finished
+from hotseat.protocol.link_reports import Broken, Finished
 from hotseat.protocol.tokens import unpack_tokens
 from hotseat.worker.batch.rows import DecodingRows
 

@@ -3,7 +3,8 @@
 import pytest
 from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
-from hotseat.protocol.link import CancelWork, Emitted, Finished, Prefilled
+from hotseat.protocol.link_orders import CancelWork
+from hotseat.protocol.link_reports import Emitted, Finished, Prefilled
 from hotseat.protocol.messages import Sampling
 from hotseat.worker.batch.runner import PASS_TOKENS
 

@@ -8,7 +8,7 @@ from tests.support.engine.killed_engine import turn_then_kill
 from tests.support.engine.suspend_harness import GREEDY, SAMPLED, Run
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Prefilled
+from hotseat.protocol.link_reports import Prefilled
 
 KINDS = (
     "llama",

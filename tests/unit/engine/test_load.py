@@ -10,7 +10,8 @@ from tests.support.engine.engine_harness import make_engine, tiny_record
 from tests.support.models.tiny_models import make_tiny
 
 from hotseat.protocol.limits import GIB
-from hotseat.protocol.link import Failed, Load, Loaded, LoadProgress, Warm, Warmed
+from hotseat.protocol.link_orders import Load, Warm
+from hotseat.protocol.link_reports import Failed, Loaded, LoadProgress, Warmed
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import Emitted, Prefilled, Refused, Started
+from hotseat.protocol.link_reports import Emitted, Prefilled, Refused, Started
 
 LONG = 8192
 SHORT = 256

@@ -5,16 +5,14 @@ from pathlib import Path
 import pytest
 from tests.support.engine.engine_harness import UNFED, prompt_tokens, tiny_record
 
-from hotseat.protocol.link import (
-    QUIET_CHECKPOINT,
+from hotseat.protocol.link_orders import QUIET_CHECKPOINT, Checkpoint, Shrink
+from hotseat.protocol.link_reports import (
     BlockWritten,
-    Checkpoint,
     Checkpointed,
     Finished,
     Lookup,
     Prefilled,
     Quarantined,
-    Shrink,
     TailWritten,
     WriteFailed,
 )

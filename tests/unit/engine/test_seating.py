@@ -14,21 +14,23 @@ from tests.support.engine.engine_harness import make_engine, prompt_tokens, tiny
 
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.limits import GIB, MIB
-from hotseat.protocol.link import (
-    BlockWritten,
-    Counted,
+from hotseat.protocol.link_orders import (
     CountPrompt,
-    Failed,
     Load,
-    Loaded,
     Prepare,
-    Prepared,
     Reseat,
     Start,
     TextInput,
     Unload,
-    Unloaded,
     Warm,
+)
+from hotseat.protocol.link_reports import (
+    BlockWritten,
+    Counted,
+    Failed,
+    Loaded,
+    Prepared,
+    Unloaded,
     Warmed,
 )
 from hotseat.protocol.messages import Sampling
@@ -100,7 +102,7 @@ def preparers():
 
 def test_prepared_tokenizer_is_not_loaded_again(record, preparers):
     preparer, kits, answers = preparers()
-    preparer.prepare(Prepare(record=record))
+    preparer.put(Prepare(record=record))
     assert answers.wait(1) == [Prepared(model=record.name)]
     first = preparer.take(record)
     assert preparer.take(record) is first
@@ -110,7 +112,7 @@ def test_prepared_tokenizer_is_not_loaded_again(record, preparers):
 def test_load_waits_for_the_preparation_of_its_model_under_way(record, preparers):
     preparer, kits, answers = preparers()
     kits.gate.clear()
-    preparer.prepare(Prepare(record=record))
+    preparer.put(Prepare(record=record))
     threading.Timer(0.05, kits.gate.set).start()
     preparer.take(record)
     assert kits.loaded == [record.name]
@@ -138,7 +140,7 @@ def test_load_waits_until_all_that_was_asked_is_counted(record, other, preparers
             sampling=Sampling(),
             seed=0,
         )
-        preparer.count(CountPrompt(record=one, start=start))
+        preparer.put(CountPrompt(record=one, start=start))
     threading.Timer(0.05, kits.gate.set).start()
     preparer.take(record)
     before_the_load = list(counted)
@@ -150,7 +152,7 @@ def test_load_waits_until_all_that_was_asked_is_counted(record, other, preparers
 def test_kits_beyond_the_limit_go_oldest_first(record, other, preparers):
     preparer, kits, answers = preparers(limit_bytes=1)
     for one in (record, other):
-        preparer.prepare(Prepare(record=one))
+        preparer.put(Prepare(record=one))
     answers.wait(2)
     assert list(preparer._kits) == [other.tag]
     preparer.take(record)
@@ -160,17 +162,17 @@ def test_kits_beyond_the_limit_go_oldest_first(record, other, preparers):
 def test_model_that_cannot_be_prepared_is_answered_and_fails_at_its_load(record, preparers):
     preparer, _kits, answers = preparers()
     lost = msgspec.structs.replace(record, path=record.path + "-gone")
-    preparer.prepare(Prepare(record=lost, warm_pages=True))
+    preparer.put(Prepare(record=lost, warm_pages=True))
     assert answers.wait(1) == [Prepared(model=record.name, warmed_bytes=0)]
 
 
 def test_weights_are_read_ahead_above_the_floor_only(record, preparers):
     preparer, _kits, answers = preparers()
-    preparer.prepare(Prepare(record=record, warm_pages=True))
+    preparer.put(Prepare(record=record, warm_pages=True))
     size = (Path(record.path) / "model.safetensors").stat().st_size
     assert answers.wait(1)[0].warmed_bytes == size
     floor = 2 * available_bytes()
-    preparer.prepare(Prepare(record=record, warm_pages=True, free_floor_bytes=floor))
+    preparer.put(Prepare(record=record, warm_pages=True, free_floor_bytes=floor))
     assert answers.wait(2)[1].warmed_bytes == 0
 
 

@@ -3,7 +3,8 @@
 import pytest
 from tests.support.engine.engine_harness import UNFED, prompt_tokens, tiny_record
 
-from hotseat.protocol.link import BlockWritten, Diverged, Rewrite, Started, TailRef
+from hotseat.protocol.link_orders import Rewrite, TailRef
+from hotseat.protocol.link_reports import BlockWritten, Diverged, Started
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.model.budget import KvBudget
 

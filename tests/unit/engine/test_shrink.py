@@ -3,7 +3,8 @@
 import pytest
 from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
-from hotseat.protocol.link import Shrink, TailWritten
+from hotseat.protocol.link_orders import Shrink
+from hotseat.protocol.link_reports import TailWritten
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 
-from hotseat.protocol.link import AppendInput, TailWritten, WholeInput
+from hotseat.protocol.link_orders import AppendInput, WholeInput
+from hotseat.protocol.link_reports import TailWritten
 from hotseat.protocol.messages import Message
 from hotseat.protocol.tokens import root_id, unpack_tokens
 from hotseat.worker.context import snapshots

@@ -5,18 +5,14 @@ import pytest
 from tests.support.engine.engine_harness import UNFED, prompt_tokens, tiny_record
 from tests.support.engine.suspend_harness import HELD, SAMPLED, Run
 
-from hotseat.protocol.link import (
-    CancelWork,
-    Drop,
+from hotseat.protocol.link_orders import CancelWork, Drop, Resume, Suspend, Unload
+from hotseat.protocol.link_reports import (
     Emitted,
     Finished,
     Prefilled,
     Refused,
-    Resume,
-    Suspend,
     Suspended,
     TailWritten,
-    Unload,
     Unloaded,
 )
 from hotseat.protocol.messages import Sampling

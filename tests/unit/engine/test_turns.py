@@ -9,21 +9,23 @@ from tests.support.engine.engine_harness import (
     tiny_record,
 )
 
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import (
     AppendInput,
-    Broken,
     CancelWork,
     Drop,
+    Stop,
+    TextInput,
+    TokensInput,
+    WholeInput,
+)
+from hotseat.protocol.link_reports import (
+    Broken,
     Emitted,
     Finished,
     Prefilled,
     Refused,
     Started,
-    Stop,
     Stopped,
-    TextInput,
-    TokensInput,
-    WholeInput,
 )
 from hotseat.protocol.messages import Message, Sampling
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens

@@ -4,7 +4,8 @@ import structlog
 from tests.support.models.records import TAG, model_record, turn_commit
 
 from hotseat.protocol.ids import BlockId, RequestKey
-from hotseat.protocol.link import BlockWritten, Known, Lookup, TailWritten
+from hotseat.protocol.link_orders import Known
+from hotseat.protocol.link_reports import BlockWritten, Lookup, TailWritten
 from hotseat.protocol.tokens import pack_tokens, root_id
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.store import Catalogue

@@ -11,22 +11,15 @@ from hypothesis import strategies as st
 
 from hotseat.protocol import link
 from hotseat.protocol.ids import Epoch, RequestKey
-from hotseat.protocol.link import (
-    MAX_BODY_BYTES,
-    Emitted,
-    LinkReader,
-    Reseat,
-    Stop,
-    Warm,
-    WorkerHello,
-    encode_link,
-)
+from hotseat.protocol.link import MAX_BODY_BYTES, LinkReader, encode_link
+from hotseat.protocol.link_orders import Reseat, Stop, Warm
+from hotseat.protocol.link_reports import Emitted, WorkerHello
 from hotseat.supervisor.ports import worker_link
 from hotseat.supervisor.ports.worker_link import WorkerLink
 
 EPOCH = Epoch(7)
 KEY = RequestKey("t:r")
-HELLO = WorkerHello(pid=1, token="0" * 32, mlx_version="m", mlx_lm_version="l")
+HELLO = WorkerHello(pid=1, token="0" * 32)
 SEEN_S = 20.0
 
 

@@ -9,7 +9,7 @@ import zmq
 from tests.support.peers.raw_peer import RawPeer, tokens_of
 
 from hotseat.protocol.limits import MIB, PROGRESS_S
-from hotseat.protocol.link import Emitted
+from hotseat.protocol.link_reports import Emitted
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Accepted, Done, ErrorBody, Progress, Timing, Usage
 from hotseat.supervisor.ports.client_port import ClientPort, Identity

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from tests.support.models.records import model_record
 
-from hotseat.protocol.link import TextInput
+from hotseat.protocol.link_orders import TextInput
 from hotseat.supervisor.conversation.history import History
 from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.requests.prompt_fits import PromptFits

@@ -4,7 +4,8 @@ import structlog
 from tests.support.models.records import TAG, model_record, turn_commit
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Known, Lookup
+from hotseat.protocol.link_orders import Known
+from hotseat.protocol.link_reports import Lookup
 from hotseat.protocol.tokens import block_chain, root_id
 from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue

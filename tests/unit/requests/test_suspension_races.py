@@ -8,7 +8,7 @@ import pytest
 from tests.support.models.records import accept_record, model_record
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Started, Suspended
+from hotseat.protocol.link_reports import Started, Suspended
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.store import Catalogue

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hotseat.protocol.limits import BEAT_S, REST_BEAT_S
-from hotseat.protocol.link import Beat
+from hotseat.protocol.link_reports import Beat
 from hotseat.worker.link.beats import SETTLE_S, BeatPace
 
 QUIET = Beat(

@@ -281,7 +281,7 @@ def test_block_whose_every_name_is_damaged_is_an_error(kv_dir: Path) -> None:
 
 
 def test_tail_names_never_repeat() -> None:
-    assert tail_file(Epoch(1), 1) != tail_file(Epoch(1), 1)
+    assert tail_file("tail", Epoch(1), 1) != tail_file("tail", Epoch(1), 1)
 
 
 def test_shapes_that_contradict_the_bytes_are_not_written(kv_dir: Path) -> None:

@@ -14,18 +14,9 @@ from tests.support.peers.worker_peer import LinkEnd
 
 from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
 from hotseat.protocol.ids import Epoch, RequestKey
-from hotseat.protocol.link import (
-    MAX_BODY_BYTES,
-    Beat,
-    Emitted,
-    FromWorker,
-    Reseat,
-    Stop,
-    Stopped,
-    Warm,
-    decode_from_worker,
-    encode_link,
-)
+from hotseat.protocol.link import MAX_BODY_BYTES, decode_from_worker, encode_link
+from hotseat.protocol.link_orders import Reseat, Stop, Warm
+from hotseat.protocol.link_reports import Beat, Emitted, FromWorker, Stopped
 from hotseat.worker.link.port import SupervisorLink
 
 KEY = RequestKey("t:r")
@@ -207,7 +198,7 @@ def test_close_without_a_peer_ends_at_its_timeout(make_port: Callable[..., Super
 CHILD = """
 import sys
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import Beat
+from hotseat.protocol.link_reports import Beat
 from hotseat.worker.link.port import SupervisorLink
 
 def beat():

@@ -6,7 +6,8 @@ from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache
 from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 from tests.support.engine.suspend_harness import HELD, SAMPLED, Run
 
-from hotseat.protocol.link import Broken, CancelWork
+from hotseat.protocol.link_orders import CancelWork
+from hotseat.protocol.link_reports import Broken
 from hotseat.protocol.messages import Sampling
 from hotseat.worker.model.caches import FullKVCache, RingKVCache, leaves
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.protocol.ids import Epoch, RequestKey
-from hotseat.protocol.link import Emitted, Prefilled, Stopped
+from hotseat.protocol.link_reports import Emitted, Prefilled, Stopped
 from hotseat.protocol.replies import ChunkPart, TokenLogprob
 from hotseat.worker.link.outflow import FAST_S, HOLD_S, LOOK_S, Outflow, join_output
 

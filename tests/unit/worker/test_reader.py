@@ -18,7 +18,7 @@ from tests.support.engine.kv_payloads import (
 )
 
 from hotseat.protocol.ids import BlockId, RequestKey
-from hotseat.protocol.link import TailRef
+from hotseat.protocol.link_orders import TailRef
 from hotseat.protocol.model import LayerSpec, ModelRecord
 from hotseat.worker.store.kv_file import block_file, write_block, write_kv
 from hotseat.worker.store.kv_format import KvPayload

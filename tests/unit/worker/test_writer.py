@@ -11,7 +11,7 @@ import pytest
 from tests.support.engine.kv_payloads import TAG, make_chain, make_payload
 
 from hotseat.protocol.ids import BlockId, Epoch, Tag
-from hotseat.protocol.link import (
+from hotseat.protocol.link_reports import (
     BlockWritten,
     Checkpointed,
     FromWorker,

@@ -6,7 +6,7 @@ from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import load_model
 from msgspec import structs
 
-from hotseat.library.folder import digest_file, unavailable
+from hotseat.library.folder import digest_file, refusing, unavailable
 from hotseat.library.progress import ByteProgress, OnProgress
 from hotseat.protocol.model import FileDigest
 from hotseat.protocol.tags import ADAPTER_FILES
@@ -23,18 +23,10 @@ def digest_adapter(folder: Path, adapter: Path, on_progress: OnProgress) -> tupl
             raise unavailable(
                 adapter, f"no adapter: it has no {file.name}", "give the folder mlx_lm.lora wrote"
             )
-    try:
+    what = f"the adapter does not fit {folder}"
+    with refusing(adapter, what, "give an adapter that was trained on this model"):
         # Weights stay lazy: names and shapes are all that is compared.
         model, _config = load_model(folder, lazy=True, trust_remote_code=False)
         load_adapters(model, str(adapter))
-    except Exception as error:
-        # mlx-lm raises whatever a strange configuration makes its code raise.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise unavailable(
-            adapter,
-            f"the adapter does not fit {folder} ({reason})",
-            "give an adapter that was trained on this model",
-            reason=reason,
-        ) from error
     progress = ByteProgress(on_progress, "digest", sum(file.stat().st_size for file in files))
     return tuple(structs.replace(digest_file(file, progress), name=str(file)) for file in files)

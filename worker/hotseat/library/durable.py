@@ -18,11 +18,11 @@ def write_durably(file: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(file.parent)
+    sync_file(file.parent)
 
 
 def sync_file(file: Path) -> None:
-    """Flushes the contents of a file that something else wrote."""
+    """Makes durable what a file that something else wrote holds, or the names in a folder."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -30,14 +30,9 @@ def sync_file(file: Path) -> None:
         os.close(descriptor)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes names created or renamed in `folder` durable."""
-    sync_file(folder)
-
-
 def sync_tree(folder: Path) -> None:
     """Makes every file directly in `folder`, and the folder, durable."""
     for file in folder.iterdir():
         if file.is_file():
             sync_file(file)
-    sync_folder(folder)
+    sync_file(folder)

@@ -6,7 +6,8 @@ Everything that would fail at load time and can be seen in headers fails here, w
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -206,6 +207,23 @@ def unavailable(path: Path, what: str, remedy: str, **facts: Any) -> HotseatErro
     return HotseatError(
         "model_unavailable", f"{path}: {what}; {remedy}", path=str(path), remedy=remedy, **facts
     )
+
+
+@contextmanager
+def refusing(
+    path: Path, what: str, remedy: str, kinds: tuple[type[Exception], ...] = (Exception,)
+) -> Iterator[None]:
+    """Turns what a library raises over a strange file into model_unavailable with its words."""
+    try:
+        yield
+    except kinds as error:
+        reason = words_of(error)
+        raise unavailable(path, f"{what} ({reason})", remedy, reason=reason) from error
+
+
+def words_of(error: Exception) -> str:
+    """What an error says, on one line and not for ever."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _damaged(file: Path, what: str) -> HotseatError:

@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache, make_prompt_cache
 from mlx_lm.utils import get_total_parameters, load_model
 
-from hotseat.library.folder import unavailable
+from hotseat.library.folder import refusing, words_of
 from hotseat.protocol.model import FloatType, LayerSpec, StateSpec
 from hotseat.worker.model.caches import leaves, new_caches
 
@@ -28,6 +28,8 @@ _REASONS: Final = {
 }
 _SERVED: Final = (KVCache, RotatingKVCache, ArraysCache)
 _ROW_LENGTHS: Final = (2, 5)
+_OF_CONTENT: Final = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError)
+"""What mlx-lm raises over a model it does not know; anything else is a defect."""
 
 
 class Geometry(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,17 +47,10 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure_geometry(folder: Path) -> Geometry:
     """Builds the model of `folder` with lazy weights and reads shapes; model_unavailable if not."""
-    try:
+    remedy = "use a model that this mlx-lm supports"
+    with refusing(folder, "mlx-lm cannot build it", remedy, _OF_CONTENT):
         model, config = load_model(folder, lazy=True, trust_remote_code=False)
         caches = make_prompt_cache(model)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise unavailable(
-            folder,
-            f"mlx-lm cannot build it ({reason})",
-            "use a model that this mlx-lm supports",
-            reason=reason,
-        ) from error
     unfit = _unfit_caches(caches)
     layers: tuple[LayerSpec, ...] = ()
     dtype = _weights_dtype(model)
@@ -197,9 +192,8 @@ def _try_rows(model: Any, lengths: tuple[int, ...]) -> None:
             cache.extract(len(lengths) - 1)
     except Exception as error:
         # Whatever a model's code does not expect of a batch.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise _UnfitGeometry(
-            f"its code does not run in mlx-lm's batch generator ({reason})"
+            f"its code does not run in mlx-lm's batch generator ({words_of(error)})"
         ) from error
 
 

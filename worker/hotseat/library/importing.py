@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from hotseat.library.durable import sync_folder, sync_tree
+from hotseat.library.durable import sync_file, sync_tree
 from hotseat.library.folder import unavailable
-from hotseat.library.gguf.converting import convert_gguf
+from hotseat.library.gguf.converting import Conversion, convert_gguf
 from hotseat.library.progress import OnProgress
 from hotseat.library.registering import describe_folder, write_record
 from hotseat.protocol.errors import HotseatError
@@ -67,15 +67,16 @@ def import_model(
         _remove_leftovers(models)
         _check_name_is_free(models / chosen, source)
         try:
-            if source.is_dir():
-                return _register_folder(
-                    source, models, chosen, on_progress, licence, context_tokens, adapter
+            with _staging_folder(models) as staging:
+                record = _describe(
+                    source, staging, models / chosen, on_progress, licence, context_tokens, adapter
                 )
-            return _import_file(
-                source, models, chosen, on_progress, licence, context_tokens, adapter
-            )
+                write_record(staging, record)
+                _tell_what_becomes_cold(models / chosen, record, on_progress)
+                _publish(staging, models, chosen)
         except OSError as error:
             raise _disk_error(error, models) from error
+    return record
 
 
 def _make_folder(models: Path, home: Path) -> None:
@@ -91,36 +92,38 @@ def _make_folder(models: Path, home: Path) -> None:
         ) from error
 
 
-def _register_folder(
+def _describe(
     source: Path,
-    models: Path,
-    name: ModelName,
+    staging: Path,
+    target: Path,
     on_progress: OnProgress,
     licence: str,
     context_tokens: int | None,
     adapter: Path | None,
 ) -> ModelRecord:
-    """Only the record is written; the folder stays the user's."""
-    origin = ModelSource(kind="mlx", path=str(source), licence=licence)
-    record = describe_folder(
-        source, name, origin, on_progress, context_tokens=context_tokens, adapter=adapter
+    """The record of a folder, which stays the user's, or of what a file is converted to."""
+    if source.is_dir():
+        made = Conversion(licence=licence, requantised=())
+        folder = final_path = source
+        origin = ModelSource(kind="mlx", path=str(source), licence=licence)
+    else:
+        _check_file(source, target.parent)
+        made = convert_gguf(source, staging, on_progress)
+        folder, final_path = staging, target
+        origin = ModelSource(kind="gguf", path=str(source), licence=licence or made.licence)
+    return describe_folder(
+        folder,
+        ModelName(target.name),
+        origin,
+        on_progress,
+        context_tokens=context_tokens,
+        final_path=final_path,
+        requantised=made.requantised,
+        adapter=adapter,
     )
-    with _staging_folder(models) as staging:
-        write_record(staging, record)
-        _tell_what_becomes_cold(models / name, record, on_progress)
-        _publish(staging, models, name)
-    return record
 
 
-def _import_file(
-    source: Path,
-    models: Path,
-    name: ModelName,
-    on_progress: OnProgress,
-    licence: str,
-    context_tokens: int | None,
-    adapter: Path | None,
-) -> ModelRecord:
+def _check_file(source: Path, models: Path) -> None:
     _check_space(models, source.stat().st_size)
     with source.open("rb") as stream:
         magic = stream.read(len(_GGUF_MAGIC))
@@ -128,23 +131,6 @@ def _import_file(
         raise unavailable(
             source, "it is neither a GGUF file nor a folder", "give a .gguf file or an MLX folder"
         )
-    with _staging_folder(models) as staging:
-        conversion = convert_gguf(source, staging, on_progress)
-        origin = ModelSource(kind="gguf", path=str(source), licence=licence or conversion.licence)
-        record = describe_folder(
-            staging,
-            name,
-            origin,
-            on_progress,
-            context_tokens=context_tokens,
-            final_path=models / name,
-            requantised=conversion.requantised,
-            adapter=adapter,
-        )
-        write_record(staging, record)
-        _tell_what_becomes_cold(models / name, record, on_progress)
-        _publish(staging, models, name)
-    return record
 
 
 def _tell_what_becomes_cold(target: Path, record: ModelRecord, on_progress: OnProgress) -> None:
@@ -229,7 +215,7 @@ def _publish(staging: Path, models: Path, name: ModelName) -> None:
     if target.exists():
         target.rename(replaced)
     staging.rename(target)
-    sync_folder(models)
+    sync_file(models)
     shutil.rmtree(replaced, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ from mlx_lm.utils import load_config, load_tokenizer
 from hotseat.library import identity
 from hotseat.library.adapter import digest_adapter
 from hotseat.library.durable import write_durably
-from hotseat.library.folder import ModelFolder, digest_files, open_folder, unavailable
+from hotseat.library.folder import ModelFolder, digest_files, open_folder, refusing, unavailable
 from hotseat.library.geometry import Geometry, measure_geometry
 from hotseat.library.progress import OnProgress
 from hotseat.protocol.errors import HotseatError
@@ -51,8 +51,7 @@ def describe_folder(
     on_progress("inspect", 0.0)
     geometry = measure_geometry(folder)
     on_progress("inspect", 50.0)
-    config = load_config(folder)
-    tokenizer = _open_tokenizer(folder, config.get("eos_token_id"))
+    tokenizer = _open_tokenizer(folder)
     probe = probe_template(tokenizer)
     on_progress("inspect", 100.0)
     adapted = () if adapter is None else digest_adapter(folder, adapter, on_progress)
@@ -94,25 +93,17 @@ def describe_folder(
     )
 
 
+def _open_tokenizer(folder: Path) -> Any:
+    """As the worker will open it; transformers raises whatever its parsers raise."""
+    ends = load_config(folder).get("eos_token_id")
+    with refusing(folder, "its tokenizer cannot be opened", "download the tokenizer files again"):
+        return load_tokenizer(folder, eos_token_ids=ends)
+
+
 def write_record(folder: Path, record: ModelRecord) -> None:
     """`model.json`, durable and never seen half written."""
     data = msgspec.json.format(msgspec.json.encode(record), indent=1)
     write_durably(folder / RECORD_FILE, data)
-
-
-def _open_tokenizer(folder: Path, eos_token_ids: Any) -> Any:
-    """As the worker will open it; any failure of the libraries is the folder's."""
-    try:
-        return load_tokenizer(folder, eos_token_ids=eos_token_ids)
-    except Exception as error:
-        # transformers raises whatever its parsers raise, bare Exception included.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise unavailable(
-            folder,
-            f"its tokenizer cannot be opened ({reason})",
-            "download the tokenizer files again",
-            reason=reason,
-        ) from error
 
 
 def read_context_tokens(folder: ModelFolder, geometry: Geometry, asked: int | None) -> int:

@@ -1,7 +1,8 @@
 """Counts what a request would feed, with the renderer that would render it. Must not know KV."""
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.link import Counted, CountPrompt
+from hotseat.protocol.link_orders import CountPrompt
+from hotseat.protocol.link_reports import Counted
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.batch.turn import render_prompt
 from hotseat.worker.model.preparing import TokenizerKit

@@ -12,33 +12,35 @@ import mlx.core as mx
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch, RequestKey
-from hotseat.protocol.link import (
-    Beat,
-    Broken,
+from hotseat.protocol.link_orders import (
     CancelWork,
     Checkpoint,
-    Checkpointed,
     CountPrompt,
     Drop,
-    Failed,
-    FromWorker,
     HoldBlank,
     Known,
     Load,
-    LoadProgress,
     Prepare,
-    Refused,
     Reseat,
     Rewrite,
     Shrink,
     Start,
     Stop,
-    Stopped,
     Suspend,
     ToWorker,
     Unload,
-    Unloaded,
     Warm,
+)
+from hotseat.protocol.link_reports import (
+    Beat,
+    Broken,
+    Checkpointed,
+    Failed,
+    FromWorker,
+    LoadProgress,
+    Refused,
+    Stopped,
+    Unloaded,
 )
 from hotseat.worker.batch.context_source import ContextFetcher
 from hotseat.worker.batch.endings import Endings
@@ -165,7 +167,7 @@ class Engine:
             case CountPrompt():
                 self._count(message)
             case Prepare():
-                self._preparer.prepare(message)
+                self._preparer.put(message)
             case HoldBlank(size_bytes=size_bytes, free_floor_bytes=floor_bytes):
                 self._blank.hold(size_bytes, floor_bytes)
             case Checkpoint():
@@ -361,7 +363,7 @@ class Engine:
             seated = seat.seated
             self._send(count_prompt(TokenizerKit(seated.tokenizer, seated.renderer), order))
         else:
-            self._preparer.count(order)
+            self._preparer.put(order)
 
     def _stop(self) -> None:
         self._is_stopping = True

@@ -1,36 +1,26 @@
 """`python -m hotseat.worker`: the worker process with the real engine."""
 
+import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import FromWorker
-from hotseat.worker.process import (
-    ComputeEngine,
-    Libraries,
-    exit_process,
-    parse_arguments,
-    run_worker,
-)
+from hotseat.protocol.link_reports import FromWorker, WorkerHello
+from hotseat.worker.process import ComputeEngine, exit_process, parse_arguments, run_worker
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
-def import_libraries() -> Libraries:
+def import_libraries(secret: str) -> WorkerHello:
     """Imports mlx and mlx-lm, which takes seconds: afterwards a load pays for weights only."""
     import mlx.core as mx  # noqa: PLC0415 - guards and signals come first
     import mlx_lm  # noqa: F401, PLC0415 - same
 
     import hotseat.worker.engine  # noqa: F401, PLC0415 - same
 
-    return Libraries(
-        mlx_version=version("mlx"),
-        mlx_lm_version=version("mlx-lm"),
-        working_set_bytes=_working_set_bytes(mx),
-    )
+    return WorkerHello(pid=os.getpid(), token=secret, working_set_bytes=_working_set_bytes(mx))
 
 
 def build_engine(

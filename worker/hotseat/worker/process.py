@@ -26,7 +26,8 @@ from hotseat.protocol.exits import (
 )
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import REST_BEAT_S
-from hotseat.protocol.link import Beat, FromWorker, Stop, Stopped, ToWorker, WorkerHello
+from hotseat.protocol.link_orders import Stop, ToWorker
+from hotseat.protocol.link_reports import Beat, FromWorker, Stopped, WorkerHello
 from hotseat.worker.dying import tells_of_memory
 from hotseat.worker.link.port import Inbox, SupervisorLink
 from hotseat.worker.orphan import (
@@ -52,14 +53,6 @@ class Arguments(Struct, frozen=True, kw_only=True):
     epoch: Epoch
     token_fd: int
     watchdog_s: float = 0.0
-
-
-class Libraries(Struct, frozen=True, kw_only=True):
-    """What WorkerHello tells about this process, known once the libraries are imported."""
-
-    mlx_version: str
-    mlx_lm_version: str
-    working_set_bytes: int | None = None
 
 
 class ComputeEngine(Protocol):
@@ -98,10 +91,13 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
 
 def run_worker(
     arguments: Arguments,
-    load_libraries: Callable[[], Libraries],
+    load_libraries: Callable[[str], WorkerHello],
     build_engine: BuildEngine,
 ) -> int:
-    """Runs until Stopped was sent or something ends the process; returns the exit code."""
+    """Runs until Stopped was sent or something ends the process; returns the exit code.
+
+    `load_libraries` takes the secret; what the hello tells is known once they are imported.
+    """
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
     faulthandler.enable()
@@ -117,23 +113,14 @@ def run_worker(
         return EX_USAGE
     exit_at_end_of_pipe(arguments.token_fd)
     try:
-        libraries = load_libraries()
+        hello = load_libraries(secret)
     except MemoryError:
         _complain("no memory for the libraries")
         return EX_OUT_OF_MEMORY
     except ImportError as error:
         _complain(f"cannot import the libraries: {error}; install the extra `worker`")
         return EX_LIBRARIES
-    loop = _ComputeLoop(arguments, inbox, build_engine)
-    return loop.run(
-        WorkerHello(
-            pid=os.getpid(),
-            token=secret,
-            mlx_version=libraries.mlx_version,
-            mlx_lm_version=libraries.mlx_lm_version,
-            working_set_bytes=libraries.working_set_bytes,
-        )
-    )
+    return _ComputeLoop(arguments, inbox, build_engine).run(hello)
 
 
 def exit_process(code: int) -> None:

@@ -11,11 +11,10 @@ from msgspec.structs import replace
 
 from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.chat.slash_commands import Talk, obey
-from hotseat.cli.chat.turn import print_chunk, stream_turn
+from hotseat.cli.chat.turn import print_text, stream_turn
 from hotseat.cli.terminal.output import note
 from hotseat.client.endpoint import find_home
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.replies import Accepted, Chunk, Progress
 
 if TYPE_CHECKING:
     from hotseat.client.sync import Client
@@ -99,15 +98,10 @@ def _answer(client: "Client", talk: Talk, line: str) -> Talk:
 
 
 def _say(client: "Client", talk: Talk, line: str) -> Talk:
-    done, _ = stream_turn(client, talk.options, line, _print)
+    done, _ = stream_turn(client, talk.options, line, print_text)
     if not done.text.endswith("\n"):
         print()
     if done.finish_reason == "cancelled":
         note("cancelled")
     # The session holds the system message from its first turn on.
     return replace(talk, options=replace(talk.options, system=None), last=done)
-
-
-def _print(event: Accepted | Progress | Chunk) -> None:
-    if isinstance(event, Chunk):
-        print_chunk(event)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _SAID = ("reasoning", "tool_calls", "tool_parse_error", "note")
 """Facts of `run --json` that are there only if there is something to say."""
+_PASSED_ON = ("max_tokens", "temperature", "seed", "priority", "deadline_s")
+"""Options that are keywords of `generate` as they stand."""
+StreamEvent = Accepted | Progress | Chunk
+Show = Callable[[StreamEvent], None]
 
 
 def run_turn(
@@ -28,11 +32,11 @@ def run_turn(
 ) -> int:
     """Runs one turn and prints it; an interrupt cancels it and still shows its end."""
     if as_lines:
-        show: Callable[[Accepted | Progress | Chunk], None] = _print_event
+        show: Show = _print_event
     elif as_json:
         show = _show_nothing
     else:
-        show = _print_text
+        show = print_text
     done, was_interrupted = stream_turn(client, options, prompt, show, is_quiet=as_lines)
     if as_lines:
         print_json({"type": "done", **msgspec.to_builtins(done)})
@@ -47,7 +51,7 @@ def stream_turn(
     client: "Client",
     options: RunOptions,
     prompt: str,
-    show: Callable[[Accepted | Progress | Chunk], None],
+    show: Show,
     *,
     is_quiet: bool = False,
 ) -> tuple[Done, bool]:
@@ -66,11 +70,7 @@ def stream_turn(
         return stream.result(), was_interrupted
 
 
-def _follow(
-    stream: "Stream",
-    show: Callable[[Accepted | Progress | Chunk], None],
-    line: "PhaseLine | None",
-) -> None:
+def _follow(stream: "Stream", show: Show, line: "PhaseLine | None") -> None:
     from hotseat.client.flow import text_of
 
     for event in stream.events():
@@ -114,17 +114,9 @@ def build_input(options: RunOptions, prompt: str, *, is_raw: bool) -> "GenerateO
 
 def _asked(options: RunOptions) -> "GenerateOptions":
     """What was asked for besides the input."""
-    request: GenerateOptions = {}
-    if options.max_tokens is not None:
-        request["max_tokens"] = options.max_tokens
-    if options.temperature is not None:
-        request["temperature"] = options.temperature
-    if options.seed is not None:
-        request["seed"] = options.seed
-    if options.priority is not None:
-        request["priority"] = options.priority
-    if options.deadline_s is not None:
-        request["deadline_s"] = options.deadline_s
+    given = {name: getattr(options, name) for name in _PASSED_ON}
+    asked = {name: value for name, value in given.items() if value is not None}
+    request = cast("GenerateOptions", asked)
     if options.stop:
         request["stop"] = options.stop
     request.update(asked_form(options))
@@ -139,27 +131,23 @@ def run_facts(done: Done) -> dict[str, Any]:
     return facts | {name: plain[name] for name in _SAID if plain[name]}
 
 
-def print_chunk(chunk: Chunk) -> None:
+def print_text(event: StreamEvent) -> None:
     """Text as it is; without control characters when a terminal would obey them.
 
     Reasoning is dim and goes to stderr, as calls do when stdout is not a terminal: what is piped
     on is the answer.
     """
-    for part in chunk.parts:
-        show_part(part)
-
-
-def _print_text(event: Accepted | Progress | Chunk) -> None:
     if isinstance(event, Chunk):
-        print_chunk(event)
+        for part in event.parts:
+            show_part(part)
 
 
-def _print_event(event: Accepted | Progress | Chunk) -> None:
+def _print_event(event: StreamEvent) -> None:
     name = type(event).__name__.lower()
     line = msgspec.json.encode({"type": name, **msgspec.to_builtins(event)})
     sys.stdout.write(line.decode() + "\n")
     sys.stdout.flush()
 
 
-def _show_nothing(event: Accepted | Progress | Chunk) -> None:
+def _show_nothing(event: StreamEvent) -> None:
     del event

@@ -156,7 +156,7 @@ def check_memory(home: Home) -> Iterator[Finding]:
     else:
         yield good("memory", text)
     yield from _metal_limit(machine.total_bytes)
-    holders = probe.holders(_HOLDERS, exclude=_own_processes())
+    holders = probe.holders(_HOLDERS, exclude=frozenset({os.getpid()}))
     held = ", ".join(f"{holder.name} {size(holder.size_bytes)}" for holder in holders)
     yield good("held by", held or "nobody worth naming")
 
@@ -247,7 +247,3 @@ def _version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _own_processes() -> frozenset[int]:
-    return frozenset({os.getpid()})

@@ -1,11 +1,12 @@
 """Commands about settings: config check, config show, reload."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from hotseat.cli.home.connecting import JSON, connected
-from hotseat.cli.terminal.output import print_json
+from hotseat.cli.terminal.output import show_line, show_result
 
 
 @click.group()
@@ -23,10 +24,8 @@ def check(file: Path | None, *, as_json: bool) -> None:
 
     path = config_file(file)
     load_settings(path)
-    if as_json:
-        print_json({"file": str(path), "exists": path.exists(), "ok": True})
-    else:
-        print(f"{path}: {'good' if path.exists() else 'does not exist; defaults apply'}")
+    line = f"{path}: {'good' if path.exists() else 'does not exist; defaults apply'}"
+    show_line({"file": str(path), "exists": path.exists(), "ok": True}, line, as_json=as_json)
 
 
 @config.command()
@@ -37,10 +36,8 @@ def show(*, as_json: bool) -> None:
     from hotseat.supervisor.settings.reader import load_settings
 
     settings = load_settings(config_file(None))
-    if as_json:
-        print_json(settings)
-    else:
-        print(render_settings(settings), end="")
+    text = render_settings(settings)
+    show_result(text, partial(print, end=""), as_json=as_json, plain=settings)
 
 
 @click.command()
@@ -55,7 +52,4 @@ def reload(*, as_json: bool) -> None:
 
     with connected() as client:
         view = client.reload()
-    if as_json:
-        print_json(view)
-    else:
-        render_reload(view)
+    show_result(view, render_reload, as_json=as_json)

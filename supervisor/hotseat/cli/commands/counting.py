@@ -4,7 +4,7 @@ import click
 
 from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.home.connecting import JSON, connected
-from hotseat.cli.terminal.output import print_json
+from hotseat.cli.terminal.output import show_result
 
 
 @click.command()
@@ -24,7 +24,4 @@ def count(model: str, prompt: str, session: str | None, *, render: bool, as_json
 
     with connected() as client:
         view = count_turn(client, model, prompt, session, render=render)
-    if as_json:
-        print_json(view)
-    else:
-        render_count(view)
+    show_result(view, render_count, as_json=as_json)

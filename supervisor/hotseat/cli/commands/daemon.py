@@ -3,13 +3,12 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 
 from hotseat.cli.completing import model_names
 from hotseat.cli.home.connecting import JSON
-from hotseat.cli.terminal.output import print_json
+from hotseat.cli.terminal.output import show_line, show_result
 
 
 @click.command()
@@ -29,12 +28,8 @@ def endpoint(*, as_json: bool, as_env: bool) -> None:
     from hotseat.cli.home.lifecycle import current_endpoint
 
     found = current_endpoint()
-    if as_json:
-        print_json(found)
-    elif as_env:
-        print(f"export HOTSEAT_ENDPOINT={shlex.quote(found.requests)}")
-    else:
-        print(found.requests)
+    export = f"export HOTSEAT_ENDPOINT={shlex.quote(found.requests)}"
+    show_line(found, export if as_env else found.requests, as_json=as_json)
 
 
 @click.command()
@@ -50,11 +45,9 @@ def stop(model: str | None, timeout_s: float, *, as_json: bool) -> None:
     from hotseat.cli.views.seat import render_release
 
     if model is not None:
-        released = release_model(model)
-        print_json(released) if as_json else render_release(released)
-        return
-    stopped = stop_daemon(timeout_s)
-    print_json(stopped) if as_json else render_stopped(stopped)
+        show_result(release_model(model), render_release, as_json=as_json)
+    else:
+        show_result(stop_daemon(timeout_s), render_stopped, as_json=as_json)
 
 
 @click.command()
@@ -65,10 +58,7 @@ def restart(timeout_s: float, *, as_json: bool) -> None:
     from hotseat.cli.home.lifecycle import restart_daemon
 
     started = restart_daemon(timeout_s)
-    if as_json:
-        print_json(started)
-    else:
-        print(f"daemon {started.pid} runs, instance {started.instance}")
+    show_line(started, f"daemon {started.pid} runs, instance {started.instance}", as_json=as_json)
 
 
 @click.command()
@@ -98,13 +88,6 @@ def version(*, as_json: bool) -> None:
     from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
     from hotseat.protocol.version import VERSION
 
-    number = VERSION
-    facts: dict[str, Any] = {
-        "version": number,
-        "protocol_min": PROTOCOL_MIN,
-        "protocol_max": PROTOCOL_MAX,
-    }
-    if as_json:
-        print_json(facts)
-    else:
-        print(f"hotseat {number}, protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}")
+    facts = {"version": VERSION, "protocol_min": PROTOCOL_MIN, "protocol_max": PROTOCOL_MAX}
+    line = f"hotseat {VERSION}, protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}"
+    show_line(facts, line, as_json=as_json)

@@ -1,11 +1,12 @@
 """Commands about KV on disk: disk, kv verify, kv gc, kv rebuild."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from hotseat.cli.home.connecting import JSON, connected, read_or_absent
-from hotseat.cli.terminal.output import note, print_json
+from hotseat.cli.terminal.output import note, show_result
 from hotseat.client.errors import DaemonUnreachable
 
 if TYPE_CHECKING:
@@ -19,10 +20,7 @@ def disk(*, as_json: bool) -> int:
     from hotseat.cli.views.disk import disk_dict, render_disk
 
     answer, code = read_or_absent(lambda client: client.disk(), lambda _error: None)
-    if as_json:
-        print_json(disk_dict(answer))
-    else:
-        render_disk(answer)
+    show_result(answer, render_disk, as_json=as_json, plain=disk_dict(answer))
     return code
 
 
@@ -42,10 +40,7 @@ def verify(*, as_json: bool) -> int:
 
     note("reading all KV files")
     view = _verified()
-    if as_json:
-        print_json(view)
-    else:
-        render_verified(view)
+    show_result(view, render_verified, as_json=as_json)
     return 1 if view.damaged or view.missing else 0
 
 
@@ -57,10 +52,7 @@ def gc(*, dry_run: bool, as_json: bool) -> None:
     from hotseat.cli.views.disk import render_collected
 
     view = _collected(dry_run=dry_run)
-    if as_json:
-        print_json(view)
-    else:
-        render_collected(view)
+    show_result(view, render_collected, as_json=as_json)
 
 
 @kv.command()
@@ -72,10 +64,8 @@ def rebuild(*, as_json: bool) -> None:
 
     note("reading KV and session files")
     rebuilt, aside = rebuild_offline()
-    if as_json:
-        print_json({"rebuilt": rebuilt, "kept_as": None if aside is None else str(aside)})
-    else:
-        render_rebuilt(rebuilt, aside)
+    plain = {"rebuilt": rebuilt, "kept_as": None if aside is None else str(aside)}
+    show_result(rebuilt, partial(render_rebuilt, aside=aside), as_json=as_json, plain=plain)
 
 
 def _verified() -> "VerifyView":

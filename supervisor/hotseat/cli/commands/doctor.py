@@ -3,7 +3,7 @@
 import click
 
 from hotseat.cli.home.connecting import JSON
-from hotseat.cli.terminal.output import print_json
+from hotseat.cli.terminal.output import show_result
 
 
 @click.command()
@@ -17,8 +17,6 @@ def doctor(*, as_json: bool) -> int:
     from hotseat.cli.terminal.findings import render_findings, worst
 
     findings = list(run_checks())
-    if as_json:
-        print_json({"level": worst(findings), "findings": findings})
-    else:
-        render_findings(findings)
+    plain = {"level": worst(findings), "findings": findings}
+    show_result(findings, render_findings, as_json=as_json, plain=plain)
     return 1 if worst(findings) == "failed" else 0

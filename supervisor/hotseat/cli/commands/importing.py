@@ -3,7 +3,7 @@
 import click
 
 from hotseat.cli.home.connecting import JSON
-from hotseat.cli.terminal.output import print_json
+from hotseat.cli.terminal.output import show_result
 
 
 @click.command("import")
@@ -30,7 +30,4 @@ def import_(
     with ImportBar() as bar:
         show = telling_what_becomes_cold(bar.show)
         record = import_model(source, name, licence, context, show, adapter)
-    if as_json:
-        print_json(record)
-    else:
-        render_record(record)
+    show_result(record, render_record, as_json=as_json)

@@ -1,10 +1,12 @@
 """Commands about models: models list, models rm, plan."""
 
+from functools import partial
+
 import click
 
 from hotseat.cli.completing import model_names
 from hotseat.cli.home.connecting import JSON, connected, read_or_absent
-from hotseat.cli.terminal.output import print_json, size
+from hotseat.cli.terminal.output import show_line, show_result, size
 from hotseat.cli.terminal.sizes import SIZE
 
 
@@ -14,14 +16,23 @@ from hotseat.cli.terminal.sizes import SIZE
 def models(ctx: click.Context, *, as_json: bool) -> int:
     """List registered models, or remove one."""
     ctx.default_map = {"list": {"as_json": as_json}, "rm": {"as_json": as_json}}
-    return _list(as_json=as_json) if ctx.invoked_subcommand is None else 0
+    code: int = ctx.invoke(list_, as_json=as_json) if ctx.invoked_subcommand is None else 0
+    return code
 
 
 @models.command("list")
 @JSON
 def list_(*, as_json: bool) -> int:
     """List registered models."""
-    return _list(as_json=as_json)
+    from hotseat.cli.views.model import absent_models, render_models
+
+    answer, code = read_or_absent(lambda client: (True, client.models(), ""), absent_models)
+    is_running, views, reason = answer
+    if is_running and not views:
+        reason = _why_none()
+    plain = {"running": is_running, "models": views}
+    show_result(views, partial(render_models, reason=reason), as_json=as_json, plain=plain)
+    return code
 
 
 @models.command("rm")
@@ -35,10 +46,8 @@ def remove(name: str, *, as_json: bool) -> None:
     from hotseat.cli.home.removal import remove_model
 
     freed = remove_model(name)
-    if as_json:
-        print_json({"removed": name, "removed_bytes": freed})
-    else:
-        print(f"removed {name}, freed {size(freed)}")
+    line = f"removed {name}, freed {size(freed)}"
+    show_line({"removed": name, "removed_bytes": freed}, line, as_json=as_json)
 
 
 @click.command()
@@ -60,24 +69,7 @@ def plan(model: str, ram: int | None, working_set: int | None, *, as_json: bool)
     else:
         with connected() as client:
             view = client.plan(model, ram, working_set)
-    if as_json:
-        print_json(view)
-    else:
-        render_plan(view)
-
-
-def _list(*, as_json: bool) -> int:
-    from hotseat.cli.views.model import absent_models, render_models
-
-    answer, code = read_or_absent(lambda client: (True, client.models(), ""), absent_models)
-    is_running, views, reason = answer
-    if is_running and not views:
-        reason = _why_none()
-    if as_json:
-        print_json({"running": is_running, "models": views})
-    else:
-        render_models(views, reason)
-    return code
+    show_result(view, render_plan, as_json=as_json)
 
 
 def _why_none() -> str:

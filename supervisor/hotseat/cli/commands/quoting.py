@@ -4,7 +4,7 @@ import click
 
 from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.home.connecting import JSON, connected
-from hotseat.cli.terminal.output import print_json
+from hotseat.cli.terminal.output import show_result
 
 
 @click.command()
@@ -21,10 +21,8 @@ def quote(model: tuple[str, ...], session: str | None, *, as_json: bool) -> None
     with connected() as client:
         names = model or tuple(view.name for view in client.models())
         views = cheapest_first(client.quote(names, session))
-    if as_json:
-        print_json({"quotes": [quote_facts(view) for view in views]})
-    else:
-        render_quotes(views)
+    plain = {"quotes": [quote_facts(view) for view in views]}
+    show_result(views, render_quotes, as_json=as_json, plain=plain)
 
 
 @click.command()
@@ -36,7 +34,4 @@ def why(limit: int, *, as_json: bool) -> None:
 
     with connected() as client:
         views = client.why(limit)
-    if as_json:
-        print_json({"swaps": views})
-    else:
-        render_why(views)
+    show_result(views, render_why, as_json=as_json, plain={"swaps": views})

@@ -1,18 +1,17 @@
 """Commands about the seat: status, ps, queue, swap, release, cancel."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from hotseat.cli.completing import model_names
 from hotseat.cli.home.connecting import JSON, connected, read_or_absent
 from hotseat.cli.terminal.durations import Duration
-from hotseat.cli.terminal.output import print_json
+from hotseat.cli.terminal.output import show_line, show_result
 
 if TYPE_CHECKING:
+    from hotseat.client.aio import SwapMode
     from hotseat.protocol.views import StatusView
-
-SwapMode = Literal["auto", "process", "in-process"]
 
 
 @click.command()
@@ -22,10 +21,7 @@ def status(*, as_json: bool) -> int:
     from hotseat.cli.views.seat import render_status
 
     view, code = _status()
-    if as_json:
-        print_json(view)
-    else:
-        render_status(view)
+    show_result(view, render_status, as_json=as_json)
     return code
 
 
@@ -37,14 +33,11 @@ def ps(*, as_json: bool) -> int:
     SESSIONS are live/cold, QUEUE is running+waiting, UNTIL says when an idle model gives the seat
     up by itself.
     """
-    from hotseat.cli.views.ps import look, ps_facts, render_ps, status_only
+    from hotseat.cli.views.ps import PsAnswers, look, ps_facts, render_ps
     from hotseat.cli.views.seat import absent_status
 
-    seen, code = read_or_absent(look, lambda error: status_only(absent_status(error)))
-    if as_json:
-        print_json(ps_facts(seen))
-    else:
-        render_ps(seen)
+    seen, code = read_or_absent(look, lambda error: PsAnswers(status=absent_status(error)))
+    show_result(seen, render_ps, as_json=as_json, plain=ps_facts(seen))
     return code
 
 
@@ -55,10 +48,8 @@ def queue(*, as_json: bool) -> int:
     from hotseat.cli.views.seat import render_queue
 
     view, code = _status()
-    if as_json:
-        print_json({"running": view.running, "queue": view.queue, "requests": view.requests})
-    else:
-        render_queue(view)
+    plain = {"running": view.running, "queue": view.queue, "requests": view.requests}
+    show_result(view, render_queue, as_json=as_json, plain=plain)
     return code
 
 
@@ -72,17 +63,14 @@ def queue(*, as_json: bool) -> int:
     help="How the worker is replaced.",
 )
 @JSON
-def swap(model: str, mode: SwapMode, *, as_json: bool) -> None:
+def swap(model: str, mode: "SwapMode", *, as_json: bool) -> None:
     """Give the seat to MODEL; running work keeps its context."""
     from hotseat.cli.terminal.live_line import PhaseLine
     from hotseat.cli.views.seat import render_swap
 
     with connected(shares_identity=True) as client, PhaseLine() as line:
         report = client.swap(model, mode, on_progress=line.show)
-    if as_json:
-        print_json(report)
-    else:
-        render_swap(report)
+    show_result(report, render_swap, as_json=as_json)
 
 
 @click.command()
@@ -98,10 +86,7 @@ def release(for_s: float | None, *, as_json: bool) -> None:
 
     with connected(shares_identity=True) as client:
         view = release_seat(client, for_s)
-    if as_json:
-        print_json(view)
-    else:
-        render_release(view)
+    show_result(view, render_release, as_json=as_json)
 
 
 @click.command()
@@ -114,11 +99,9 @@ def cancel(request_id: str, *, as_json: bool) -> None:
     """
     with connected(shares_identity=True) as client:
         is_cancelled = client.cancel(request_id)
-    result: dict[str, Any] = {"cancelled": is_cancelled, "request_id": request_id}
-    if as_json:
-        print_json(result)
-    else:
-        print(f"{request_id} {'cancelled' if is_cancelled else 'had already ended'}")
+    plain = {"cancelled": is_cancelled, "request_id": request_id}
+    line = f"{request_id} {'cancelled' if is_cancelled else 'had already ended'}"
+    show_line(plain, line, as_json=as_json)
 
 
 def _status() -> "tuple[StatusView, int]":

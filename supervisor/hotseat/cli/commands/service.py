@@ -3,7 +3,7 @@
 import click
 
 from hotseat.cli.home.connecting import JSON
-from hotseat.cli.terminal.output import note, print_json
+from hotseat.cli.terminal.output import note, show_line
 
 
 @click.group()
@@ -55,10 +55,8 @@ def stop(*, as_json: bool) -> None:
 
     job = open_service()
     was_running = job.stop()
-    if as_json:
-        print_json({"stopped": was_running, "label": job.job.label})
-    else:
-        print(f"{job.job.label} {'stopped' if was_running else 'was not running'}")
+    line = f"{job.job.label} {'stopped' if was_running else 'was not running'}"
+    show_line({"stopped": was_running, "label": job.job.label}, line, as_json=as_json)
 
 
 @service.command()
@@ -89,16 +87,11 @@ def logs(*, lines: int, follow: bool) -> None:
 
     The daemon's own log is `hotseat logs`.
     """
-    from hotseat.cli.home.log_reader import follow_log, print_line, tail_log
+    from hotseat.cli.home.log_reader import show_log
     from hotseat.cli.launchd.screen import service_log
 
     path = service_log()
     if not path.exists():
         note(f"launchd caught nothing yet ({path}); the daemon's log is `hotseat logs`")
-        return
-    tail = tail_log(path, lines)
-    for line in tail.lines:
-        print_line(line, as_json=False)
-    if follow:
-        for line in follow_log(path, tail.position):
-            print_line(line, as_json=False)
+    else:
+        show_log(path, lines, follow=follow, as_json=False)

@@ -6,7 +6,7 @@ import click
 
 from hotseat.cli.completing import model_names, session_names
 from hotseat.cli.home.connecting import JSON, connected
-from hotseat.cli.terminal.output import print_json, size
+from hotseat.cli.terminal.output import show_line, show_result, size
 from hotseat.protocol.views import SessionChange
 
 MODEL = click.option("--model", shell_complete=model_names, help="Only sessions of this model.")
@@ -21,7 +21,7 @@ def sessions(ctx: click.Context, model: str | None, *, as_json: bool) -> None:
     given = {"as_json": as_json}
     ctx.default_map = dict.fromkeys(sessions.commands, given) | {"list": {"model": model, **given}}
     if ctx.invoked_subcommand is None:
-        _list(model, as_json=as_json)
+        ctx.invoke(list_, model=model, as_json=as_json)
 
 
 @sessions.command("list")
@@ -29,7 +29,11 @@ def sessions(ctx: click.Context, model: str | None, *, as_json: bool) -> None:
 @JSON
 def list_(model: str | None, *, as_json: bool) -> None:
     """List sessions."""
-    _list(model, as_json=as_json)
+    from hotseat.cli.views.session import render_sessions
+
+    with connected() as client:
+        views = client.sessions(model)
+    show_result(views, render_sessions, as_json=as_json, plain={"sessions": views})
 
 
 @sessions.command()
@@ -42,10 +46,7 @@ def show(model: str, session: str, *, as_json: bool) -> None:
 
     with connected() as client:
         view = client.session(model, session)
-    if as_json:
-        print_json(view)
-    else:
-        render_session(view)
+    show_result(view, render_session, as_json=as_json)
 
 
 @sessions.command("rm")
@@ -56,10 +57,8 @@ def remove(model: str, session: str, *, as_json: bool) -> None:
     """Remove SESSION of MODEL and what only it used."""
     with connected() as client:
         freed = client.delete_session(model, session)
-    if as_json:
-        print_json({"model": model, "session": session, "removed_bytes": freed})
-    else:
-        print(f"removed {session} of {model}, freed {size(freed)}")
+    line = f"removed {session} of {model}, freed {size(freed)}"
+    show_line({"model": model, "session": session, "removed_bytes": freed}, line, as_json=as_json)
 
 
 @sessions.command()
@@ -130,18 +129,4 @@ def unpin(model: str, session: str, *, as_json: bool) -> None:
 def _tell(what: str, change: SessionChange, *, as_json: bool) -> None:
     from hotseat.cli.views.session import describe_change
 
-    if as_json:
-        print_json(change)
-    else:
-        print(f"{what} {describe_change(change)}")
-
-
-def _list(model: str | None, *, as_json: bool) -> None:
-    from hotseat.cli.views.session import render_sessions
-
-    with connected() as client:
-        views = client.sessions(model)
-    if as_json:
-        print_json({"sessions": views})
-    else:
-        render_sessions(views)
+    show_line(change, f"{what} {describe_change(change)}", as_json=as_json)

@@ -6,7 +6,7 @@ import click
 
 from hotseat.cli.home.connecting import JSON, connected
 from hotseat.cli.terminal.durations import Duration
-from hotseat.cli.terminal.output import note, print_json
+from hotseat.cli.terminal.output import note, show_line
 
 
 @click.command()
@@ -53,7 +53,5 @@ def report(file: Path, out: Path | None, *, as_json: bool) -> None:
     target = out or file.with_suffix(".html")
     write_report(recording, target)
     facts = report_facts(recording, target)
-    if as_json:
-        print_json(facts)
-    else:
-        print(f"{target}: {facts.samples} samples, {facts.swaps} swaps, {facts.seconds:.0f} s")
+    line = f"{target}: {facts.samples} samples, {facts.swaps} swaps, {facts.seconds:.0f} s"
+    show_line(facts, line, as_json=as_json)

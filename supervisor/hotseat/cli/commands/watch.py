@@ -29,12 +29,6 @@ def events(*, follow: bool, since: int | None, topic: tuple[str, ...], as_json: 
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they are stored.")
 def logs(*, follow: bool, lines: int, as_json: bool) -> None:
     """Show the daemon's log; it need not run."""
-    from hotseat.cli.home.log_reader import follow_log, log_path, print_line, tail_log
+    from hotseat.cli.home.log_reader import log_path, show_log
 
-    path = log_path()
-    tail = tail_log(path, lines)
-    for line in tail.lines:
-        print_line(line, as_json=as_json)
-    if follow:
-        for line in follow_log(path, tail.position):
-            print_line(line, as_json=as_json)
+    show_log(log_path(), lines, follow=follow, as_json=as_json)

@@ -1,7 +1,6 @@
 """What the demonstration shows: a live line while it runs, tables at the end. Measures nothing."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 
 from rich import box
@@ -117,7 +116,7 @@ def turn_table(story: Story) -> Table:
             str(usage.restored_tokens),
             str(usage.computed_tokens),
             f"{turn.done.timing.swap_s:.2f}",
-            f"{first_token_s(turn):.2f}",
+            f"{turn.first_token_s:.2f}",
             _cold(story, turn),
         )
     return table
@@ -153,19 +152,3 @@ def _cold(story: Story, turn: TurnResult) -> str:
             scaled_s = cold.ttft_s * turn.done.usage.prompt_tokens / cold.tokens
             return f"{scaled_s:.1f}"
     return "-"
-
-
-def first_token_s(turn: TurnResult) -> float:
-    """Time to the first token once the model was seated and it was this turn's."""
-    timing = turn.done.timing
-    return max(0.0, timing.ttft_s - timing.swap_s - timing.queue_s)
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    def __str__(self) -> str:
-        return f"{time.monotonic() - self._start:.0f} s"

@@ -16,11 +16,12 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from hotseat.cli.demo.report import DemoScreen, Stopwatch, legend, swap_table, turn_table
+from hotseat.cli.demo.report import DemoScreen, legend, swap_table, turn_table
 from hotseat.cli.demo.story import AGENTS, CHAT, Agent, Story
 from hotseat.cli.home.library_process import read_lines
 from hotseat.client import Client
-from hotseat.protocol.discovery import ENDPOINT_FILE, parse_endpoint
+from hotseat.client.endpoint import read_endpoint
+from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.process_lines import LibraryLine
 from hotseat.protocol.replies import Event, Progress, SwapReport
@@ -62,7 +63,7 @@ class Demo:
         self._daemon: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
         self._stack = contextlib.ExitStack()
-        self._watch = Stopwatch()
+        self._began_at = time.monotonic()
         agents = AGENTS if with_gemma else tuple(map(_on_the_copy, AGENTS))
         self.story = Story(agents)
 
@@ -82,7 +83,10 @@ class Demo:
             self._library(
                 "import", path, "--home", str(self._home), "--name", name, "--licence", licence
             )
-        self._screen.say(f"models ready after {self._watch}")
+        self._screen.say(f"models ready after {self._passed()}")
+
+    def _passed(self) -> str:
+        return f"{time.monotonic() - self._began_at:.0f} s"
 
     def _library(self, *arguments: str) -> LibraryLine:
         """Runs the library process and shows its steps; its last line is the result."""
@@ -123,10 +127,9 @@ class Demo:
         return self._client
 
     def _await_endpoint(self, pid: int) -> str:
-        path = self._home / "run" / ENDPOINT_FILE
         for _ in range(START_POLLS):
-            with contextlib.suppress(FileNotFoundError):
-                endpoint = parse_endpoint(path.read_bytes())
+            with contextlib.suppress(DaemonUnreachable):
+                endpoint = read_endpoint(self._home)
                 if endpoint.pid == pid:
                     return endpoint.requests
             time.sleep(POLL_S)
@@ -209,7 +212,7 @@ class Demo:
             while len(self.story.swaps) - before < wanted:
                 item = next(events)
                 if isinstance(item, Event):
-                    self.story.swaps.append(_report(item))
+                    self.story.swaps.append(msgspec.convert(item.facts, SwapReport))
 
     def _swaps_expected(self) -> int:
         """One swap for each time the model of the story changed."""
@@ -235,7 +238,7 @@ class Demo:
         if not broken:
             self._console.print(
                 f"[green]every promise held[/]: {len(self.story.turns)} turns, "
-                f"{len(self.story.swaps)} swaps, {self._watch}"
+                f"{len(self.story.swaps)} swaps, {self._passed()}"
             )
         return 1 if broken else 0
 
@@ -245,16 +248,7 @@ def _on_the_copy(agent: Agent) -> Agent:
     return agent if agent.model == CHAT else msgspec.structs.replace(agent, model=COPY)
 
 
-def _report(event: Event) -> SwapReport:
-    return msgspec.convert(event.facts, SwapReport)
-
-
 def _as_json(story: Story, broken: list[str]) -> str:
     """One object: swaps, turns, cold prefills and what did not hold."""
-    plain = {
-        "swaps": [msgspec.to_builtins(swap) for swap in story.swaps],
-        "turns": [msgspec.to_builtins(turn) for turn in story.turns],
-        "cold": [msgspec.to_builtins(cold) for cold in story.cold],
-        "broken": broken,
-    }
-    return json.dumps(plain)
+    facts = {"swaps": story.swaps, "turns": story.turns, "cold": story.cold, "broken": broken}
+    return json.dumps(msgspec.to_builtins(facts))

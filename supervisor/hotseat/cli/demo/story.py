@@ -78,6 +78,12 @@ class TurnResult(Struct, frozen=True, kw_only=True):
         """True when the session existed before."""
         return self.held > 0
 
+    @property
+    def first_token_s(self) -> float:
+        """Time to the first token without the wait for seat and queue."""
+        timing = self.done.timing
+        return max(0.0, timing.ttft_s - timing.swap_s - timing.queue_s)
+
 
 class ColdPrefill(Struct, frozen=True, kw_only=True):
     """What it costs to compute a context of that length from nothing."""
@@ -163,16 +169,10 @@ class Story:
         ]
         for cold in self.cold:
             resumed = [t for t in self.turns if t.model == cold.model and t.is_return]
-            slowest = max((_after_swap_s(turn) for turn in resumed), default=0.0)
+            slowest = max((turn.first_token_s for turn in resumed), default=0.0)
             if slowest >= cold.ttft_s:
                 broken.append(
                     f"{cold.model}: a resumed turn took {slowest:.1f} s to its first token, "
                     f"a cold prefill {cold.ttft_s:.1f} s"
                 )
         return broken
-
-
-def _after_swap_s(turn: TurnResult) -> float:
-    """Time to first token without the wait for seat and queue."""
-    timing = turn.done.timing
-    return timing.ttft_s - timing.swap_s - timing.queue_s

@@ -1,16 +1,14 @@
 """Runs the model library in its own process and reads its JSON lines. Never imports mlx."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Self
 
 from hotseat.cli.terminal.failures import EXIT_INTERRUPTED, MissingExtraError
-from hotseat.cli.terminal.output import note
+from hotseat.cli.terminal.output import console, last_line, note
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.process_lines import LIBRARY_LINE, Inspected, LibraryLine
@@ -75,7 +73,9 @@ def run_library(arguments: Sequence[str], on_progress: OnProgress) -> LibraryLin
             raise KeyboardInterrupt
         if last is None:
             reason = f"the library ended with code {code} and no answer"
-            raise HotseatError("internal", f"{reason}: {_last_words(chatter)}")
+            chatter.seek(0)
+            said = last_line(chatter.read().decode(errors="replace"))
+            raise HotseatError("internal", f"{reason}: {said}")
     if last.error is not None:
         error = HotseatError(last.error.code, last.error.message)
         error.facts = last.error.facts
@@ -93,12 +93,6 @@ def read_lines(stream: IO[bytes], on_progress: OnProgress) -> LibraryLine | None
         else:
             last = line
     return last
-
-
-def _last_words(chatter: IO[bytes]) -> str:
-    chatter.seek(0, os.SEEK_SET)
-    lines = chatter.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
 
 
 class ImportBar:
@@ -124,18 +118,11 @@ class ImportBar:
         if sys.stderr.isatty():
             from rich.progress import Progress
 
-            from hotseat.cli.terminal.output import console
-
             self._bar = Progress(console=console(stderr=True), transient=True)
             self._task = self._bar.add_task("starting", total=100)
             self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from hotseat.cli.home.connecting import connected
-from hotseat.cli.terminal.output import note
+from hotseat.cli.terminal.output import last_line, note
 from hotseat.client.endpoint import HOW_TO_START, find_home, read_endpoint
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.discovery import Endpoint
@@ -156,13 +156,9 @@ def start_daemon(home: Path) -> Endpoint:
         except DaemonUnreachable:
             pass
         time.sleep(_POLL_S)
+    said = last_line(output.read_text(errors="replace"))
     raise DaemonUnreachable(
-        f"daemon did not start within {_START_S:g} s: {_last_line(output)}; see {output}"
+        f"daemon did not start within {_START_S:g} s: {said}; see {output}"
         if child.poll() is None
-        else f"daemon ended with code {child.returncode}: {_last_line(output)}"
+        else f"daemon ended with code {child.returncode}: {said}"
     )
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

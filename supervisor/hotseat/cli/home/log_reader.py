@@ -1,5 +1,6 @@
 """Reads the daemon's log file: its end, and what is added, over rotations."""
 
+import itertools
 import os
 import sys
 import time
@@ -68,6 +69,14 @@ def follow_log(
         yield from (line.decode(errors="replace") for line in lines)
         if not data:
             pause(_POLL_S)
+
+
+def show_log(path: Path, lines: int, *, follow: bool, as_json: bool) -> None:
+    """The last lines, then those that are added."""
+    tail = tail_log(path, lines)
+    added = follow_log(path, tail.position) if follow else ()
+    for line in itertools.chain(tail.lines, added):
+        print_line(line, as_json=as_json)
 
 
 def print_line(line: str, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from hotseat.cli.terminal.output import last_line
 from hotseat.protocol.errors import HotseatError
 
 PROGRAM_VARIABLE: Final = "HOTSEAT_LAUNCHCTL"
@@ -126,8 +127,6 @@ class Launchctl:
 
 def refused(verb: str, answer: Answer) -> HotseatError:
     """The error for a call that failed for good, with what to do."""
-    words = answer.text.strip().splitlines()
-    said = words[-1] if words else "it said nothing"
     remedy = "see `hotseat service status` and `hotseat service logs`"
     if answer.code == _NO_DOMAIN:
         remedy = "log in on the Mac's screen once: a launchd job of a user needs that session"
@@ -135,7 +134,7 @@ def refused(verb: str, answer: Answer) -> HotseatError:
         remedy = "switch it on in System Settings → General → Login Items & Extensions"
     return HotseatError(
         "service_failed",
-        f"launchctl {verb} failed with {answer.code} ({said}); {remedy}",
+        f"launchctl {verb} failed with {answer.code} ({last_line(answer.text)}); {remedy}",
         verb=verb,
         launchctl_code=answer.code,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hotseat.cli.launchd.service import Service, greet
 from hotseat.cli.terminal.findings import Finding, bad, doubtful, good
@@ -57,8 +58,7 @@ def read_state(service: Service, version: str) -> ServiceState:
         exit_time_out_s=(content or {}).get("ExitTimeOut"),
         daemon_version=daemon_version or "",
     )
-    found = tuple(_findings(state, service, content, version))
-    return ServiceState(**{**_fields(state), "findings": found})
+    return replace(state, findings=tuple(_findings(state, service, content, version)))
 
 
 def _findings(
@@ -129,7 +129,3 @@ def _read_plist(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, plistlib.InvalidFileException):
         return None
     return content if isinstance(content, dict) else None
-
-
-def _fields(state: ServiceState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in state.__struct_fields__}

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.replies import Event, Gap
+from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import SAMPLED, Sample
 from hotseat.protocol.version import VERSION
 
@@ -25,12 +25,12 @@ class Recording(Struct, frozen=True, kw_only=True):
 
 def started_line() -> bytes:
     """First line of a file: what this is."""
-    return _line({"recording": _FORMAT, "hotseat": VERSION, "at": time.time()})
+    return json_line({"recording": _FORMAT, "hotseat": VERSION, "at": time.time()})
 
 
-def item_line(item: Event | Gap) -> bytes:
+def json_line(value: Any) -> bytes:
     """One line an event; samples are events whose name is `telemetry.sampled`."""
-    return _line(item)
+    return msgspec.json.encode(value) + b"\n"
 
 
 def read_recording(path: Path) -> Recording:
@@ -75,7 +75,3 @@ def _opening(line: bytes) -> Any:
     except msgspec.MsgspecError:
         return None
     return opening.get("recording") if isinstance(opening, dict) else None
-
-
-def _line(value: Any) -> bytes:
-    return msgspec.json.encode(value) + b"\n"

@@ -1,7 +1,6 @@
 """The line that shows what happens meanwhile: live on a terminal, plain lines otherwise."""
 
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hotseat.cli.terminal.output import console, note, size
@@ -61,12 +60,7 @@ class PhaseLine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.hide()
 
 

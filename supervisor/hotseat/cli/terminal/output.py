@@ -1,8 +1,8 @@
 """Writes results to stdout: JSON, plain text, tables. Sizes are binary, times are seconds."""
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -11,6 +11,7 @@ from hotseat.protocol.limits import GIB, KIB, MIB
 if TYPE_CHECKING:
     from rich.console import Console
 
+T = TypeVar("T")
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
@@ -23,6 +24,24 @@ def print_json(value: Any) -> None:
         data = msgspec.json.format(data, indent=2)
     sys.stdout.write(data.decode() + "\n")
     sys.stdout.flush()
+
+
+def show_result(
+    result: T, render: Callable[[T], object], *, as_json: bool, plain: object = None
+) -> None:
+    """What a command came to: one JSON object, or what `render` writes for a person.
+
+    `plain` is what JSON has where that is not the result itself.
+    """
+    if as_json:
+        print_json(result if plain is None else plain)
+    else:
+        render(result)
+
+
+def show_line(plain: object, line: str, *, as_json: bool) -> None:
+    """One JSON object, or one line for a person."""
+    show_result(line, print, as_json=as_json, plain=plain)
 
 
 def note(text: str) -> None:
@@ -84,6 +103,12 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 def printable(text: str) -> str:
     """Text without the control characters that would command a terminal."""
     return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
+
+
+def last_line(text: str) -> str:
+    """What a program said last."""
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 def size(size_bytes: float | None) -> str:

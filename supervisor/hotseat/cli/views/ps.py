@@ -98,6 +98,7 @@ def _row(name: str, seen: PsAnswers) -> SeatRow:
     view = seen.status
     model = next((entry for entry in seen.models if entry.name == name), None)
     states = Counter(entry.state for entry in view.requests if entry.model == name)
+    weights_bytes = model.weights_bytes if model else None
     mine = [entry for entry in seen.sessions if entry.model == name]
     live = sum(entry.state != "cold" for entry in mine)
     is_seated = name == view.model
@@ -105,7 +106,7 @@ def _row(name: str, seen: PsAnswers) -> SeatRow:
     return SeatRow(
         name=name,
         state=view.phase if is_seated else waits,
-        size_bytes=view.worker.footprint_bytes if is_seated else _weights(model),
+        size_bytes=view.worker.footprint_bytes if is_seated else weights_bytes,
         context_tokens=model.context_tokens if model else 0,
         sessions_live=live,
         sessions_cold=len(mine) - live,
@@ -114,10 +115,6 @@ def _row(name: str, seen: PsAnswers) -> SeatRow:
         until=view.seated_until if is_seated else None,
         in_use=bool(states["running"]),
     )
-
-
-def _weights(model: ModelView | None) -> int | None:
-    return model.weights_bytes if model else None
 
 
 def _cells(row: SeatRow, view: StatusView) -> tuple[str, ...]:
@@ -143,13 +140,12 @@ def _until(row: SeatRow, view: StatusView) -> str:
 
 
 def _standby_cells(standby: StandbyView) -> tuple[str, ...]:
-    readiness = "ready" if standby.ready else "starting"
-    return ("(standby)", readiness, size(standby.footprint_bytes) or "-", *["-"] * 4)
+    return ("(standby)", readiness(standby), size(standby.footprint_bytes) or "-", *["-"] * 4)
 
 
-def status_only(view: StatusView) -> PsAnswers:
-    """When there is no daemon to ask for more."""
-    return PsAnswers(status=view)
+def readiness(standby: StandbyView) -> str:
+    """In a word."""
+    return "ready" if standby.ready else "starting"
 
 
 def quarantine_lines(view: StatusView) -> Sequence[tuple[str, str]]:

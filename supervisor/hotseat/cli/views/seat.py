@@ -5,7 +5,7 @@ import time
 import msgspec
 
 from hotseat.cli.terminal.output import count, duration, note, print_facts, print_table, size
-from hotseat.cli.views.ps import quarantine_lines
+from hotseat.cli.views.ps import quarantine_lines, readiness
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import SwapReport
 from hotseat.protocol.version import VERSION
@@ -175,15 +175,8 @@ def _worker_line(worker: WorkerView) -> str:
 def _standby_line(standby: StandbyView) -> str:
     if standby.pid is None:
         return "none"
-    return ", ".join(
-        part
-        for part in (f"pid {standby.pid}", _readiness(standby), size(standby.footprint_bytes))
-        if part
-    )
-
-
-def _readiness(standby: StandbyView) -> str:
-    return "ready" if standby.ready else "starting"
+    parts = (f"pid {standby.pid}", readiness(standby), size(standby.footprint_bytes))
+    return ", ".join(part for part in parts if part)
 
 
 def _queue_line(queue: QueueView) -> str:

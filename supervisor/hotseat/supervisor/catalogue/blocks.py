@@ -12,7 +12,8 @@ from typing import Final
 
 from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import TailRef, TailWritten
+from hotseat.protocol.link_orders import TailRef
+from hotseat.protocol.link_reports import TailWritten
 from hotseat.protocol.tokens import block_chain, root_id, unpack_tokens
 from hotseat.supervisor.catalogue import superseded
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile, TagTotals

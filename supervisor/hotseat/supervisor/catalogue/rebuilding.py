@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import TailWritten
+from hotseat.protocol.link_reports import TailWritten
 from hotseat.protocol.tokens import block_chain, block_id, root_id, unpack_tokens
 from hotseat.supervisor.catalogue import blocks, snapshots
 from hotseat.supervisor.catalogue.rows import BlockRow

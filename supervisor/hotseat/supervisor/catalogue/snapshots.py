@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import TailRef, TailWritten
+from hotseat.protocol.link_orders import TailRef
+from hotseat.protocol.link_reports import TailWritten
 from hotseat.protocol.tokens import root_id
 from hotseat.supervisor.catalogue.rows import KvFile
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
-from hotseat.protocol.link import TailRef, TailWritten
+from hotseat.protocol.link_orders import TailRef
+from hotseat.protocol.link_reports import TailWritten
 from hotseat.supervisor.catalogue import (
     blocks,
     eviction,

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import is_session_name
-from hotseat.protocol.link import AppendInput, Input, TextInput, TokensInput, WholeInput
+from hotseat.protocol.link_orders import AppendInput, Input, TextInput, TokensInput, WholeInput
 from hotseat.protocol.messages import Generate, Message
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import AppendInput, TailRef, TextInput, TokensInput, WholeInput
+from hotseat.protocol.link_orders import AppendInput, TailRef, TextInput, TokensInput, WholeInput
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id
 from hotseat.supervisor.conversation.cuts import TOKEN_BYTES, shared_prefix

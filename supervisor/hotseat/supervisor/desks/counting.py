@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hotseat.protocol.link import TokensInput, WholeInput
+from hotseat.protocol.link_orders import TokensInput, WholeInput
 from hotseat.protocol.messages import Count, Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import block_chain, unpack_tokens

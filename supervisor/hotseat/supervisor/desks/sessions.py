@@ -7,7 +7,7 @@ import time
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName, is_session_name
-from hotseat.protocol.link import Drop
+from hotseat.protocol.link_orders import Drop
 from hotseat.protocol.messages import (
     Message,
     SessionDelete,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.link import (
+from hotseat.protocol.link_reports import (
     BlockWritten,
     FromWorker,
     Lookup,

@@ -1,6 +1,6 @@
 """Gives up what short memory asks for: idle contexts, then requests. Decides nothing."""
 
-from hotseat.protocol.link import Shrink
+from hotseat.protocol.link_orders import Shrink
 from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.memory_level import MemoryLevel

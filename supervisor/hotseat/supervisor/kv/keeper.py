@@ -15,15 +15,12 @@ from msgspec import Struct
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId, ModelName, RequestKey, SessionName, Tag
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import Known, Rewrite, TailRef, ToWorker
+from hotseat.protocol.link_reports import (
     BlockWritten,
-    Known,
     Lookup,
     Quarantined,
-    Rewrite,
-    TailRef,
     TailWritten,
-    ToWorker,
     WriteFailed,
 )
 from hotseat.protocol.model import ModelRecord

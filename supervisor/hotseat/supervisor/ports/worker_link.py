@@ -16,14 +16,13 @@ from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import KIB
 from hotseat.protocol.link import (
     MAX_BODY_BYTES,
-    FromWorker,
     LinkFrame,
     LinkReader,
-    ToWorker,
-    WorkerHello,
     decode_from_worker,
     encode_link,
 )
+from hotseat.protocol.link_orders import ToWorker
+from hotseat.protocol.link_reports import FromWorker, WorkerHello
 from hotseat.protocol.link_socket import widen
 
 PIECE_BYTES: Final = 16 * KIB

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName
-from hotseat.protocol.link import Emitted, Finished
+from hotseat.protocol.link_reports import Emitted, Finished
 from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import TurnCommit

@@ -1,7 +1,7 @@
 """Refuses early what is too long for a model that is not seated: not after the swap."""
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.link import TokensInput
+from hotseat.protocol.link_orders import TokensInput
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.conversation.cuts import TOKEN_BYTES
 from hotseat.supervisor.conversation.intake import Intake

@@ -4,7 +4,7 @@ When that is, is a rule (`rules/quiet_for_long.py`); here are the times it is de
 """
 
 from hotseat.protocol.ids import ModelName, SessionName
-from hotseat.protocol.link import QUIET_CHECKPOINT, Checkpoint
+from hotseat.protocol.link_orders import QUIET_CHECKPOINT, Checkpoint
 from hotseat.supervisor.requests.rules.quiet_for_long import SessionKey, sessions_to_checkpoint
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.seat import Seat

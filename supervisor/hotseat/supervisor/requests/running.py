@@ -13,7 +13,8 @@ import structlog
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import CancelWork, Start, Suspend, Suspended
+from hotseat.protocol.link_orders import CancelWork, Start, Suspend
+from hotseat.protocol.link_reports import Suspended
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.loop.tasks import TaskSet, outcome
 from hotseat.supervisor.ports.client_port import error_body

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, RequestKey, SessionName
-from hotseat.protocol.link import Drop, Resume, Started, Suspended
+from hotseat.protocol.link_orders import Drop, Resume
+from hotseat.protocol.link_reports import Started, Suspended
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import SessionRow, TurnCommit

@@ -6,9 +6,9 @@ import structlog
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import CancelWork
+from hotseat.protocol.link_reports import (
     Broken,
-    CancelWork,
     Diverged,
     Divergence,
     Emitted,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from hotseat.protocol.ids import ModelName, RequestId, RequestKey, SessionName
-from hotseat.protocol.link import Emitted, Finished, Started
+from hotseat.protocol.link_reports import Emitted, Finished, Started
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected, collect_parts

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.link import FromWorker
+from hotseat.protocol.link_reports import FromWorker
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import SwapMemory
 from hotseat.supervisor.seat.rules import states as t

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import Load
+from hotseat.protocol.link_orders import Load
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.settings.values import KvSettings

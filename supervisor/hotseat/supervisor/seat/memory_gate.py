@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import Unloaded
+from hotseat.protocol.link_reports import Unloaded
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.host import SwapFigures

@@ -5,7 +5,8 @@ from typing import Final, Literal
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Counted, CountPrompt, Start
+from hotseat.protocol.link_orders import CountPrompt, Start
+from hotseat.protocol.link_reports import Counted
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.conversation.intake import Intake

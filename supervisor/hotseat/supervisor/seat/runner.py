@@ -14,16 +14,8 @@ import structlog
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import (
-    Checkpoint,
-    Checkpointed,
-    Counted,
-    FromWorker,
-    Reseat,
-    Stop,
-    Unload,
-    Warm,
-)
+from hotseat.protocol.link_orders import Checkpoint, Reseat, Stop, Unload, Warm
+from hotseat.protocol.link_reports import Checkpointed, Counted, FromWorker
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.machine.locks import SeatLock

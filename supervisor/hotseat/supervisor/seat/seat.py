@@ -8,7 +8,8 @@ import time
 from collections import deque
 
 from hotseat.protocol.ids import Epoch, ModelName, SessionName
-from hotseat.protocol.link import Beat, FromWorker, LoadProgress, ToWorker
+from hotseat.protocol.link_orders import ToWorker
+from hotseat.protocol.link_reports import Beat, FromWorker, LoadProgress
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.ports.worker_link import WorkerLink
 from hotseat.supervisor.seat.rules.states import SETTLED, Phase, SeatState

@@ -11,17 +11,8 @@ from typing import Final, Protocol
 import structlog
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import (
-    Beat,
-    Counted,
-    CountPrompt,
-    FromWorker,
-    HoldBlank,
-    Prepare,
-    Prepared,
-    Reseat,
-    WorkerHello,
-)
+from hotseat.protocol.link_orders import CountPrompt, HoldBlank, Prepare, Reseat
+from hotseat.protocol.link_reports import Beat, Counted, FromWorker, Prepared, WorkerHello
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import new_mark

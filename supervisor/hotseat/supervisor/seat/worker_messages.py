@@ -10,8 +10,8 @@ import msgspec
 import structlog
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.link import (
-    QUIET_CHECKPOINT,
+from hotseat.protocol.link_orders import QUIET_CHECKPOINT
+from hotseat.protocol.link_reports import (
     Beat,
     Checkpointed,
     Failed,

@@ -83,9 +83,7 @@ def convert_gguf(source: Path, target: Path, on_progress: OnProgress) -> Convers
 def _write_tokenizer(source: Path, target: Path, vocabulary: Vocabulary, layout: Layout) -> None:
     try:
         write_tokenizer(target, vocabulary, layout.config["max_position_embeddings"])
-    except HotseatError:
-        raise
-    except OSError:
+    except (HotseatError, OSError):
         raise
     except Exception as error:
         # `tokenizers` raises bare Exception for vocabularies it cannot take.

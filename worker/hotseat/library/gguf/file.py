@@ -4,6 +4,7 @@ A reader of our own because the `gguf` package's takes 11 s for a vocabulary of 
 layout is the one the package documents. Only little-endian files of version 2 and 3.
 """
 
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -178,9 +179,7 @@ def _tensor(
             f"tensor {name} is of unknown type {kind_number}",
             "use a file of a common quantisation such as Q4_K_M or Q8_0",
         ) from error
-    count = 1
-    for length in shape:
-        count *= length
+    count = math.prod(shape)
     if not shape or count < 1 or shape[-1] % items:
         raise _damaged(path, f"tensor {name} has an impossible shape {shape}")
     size_bytes = count // items * block_bytes

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Quarantined
+from hotseat.protocol.link_reports import Quarantined
 from hotseat.protocol.tokens import root_id
 from hotseat.worker.batch.prefix_divergence import leaving_report
 from hotseat.worker.batch.turn import Turn

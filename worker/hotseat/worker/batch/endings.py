@@ -7,7 +7,7 @@ tokens are drawn.
 import time
 from collections.abc import Sequence
 
-from hotseat.protocol.link import Broken, Finished, Suspended
+from hotseat.protocol.link_reports import Broken, Finished, Suspended
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.batch.form import refuse_failed
@@ -89,11 +89,21 @@ class Endings:
         """A row leaves in the middle; its KV stays live under `hold_as`."""
         hint = self._take_out(lane, turn, keep_as=hold_as)
         context = turn.trace.tokens if turn.trace is not None and hint is not None else []
-        self._tell_suspended(turn, hold_as, context, hint)
+        self.tell_suspended(turn, hold_as, context, hint)
 
-    def suspend_unstarted(self, turn: Turn, hold_as: str, context: Sequence[int]) -> None:
-        """One leaves before it came into a batch; `context` is live under `hold_as`."""
-        self._tell_suspended(turn, hold_as, context, None)
+    def tell_suspended(
+        self, turn: Turn, hold_as: str, context: Sequence[int], hint: bytes | None = None
+    ) -> None:
+        """One left; `context` is live under `hold_as`. Without a `hint` its start's counts."""
+        self._keeper.after_written(
+            Suspended(
+                request=turn.start.request,
+                hold_as=hold_as,
+                context=pack_tokens(context),
+                hint=turn.start.hint if hint is None else hint,
+                completion_tokens=turn.completion_tokens,
+            )
+        )
 
     def refuse(self, lane: Lane, turn: Turn) -> None:
         """The form that was asked for cannot be kept to the end: an answer would be a lie."""
@@ -145,16 +155,3 @@ class Endings:
     def _unwatch(self, turn: Turn) -> None:
         if turn.trace is not None:
             self._keeper.unwatch(turn.trace)
-
-    def _tell_suspended(
-        self, turn: Turn, hold_as: str, context: Sequence[int], hint: bytes | None
-    ) -> None:
-        self._keeper.after_written(
-            Suspended(
-                request=turn.start.request,
-                hold_as=hold_as,
-                context=pack_tokens(context),
-                hint=turn.start.hint if hint is None else hint,
-                completion_tokens=turn.completion_tokens,
-            )
-        )

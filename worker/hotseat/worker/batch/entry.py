@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Known, Lookup, Refused, Start, Started
+from hotseat.protocol.link_orders import Known, Start
+from hotseat.protocol.link_reports import Lookup, Refused, Started
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.batch.context_source import (
     ContextFetcher,
@@ -126,13 +127,13 @@ class BatchEntry:
             name = turn.session if is_sessions and turn.session else hold_as
             context = turn.trace.tokens if turn.trace and name == hold_as else []
             self._keep(entering.fetch, name)
-            self._endings.suspend_unstarted(turn, hold_as, context)
+            self._endings.tell_suspended(turn, hold_as, context)
             return True
         if (waiting := self._withdraw_waiting(request)) is not None:
             live = self._keeper.live.take(waiting.suspended_as)
             if live is not None:
                 self._keeper.keep(hold_as, live.caches, live.trace, persist=live.persist)
-            self._endings.suspend_unstarted(waiting, hold_as, live.trace.tokens if live else [])
+            self._endings.tell_suspended(waiting, hold_as, live.trace.tokens if live else [])
             return True
         return False
 

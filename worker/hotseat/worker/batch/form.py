@@ -8,7 +8,7 @@ from typing import Any, Final
 import mlx.core as mx
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.link import Start, TextInput, TokensInput
+from hotseat.protocol.link_orders import Start, TextInput, TokensInput
 from hotseat.worker.batch.sampling import LogitsProcessor
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.constraints import (

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Diverged
+from hotseat.protocol.link_reports import Diverged
 from hotseat.protocol.tokens import unpack_tokens
 from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.live import LiveSession

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Prefilled
+from hotseat.protocol.link_reports import Prefilled
 from hotseat.protocol.replies import FinishReason
 from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.lane import Drawn, Fed, Lane, LaneBrokenError

@@ -6,7 +6,7 @@ send a conversation whose replies they tokenise anew.
 
 from typing import Any, Final
 
-from hotseat.protocol.link import Divergence
+from hotseat.protocol.link_reports import Divergence
 
 SHOWN_TOKENS: Final = 8
 

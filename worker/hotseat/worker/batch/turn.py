@@ -5,16 +5,15 @@ from typing import Literal
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId
-from hotseat.protocol.link import (
+from hotseat.protocol.link_orders import (
     AppendInput,
-    Divergence,
-    Emitted,
     Known,
     Start,
     TextInput,
     TokensInput,
     WholeInput,
 )
+from hotseat.protocol.link_reports import Divergence, Emitted
 from hotseat.protocol.replies import ChunkPart, FinishReason, LengthLimit, TokenLogprob
 from hotseat.protocol.tokens import block_chain, unpack_tokens
 from hotseat.worker.batch.form import Form

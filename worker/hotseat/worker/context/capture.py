@@ -13,7 +13,7 @@ import numpy as np
 from mlx_lm.models.cache import ArraysCache
 from msgspec import Struct
 
-from hotseat.protocol.model import LayerSpec, ModelRecord
+from hotseat.protocol.model import FloatType, LayerSpec, ModelRecord
 from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import (
     FullKVCache,
@@ -23,17 +23,20 @@ from hotseat.worker.model.caches import (
     nested,
     row_end,
 )
-from hotseat.worker.store.kv_format import DType, KvPayload, LayerPart, StatePart
+from hotseat.worker.store.kv_format import Buffer, KvPayload, LayerPart, Shape, StatePart
 
 TOKEN_BYTES = 4
 """Packed token ids: `tokens.pack_tokens`."""
-_WORDS: dict[DType, Any] = {"float32": mx.uint32, "float16": mx.uint16, "bfloat16": mx.uint16}
-_NUMPY: dict[DType, Any] = {"float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16}
-_DTYPES: dict[DType, Any] = {
+_WORDS: dict[FloatType, Any] = {"float32": mx.uint32, "float16": mx.uint16, "bfloat16": mx.uint16}
+_NUMPY: dict[FloatType, Any] = {"float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16}
+_DTYPES: dict[FloatType, Any] = {
     "float32": mx.float32,
     "float16": mx.float16,
     "bfloat16": mx.bfloat16,
 }
+
+Run = tuple[Buffer, Shape]
+"""K or V of tokens that follow each other, and how it is laid out."""
 
 
 class RowView(Struct, frozen=True):
@@ -55,7 +58,7 @@ class _Span(Struct, frozen=True):
 
 
 def capture_parts(
-    view: RowView, layers: Sequence[LayerSpec], begin: int, end: int, dtype: DType
+    view: RowView, layers: Sequence[LayerSpec], begin: int, end: int, dtype: FloatType
 ) -> tuple[LayerPart, ...]:
     """K and V of tokens `begin`..`end`, copied out of MLX's memory.
 
@@ -197,8 +200,8 @@ def rebuild_caches(
             continue
         held = min(layer.window, position)
         newest = _newest(payloads, entry, held)
-        keys = _stack([part.keys for part in newest], [part.k_shape for part in newest], record)
-        values = _stack([part.values for part in newest], [part.v_shape for part in newest], record)
+        keys = _stack([(part.keys, part.k_shape) for part in newest], record)
+        values = _stack([(part.values, part.v_shape) for part in newest], record)
         start = ring_starts.get(layer.window, 0)
         cache = RingKVCache.restored(
             layer.window, position, keys[:, :, -held:], values[:, :, -held:], start
@@ -228,14 +231,11 @@ def _newest(payloads: Sequence[KvPayload], entry: int, held: int) -> list[LayerP
     return kept
 
 
-def _stack(
-    buffers: Iterable[Any], shapes: Iterable[tuple[int, int, int]], record: ModelRecord
-) -> mx.array:
+def _stack(runs: Iterable[Run], record: ModelRecord) -> mx.array:
     """`(1, kv_heads, tokens, dim)` of the model's dtype, tokens one run after another."""
     words = _NUMPY[record.kv_dtype]
     arrays = [
-        mx.array(np.frombuffer(buffer, dtype=words).reshape(1, *shape))
-        for buffer, shape in zip(buffers, shapes, strict=True)
+        mx.array(np.frombuffer(buffer, dtype=words).reshape(1, *shape)) for buffer, shape in runs
     ]
     whole = arrays[0] if len(arrays) == 1 else mx.concatenate(arrays, axis=2)
     return whole.view(_DTYPES[record.kv_dtype])
@@ -279,12 +279,7 @@ class Room:
         )
 
 
-def _assemble(
-    whole: mx.array,
-    runs: Iterable[tuple[Any, tuple[int, int, int]]],
-    position: int,
-    record: ModelRecord,
-) -> mx.array:
+def _assemble(whole: mx.array, runs: Iterable[Run], position: int, record: ModelRecord) -> mx.array:
     """The first `position` tokens in place of zeros; each run is copied once."""
     words = _NUMPY[record.kv_dtype]
     mx.eval(whole)

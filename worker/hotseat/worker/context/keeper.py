@@ -6,11 +6,11 @@ Runs on the engine's thread; the writer thread only hands back what failed. Must
 import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any
 
 from hotseat.protocol.ids import BlockId, Epoch
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Checkpointed, FromWorker, WriteFailed
+from hotseat.protocol.link_reports import Checkpointed, FromWorker, WriteFailed
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.context.capture import RowView, capture_parts, capture_states
 from hotseat.worker.context.live import LiveSession, LiveTier
@@ -19,11 +19,9 @@ from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.store.kv_format import KvPayload, StatePart
-from hotseat.worker.store.writer import WriterThread
+from hotseat.worker.store.writer import Failures, WriterThread
 
-Failures = tuple[WriteFailed, ...]
 Send = Callable[[FromWorker], None]
-_NO_MESSAGE: Final = ""
 
 
 class Keeper:
@@ -157,7 +155,7 @@ class Keeper:
                     sessions=len(sessions),
                     bytes_written=self._writer.bytes_written - written_before,
                     failed=tuple(sorted(failed)),
-                    message=failures[0].message if failures else _NO_MESSAGE,
+                    message=failures[0].message if failures else "",
                 )
             )
             self._returned.put(lambda: self._settle_failures(failures, None))

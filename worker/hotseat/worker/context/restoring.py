@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import Known, TailRef
+from hotseat.protocol.link_orders import Known, TailRef
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
 from hotseat.worker.context.capture import Room, rebuild_caches

@@ -10,7 +10,7 @@ from typing import Final
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.link import AppendInput, Known, Start, TailRef, WholeInput
+from hotseat.protocol.link_orders import AppendInput, Known, Start, TailRef, WholeInput
 from hotseat.protocol.messages import Message
 from hotseat.protocol.tokens import unpack_tokens
 from hotseat.worker.context.steps import common_prefix

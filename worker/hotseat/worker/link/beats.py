@@ -7,7 +7,7 @@ import threading
 from typing import Final
 
 from hotseat.protocol.limits import BEAT_S, REST_BEAT_S
-from hotseat.protocol.link import Beat
+from hotseat.protocol.link_reports import Beat
 
 SETTLE_S: Final = 2.0
 """After the last frame either way: what an order leads to may show a moment later."""

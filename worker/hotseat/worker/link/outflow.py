@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hotseat.protocol.ids import Epoch, RequestKey
-from hotseat.protocol.link import Emitted, FromWorker
+from hotseat.protocol.link_reports import Emitted, FromWorker
 
 FAST_S: Final = 0.0025
 """A token waits for company if it and the one before it came in less each; others leave alone."""

@@ -18,16 +18,9 @@ from typing import Final
 from hotseat.protocol.exits import EX_INTERNAL, EX_PROTOCOL
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import BEAT_S, KIB, REST_BEAT_S
-from hotseat.protocol.link import (
-    Beat,
-    FromWorker,
-    LinkFrame,
-    LinkReader,
-    Reseat,
-    ToWorker,
-    decode_to_worker,
-    encode_link,
-)
+from hotseat.protocol.link import LinkFrame, LinkReader, decode_to_worker, encode_link
+from hotseat.protocol.link_orders import Reseat, ToWorker
+from hotseat.protocol.link_reports import Beat, FromWorker
 from hotseat.protocol.link_socket import widen
 from hotseat.worker.dying import die
 from hotseat.worker.link.beats import BeatPace

@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
-from hotseat.protocol.link import Load, Loaded, Warmed
+from hotseat.protocol.link_orders import Load
+from hotseat.protocol.link_reports import Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.dying import tells_of_memory
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry

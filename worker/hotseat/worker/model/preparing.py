@@ -15,7 +15,8 @@ from msgspec import Struct
 from hotseat.protocol.exits import EX_INTERNAL
 from hotseat.protocol.ids import Tag
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import Counted, CountPrompt, FromWorker, Prepare, Prepared
+from hotseat.protocol.link_orders import CountPrompt, Prepare
+from hotseat.protocol.link_reports import Counted, FromWorker, Prepared
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.dying import die
 from hotseat.worker.model.page_cache import warm_files
@@ -62,15 +63,11 @@ class Preparer:
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
-    def prepare(self, message: Prepare) -> None:
-        """Begins; Prepared follows. Page warming for an earlier one ends."""
-        self._put(message)
+    def put(self, job: Prepare | CountPrompt) -> None:
+        """Begins; Prepared follows, or Counted, with a tokenizer that is loaded for it if need be.
 
-    def count(self, order: CountPrompt) -> None:
-        """Renders a prompt, with a tokenizer that is loaded for it if need be; Counted follows."""
-        self._put(order)
-
-    def _put(self, job: Prepare | CountPrompt) -> None:
+        Page warming for an earlier one ends.
+        """
         with self._changed:
             self._warming_stopped.set()
             self._jobs.append(job)

@@ -35,6 +35,7 @@ from hotseat.worker.store.kv_format import (
 )
 from hotseat.worker.store.sync import sync_file, sync_folder
 
+TailKind = Literal["tail", "snapshot"]
 TEMPORARY_SUFFIX: Final = ".tmp"
 BLOCK_VARIANTS: Final = 4
 """Names a block can have: more than one only after a damaged file was found under another."""
@@ -73,14 +74,9 @@ def block_names(block: BlockId) -> list[str]:
     return [block_file(block, variant) for variant in range(BLOCK_VARIANTS)]
 
 
-def tail_file(epoch: Epoch, sequence: int) -> str:
-    """A name that no tail ever had."""
-    return f"tails/{epoch}-{sequence}-{secrets.token_hex(6)}.kv"
-
-
-def snapshot_file(epoch: Epoch, sequence: int) -> str:
-    """A name that no snapshot ever had."""
-    return f"snapshots/{epoch}-{sequence}-{secrets.token_hex(6)}.kv"
+def tail_file(kind: TailKind, epoch: Epoch, sequence: int) -> str:
+    """A name that no tail or snapshot ever had."""
+    return f"{kind}s/{epoch}-{sequence}-{secrets.token_hex(6)}.kv"
 
 
 def write_block(

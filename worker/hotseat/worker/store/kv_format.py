@@ -13,7 +13,7 @@ follow from the shapes. Pure: must not open files and must not know mlx.
 
 import math
 import struct
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 import xxhash
@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import MIB
+from hotseat.protocol.model import FLOAT_BYTES, FloatType
 
 FORMAT_VERSION: Final = 1
 ALIGNMENT: Final = 64
@@ -28,11 +29,9 @@ PREFIX_BYTES: Final = 64
 MAX_HEADER_BYTES: Final = 8 * MIB
 DIGEST_BYTES: Final = 16
 MAX_STATE_AXES: Final = 8
-DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 _MAGIC: Final = b"HOTSEAT\n"
 _PREFIX: Final = struct.Struct("<8sIIQ16s8x")
 
-DType = Literal["float32", "float16", "bfloat16"]
 Natural = Annotated[int, Meta(ge=0, le=2**40)]
 Shape = tuple[Natural, Natural, Natural]
 """(kv_heads, tokens, dim)"""
@@ -64,7 +63,7 @@ class LayerPart(Struct, frozen=True, kw_only=True):
     values: Buffer
     k_shape: Shape
     v_shape: Shape
-    dtype: DType
+    dtype: FloatType
 
 
 class StatePart(Struct, frozen=True, kw_only=True):
@@ -74,7 +73,7 @@ class StatePart(Struct, frozen=True, kw_only=True):
     slot: int
     data: Buffer
     shape: tuple[Natural, ...]
-    dtype: DType
+    dtype: FloatType
 
 
 class KvPayload(Struct, frozen=True, kw_only=True):
@@ -102,7 +101,7 @@ class PartHeader(Struct, frozen=True, kw_only=True, array_like=True):
 
     entry: Natural
     tokens: Natural
-    dtype: DType
+    dtype: FloatType
     k_shape: Shape
     v_shape: Shape
     digest: Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
@@ -133,14 +132,14 @@ class StateHeader(Struct, frozen=True, kw_only=True, array_like=True):
 
     entry: Natural
     slot: Natural
-    dtype: DType
+    dtype: FloatType
     shape: Annotated[tuple[Natural, ...], Meta(max_length=MAX_STATE_AXES)]
     digest: Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 
     @property
     def data_bytes(self) -> int:
         """Bytes of the numbers."""
-        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+        return _shape_bytes(self.shape, self.dtype)
 
     @property
     def size_bytes(self) -> int:
@@ -354,5 +353,5 @@ def _padding(size: int) -> bytes:
     return bytes(align(size) - size)
 
 
-def _shape_bytes(shape: Shape, dtype: DType) -> int:
-    return shape[0] * shape[1] * shape[2] * DTYPE_BYTES[dtype]
+def _shape_bytes(shape: tuple[int, ...], dtype: FloatType) -> int:
+    return math.prod(shape) * FLOAT_BYTES[dtype]

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from hotseat.protocol.exits import EX_INTERNAL
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.limits import GIB
-from hotseat.protocol.link import TailRef
+from hotseat.protocol.link_orders import TailRef
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.dying import die
 from hotseat.worker.store.kv_file import block_names, read_kv

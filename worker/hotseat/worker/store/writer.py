@@ -11,21 +11,21 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final
 
 from msgspec import Struct
 
 from hotseat.protocol.exits import EX_INTERNAL
 from hotseat.protocol.ids import BlockId, Epoch, Tag
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link import BlockWritten, FromWorker, TailWritten, WriteFailed
+from hotseat.protocol.link_reports import BlockWritten, FromWorker, TailWritten, WriteFailed
 from hotseat.worker.dying import die
 from hotseat.worker.store.folders import prepare_kv_dir
 from hotseat.worker.store.kv_file import (
     KvWriteError,
     KvWritten,
+    TailKind,
     block_file,
-    snapshot_file,
     tail_file,
     write_block,
     write_kv,
@@ -51,20 +51,16 @@ class _BlockJob(Struct, frozen=True):
 
 class _TailJob(Struct, frozen=True):
     payload: KvPayload
-    session: str
-
-
-class _SnapshotJob(Struct, frozen=True):
-    payload: KvPayload
     session: str | None
-    failed: Callable[[], None]
+    kind: TailKind
+    failed: Callable[[], None] | None
 
 
 class _Barrier(Struct, frozen=True):
     then: AfterWritten
 
 
-_FileJob = _BlockJob | _TailJob | _SnapshotJob
+_FileJob = _BlockJob | _TailJob
 _Job = _FileJob | _Barrier
 
 
@@ -122,7 +118,7 @@ class WriterThread:
 
     def put_tail(self, session: str, payload: KvPayload) -> None:
         """Queues a tail under a new name; answered by TailWritten or WriteFailed."""
-        self._put(_TailJob(payload, session), payload.size_bytes)
+        self._put(_TailJob(payload, session, "tail", None), payload.size_bytes)
 
     def put_snapshot(
         self, payload: KvPayload, session: str | None, failed: Callable[[], None]
@@ -131,7 +127,7 @@ class WriterThread:
 
         `failed` is called on the writer thread if it could not be written.
         """
-        self._put(_SnapshotJob(payload, session, failed), payload.size_bytes)
+        self._put(_TailJob(payload, session, "snapshot", failed), payload.size_bytes)
 
     def after_written(self, then: AfterWritten) -> None:
         """Calls `then` once everything put before it is durable or has failed."""
@@ -220,22 +216,17 @@ class WriterThread:
         self._under_way.append(_UnderWay(job, name, self._pool.submit(self._write, job, name)))
 
     def _name_of(self, job: _FileJob) -> str:
-        match job:
-            case _BlockJob():
-                return block_file(job.block)
-            case _TailJob():
-                self._sequence += 1
-                return tail_file(self._epoch, self._sequence)
-            case _SnapshotJob():
-                self._sequence += 1
-                return snapshot_file(self._epoch, self._sequence)
-            case _:
-                assert_never(job)
+        if isinstance(job, _BlockJob):
+            return block_file(job.block)
+        self._sequence += 1
+        return tail_file(job.kind, self._epoch, self._sequence)
 
     def _write(self, job: _FileJob, name: str) -> KvWritten | KvWriteError:
         """On the writer thread or one of its helpers."""
         try:
-            self._check_tag(job.payload)
+            if job.payload.tag != self._tag:
+                reason = f"payload of tag {job.payload.tag} put under {self._tag}"
+                return KvWriteError("internal", reason)
             if isinstance(job, _BlockJob):
                 return write_block(
                     self._kv_dir, job.block, job.payload, floor_bytes=self._floor_bytes
@@ -255,17 +246,16 @@ class WriterThread:
     def _report(self, job: _FileJob, name: str, written: KvWritten | KvWriteError) -> None:
         session = None if isinstance(job, _BlockJob) else job.session
         if isinstance(written, KvWriteError):
-            if isinstance(job, _SnapshotJob):
+            if isinstance(job, _TailJob) and job.failed is not None:
                 job.failed()
             self._fail(written, name, session)
         else:
-            self._count(written.bytes_written)
+            # An adopted file (nothing written) was synced again, so it counts here too.
+            self._unsynced_files += 1
+            self.files_written += written.bytes_written > 0
+            self.bytes_written += written.bytes_written
             self._send(_written_report(job, written))
         self._done(job.payload.size_bytes)
-
-    def _check_tag(self, payload: KvPayload) -> None:
-        if payload.tag != self._tag:
-            raise KvWriteError("internal", f"payload of tag {payload.tag} put under {self._tag}")
 
     def _full_sync(self) -> None:
         if not self._unsynced_files:
@@ -275,13 +265,6 @@ class WriterThread:
         except OSError as error:
             self._fail(KvWriteError("internal", f"full sync failed: {error}"), "", None)
         self._unsynced_files = 0
-
-    def _count(self, size: int) -> None:
-        # An adopted file (nothing written) was synced again, so it counts here too.
-        self._unsynced_files += 1
-        if size:
-            self.files_written += 1
-            self.bytes_written += size
 
     def _fail(self, error: KvWriteError, file: str, session: str | None) -> None:
         failure = WriteFailed(code=error.code, message=error.message, file=file, session=session)
@@ -301,7 +284,7 @@ def _written_report(job: _FileJob, written: KvWritten) -> BlockWritten | TailWri
             tokens=bytes(job.payload.tokens),
         )
     return TailWritten(
-        kind="tail" if isinstance(job, _TailJob) else "snapshot",
+        kind=job.kind,
         session=job.session or "",
         parent=job.payload.parent,
         tokens=job.payload.tokens,

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any, Final
 
 import jinja2
@@ -121,14 +122,14 @@ class Renderer:
     def encode_text(self, text: str, *, first: bool) -> list[int]:
         """Ids of raw text; special tokens of the tokenizer (bos) are added only when `first`."""
         if first or not self._prepends_space:
-            return _encode(self._tokenizer, text, special=first)
+            return encode_words(self._tokenizer, text, special=first)
         # A sentencepiece tokenizer with a dummy prefix would put a space before every piece of
         # continued text: encode behind a newline and cut the newline's ids off.
-        lead = _encode(self._tokenizer, "\n", special=False)
-        whole = _encode(self._tokenizer, "\n" + text, special=False)
+        lead = encode_words(self._tokenizer, "\n", special=False)
+        whole = encode_words(self._tokenizer, "\n" + text, special=False)
         if whole[: len(lead)] == lead:
             return whole[len(lead) :]
-        return _encode(self._tokenizer, text, special=False)
+        return encode_words(self._tokenizer, text, special=False)
 
     def opens_thinking(self, arguments: Mapping[str, Any] | None = None) -> bool:
         """True if the generation prompt ends inside reasoning that it opened itself."""
@@ -257,28 +258,24 @@ def _clock_table(clock: float) -> dict[str, str]:
     return {code: moment.strftime(code) for code in _DIRECTIVES}
 
 
-def _encode(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+def encode_words(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+    """Ids of a text; `special` ones of the tokenizer around it."""
     return [int(token) for token in tokenizer.encode(text, add_special_tokens=special)]
 
 
 def _prepends_space(tokenizer: Any) -> bool:
     """True if encoding a word puts a sentencepiece space before it."""
-    ids = _encode(tokenizer, "a", special=False)
+    ids = encode_words(tokenizer, "a", special=False)
     return bool(ids) and str(tokenizer.convert_ids_to_tokens(ids[0])).startswith(_SPM_SPACE)
 
 
-def _common_suffix(left: Sequence[int], right: Sequence[int]) -> list[int]:
-    shared = 0
-    while (
-        shared < min(len(left), len(right))
-        and left[len(left) - 1 - shared] == right[len(right) - 1 - shared]
-    ):
-        shared += 1
-    return list(left[len(left) - shared :])
+def _common_suffix(left: list[int], right: list[int]) -> list[int]:
+    return _common_prefix(left[::-1], right[::-1])[::-1]
 
 
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> list[int]:
-    return list(_common_suffix(left[::-1], right[::-1]))[::-1]
+def _common_prefix(left: list[int], right: list[int]) -> list[int]:
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+    return [token for token, _ in pairs]
 
 
 def _key(arguments: Mapping[str, Any] | None) -> bytes:

@@ -15,9 +15,10 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Message, Tool
 from hotseat.protocol.model import PROBE_VERSION, TemplateProbe
 from hotseat.worker.text.constraints import FORCIBLE
-from hotseat.worker.text.rendering import Renderer, template_text
+from hotseat.worker.text.rendering import Renderer, encode_words, template_text
 
 _CLOCK: Final = 1_700_000_000.0
+_HELLO: Final = Message(role="user", content="Hello")
 _SYSTEM: Final = Message(role="system", content="Speak like a lighthouse keeper.")
 _TURNS: Final = (
     ("Name a river.", "The Danube flows east."),
@@ -54,8 +55,8 @@ def probe_template(tokenizer: Any) -> TemplateProbe:
             version=PROBE_VERSION, mode="raw", reason="no chat template", system=False
         )
     hopeful = Renderer(tokenizer, TemplateProbe(mode="exact"))
-    system = _takes_system(hopeful, tokenizer)
-    tools = _takes_tools(hopeful, tokenizer)
+    system = _shows(hopeful, tokenizer, str(_SYSTEM.content), [_SYSTEM, _HELLO])
+    tools = _shows(hopeful, tokenizer, "measure_tide", [_HELLO], (_TOOL,))
     reason = _why_not_exact(hopeful, tokenizer, has_system=system)
     parser = _parser_of(tokenizer)
     return TemplateProbe(
@@ -103,7 +104,7 @@ def _appends_tools(renderer: Renderer, tokenizer: Any) -> bool:
     """True if turns and results of calls can be appended where tools were given."""
     try:
         _compare_turns(renderer, tokenizer, (), (_TOOL,))
-        context = renderer.render([Message(role="user", content="Hello")], _CLOCK, tools=(_TOOL,))
+        context = renderer.render([_HELLO], _CLOCK, tools=(_TOOL,))
         renderer.append(context, [_TIDE], _CLOCK, tools=(_TOOL,))
     except (_NotExact, HotseatError):
         return False
@@ -124,7 +125,7 @@ def _compare_turns(
     context = renderer.render(dialogue, _CLOCK, tools=tools)
     ends = frozenset(tokenizer.eos_token_ids)
     for number, (_, answer) in enumerate(_TURNS[:-1]):
-        context += _answer_ids(tokenizer, answer)
+        context += encode_words(tokenizer, answer, special=False)
         dialogue += [
             Message(role="assistant", content=answer),
             Message(role="user", content=_TURNS[number + 1][0]),
@@ -148,17 +149,13 @@ def _keeps_reasoning(renderer: Renderer, tokenizer: Any) -> bool:
     question = Message(role="user", content=_TURNS[0][0])
     follow_up = Message(role="user", content=_TURNS[1][0])
     inline = f"{start}\n{_REASONING}\n{end}\n\n{_TURNS[0][1]}"
-    for answer in (
+    answers = (
         Message(role="assistant", content=_TURNS[0][1], reasoning=_REASONING),
         Message(role="assistant", content=inline),
-    ):
-        try:
-            whole = renderer.render([question, answer, follow_up], _CLOCK)
-        except HotseatError:
-            return False
-        if _REASONING not in tokenizer.decode(whole):
-            return False
-    return True
+    )
+    return all(
+        _shows(renderer, tokenizer, _REASONING, [question, answer, follow_up]) for answer in answers
+    )
 
 
 def _expect(tokenizer: Any, whole: list[int], stepwise: list[int], where: str) -> None:
@@ -174,26 +171,21 @@ def _expect(tokenizer: Any, whole: list[int], stepwise: list[int], where: str) -
     )
 
 
-def _answer_ids(tokenizer: Any, text: str) -> list[int]:
-    return [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]
-
-
 def _may_reason(tokenizer: Any) -> bool:
     start = tokenizer.think_start
     return start is not None and start in template_text(tokenizer)
 
 
-def _takes_system(renderer: Renderer, tokenizer: Any) -> bool:
+def _shows(
+    renderer: Renderer,
+    tokenizer: Any,
+    text: str,
+    messages: Sequence[Message],
+    tools: Sequence[Tool] = (),
+) -> bool:
+    """True if the template takes these messages and has `text` in what it makes of them."""
     try:
-        ids = renderer.render([_SYSTEM, Message(role="user", content="Hello")], _CLOCK)
+        ids = renderer.render(messages, _CLOCK, tools=tools)
     except HotseatError:
         return False
-    return str(_SYSTEM.content) in tokenizer.decode(ids)
-
-
-def _takes_tools(renderer: Renderer, tokenizer: Any) -> bool:
-    try:
-        ids = renderer.render([Message(role="user", content="Hello")], _CLOCK, tools=(_TOOL,))
-    except HotseatError:
-        return False
-    return "measure_tide" in tokenizer.decode(ids)
+    return text in tokenizer.decode(ids)
