@@ -3,6 +3,7 @@
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 from mlx_lm.utils import load_config, load_tokenizer
