@@ -123,7 +123,7 @@ def test_nothing_is_admitted_for_an_unseated_model_or_while_the_seat_changes_han
             assert model_of[key] == seat.model
         assert len(decision.admit) + seat.running <= max(policy.max_running, seat.running)
         assert decision.swap_to is None or decision.swap_to != seat.model
-        queued = [entry.model for entry in decision.queue.entries]
+        queued = decision.queue.models
         assert len(queued) == len(set(queued)) <= len(MODELS), "the state grows"
         if seat.settled:
             assert seat.model not in queued
@@ -222,7 +222,7 @@ def test_whatever_is_seen_the_answer_is_lawful_and_the_state_stays_small(looks, 
             assert any(not entry.never_swaps for entry in wants)
             assert decision.swap_to != seat.model
         queue = decision.queue
-        names = [entry.model for entry in queue.entries]
+        names = queue.models
         assert len(names) == len(set(names))
         assert not seat.settled or set(names) <= {entry.model for entry in waiting}
         assert not seat.settled or seat.model not in names

@@ -117,7 +117,7 @@ def test_model_that_lost_the_seat_joins_behind_those_that_came_during_the_swap()
 
 def test_model_whose_requests_are_all_gone_leaves_the_queue():
     queue = queue_after((waits("a", "b"), seat(running=1), 1.0), (waits("a"), seat(running=1), 2.0))
-    assert queue.entries == ()
+    assert queue.models == ()
 
 
 # --- order within a model ------------------------------------------------------------------------
