@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mlx_lm.tool_parsers import json_tools
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.link import Emitted, encode_link
+from hotseat.protocol.link import encode_link
+from hotseat.protocol.link_reports import Emitted
 from hotseat.protocol.messages import FunctionSpec, Tool
 from hotseat.worker.text.parts_out import Speech
 from hotseat.worker.text.tool_calls import CallError, read_calls
