@@ -5,13 +5,15 @@ of their requests ends once; status says what was undone.
 """
 
 import contextlib
+import json
 import sqlite3
 import time
 
 import pytest
 from tests.support.daemons.live_daemon import LiveDaemon, wait_for
 from tests.support.daemons.stub_home import QUIET, register, serves, tag_of, unfinished
-from tests.support.faults.fault_home import FaultHome, workers_gone
+from tests.support.daemons.watching import Background
+from tests.support.faults.fault_home import FaultHome, outcome, workers_gone
 
 from hotseat.protocol.tokens import pack_tokens, root_id
 
@@ -71,12 +73,23 @@ def test_swap_that_was_killed_is_named_by_the_next_start():
     with FaultHome("stub") as home:
         client = home.client()
         client.swap("a")
-        home.arm("seat.stopping")
-        with home.revived(), contextlib.suppress(Exception):
-            client.swap("b")
+        with home.held("stop"):
+            swap = Background(outcome, client.swap, "b")
+            # The journal follows the seat: a kill before it is written leaves the request alone.
+            wait_for(lambda: ("seat.phase_changed", "stopping") in journal(home.home))
+            home.kill()
+        with home.revived():
+            swap.result()
         recovery = home.client().status().recovery
         assert recovery.after == "kill"
-        assert any("swap a -> b" in step for step in recovery.undone), recovery
+        assert any("swap a -> b in phase stopping" in step for step in recovery.undone), recovery
+
+
+def journal(home):
+    """Name and phase of every entry on disk."""
+    with contextlib.closing(sqlite3.connect(home / "catalogue.sqlite")) as db:
+        rows = db.execute("SELECT name, facts FROM journal").fetchall()
+    return [(name, json.loads(facts).get("phase")) for name, facts in rows]
 
 
 @pytest.mark.alone
