@@ -108,7 +108,7 @@ async def test_stream_gives_up_when_the_daemon_stays_away(daemon):
 async def test_call_waits_for_a_restarting_daemon(aio, daemon):
     await until(daemon.vanish)
     asked = asyncio.create_task(aio.status())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # a turn of the loop, in which it asks
     daemon.come_back("two")
     assert (await asked).instance == "two"
 

@@ -86,7 +86,7 @@ class Store:
 
 async def turns(count):
     for _ in range(count):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # what is counted: turns of the loop
 
 
 @pytest.fixture

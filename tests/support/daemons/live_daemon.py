@@ -31,7 +31,7 @@ def wait_for(condition, timeout_s=20.0, what="condition"):
         if value:
             return value
         assert time.monotonic() < deadline, f"{what} not reached within {timeout_s} s"
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks at the condition
 
 
 def put_record(home, record, folder="models"):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 
 import psutil
 
@@ -12,15 +13,16 @@ from tests.support.peers.raw_peer import RawPeer
 STATUS_LIMIT_S = 0.05
 
 
-class Watcher:
+class Watcher(ABC):
     """Runs `_watch` on a thread while the block lasts; that looks at `_is_over`."""
 
     def __init__(self):
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
+    @abstractmethod
     def _watch(self):
-        raise NotImplementedError
+        """What the thread does."""
 
     def __enter__(self):
         self._thread.start()

@@ -100,7 +100,7 @@ async def test_waiting_calls_share_a_transaction(path):
         asyncio.create_task(thread.call(lambda db: db.execute("DELETE FROM meta")))
         for _ in range(10)
     ]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # a turn of the loop, in which the calls are made
     goes_on.set()
     await asyncio.gather(held, *calls)
     await thread.close()
@@ -161,7 +161,7 @@ async def test_call_after_close_is_refused(path):
 async def test_cancelled_caller_disturbs_nobody(path):
     catalogue = await Catalogue.open(path)
     call = asyncio.create_task(catalogue.meta_set("a", "1"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # a turn of the loop, in which the calls are made
     call.cancel()
     await catalogue.meta_set("b", "2")
     assert await catalogue.meta_get("b") == "2"

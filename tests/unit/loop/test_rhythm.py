@@ -46,7 +46,7 @@ def test_all_clocks_at_rest_wake_at_the_first_stir(pace):
     async def job():
         rhythm = Rhythm(lambda: False)
         clocks = [asyncio.create_task(rhythm.pause(LONG_S)) for _ in range(3)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop
         assert not any(clock.done() for clock in clocks)
         rhythm.stir()
         await asyncio.gather(*clocks)
@@ -80,11 +80,11 @@ def test_chance_ends_only_a_rest_that_is_half_over(monkeypatch, pace, rest_s, en
     async def job():
         rhythm = Rhythm(lambda: False)
         clock = asyncio.create_task(rhythm.pause(LONG_S))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop
         monkeypatch.setattr(rhythm_module, "REST_S", rest_s)
         rhythm.take_chance()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop
+        await asyncio.sleep(0)  # a turn of the loop
         assert clock.done() is ends
         clock.cancel()
 
@@ -97,7 +97,7 @@ def test_clock_that_is_cancelled_leaves_the_others_at_rest(pace):
     async def job():
         rhythm = Rhythm(lambda: False)
         gone, stays = (asyncio.create_task(rhythm.pause(LONG_S)) for _ in range(2))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
         assert not stays.done()

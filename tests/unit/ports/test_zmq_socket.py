@@ -25,7 +25,7 @@ def wait_for_edge(router):
     """Waits beside the loop, which sees nothing of it."""
     readable, _, _ = select.select([router._fd], [], [], DEADLINE_S)
     assert readable
-    time.sleep(UNTHROTTLED_S)
+    time.sleep(UNTHROTTLED_S)  # time is the subject: the socket throttles by it
 
 
 async def hear_after_a_failed_send(context, address):
@@ -38,7 +38,7 @@ async def hear_after_a_failed_send(context, address):
     peer.connect(address)
     try:
         await asyncio.sleep(0)  # the first look is over
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop
         peer.send_multipart([b"hello"])
         wait_for_edge(router)
         with pytest.raises(zmq.ZMQError):

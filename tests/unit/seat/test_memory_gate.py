@@ -20,8 +20,10 @@ class Machine:
             SimpleNamespace(machine=self.machine, bytes_to_seat=lambda _model: 2 * GIB)
         )
         self.waits = True
+        self.looked = asyncio.Event()
 
     def machine(self):
+        self.looked.set()
         return MachineMemory(
             total_bytes=24 * GIB, available_bytes=8 * GIB, wired_bytes=int(self.wired)
         )
@@ -41,7 +43,9 @@ async def machine():
 
 async def test_gate_stays_shut_while_pages_of_the_model_before_are_wired(machine):
     waiting = asyncio.create_task(machine.wait())
-    await asyncio.sleep(0.1)  # several looks
+    for _ in range(3):
+        machine.looked.clear()
+        await asyncio.wait_for(machine.looked.wait(), 10)
     assert not waiting.done()
     machine.wired = 2 * GIB
     assert await asyncio.wait_for(waiting, 10)
