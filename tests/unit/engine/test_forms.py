@@ -232,7 +232,7 @@ def test_strict_tool_that_the_model_chooses_follows_its_schema(seats):
     for call in said.tool_calls:
         arguments = json.loads(call.arguments)
         assert arguments["city"] in ("Rome", "Lima")
-        assert 1 <= arguments["days"] <= 14
+        assert 1 <= arguments["days"] <= 14  # the weights are random: only the form keeps to it
 
 
 def test_strict_tool_leaves_text_free(seats):
