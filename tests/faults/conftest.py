@@ -53,6 +53,7 @@ TITLES = {
     20: "foreign checkpoints",
     21: "memory pressure",
     22: "soak",
+    23: "what models say",
 }
 
 

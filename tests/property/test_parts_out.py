@@ -1,18 +1,14 @@
 """Text of a completion to parts: however it comes in, the same parts come out."""
 
 import json
-from typing import ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx_lm.tool_parsers import json_tools
+from tests.support import call_samples
+from tests.support.call_samples import SAMPLES
 
-from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.messages import FunctionSpec, Tool
 from hotseat.protocol.parts import collect_parts, join_parts, missing_parts, split_parts, units_of
-from hotseat.worker.text.parts_out import Speech
 
-LOOK = Tool(function=FunctionSpec(name="look"))
 CALL = '<tool_call>\n{"name": "look", "arguments": {"at": "sky"}}\n</tool_call>'
 PIECES = st.lists(
     st.sampled_from(
@@ -22,26 +18,8 @@ PIECES = st.lists(
 )
 
 
-class Tokenizer:
-    """What the state machine and the parser ask of one."""
-
-    has_thinking = True
-    think_start, think_end = "<think>", "</think>"
-    has_tool_calling = True
-    tool_call_start, tool_call_end = "<tool_call>", "</tool_call>"
-    structural_markers = ()
-    response_transitions: ClassVar = {}
-    response_initial_state = None
-    tool_parser = staticmethod(json_tools.parse_tool_call)
-
-
-def parts_of(text, cuts=(), *, thinks=False, tools=(LOOK,)):
-    speech = Speech(Tokenizer(), RequestKey("t:1"), tools, thinks=thinks)
-    ends = sorted({min(cut, len(text)) for cut in cuts} | {len(text)})
-    found = []
-    for begin, end in zip([0, *ends], ends, strict=False):
-        found.extend(speech.push(text[begin:end]))
-    return join_parts([*found, *speech.close()])
+def parts_of(text, cuts=(), **options):
+    return call_samples.parts_of("json_tools", text, cuts, **options)
 
 
 @settings(max_examples=100)
@@ -115,3 +93,18 @@ def test_reasoning_that_the_prompt_opened_ends_at_its_mark():
 
 def test_beginning_of_a_mark_that_never_came_is_not_lost():
     assert collect_parts(parts_of("a < b </thin")).text == "a < b </thin"
+
+
+@settings(max_examples=200)
+@given(
+    name=st.sampled_from(sorted(SAMPLES)),
+    cuts=st.lists(st.integers(0, 400), max_size=30),
+    order=st.lists(st.sampled_from(["look", "rest", "both", "words", "cut"]), max_size=4),
+)
+def test_no_format_depends_on_how_the_text_came_in(name, cuts, order):
+    sample = SAMPLES[name]
+    pieces = {"look": sample.look, "rest": sample.rest, "both": sample.both, "words": " so < "}
+    text = "".join(pieces.get(piece, sample.look[: len(sample.look) // 2]) for piece in order)
+    whole = call_samples.parts_of(name, text)
+    assert call_samples.parts_of(name, text, cuts) == whole
+    assert call_samples.parts_of(name, text, range(len(text))) == whole

@@ -77,10 +77,10 @@ def collect_parts(parts: Iterable[ChunkPart]) -> Collected:
     calls: dict[int, ToolCall] = {}
     error: str | None = None
     for part in parts:
+        error = error or part.tool_parse_error
         match part.type:
             case "text":
                 text.append(part.text)
-                error = error or part.tool_parse_error
             case "reasoning":
                 reasoning.append(part.text)
             case "tool_call":

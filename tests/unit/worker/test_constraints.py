@@ -11,9 +11,9 @@ from tests.support.models.tiny_models import write_tokenizer
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, NamedTool, ResponseFormat, Tool
+from hotseat.worker.text.calls.call import plain_tool
 from hotseat.worker.text.constraints import FORCIBLE, Marks, make_grammar
 from hotseat.worker.text.grammar import Grammars
-from hotseat.worker.text.tool_calls import plain_tool
 
 ENDS = frozenset({2})
 PLAN = Tool(

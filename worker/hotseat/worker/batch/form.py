@@ -3,14 +3,19 @@
 Puts together what `parts_out`, `constraints` and `grammar` do. Must not know caches or the link.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import mlx.core as mx
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link_orders import Start, TextInput, TokensInput
+from hotseat.protocol.messages import Tool
 from hotseat.worker.batch.sampling import LogitsProcessor
 from hotseat.worker.model.loading import SeatedModel
+from hotseat.worker.text.calls.formats import call_format, speaks_harmony
+from hotseat.worker.text.channels import Channels
 from hotseat.worker.text.constraints import (
     Marks,
     answer_schema,
@@ -19,8 +24,9 @@ from hotseat.worker.text.constraints import (
     make_grammar,
 )
 from hotseat.worker.text.grammar import GrammarProcessor, Grammars
-from hotseat.worker.text.parts_out import PartsOut, Speech
-from hotseat.worker.text.rendering import template_text
+from hotseat.worker.text.parts_out import PartsOut, Splitter
+from hotseat.worker.text.rendering import encode_words, template_text
+from hotseat.worker.text.speech import Speech
 from hotseat.worker.text.text_out import TextOut
 
 _NEVER: Final = float("-inf")
@@ -36,10 +42,8 @@ class Form:
         thinks = not is_raw and seated.renderer.opens_thinking(start.template_args)
         tools = () if start.tool_choice == "none" else start.tools
         text = TextOut(tokenizer.detokenizer, start.stop, keep_first_space=is_raw)
-        speech = None
-        if not is_raw and (tokenizer.has_thinking or tools):
-            speech = Speech(tokenizer, start.request, tools, thinks=thinks)
-        self.output = PartsOut(text, speech)
+        splitter = None if is_raw else _splitter(tokenizer, start.request, tools, thinks=thinks)
+        self.output = PartsOut(text, splitter)
         self.grammar: GrammarProcessor | None = None
         self.processors: list[LogitsProcessor] = []
         if start.tool_choice == "none" and start.tools:
@@ -81,6 +85,17 @@ class Form:
             self.processors.append(self.grammar)
 
 
+def _splitter(
+    tokenizer: Any, request: RequestKey, tools: Sequence[Tool], *, thinks: bool
+) -> Splitter | None:
+    """What tells reasoning and calls from text; None where all is text."""
+    if speaks_harmony(tokenizer):
+        return Channels(request, tools)
+    if tokenizer.has_thinking or tools:
+        return Speech(tokenizer, call_format(tokenizer), request, tools, thinks=thinks)
+    return None
+
+
 def _marks(seated: SeatedModel, *, is_raw: bool, thinks: bool) -> Marks:
     tokenizer = seated.tokenizer
     if is_raw:
@@ -98,10 +113,11 @@ def _marks(seated: SeatedModel, *, is_raw: bool, thinks: bool) -> Marks:
 
 def _without_calls(tokenizer: Any) -> list[LogitsProcessor]:
     """Calls are not looked for; where a single token begins them, it cannot be drawn either."""
-    first = tokenizer.tool_call_start_tokens
-    if first is None or len(first) != 1:
+    calls = call_format(tokenizer)
+    first = encode_words(tokenizer, calls.start, special=False) if calls is not None else []
+    if len(first) != 1:
         return []
-    token = int(first[0])
+    token = first[0]
 
     def forbid(_tokens: mx.array, logits: mx.array) -> mx.array:
         logits[:, token] = _NEVER

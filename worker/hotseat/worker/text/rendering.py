@@ -16,7 +16,7 @@ import jinja2
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Tool, ToolCall
 from hotseat.protocol.model import TemplateProbe
-from hotseat.worker.text.tool_calls import plain_tool
+from hotseat.worker.text.calls.call import plain_tool
 
 _FIRST_USER: Final = Message(role="user", content="Which word comes first?")
 _FIRST_ANSWER: Final = "Blue"

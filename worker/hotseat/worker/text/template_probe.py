@@ -14,6 +14,7 @@ import jinja2.meta
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Message, Tool
 from hotseat.protocol.model import PROBE_VERSION, TemplateProbe
+from hotseat.worker.text.calls.formats import format_name
 from hotseat.worker.text.constraints import FORCIBLE
 from hotseat.worker.text.rendering import Renderer, encode_words, template_text
 
@@ -58,7 +59,7 @@ def probe_template(tokenizer: Any) -> TemplateProbe:
     system = _shows(hopeful, tokenizer, str(_SYSTEM.content), [_SYSTEM, _HELLO])
     tools = _shows(hopeful, tokenizer, "measure_tide", [_HELLO], (_TOOL,))
     reason = _why_not_exact(hopeful, tokenizer, has_system=system)
-    parser = _parser_of(tokenizer)
+    parser = format_name(tokenizer)
     return TemplateProbe(
         version=PROBE_VERSION,
         mode="render" if reason else "exact",
@@ -109,12 +110,6 @@ def _appends_tools(renderer: Renderer, tokenizer: Any) -> bool:
     except (_NotExact, HotseatError):
         return False
     return True
-
-
-def _parser_of(tokenizer: Any) -> str:
-    if not tokenizer.has_tool_calling:
-        return ""
-    return str(tokenizer.init_kwargs.get("tool_parser_type") or "")
 
 
 def _compare_turns(

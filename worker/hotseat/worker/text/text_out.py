@@ -55,23 +55,38 @@ class TextOut:
             self._emitted.append(segment)
             return segment
         self._held += segment
-        # The one that completes first counts: that does not depend on how the text came in.
-        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = first_of(self._held, self._stops)
         if found:
             self.is_stopped = True
-            cut = min(found)[1]
+            cut = found[0]
         else:
-            cut = len(self._held) - self._pending_length()
+            cut = len(self._held) - pending_length(self._held, self._stops)
         text, self._held = self._held[:cut], self._held[cut:]
         if text:
             self._emitted.append(text)
         return text
 
-    def _pending_length(self) -> int:
-        """Length of the longest end of the held text with which a stop string begins."""
-        longest = min(len(self._held), max(len(stop) for stop in self._stops) - 1)
-        for length in range(longest, 0, -1):
-            end = self._held[-length:]
-            if any(stop.startswith(end) for stop in self._stops):
-                return length
-        return 0
+
+def pending_length(text: str, words: Sequence[str]) -> int:
+    """Length of the longest end of a text with which one of the words begins, short of a whole."""
+    longest = 0
+    for word in words:
+        tail = text[max(0, len(text) - len(word) + 1) :]
+        at = tail.find(word[0])
+        while at >= 0 and not word.startswith(tail[at:]):
+            at = tail.find(word[0], at + 1)
+        if at >= 0:
+            longest = max(longest, len(tail) - at)
+    return longest
+
+
+def first_of(text: str, words: Sequence[str], start: int = 0) -> tuple[int, str] | None:
+    """Where the word that completes first stands, and which it is; the longest one of several.
+
+    Which completes first does not depend on how the text came in.
+    """
+    found = [(at + len(word), at, word) for word in words if (at := text.find(word, start)) >= 0]
+    if not found:
+        return None
+    _, at, word = min(found)
+    return at, word

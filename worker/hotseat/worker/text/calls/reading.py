@@ -1,0 +1,125 @@
+"""The body of a call to parts of the output: calls, or text that says why it is none.
+
+Decides where a call ends: at the mark behind which nothing of it is missing. Must not know what
+stands around calls.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from hotseat.protocol.ids import RequestKey
+from hotseat.protocol.messages import Tool
+from hotseat.protocol.replies import ChunkPart
+from hotseat.worker.text.calls.call import (
+    CallError,
+    CallUnfinishedError,
+    ParsedCall,
+    call_id,
+    skip_space,
+)
+from hotseat.worker.text.calls.formats import Reader
+from hotseat.worker.text.text_out import first_of
+
+_MARKS: Final = 64
+"""End marks that an argument may hold; bounds the work that an endless call can cause."""
+_CUT_SHORT: Final = "the output ended inside the call"
+
+
+class Body(Struct, frozen=True):
+    """How far a call reaches: its text, the mark behind it, and its calls or why there are none."""
+
+    text: str
+    mark: str
+    calls: tuple[ParsedCall, ...] = ()
+    error: CallError | None = None
+
+
+class BodySearch:
+    """Finds the end of one call in text that grows. `ends` close it, `restarts` begin the next."""
+
+    def __init__(
+        self, read: Reader, tools: Sequence[Tool], ends: Sequence[str], restarts: Sequence[str] = ()
+    ) -> None:
+        self._read = read
+        self._tools = tools
+        self._ends = tuple(ends)
+        self._marks = (*self._ends, *restarts)
+        self._looked = 0
+        self._seen = 0
+        self._first_end: Body | None = None
+
+    def find(self, held: str) -> Body | None:
+        """The call at the beginning of `held`, which has only grown since; None: not yet known."""
+        while found := first_of(held, self._marks, self._looked):
+            at, mark = found
+            body = self._body(held[:at], mark)
+            if body.error is None:
+                return body
+            self._looked = at + len(mark)
+            self._seen += 1
+            if mark in self._ends and self._first_end is None:
+                self._first_end = body
+            is_hopeless = not isinstance(body.error, CallUnfinishedError) or self._seen >= _MARKS
+            if self._first_end is not None and is_hopeless:
+                return self._first_end
+        longest = max((len(mark) for mark in self._marks), default=1)
+        self._looked = max(self._looked, len(held) - longest + 1)
+        return None
+
+    def finish(self, held: str, *, ends_itself: bool) -> Body:
+        """The call in the whole rest of an output; without an end mark it has to read as whole."""
+        if self._first_end is not None:
+            return self._first_end
+        body = self._body(held, "", is_open=not self._ends)
+        is_cut = isinstance(body.error, CallUnfinishedError)
+        if is_cut or (body.error is None and not ends_itself):
+            at = body.error.position if body.error is not None else len(held)
+            return Body(held, "", error=CallError(_CUT_SHORT, at))
+        return body
+
+    def _body(self, text: str, mark: str, *, is_open: bool = False) -> Body:
+        """What `text` says; if it `is_open`, something else may follow the calls in it."""
+        try:
+            calls, end = self._read(text, self._tools)
+        except CallError as error:
+            return Body(text, mark, error=error)
+        if is_open:
+            return Body(text[:end], mark, tuple(calls))
+        if skip_space(text, end) < len(text):
+            behind = CallError("something stands behind the call", end)
+            return Body(text, mark, error=behind)
+        return Body(text, mark, tuple(calls))
+
+
+class CallsOut:
+    """Numbers the calls of one request."""
+
+    def __init__(self, request: RequestKey) -> None:
+        self._request = request
+        self.count = 0
+
+    def parts(self, body: Body, start: str, *, in_reasoning: bool) -> list[ChunkPart]:
+        """Calls of a body, or its words with the marks around them."""
+        if body.error is None:
+            return [self._part(call) for call in body.calls]
+        at = len(start) + body.error.position
+        return [
+            ChunkPart(
+                type="reasoning" if in_reasoning else "text",
+                text=f"{start}{body.text}{body.mark}",
+                tool_parse_error=f"character {at} of the call: {body.error}",
+            )
+        ]
+
+    def _part(self, call: ParsedCall) -> ChunkPart:
+        index = self.count
+        self.count += 1
+        return ChunkPart(
+            type="tool_call",
+            index=index,
+            id=call.id or call_id(self._request, index),
+            name=call.name,
+            arguments_delta=call.arguments,
+        )
