@@ -92,6 +92,7 @@ def test_nothing_is_done_before_hello(daemon, peer, kind):
             "session_delete": {"model": "a", "session": "s"},
             "quote": {"models": ["a"]},
             "session_fork": {"model": "a", "session": "s", "to": "t"},
+            "session_copy": {"model": "a", "session": "s", "to_model": "b", "to": "t"},
             "session_rewind": {"model": "a", "session": "s", "turn": 1},
             "session_replace": {"model": "a", "session": "s", "text": "x"},
             "session_pin": {"model": "a", "session": "s"},

@@ -119,6 +119,70 @@ def test_chat_is_rendered_anew_after_its_history_was_replaced(daemon, client):
     assert done.tokens == whole.tokens
 
 
+@pytest.fixture
+def chats(daemon, client):
+    """Models `chat` and `critic`, and a session of the first with reasoning and a call."""
+    for name in ("chat", "critic"):
+        template = TemplateProbe(mode="exact", tools=True, append_tools=True)
+        put_record(daemon.home, stub_record(name, template=template))
+    name = uuid.uuid4().hex[:12]
+    ask = [{"role": "user", "content": "first"}]
+    client.generate("chat", append=ask, session=name, max_tokens=4).result()
+    call = {"id": "c1", "name": "look", "arguments": "{}"}
+    history = [
+        *ask,
+        {"role": "assistant", "content": "I look.", "reasoning": "Hm.", "tool_calls": [call]},
+        {"role": "tool", "content": "blue", "tool_call_id": "c1"},
+    ]
+    client.replace_session("chat", name, history)
+    return name
+
+
+def test_copied_conversation_is_told_to_the_other_model_without_its_reasoning(client, chats):
+    change = client.copy_session("chat", chats, "critic", f"{chats}-c")
+    assert (change.model, change.turn, change.messages) == ("critic", 1, 3)
+    assert (change.kept_tokens, change.origin) == (0, chats)
+    told = client.session("critic", f"{chats}-c").messages
+    assert [entry["content"] for entry in told] == ["first", "I look.", "blue"]
+    assert told[1].get("reasoning") is None
+    assert told[1]["tool_calls"][0]["name"] == "look"
+    assert client.session("chat", chats).messages[1]["reasoning"] == "Hm."
+    ask = [{"role": "user", "content": "And?"}]
+    quoted = client.quote(["critic"], session=f"{chats}-c")[0]
+    done = client.generate("critic", append=ask, session=f"{chats}-c", max_tokens=4).result()
+    assert (done.context, done.turn) == ("rendered", 2)
+    plain = [{key: value for key, value in entry.items() if value} for entry in told]
+    whole = client.generate("critic", messages=[*plain, *ask], max_tokens=4).result()
+    assert done.tokens == whole.tokens
+    assert quoted.prompt_tokens > 0 == quoted.stored_tokens
+
+
+def test_copy_onto_a_session_that_exists_is_a_conflict(client, chats):
+    error = error_of(client.copy_session, "chat", chats, "chat", chats)
+    assert error.code == "session_conflict"
+
+
+def test_copy_of_what_stays_off_the_disk_stays_off_it(client, chats):
+    ask = [{"role": "user", "content": "first"}]
+    name = f"{chats}-v"
+    client.generate("chat", append=ask, session=name, max_tokens=4, persist=False).result()
+    client.copy_session("chat", name, "critic", name)
+    kept = {entry.session: entry.persist for entry in client.sessions("critic")}
+    assert kept[name] is False
+    assert error_of(client.copy_session, "chat", name, "critic", name).code == "session_conflict"
+
+
+def test_raw_text_cannot_be_told_to_a_chat_model(client, session, chats):
+    error = error_of(client.copy_session, "a", session, "critic", "x")
+    assert (error.code, error.facts["field"]) == ("unsupported_feature", "session")
+
+
+def test_copy_command_says_what_became_of_it(daemon, chats):
+    code, told = cli_json(daemon, "sessions", "copy", "chat", chats, "critic", f"{chats}-cli")
+    assert code == 0
+    assert (told["model"], told["session"], told["messages"]) == ("critic", f"{chats}-cli", 3)
+
+
 @pytest.mark.parametrize("verb", ["fork", "rewind", "replace"])
 def test_session_with_a_turn_under_way_is_busy(client, verb):
     name = uuid.uuid4().hex[:12]

@@ -307,6 +307,7 @@ class Client(Blocking):
     session = blocking(Verbs.session)
     delete_session = blocking(Verbs.delete_session)
     fork_session = blocking(Verbs.fork_session)
+    copy_session = blocking(Verbs.copy_session)
     rewind_session = blocking(Verbs.rewind_session)
     replace_session = blocking(Verbs.replace_session)
     pin_session = blocking(Verbs.pin_session)

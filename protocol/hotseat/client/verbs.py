@@ -25,6 +25,7 @@ from hotseat.protocol.messages import (
     Quote,
     Release,
     Reload,
+    SessionCopy,
     SessionDelete,
     SessionFork,
     SessionPin,
@@ -157,6 +158,11 @@ class Verbs(ABC):
         """Makes session `to` of what `name` was after a turn, its last one if none is given."""
         fork = SessionFork(model=model, session=name, to=to, at_turn=at_turn)
         return _typed(await self._call(fork), SessionChange)
+
+    async def copy_session(self, model: str, name: str, to_model: str, to: str) -> SessionChange:
+        """Makes a session of another model with the conversation of this one."""
+        copy = SessionCopy(model=model, session=name, to_model=to_model, to=to)
+        return _typed(await self._call(copy), SessionChange)
 
     async def rewind_session(self, model: str, name: str, turn: int) -> SessionChange:
         """Cuts a session back to what it was after `turn`."""

@@ -206,6 +206,19 @@ class SessionFork(Struct, frozen=True, kw_only=True):
     at_turn: Natural | None = None
 
 
+class SessionCopy(Struct, frozen=True, kw_only=True):
+    """Make session `to` of model `to_model` with the conversation of a session of `model`.
+
+    The text of one model for another one: calls and results stay, reasoning is left out. Nothing of
+    the KV can be shared, the next turn renders and computes the conversation; `quote` tells first.
+    """
+
+    model: str
+    session: str
+    to_model: str
+    to: str
+
+
 class SessionRewind(Struct, frozen=True, kw_only=True):
     """Cut a session back to what it was after `turn`; later turns are gone."""
 
@@ -347,6 +360,7 @@ ClientMessage = (
     | Sessions
     | SessionDelete
     | SessionFork
+    | SessionCopy
     | SessionRewind
     | SessionReplace
     | SessionPin

@@ -33,6 +33,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "sessions show": ("hotseat sessions show gemma chat",),
     "sessions rm": ("hotseat sessions rm gemma chat",),
     "sessions fork": ("hotseat sessions fork gemma chat other --at-turn 2",),
+    "sessions copy": ("hotseat sessions copy planner plan critic review",),
     "sessions rewind": ("hotseat sessions rewind gemma chat 2",),
     "sessions replace": ("hotseat sessions replace gemma chat summary.json",),
     "sessions pin": ("hotseat sessions pin gemma chat",),

@@ -96,6 +96,7 @@ CLIENT = {
     "sessions": m.Sessions(model="smol", session="agent"),
     "session_delete": m.SessionDelete(model="smol", session="agent"),
     "session_fork": m.SessionFork(model="smol", session="agent", to="branch", at_turn=2),
+    "session_copy": m.SessionCopy(model="smol", session="agent", to_model="big", to="review"),
     "session_rewind": m.SessionRewind(model="smol", session="agent", turn=1),
     "session_replace": m.SessionReplace(
         model="smol",

@@ -1,4 +1,4 @@
-"""Commands about sessions: list, show, rm, fork, rewind, replace, pin, unpin."""
+"""Commands about sessions: list, show, rm, fork, copy, rewind, replace, pin, unpin."""
 
 from typing import TextIO
 
@@ -71,6 +71,23 @@ def fork(model: str, session: str, to: str, at_turn: int | None, *, as_json: boo
     """Make session TO of what SESSION of MODEL was after a turn; they share what is stored."""
     with connected() as client:
         _tell("forked", client.fork_session(model, session, to, at_turn), as_json=as_json)
+
+
+@sessions.command()
+@click.argument("model", shell_complete=model_names)
+@click.argument("session", shell_complete=session_names)
+@click.argument("to_model", shell_complete=model_names)
+@click.argument("to")
+@JSON
+def copy(model: str, session: str, to_model: str, to: str, *, as_json: bool) -> None:
+    """Tell the conversation SESSION of MODEL to TO_MODEL, as its session TO.
+
+    Calls and their results stay, reasoning is left out. The next turn computes it all; `hotseat
+    quote` tells what that takes.
+    """
+    with connected() as client:
+        changed = client.copy_session(model, session, to_model, to)
+    _tell("copied", changed, as_json=as_json)
 
 
 @sessions.command()

@@ -1,10 +1,12 @@
-"""SQL of fork, rewind and replace. Runs inside a transaction of the catalogue thread.
+"""SQL of fork, copy, rewind and replace. Runs inside a transaction of the catalogue thread.
 
 What a session is after a verb is decided by `conversation/cuts.py`; here it is read and stored.
 """
 
 import sqlite3
 from collections.abc import Callable
+
+from msgspec import structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName
@@ -53,30 +55,15 @@ def fork(
     if session(db, model, to) is not None:
         raise taken(model, to)
     held = change(row.held(turns(db, model, name)))
-    found = db.execute(
-        "INSERT INTO sessions (model, name, tag, tokenizer_digest, turn, tokens, messages, hint,"
-        " closed, clock, persist, created_at, used_at, stale)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (
-            model,
-            to,
-            row.tag,
-            row.tokenizer_digest,
-            held.turn,
-            held.tokens,
-            held.messages,
-            held.hint,
-            held.closed,
-            row.clock,
-            row.persist,
-            now,
-            now,
-            held.stale,
-        ),
-    ).fetchone()
-    _store_turns(db, int(found[0]), held.turns)
-    blocks.link_chain(db, int(found[0]), block_chain(row.tag, unpack_tokens(held.tokens)))
-    return _existing(db, model, to)
+    origin = structs.replace(row, name=to, created_at=now)
+    return _insert(db, origin, held)
+
+
+def insert(db: sqlite3.Connection, origin: SessionRow, held: SessionTurns) -> SessionRow:
+    """Stores a new session. Raises session_conflict when there is one of its name."""
+    if session(db, origin.model, origin.name) is not None:
+        raise taken(origin.model, origin.name)
+    return _insert(db, origin, held)
 
 
 def change_session(
@@ -111,6 +98,34 @@ def change_session(
     superseded.note_snapshots(db, row.id, begun)
     files = blocks.drop_foreign_tail(db, row.id, row.tag, chain, stored, held.tokens)
     return _existing(db, model, name), files
+
+
+def _insert(db: sqlite3.Connection, origin: SessionRow, held: SessionTurns) -> SessionRow:
+    """Stores `held` as a session with names, tag and clock of `origin`."""
+    found = db.execute(
+        "INSERT INTO sessions (model, name, tag, tokenizer_digest, turn, tokens, messages, hint,"
+        " closed, clock, persist, created_at, used_at, stale)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (
+            origin.model,
+            origin.name,
+            origin.tag,
+            origin.tokenizer_digest,
+            held.turn,
+            held.tokens,
+            held.messages,
+            held.hint,
+            held.closed,
+            origin.clock,
+            origin.persist,
+            origin.created_at,
+            origin.created_at,
+            held.stale,
+        ),
+    ).fetchone()
+    _store_turns(db, int(found[0]), held.turns)
+    blocks.link_chain(db, int(found[0]), block_chain(origin.tag, unpack_tokens(held.tokens)))
+    return _existing(db, origin.model, origin.name)
 
 
 def _existing(db: sqlite3.Connection, model: ModelName, name: SessionName) -> SessionRow:

@@ -141,6 +141,7 @@ class Catalogue:
     commit_turn = on_thread(sessions.commit_turn)
     delete_session = on_thread(sessions.delete_session)
     fork_session = on_thread(session_verbs.fork)
+    insert_session = on_thread(session_verbs.insert)
     change_session = on_thread(session_verbs.change_session)
 
     add_block = on_thread(blocks.add_block)

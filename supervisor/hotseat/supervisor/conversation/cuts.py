@@ -120,6 +120,26 @@ def replace_history(
     )
 
 
+def told_anew(history: History, at: float) -> SessionTurns:
+    """A session of one turn, not rendered yet, in which another model hears a conversation.
+
+    Reasoning is left out: it was written for the model that wrote it. Template arguments go with
+    the template they were for, tools stay.
+    """
+    messages = tuple(structs.replace(message, reasoning=None) for message in history.messages)
+    told = History(messages=messages, framing=Framing(tools=history.framing.tools))
+    turn = TurnRow(turn=1, tokens=1, message_count=len(messages), at=at)
+    return SessionTurns(
+        turn=1,
+        tokens=b"",
+        messages=encode_history(told),
+        hint=b"",
+        closed=False,
+        stale=True,
+        turns=(turn,),
+    )
+
+
 def most_with_kv(tokens: int, *, closed: bool) -> int:
     """How many of a session's tokens have KV for sure; all of them behind an end-of-turn id."""
     return tokens if closed else max(0, tokens - UNFED)

@@ -24,6 +24,7 @@ from hotseat.protocol.messages import (
     Quote,
     Release,
     Reload,
+    SessionCopy,
     SessionDelete,
     SessionFork,
     SessionPin,
@@ -124,7 +125,7 @@ class Router:
                 return await self._desks.session_list.sessions(message)
             case SessionDelete():
                 return {"removed_bytes": await self._desks.sessions.delete(message)}
-            case SessionFork() | SessionRewind() | SessionReplace() | SessionPin():
+            case SessionFork() | SessionCopy() | SessionRewind() | SessionReplace() | SessionPin():
                 return await self._change_session(message)
             case Disk():
                 return await self._disk.view()
@@ -149,12 +150,14 @@ class Router:
         return None
 
     async def _change_session(
-        self, message: SessionFork | SessionRewind | SessionReplace | SessionPin
+        self, message: SessionFork | SessionCopy | SessionRewind | SessionReplace | SessionPin
     ) -> SessionChange:
         desk = self._desks.sessions
         match message:
             case SessionFork():
                 return await desk.fork(message)
+            case SessionCopy():
+                return await desk.copy(message)
             case SessionRewind():
                 return await desk.rewind(message)
             case SessionReplace():

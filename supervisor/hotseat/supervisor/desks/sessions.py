@@ -1,4 +1,4 @@
-"""What clients do to sessions beside turns: fork, rewind, replace, pin, delete.
+"""What clients do to sessions beside turns: fork, copy, rewind, replace, pin, delete.
 
 Checks that no turn is under way, has the change made durable, answers. Runs nothing.
 """
@@ -10,6 +10,7 @@ from hotseat.protocol.ids import ModelName, SessionName, is_session_name
 from hotseat.protocol.link_orders import Drop
 from hotseat.protocol.messages import (
     Message,
+    SessionCopy,
     SessionDelete,
     SessionFork,
     SessionPin,
@@ -69,6 +70,32 @@ class SessionDesk:
             turn=row.turn,
         )
         return _changed(row, origin=message.session)
+
+    async def copy(self, message: SessionCopy) -> SessionChange:
+        """A session of another model with the conversation of this one."""
+        check_name(message.to, "to")
+        record = self._registry.get(message.to_model)
+        self._check_quiet(message.model, message.session)
+        row = await self._sessions.load(message.model, message.session)
+        if row is None:
+            raise missing(message.model, message.session)
+        if decode_history(row.messages).raw or record.template.mode == "raw":
+            without = message.model if record.template.mode != "raw" else record.name
+            raise HotseatError(
+                "unsupported_feature",
+                f"session {message.session!r} cannot be told to {record.name}: on {without} "
+                "it is text without messages; send the text as a prompt",
+                field="session",
+            )
+        made = await self._sessions.copy(row, record, message.to, time.time())
+        self._events.publish(
+            "session.forked",
+            model=made.model,
+            session=made.name,
+            origin=message.session,
+            turn=made.turn,
+        )
+        return _changed(made, origin=message.session)
 
     async def rewind(self, message: SessionRewind) -> SessionChange:
         """A session as it was after a turn."""

@@ -24,6 +24,7 @@ from hotseat.supervisor.conversation.cuts import (
     TurnRow,
     most_with_kv,
     shared_prefix,
+    told_anew,
 )
 from hotseat.supervisor.conversation.history import Stored, decode_history
 
@@ -143,6 +144,39 @@ class SessionStore:
         if await self.exists(model, to):
             raise taken(model, to)
         return self._change_volatile(kept, SessionName(to), change)
+
+    async def copy(self, row: SessionRow, to: ModelRecord, name: str, at: float) -> SessionRow:
+        """The conversation of a session as session `name` of model `to`; kept where that one is."""
+        held = told_anew(decode_history(row.messages), at)
+        origin = SessionRow(
+            id=-1,
+            model=ModelName(to.name),
+            name=SessionName(name),
+            tag=to.tag,
+            tokenizer_digest=tokenizer_digest(to),
+            turn=held.turn,
+            tokens=held.tokens,
+            messages=held.messages,
+            hint=held.hint,
+            closed=held.closed,
+            clock=at,
+            persist=row.persist,
+            created_at=at,
+            used_at=at,
+            stale=held.stale,
+        )
+        try:
+            if row.persist:
+                if (to.name, name) in self._volatile:
+                    raise taken(to.name, name)
+                return await self._catalogue.insert_session(origin, held)
+            if await self.exists(to.name, name):
+                raise taken(to.name, name)
+            self._volatile[to.name, name] = origin
+            self._volatile_turns[to.name, name] = held.turns
+            return origin
+        finally:
+            self.note_change(to.name, name)
 
     async def change(
         self, model: str, name: str, change: Change
