@@ -9,7 +9,7 @@ import numpy as np
 
 
 def edit_json(file: Path, *dropped: str, **changes: Any) -> None:
-    """Fields of a JSON object, taken out and put in; an empty one is begun if there is none."""
+    """Takes fields out of a JSON object and puts others in; begins one if there is none."""
     table = json.loads(file.read_text()) if file.exists() else {}
     table = {key: value for key, value in table.items() if key not in dropped}
     file.write_text(json.dumps(table | changes))

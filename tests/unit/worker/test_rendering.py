@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mlx_lm.tokenizer_utils import TokenizerWrapper, load
 from tests.support.models import tiny_models
+from tokenizers import Tokenizer, processors
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Part, ToolCall
@@ -92,6 +93,24 @@ def test_appended_turn_equals_the_whole_dialogue_rendered(renderer_with, templat
         [user("One\n\ntwo?"), assistant("Three.\n  Four."), user("And five?")], CLOCK
     )
     assert grown == whole
+
+
+@pytest.mark.parametrize("text", ["seat", "<|im_start|>seat", "<|im_start|>", ""])
+@pytest.mark.parametrize("ending", [[], ["<|im_end|>"]], ids=["bos", "bos and eos"])
+def test_raw_text_begins_with_one_bos_and_stays_open(tokenizer_with, tmp_path, text, ending):
+    tokenizer_with("chatml")
+    table = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    table.post_processor = processors.TemplateProcessing(
+        single=["<|im_start|>", "$A", *ending],
+        special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)],
+    )
+    table.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load(tmp_path)
+    renderer = Renderer(tokenizer, TemplateProbe(mode="raw"))
+    words = tokenizer.encode(text.removeprefix("<|im_start|>"), add_special_tokens=False)
+    expected = [1, *words, *([2] if ending and not text else [])]
+    assert renderer.encode_text(text, first=True) == expected
+    assert renderer.encode_text("seat", first=False)[:1] != [1]
 
 
 def test_default_system_text_is_not_repeated_by_append(renderer_with):
