@@ -194,6 +194,45 @@ def test_swap_cancelled_while_draining_leaves_everything_as_it_was(daemon, clien
     assert client.cancel(swap_id) is False
 
 
+def drains_for(client, model):
+    """A request for `model` that made the seat drain."""
+    asked = client.generate(model, prompt="x", max_tokens=3)
+    assert isinstance(asked.next_event(), Accepted)
+    wait_for(lambda: client.status().phase == "draining", PATIENCE_S, what="draining")
+    return asked
+
+
+def test_swap_for_a_request_that_is_cancelled_leaves_the_old_worker_as_it_was(daemon, client):
+    client.swap("slow")
+    epoch = client.status().epoch
+    running = client.generate("slow", prompt="x", max_tokens=60)
+    with daemon.held("token"):
+        next(running)
+        asked = drains_for(client, "b")
+        assert client.cancel(asked.request_id) is True
+        assert asked.result().finish_reason == "cancelled"
+        wait_for(lambda: client.status().phase == "ready", what="the swap was taken back")
+    assert running.result().tokens == expected("slow", "x", 60)
+    second = client.generate("slow", prompt="y", max_tokens=3).result()
+    assert second.tokens == expected("slow", "y", 3)
+    assert client.status().epoch == epoch
+
+
+def test_swap_goes_on_for_another_request_when_the_first_is_cancelled(daemon, client):
+    client.swap("slow")
+    running = client.generate("slow", prompt="x", max_tokens=60)
+    with daemon.held("token"):
+        next(running)
+        asked = drains_for(client, "b")
+        other = client.generate("b", prompt="y", max_tokens=3)
+        assert isinstance(other.next_event(), Accepted)
+        assert client.cancel(asked.request_id) is True
+        assert asked.result().finish_reason == "cancelled"
+        assert client.status().phase == "draining"
+    assert other.result().tokens == expected("b", "y", 3)
+    assert running.result().tokens == expected("slow", "x", 60)
+
+
 def test_swap_cancelled_before_it_begins_never_begins(daemon, client):
     client.swap("slow")
     running = client.generate("slow", prompt="x", max_tokens=60)

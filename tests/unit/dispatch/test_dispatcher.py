@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 from tests.support.models.records import model_record
 
 from hotseat.protocol.link_reports import Emitted
@@ -13,7 +14,14 @@ from hotseat.protocol.replies import Done, Timing, Usage
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.requests.works import Works, WorkState
-from hotseat.supervisor.seat.rules.states import Asked, Drained, Phase, SeatState
+from hotseat.supervisor.scheduling.scheduler import WantedSwap
+from hotseat.supervisor.seat.rules.states import (
+    Asked,
+    Drained,
+    Phase,
+    SeatState,
+    SwapCancelled,
+)
 from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.settings.values import SchedulingSettings, Settings
 
@@ -118,6 +126,62 @@ async def test_swap_drains_as_the_scheduler_decided(drain):
     (asked,) = desk.fed
     assert isinstance(asked, Asked)
     assert (asked.plan.target, asked.plan.drain) == ("b", drain)
+
+
+async def begin_swap(desk):
+    """For the request "other"; the plan as the seat has it then."""
+    work = desk.work("other", model="b")
+    await desk.look()
+    (asked,) = desk.fed
+    desk.fed.clear()
+    state = SeatState(phase=Phase.DRAINING, model="a", epoch=1, plan=asked.plan)
+    desk.seat.state = state
+    desk.work("runs on", state=WorkState.RUNNING)
+    return work
+
+
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.CHECKPOINTING])
+async def test_swap_whose_request_is_gone_is_taken_back(desk, phase):
+    work = await begin_swap(desk)
+    desk.seat.state = replace(desk.seat.state, phase=phase)
+    desk.works.mark_ended(work)
+    await desk.look()
+    assert desk.fed == [SwapCancelled(desk.seat.state.plan.swap)]
+
+
+async def test_last_request_of_a_swap_that_is_gone_does_not_end_its_drain(desk):
+    work = await begin_swap(desk)
+    for one in desk.works.in_state(WorkState.RUNNING):
+        desk.works.mark_ended(one)
+    desk.works.mark_ended(work)
+    await desk.look()
+    assert desk.fed[0] == SwapCancelled(desk.seat.state.plan.swap)
+
+
+@pytest.mark.parametrize("state", [WorkState.WAITING, WorkState.ACCEPTING])
+async def test_swap_that_another_request_wants_too_goes_on(desk, state):
+    work = await begin_swap(desk)
+    desk.work("another", model="b", swap="wait", state=state)
+    desk.works.mark_ended(work)
+    await desk.look()
+    assert desk.fed == []
+
+
+async def test_swap_that_a_client_asked_for_outlives_the_requests(desk):
+    work = await begin_swap(desk)
+    plan = replace(desk.seat.state.plan, swap=99)
+    desk.seat.state = replace(desk.seat.state, plan=plan)
+    desk.works.mark_ended(work)
+    await desk.look()
+    assert desk.fed == []
+
+
+async def test_swap_that_requests_began_stays_for_a_client_who_asks_for_it_now(desk):
+    work = await begin_swap(desk)
+    desk.dispatcher._swaps.wanted.append(WantedSwap(swap=8, model="b"))
+    desk.works.mark_ended(work)
+    await desk.look()
+    assert desk.fed == []
 
 
 async def test_last_request_that_ends_ends_the_drain_after_the_dispatcher_closed(desk):

@@ -74,6 +74,30 @@ def test_missing_file_is_refused_by_name(record, tmp_path):
     assert "tokenizer.json" in failed.message
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja",
+        "special_tokens_map.json",
+        "model-00002-of-00002.safetensors",
+    ],
+)
+def test_file_that_came_since_registration_is_refused_before_it_is_mixed_in(record, tmp_path, name):
+    path = Path(record.path) / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"{}")
+    failed = load(record, tmp_path)[0]
+    assert (failed.code, failed.permanent) == ("model_unavailable", True)
+    assert failed.facts["file"] == str(path)
+    assert "was not there" in failed.message
+
+
+def test_file_that_is_no_part_of_a_model_changes_nothing(record, tmp_path):
+    (Path(record.path) / "README.md").write_text("about it")
+    assert isinstance(load(record, tmp_path)[-1], Warmed)
+
+
 @pytest.mark.parametrize("damage", ["cut", "garbage", "foreign"])
 def test_damaged_weights_are_a_typed_failure(record, tmp_path, damage):
     path = Path(record.path) / "model.safetensors"

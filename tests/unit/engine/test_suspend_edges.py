@@ -4,7 +4,10 @@ import msgspec
 import pytest
 from tests.support.engine.engine_harness import UNFED, prompt_tokens, tiny_record
 from tests.support.engine.suspend_harness import HELD, SAMPLED, Run
+from tests.support.models.reshaped import pad_vocabulary
+from tests.support.models.tiny_models import make_tiny
 
+from hotseat.library.importing import import_model
 from hotseat.protocol.link_orders import CancelWork, Drop, Resume, Suspend, Unload
 from hotseat.protocol.link_reports import (
     Emitted,
@@ -68,6 +71,19 @@ def test_stop_string_across_the_suspension_ends_at_the_same_place(record, superv
         run.interrupt(fate)
         assert same(run.finish(), expected)
         assert run.text == calm.text
+
+
+def test_suspended_request_that_drew_padded_ids_goes_on(home, supervisors):
+    folder = pad_vocabulary(make_tiny(home / "src" / "padded", "llama"), 520)
+    record = import_model(folder, home, "padded", lambda _phase, _percent: None)
+    supervisor = supervisors(msgspec.structs.replace(record, vocab_size=512))
+    calm, expected = undisturbed(supervisor, prompt_tokens(30))
+    assert max(calm.tokens[:8]) >= 512
+    run = Run(supervisor, prompt_tokens(30))
+    assert run.until_tokens(10)
+    run.interrupt("killed")
+    assert same(run.finish(), expected)
+    assert run.tokens == calm.tokens
 
 
 def test_stop_string_completed_by_the_drawn_token_ends_the_request(record, supervisors):

@@ -1,6 +1,7 @@
 """One request in the engine: text, ends, limits, cancel, sampling, failures."""
 
 import pytest
+from msgspec import structs
 from tests.support.engine.engine_harness import (
     UNFED,
     FakeSupervisor,
@@ -8,7 +9,10 @@ from tests.support.engine.engine_harness import (
     prompt_tokens,
     tiny_record,
 )
+from tests.support.models.reshaped import edit_json, nest, pad_vocabulary
+from tests.support.models.tiny_models import make_tiny
 
+from hotseat.library.importing import import_model
 from hotseat.protocol.link_orders import (
     AppendInput,
     CancelWork,
@@ -31,6 +35,10 @@ from hotseat.protocol.messages import Message, Sampling
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 from hotseat.worker.batch.lane import _Feeding
 from hotseat.worker.batch.rows import DecodingRows
+
+PADDED = 515
+"""An id beyond the tokenizer, within the weights."""
+OTHER_END = {"eos_token": "<|endoftext|>"}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +78,26 @@ def test_end_of_turn_token_ends_with_stop_outside_the_output(home, tmp_path):
     assert unpack_tokens(outcome.finished.context) == [*prompt_tokens(20), end]
 
 
+def test_end_that_only_the_template_states_ends_the_answer_and_is_not_shown(home, tmp_path):
+    folder = make_tiny(home / "src" / "unsaid", "llama", ends=True, seed=3)
+    edit_json(folder / "config.json", eos_token_id=0)
+    edit_json(folder / "tokenizer_config.json", **OTHER_END)
+    record = import_model(folder, home, "unsaid", lambda _phase, _percent: None)
+    assert record.eos_token_ids == (0, 2)
+    supervisor = FakeSupervisor(record, tmp_path)
+    supervisor.seat()
+    question = WholeInput(messages=(Message(role="user", content="Where?"),))
+    bias = Sampling(logit_bias=((2, 100.0),))
+    outcome = supervisor.turn(question, "s", sampling=bias, max_tokens=4)
+    assert (outcome.finished.finish_reason, outcome.finished.closed) == ("stop", True)
+    assert (outcome.text, outcome.tokens) == ("", [])
+    more = AppendInput(messages=(Message(role="user", content="And when?"),))
+    again = supervisor.turn(more, "s", max_tokens=1)
+    prompt = supervisor.engine._seat.seated.tokenizer.decode(unpack_tokens(again.started.prompt))
+    supervisor.unseat()
+    assert "assistant\n<|im_end|>\n<|im_start|>user\nAnd when?" in prompt
+
+
 def test_stop_string_ends_the_text_before_it_and_is_never_emitted(supervisor):
     whole = supervisor.turn(prompt_tokens(20), max_tokens=60)
     stop = whole.text[30:36]
@@ -105,6 +133,27 @@ def test_empty_prompt_is_refused(supervisor):
 def test_token_outside_the_vocabulary_is_refused(supervisor):
     supervisor.start([5, 600])
     assert supervisor.until(Refused).code == "invalid_request"
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["registered now", "registered before"])
+def test_session_that_drew_a_padded_id_goes_on(home, tmp_path, counted):
+    name = f"padded-{counted}"
+    folder = pad_vocabulary(make_tiny(home / "src" / name, "llama"), 520)
+    record = import_model(nest(folder, "mistral3"), home, name, lambda _phase, _percent: None)
+    assert record.vocab_size == 520
+    supervisor = FakeSupervisor(record, tmp_path)
+    supervisor.seat()
+    bias = Sampling(logit_bias=((PADDED, 1000.0),))
+    first = supervisor.turn(prompt_tokens(20), "s", sampling=bias, max_tokens=3)
+    supervisor.checkpoint()
+    assert (first.tokens, first.text) == ([PADDED] * 3, "")
+    if not counted:
+        supervisor.record = structs.replace(record, vocab_size=512)
+    supervisor.seat()
+    assert len(supervisor.turn(prompt_tokens(5, 2), "s", max_tokens=4).tokens) == 4
+    supervisor.start([5, 600])
+    assert supervisor.until(Refused).facts["token"] == 600
+    supervisor.unseat()
 
 
 def test_answer_that_fills_the_window_ends_with_limit_context(supervisor):

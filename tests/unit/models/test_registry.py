@@ -113,6 +113,25 @@ def test_changed_files_make_the_model_unavailable(home, harm):
     assert (view.state, str(file) in view.reason) == ("unavailable", True)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["chat_template.jinja", "additional_chat_templates/tool_use.jinja", "model-2.safetensors"],
+)
+def test_file_that_came_since_makes_the_model_unavailable_until_it_goes(home, name):
+    registry = Registry(home, Settings(), nobody)
+    record = write_model(home.models_dir / "qwen")
+    file = home.models_dir / "qwen" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{{ messages }}")
+    error = error_of(registry, "qwen")
+    assert error.code == "model_unavailable"
+    assert str(file) in error.message
+    assert "import it again" in error.message
+    assert registry.view(record).state == "unavailable"
+    file.unlink()
+    assert registry.get("qwen") == record
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\x00"])
 def test_damaged_record_is_listed_as_unavailable(home, content):
     registry = Registry(home, Settings(), nobody)

@@ -14,7 +14,13 @@ from hotseat.supervisor.scheduling.expected_agents import (
 from hotseat.supervisor.scheduling.forecasts import Outlook, first_start_s, forecasts
 from hotseat.supervisor.scheduling.learned_costs import Costs, ModelCosts
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
-from hotseat.supervisor.scheduling.scheduler import Decision, SeatView, WantedSwap, decide
+from hotseat.supervisor.scheduling.scheduler import (
+    Decision,
+    SeatView,
+    WantedSwap,
+    decide,
+    is_swap_moot,
+)
 from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order
 from hotseat.supervisor.settings.reader import load_settings
 from hotseat.supervisor.settings.values import SchedulerSettings
@@ -53,6 +59,23 @@ def test_nothing_is_decided_while_the_seat_is_not_settled():
     view = seat(settled=False, running=2)
     decision = decide(waits("a", "b"), [WantedSwap(swap=1, model="b")], view, 50.0, POLICY, queue)
     assert decision == Decision(queue=queue)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "asked", "is_moot"),
+    [
+        ([], [], True),
+        (waits("c"), [], True),
+        (waits("b"), [], False),
+        (waits("b", never_swaps=True), [], False),
+        (waits("b", deadline=50.0), [], True),
+        (waits("b", deadline=50.1), [], False),
+        ([], [WantedSwap(swap=1, model="c")], True),
+        ([], [WantedSwap(swap=1, model="b")], False),
+    ],
+)
+def test_swap_is_moot_when_nobody_wants_its_model_any_more(waiting, asked, is_moot):
+    assert is_swap_moot("b", waiting, asked, 50.0) is is_moot
 
 
 def test_empty_seat_goes_to_the_model_that_came_first():

@@ -55,6 +55,18 @@ def test_checkpoint_that_failed_and_says_so_keeps_the_old_model():
     assert effects == (t.ResumeAdmission(), t.SwapFailed(PLAN, full, "a"))
 
 
+@pytest.mark.parametrize("phase", list(Phase))
+def test_swap_is_taken_back_exactly_while_the_old_worker_was_not_told_to_stop(phase):
+    state = state_in(phase, deadline=NOW + 10.0)
+    after, effects = next_state(state, t.SwapCancelled(7), NOW, LIMITS)
+    if phase in {Phase.DRAINING, Phase.CHECKPOINTING}:
+        assert (after.phase, after.model, after.epoch) == (Phase.READY, "a", 3)
+        assert [type(effect) for effect in effects] == [t.ResumeAdmission, t.SwapFailed]
+    else:
+        assert (after, effects) == (state, ())
+    assert next_state(state, t.SwapCancelled(8), NOW, LIMITS) == (state, ())
+
+
 def test_stop_of_the_daemon_does_not_wait_for_a_worker_that_never_started():
     """The stop began between the decision to start a worker and the refusal of the seat."""
     exits = SwapPlan(swap=8, target=None, cause=CAUSE, exits=True)

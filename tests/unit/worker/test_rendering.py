@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mlx_lm.tokenizer_utils import TokenizerWrapper, load
 from tests.support.models import tiny_models
+from tokenizers import Tokenizer, processors
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Part, ToolCall
@@ -92,6 +93,41 @@ def test_appended_turn_equals_the_whole_dialogue_rendered(renderer_with, templat
         [user("One\n\ntwo?"), assistant("Three.\n  Four."), user("And five?")], CLOCK
     )
     assert grown == whole
+
+
+def test_template_that_writes_bos_gives_one_whatever_the_tokenizer_adds(tokenizer_with, tmp_path):
+    tokenizer_with(LLAMA2_LIKE)
+    begin_texts_with(tmp_path, "<|endoftext|>")
+    tokenizer = load(tmp_path)
+    renderer = Renderer(tokenizer, probe_template(tokenizer))
+    context = renderer.render([user("Hello")], CLOCK)
+    assert (context[0], context.count(0)) == (0, 1)
+    context += [*tokenizer.encode("Hi", add_special_tokens=False), 2]
+    assert 0 not in renderer.append(context, [user("More")], CLOCK)
+
+
+def begin_texts_with(folder: Path, mark: str, *ends: str) -> None:
+    """Has the tokenizer put marks around every text that is encoded with special tokens."""
+    file = str(folder / "tokenizer.json")
+    table = Tokenizer.from_file(file)
+    table.post_processor = processors.TemplateProcessing(
+        single=[mark, "$A", *ends],
+        special_tokens=[(text, table.token_to_id(text)) for text in (mark, *ends)],
+    )
+    table.save(file)
+
+
+@pytest.mark.parametrize("text", ["seat", "<|im_start|>seat", "<|im_start|>", ""])
+@pytest.mark.parametrize("ending", [[], ["<|im_end|>"]], ids=["bos", "bos and eos"])
+def test_raw_text_begins_with_one_bos_and_stays_open(tokenizer_with, tmp_path, text, ending):
+    tokenizer_with("chatml")
+    begin_texts_with(tmp_path, "<|im_start|>", *ending)
+    tokenizer = load(tmp_path)
+    renderer = Renderer(tokenizer, TemplateProbe(mode="raw"))
+    words = tokenizer.encode(text.removeprefix("<|im_start|>"), add_special_tokens=False)
+    expected = [1, *words, *([2] if ending and not text else [])]
+    assert renderer.encode_text(text, first=True) == expected
+    assert renderer.encode_text("seat", first=False)[:1] != [1]
 
 
 def test_default_system_text_is_not_repeated_by_append(renderer_with):

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from mlx_lm.tuner.utils import load_adapters
-from mlx_lm.utils import load_model
 from msgspec import structs
 
 from hotseat.library.folder import digest_file, refusing, unavailable
 from hotseat.library.progress import ByteProgress, OnProgress
 from hotseat.protocol.model import FileDigest
 from hotseat.protocol.tags import ADAPTER_FILES
+from hotseat.worker.model.building import build_model
 
 
 def digest_adapter(folder: Path, adapter: Path, on_progress: OnProgress) -> tuple[FileDigest, ...]:
@@ -26,7 +26,7 @@ def digest_adapter(folder: Path, adapter: Path, on_progress: OnProgress) -> tupl
     what = f"the adapter does not fit {folder}"
     with refusing(adapter, what, "give an adapter that was trained on this model"):
         # Weights stay lazy: names and shapes are all that is compared.
-        model, _config = load_model(folder, lazy=True, trust_remote_code=False)
+        model, _config = build_model(folder)
         load_adapters(model, str(adapter))
     progress = ByteProgress(on_progress, "digest", sum(file.stat().st_size for file in files))
     return tuple(structs.replace(digest_file(file, progress), name=str(file)) for file in files)

@@ -17,32 +17,16 @@ from hotseat.library.progress import ByteProgress, OnProgress
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.model import FileDigest
-from hotseat.protocol.tags import DIGEST_BYTES
-
-WEIGHTS_GLOB: Final = "model*.safetensors"
-"""The pattern mlx-lm loads."""
-INDEX_FILE: Final = "model.safetensors.index.json"
-CONFIG_FILE: Final = "config.json"
-TOKENIZER_CONFIG: Final = "tokenizer_config.json"
-_TOKENIZER_FILES: Final = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tiktoken.model",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-)
-_VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
-_OTHER_FILES: Final = (
+from hotseat.protocol.model_files import (
     CONFIG_FILE,
     INDEX_FILE,
     TOKENIZER_CONFIG,
-    "generation_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "hf_quant_config.json",
+    WEIGHTS_GLOB,
+    list_files,
 )
+from hotseat.protocol.tags import DIGEST_BYTES
+
+_VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 _HEADER_LIMIT: Final = 100 * MIB
 _READ_BYTES: Final = 4 * MIB
 _ITEM_BITS: Final = {
@@ -87,11 +71,18 @@ def open_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolder:
         )
     if not isinstance(config.get("model_type"), str):
         raise unavailable(path, "config.json names no model_type", "download the model again")
-    weights = tuple(sorted(path.glob(WEIGHTS_GLOB)))
-    _check_index(path, weights)
-    for file in weights:
-        check_safetensors(file)
-    tokenizer = tuple(path / name for name in _TOKENIZER_FILES if (path / name).is_file())
+    files = list_files(path)
+    weights = tuple(path / name for name in files.weights)
+    if not weights:
+        raise unavailable(
+            path,
+            f"it has no weights ({WEIGHTS_GLOB})",
+            "convert the model to MLX safetensors, or import its GGUF file",
+        )
+    _check_index(
+        path, files.weights, {name for file in weights for name in check_safetensors(file)}
+    )
+    tokenizer = tuple(path / name for name in files.tokenizer)
     if needs_tokenizer and not {file.name for file in tokenizer} & set(_VOCABULARIES):
         raise unavailable(
             path,
@@ -104,34 +95,34 @@ def open_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolder:
         tokenizer_config=read_table(path / TOKENIZER_CONFIG) or {},
         weights=weights,
         tokenizer=tokenizer,
-        others=tuple(path / name for name in _OTHER_FILES if (path / name).is_file()),
+        others=tuple(path / name for name in files.others),
     )
 
 
-def _check_index(path: Path, weights: tuple[Path, ...]) -> None:
-    """Every shard the index names has to be there under a name that mlx-lm loads."""
+def _check_index(path: Path, weights: tuple[str, ...], tensors: set[str]) -> None:
+    """Every tensor of a shard that is not there has to be in another file.
+
+    An index of which no shard is there belongs to other weights: building the model tells whether
+    those in the folder are whole.
+    """
     index = read_table(path / INDEX_FILE) or {}
     table = index.get("weight_map", {})
-    named = set(table.values()) if isinstance(table, dict) else set()
-    missing = sorted(str(name) for name in named - {file.name for file in weights})
-    if missing:
+    shards = table if isinstance(table, dict) else {}
+    named = {str(name) for name in shards.values()}
+    missing = sorted(named - set(weights))
+    lost = [name for name, shard in shards.items() if shard in missing and name not in tensors]
+    if lost and len(missing) < len(named):
         raise unavailable(
             path,
             f"{len(missing)} of {len(named)} weight files of {INDEX_FILE} are missing: "
             f"{', '.join(missing[:3])}",
-            "download the missing files",
+            "download the missing files, or remove the index if it belongs to other weights",
             missing=missing,
         )
-    if not weights:
-        raise unavailable(
-            path,
-            f"it has no weights ({WEIGHTS_GLOB})",
-            "convert the model to MLX safetensors, or import its GGUF file",
-        )
 
 
-def check_safetensors(file: Path) -> None:
-    """Compares a safetensors header with the size of its file."""
+def check_safetensors(file: Path) -> tuple[str, ...]:
+    """Compares a safetensors header with the size of its file; the names of its tensors."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         lead = stream.read(8)
@@ -146,6 +137,7 @@ def check_safetensors(file: Path) -> None:
         raise _damaged(file, f"its header is not readable ({error})") from error
     if 8 + length + end != size:
         raise _damaged(file, f"its header promises {8 + length + end} bytes, it has {size}")
+    return tuple(header)
 
 
 def _tensor_end(name: str, entry: Mapping[str, Any]) -> int:
@@ -175,10 +167,14 @@ def read_table(file: Path) -> dict[str, Any] | None:
 
 
 def digest_files(folder: ModelFolder, on_progress: OnProgress) -> dict[str, FileDigest]:
-    """blake2b-128 of every file that belongs to the model, by name."""
+    """blake2b-128 of every file that belongs to the model, by its name in the folder."""
     files = [*folder.others, *folder.tokenizer, *folder.weights]
     progress = ByteProgress(on_progress, "digest", sum(file.stat().st_size for file in files))
-    return {file.name: digest_file(file, progress) for file in files}
+    names = {str(file.relative_to(folder.path)): file for file in files}
+    return {
+        name: msgspec.structs.replace(digest_file(file, progress), name=name)
+        for name, file in names.items()
+    }
 
 
 def digest_file(file: Path, progress: ByteProgress) -> FileDigest:

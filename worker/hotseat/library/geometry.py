@@ -10,10 +10,11 @@ import mlx.core as mx
 import msgspec
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache, make_prompt_cache
-from mlx_lm.utils import get_total_parameters, load_model
+from mlx_lm.utils import get_total_parameters
 
 from hotseat.library.folder import refusing, words_of
 from hotseat.protocol.model import FloatType, LayerSpec, StateSpec
+from hotseat.worker.model.building import build_model
 from hotseat.worker.model.caches import leaves, new_caches
 
 _DTYPES: Final[dict[Any, FloatType]] = {
@@ -49,7 +50,7 @@ def measure_geometry(folder: Path) -> Geometry:
     """Builds the model of `folder` with lazy weights and reads shapes; model_unavailable if not."""
     remedy = "use a model that this mlx-lm supports"
     with refusing(folder, "mlx-lm cannot build it", remedy, _OF_CONTENT):
-        model, config = load_model(folder, lazy=True, trust_remote_code=False)
+        model, _config = build_model(folder)
         caches = make_prompt_cache(model)
     unfit = _unfit_caches(caches)
     layers: tuple[LayerSpec, ...] = ()
@@ -68,8 +69,8 @@ def measure_geometry(folder: Path) -> Geometry:
         batches=batches,
         parameters=int(get_total_parameters(model)),
         quantisation=_quantisation_label(model),
-        model_context_tokens=_argument(model, "max_position_embeddings"),
-        vocab_size=_argument(model, "vocab_size") or int(config.get("vocab_size") or 0),
+        model_context_tokens=_built_context(model),
+        vocab_size=_vocab_size(model),
         unfit_reason=unfit,
     )
 
@@ -197,8 +198,16 @@ def _try_rows(model: Any, lengths: tuple[int, ...]) -> None:
         ) from error
 
 
-def _feed(model: Any, caches: list[Any], rows: int, tokens: int) -> None:
-    model(mx.zeros((rows, tokens), dtype=mx.int32), cache=caches)
+def _feed(model: Any, caches: list[Any], rows: int, tokens: int) -> Any:
+    return model(mx.zeros((rows, tokens), dtype=mx.int32), cache=caches)
+
+
+def _vocab_size(model: Any) -> int:
+    """How many ids the model may draw, those of a padded vocabulary included; 0 if not known."""
+    try:
+        return int(_feed(model, make_prompt_cache(model), 1, 1).shape[-1])
+    except Exception:  # noqa: BLE001 - code that does not run is told of where caches are read
+        return 0
 
 
 def _weights_dtype(model: Any) -> FloatType:
@@ -226,6 +235,13 @@ def _quantisation_label(model: Any) -> str:
     return f"{mixed}{bits}-bit g{groups}{''.join(f' {mode}' for mode in modes)}"
 
 
-def _argument(model: Any, name: str) -> int:
-    value = getattr(getattr(model, "args", None), name, None)
-    return value if isinstance(value, int) and value > 0 else 0
+def _built_context(model: Any) -> int:
+    """The context that the model was built for; 0 if its code knows none.
+
+    Configurations of models for images and text leave it out where the default is meant.
+    """
+    for part in (model, getattr(model, "language_model", None)):
+        value = getattr(getattr(part, "args", None), "max_position_embeddings", None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return 0

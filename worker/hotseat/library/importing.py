@@ -20,6 +20,8 @@ import msgspec
 from hotseat.library.durable import sync_file, sync_tree
 from hotseat.library.folder import unavailable
 from hotseat.library.gguf.converting import Conversion, convert_gguf
+from hotseat.library.gguf.file import GgufFile, open_gguf
+from hotseat.library.hub_cache import is_same_source, name_of_source, resolve_source
 from hotseat.library.progress import OnProgress
 from hotseat.library.registering import describe_folder, write_record
 from hotseat.protocol.errors import HotseatError
@@ -59,7 +61,7 @@ def import_model(
     if not source.exists():
         raise unavailable(source, "there is no such file or folder", "check the path")
     if adapter is not None:
-        adapter = Path(adapter).expanduser().absolute()
+        adapter = resolve_source(Path(adapter).expanduser().absolute())
     chosen = _model_name(source, name)
     models = models or Path(home).expanduser().absolute() / MODELS_FOLDER
     _make_folder(models, Path(home))
@@ -104,11 +106,10 @@ def _describe(
     """The record of a folder, which stays the user's, or of what a file is converted to."""
     if source.is_dir():
         made = Conversion(licence=licence, requantised=())
-        folder = final_path = source
+        folder = final_path = resolve_source(source)
         origin = ModelSource(kind="mlx", path=str(source), licence=licence)
     else:
-        _check_file(source, target.parent)
-        made = convert_gguf(source, staging, on_progress)
+        made = convert_gguf(_open_file(source, target.parent), staging, on_progress)
         folder, final_path = staging, target
         origin = ModelSource(kind="gguf", path=str(source), licence=licence or made.licence)
     return describe_folder(
@@ -123,14 +124,17 @@ def _describe(
     )
 
 
-def _check_file(source: Path, models: Path) -> None:
-    _check_space(models, source.stat().st_size)
+def _open_file(source: Path, models: Path) -> GgufFile:
+    """Refuses what cannot be converted or written before any work."""
     with source.open("rb") as stream:
         magic = stream.read(len(_GGUF_MAGIC))
     if magic != _GGUF_MAGIC:
         raise unavailable(
             source, "it is neither a GGUF file nor a folder", "give a .gguf file or an MLX folder"
         )
+    opened = open_gguf(source)
+    _check_space(models, source.stat().st_size)
+    return opened
 
 
 def _tell_what_becomes_cold(target: Path, record: ModelRecord, on_progress: OnProgress) -> None:
@@ -150,7 +154,7 @@ def _model_name(source: Path, asked: str | None) -> ModelName:
             f"{asked!r} is no model name; use letters, digits and ._:@+- (a letter or digit first)",
             name=asked,
         )
-    stem = source.stem if source.is_file() else source.name
+    stem = name_of_source(source)
     made = re.sub(r"[^A-Za-z0-9._:@+\-]+", "-", stem).lstrip("._:@+-")[:64]
     if not is_model_name(made):
         raise HotseatError(
@@ -164,7 +168,7 @@ def _check_name_is_free(target: Path, source: Path) -> None:
     record = _record_of(target)
     if record is None:
         return
-    if record.source.path != str(source):
+    if not is_same_source(Path(record.source.path), source):
         raise HotseatError(
             "invalid_request",
             f"the name {target.name!r} belongs to a model made from {record.source.path}; give "

@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from hotseat.library.folder import open_folder, unavailable
 from hotseat.library.geometry import measure_geometry
+from hotseat.library.hub_cache import name_of_source, resolve_source
 from hotseat.library.registering import read_context_tokens
 from hotseat.protocol.ids import ModelName, Tag
 from hotseat.protocol.model import ModelRecord, ModelSource, TagParts, TemplateProbe
@@ -22,10 +23,12 @@ def inspect_folder(path: Path) -> Inspected:
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
         raise unavailable(folder, "there is no such folder", "check the path")
+    name = name_of_source(folder)
+    folder = resolve_source(folder)
     opened = open_folder(folder, needs_tokenizer=False)
     geometry = measure_geometry(folder)
     record = ModelRecord(
-        name=ModelName(folder.name),
+        name=ModelName(name),
         path=str(folder),
         tag=Tag(""),
         tag_parts=TagParts(**dict.fromkeys(TagParts.__struct_fields__, "")),

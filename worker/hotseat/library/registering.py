@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from mlx_lm.utils import load_config, load_tokenizer
 
 from hotseat.library import identity
 from hotseat.library.adapter import digest_adapter
@@ -14,12 +13,14 @@ from hotseat.library.durable import write_durably
 from hotseat.library.folder import ModelFolder, digest_files, open_folder, refusing, unavailable
 from hotseat.library.geometry import Geometry, measure_geometry
 from hotseat.library.progress import OnProgress
+from hotseat.library.turn_ends import stated_ends, template_end
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource, TagParts
 from hotseat.protocol.tags import adapter_digest, kv_part, model_tag
 from hotseat.worker.text.rendering import template_text
 from hotseat.worker.text.template_probe import probe_template
+from hotseat.worker.text.tokenizer import open_tokenizer
 
 _CONTEXT_KEYS: Final = (
     "max_position_embeddings",
@@ -51,7 +52,7 @@ def describe_folder(
     on_progress("inspect", 0.0)
     geometry = measure_geometry(folder)
     on_progress("inspect", 50.0)
-    tokenizer = _open_tokenizer(folder)
+    tokenizer = _open_tokenizer(opened)
     probe = probe_template(tokenizer)
     on_progress("inspect", 100.0)
     adapted = () if adapter is None else digest_adapter(folder, adapter, on_progress)
@@ -93,11 +94,14 @@ def describe_folder(
     )
 
 
-def _open_tokenizer(folder: Path) -> Any:
+def _open_tokenizer(folder: ModelFolder) -> Any:
     """As the worker will open it; transformers raises whatever its parsers raise."""
-    ends = load_config(folder).get("eos_token_id")
-    with refusing(folder, "its tokenizer cannot be opened", "download the tokenizer files again"):
-        return load_tokenizer(folder, eos_token_ids=ends)
+    what, remedy = "its tokenizer cannot be opened", "download the tokenizer files again"
+    with refusing(folder.path, what, remedy):
+        tokenizer = open_tokenizer(folder.path, stated_ends(folder))
+    if tokenizer.has_chat_template and (end := template_end(tokenizer)) is not None:
+        tokenizer.eos_token_ids |= {end}
+    return tokenizer
 
 
 def write_record(folder: Path, record: ModelRecord) -> None:

@@ -18,7 +18,12 @@ from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.scheduling.learned_costs import Costs
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
-from hotseat.supervisor.scheduling.scheduler import Decision, SeatView, decide
+from hotseat.supervisor.scheduling.scheduler import (
+    Decision,
+    SeatView,
+    decide,
+    is_swap_moot,
+)
 from hotseat.supervisor.scheduling.waiting import earliest
 from hotseat.supervisor.seat.rules.states import (
     SETTLED,
@@ -60,6 +65,8 @@ class Dispatcher:
         self._releases = releases
         self._settings = settings.scheduler
         self._queue = ModelQueue()
+        self._for_requests: int | None = None
+        """Number of the last swap that waiting requests made happen."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = True
 
@@ -83,6 +90,7 @@ class Dispatcher:
 
     def _look(self) -> None:
         try:
+            self._take_back_moot_swap()
             self._end_drain()
             self._learn(time.monotonic())
         except Exception:  # task root: nobody waits for this
@@ -99,6 +107,16 @@ class Dispatcher:
         """The end of the last request ends a drain."""
         if self._seat.state.phase is Phase.DRAINING and self._works.running == 0:
             self._runner.feed(Drained())
+
+    def _take_back_moot_swap(self) -> None:
+        """Requests that made a swap happen may all be gone before the old worker has to stop."""
+        plan = self._seat.state.plan
+        if plan is None or plan.target is None or plan.swap != self._for_requests:
+            return
+        coming = self._works.in_state(WorkState.ACCEPTING, WorkState.WAITING)
+        waiting = [work.as_waiting for work in coming if not work.cancel_asked]
+        if is_swap_moot(plan.target, waiting, self._swaps.wanted, time.monotonic()):
+            self._runner.feed(SwapCancelled(swap=plan.swap))
 
     def _decide(self) -> None:
         for work in self._works.in_state(WorkState.WAITING):
@@ -257,6 +275,7 @@ class Dispatcher:
             drain=decision.drain,
             grace_s=decision.grace_s,
         )
+        self._for_requests = number if swap is None else None
         self._runner.feed(Asked(plan))
 
     def cancel_swap(self, swap: AskedSwap) -> bool:

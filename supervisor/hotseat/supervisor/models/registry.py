@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.model import RECORD_FILE, RECORD_VERSION, ModelRecord
+from hotseat.protocol.model_files import added_file
 from hotseat.protocol.tags import adapter_digest, as_stored_now, model_tag
 from hotseat.protocol.views import ModelView
 from hotseat.supervisor.conversation.framing import registered_before
@@ -292,6 +293,8 @@ def _changed_file(record: ModelRecord | None) -> str:
             )
         if found.st_mtime_ns != file.mtime_ns:
             return f"file {path} was changed after it was registered"
+    if added := added_file(record):
+        return f"file {Path(record.path) / added} came after it was registered"
     return ""
 
 

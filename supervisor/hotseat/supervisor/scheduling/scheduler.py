@@ -117,6 +117,18 @@ def decide(
     )
 
 
+def is_swap_moot(
+    target: str, waiting: Sequence[Waiting], asked: Sequence[WantedSwap], now: float
+) -> bool:
+    """True if nobody is left for whom a swap to `target` was begun: it only costs by now.
+
+    Whoever would not have made it happen counts as well: the seat is on its way to them.
+    """
+    alive = (entry for entry in waiting if entry.deadline is None or entry.deadline > now)
+    wanted = {entry.model for entry in alive} | {swap.model for swap in asked}
+    return target not in wanted
+
+
 def _keeps_until(alive: Sequence[Waiting], seat: SeatView, settings: SchedulerSettings) -> float:
     """Until when the seated model keeps the seat although another waits; 0 is not at all."""
     if seat.model is None:

@@ -11,7 +11,7 @@ import msgspec
 
 from hotseat.library.durable import write_durably
 from hotseat.library.folder import unavailable
-from hotseat.library.gguf.file import GgufFile, TensorInfo, open_gguf
+from hotseat.library.gguf.file import GgufFile, TensorInfo
 from hotseat.library.gguf.layout import Layout, TensorPlan, UnsupportedLayout, plan_layout
 from hotseat.library.gguf.tokenizer import (
     UnsupportedTokenizer,
@@ -53,13 +53,13 @@ class _Outcome(msgspec.Struct, frozen=True):
     requantised: tuple[str, ...]
 
 
-def convert_gguf(source: Path, target: Path, on_progress: OnProgress) -> Conversion:
+def convert_gguf(gguf: GgufFile, target: Path, on_progress: OnProgress) -> Conversion:
     """Writes the MLX files of a GGUF file into `target`.
 
-    Raises `HotseatError` model_unavailable for a damaged file and for what cannot be converted.
+    Raises `HotseatError` model_unavailable for what cannot be converted.
     """
     on_progress("read", 0.0)
-    gguf = open_gguf(source)
+    source = gguf.path
     try:
         layout = plan_layout(gguf)
         vocabulary = read_vocabulary(gguf)

@@ -5,6 +5,7 @@ layout is the one the package documents. Only little-endian files of version 2 a
 """
 
 import math
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,9 @@ _SCALARS: Final[dict[int, str]] = {
     11: "q",
     12: "d",
 }
+_PART_NAME: Final = re.compile(r"(.+)-\d{5}-of-\d{5}\.gguf")
+_LISTED: Final = 16
+"""Parts that are named, at most."""
 _HEADER_LIMIT: Final = GIB
 _MAX_ENTRIES: Final = 1_000_000
 _FIRST_READ: Final = 32 * MIB
@@ -70,18 +74,41 @@ class GgufFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_gguf(path: Path) -> GgufFile:
-    """Header of `path`; `HotseatError` model_unavailable if it is damaged or cut short."""
+    """Header of `path`; `HotseatError` model_unavailable if it is damaged, cut short or a part."""
     size = path.stat().st_size
     wanted = _FIRST_READ
     while True:
         with path.open("rb") as stream:
             data = stream.read(min(wanted, size, _HEADER_LIMIT))
         try:
-            return _parse(path, data, size)
+            gguf = _parse(path, data, size)
+            break
         except (struct.error, _ShortError) as error:
             if len(data) in (size, _HEADER_LIMIT):
                 raise _damaged(path, "its header ends early") from error
         wanted *= 4
+    _refuse_part(gguf)
+    return gguf
+
+
+def _refuse_part(gguf: GgufFile) -> None:
+    """A file of several that make up one model: the others hold the rest of its tensors."""
+    path, count = gguf.path, gguf.metadata.get("split.count", 0)
+    if not isinstance(count, int) or count <= 1:
+        return
+    named = _PART_NAME.fullmatch(path.name)
+    stem = named[1] if named else "PART"
+    parts = [f"{stem}-{n:05d}-of-{count:05d}.gguf" for n in range(1, min(count, _LISTED) + 1)]
+    missing = [name for name in parts if named and not (path.parent / name).exists()]
+    raise unavailable(
+        path,
+        f"it is one of {count} parts of a split file: {', '.join(parts)}"
+        f"{', and so on' if count > _LISTED else ''}"
+        f"{'; not here: ' if missing else ''}{', '.join(missing)}",
+        f"join them with `llama-gguf-split --merge {parts[0]} WHOLE.gguf`, then import that",
+        parts=parts,
+        missing=missing,
+    )
 
 
 class _ShortError(Exception):

@@ -23,7 +23,7 @@ from hotseat.worker.batch.context_source import (
 from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.lane import MAX_ROWS, Lane
 from hotseat.worker.batch.runner import Runner
-from hotseat.worker.batch.turn import Turn, check_length, emitted_before, render_prompt
+from hotseat.worker.batch.turn import Turn, check_prompt, render_prompt
 from hotseat.worker.context.capture import RowView
 from hotseat.worker.context.keeper import Keeper, Send
 from hotseat.worker.model.budget import RESERVE_TOKENS, KvBudget
@@ -82,13 +82,7 @@ class BatchEntry:
         """Queues a request, or answers Refused."""
         try:
             prompt = render_prompt(self._seated.renderer, start)
-            check_length(
-                # The last id of a resumed request is the one that needs the room for an answer.
-                prompt + emitted_before(start)[:-1],
-                context_tokens=self._record.context_tokens,
-                fit_tokens=self._fit_tokens,
-                vocab_size=self._record.vocab_size,
-            )
+            check_prompt(start, prompt, self._record, self._fit_tokens)
             turn = Turn(start, prompt, self._seated, self._fit_tokens)
         except HotseatError as error:
             refused = Refused(

@@ -14,6 +14,7 @@ from hotseat.protocol.link_orders import (
     WholeInput,
 )
 from hotseat.protocol.link_reports import Divergence, Emitted
+from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import ChunkPart, FinishReason, LengthLimit, TokenLogprob
 from hotseat.protocol.tokens import block_chain, unpack_tokens
 from hotseat.worker.batch.form import Form
@@ -202,24 +203,31 @@ def _not_empty(prompt: list[int]) -> list[int]:
     return prompt
 
 
-def check_length(
-    prompt: list[int], *, context_tokens: int, fit_tokens: int, vocab_size: int
-) -> None:
-    """Raises `HotseatError` if the prompt and one more token cannot be held."""
-    if len(prompt) >= min(context_tokens, fit_tokens):
+def check_prompt(start: Start, prompt: list[int], record: ModelRecord, fit_tokens: int) -> None:
+    """Raises `HotseatError` if the prompt and one more token cannot be held.
+
+    Ids that were in the context already are legal whatever the record says of the vocabulary: the
+    model drew them itself. Weights are often padded beyond the tokenizer.
+    """
+    # The last id of a resumed request is the one that needs the room for an answer.
+    length = len(prompt) + len(emitted_before(start)[:-1])
+    if length >= min(record.context_tokens, fit_tokens):
         raise HotseatError(
             "context_overflow",
-            f"the prompt has {len(prompt)} tokens; the context takes {context_tokens} and the KV "
+            f"the prompt has {length} tokens; the context takes {record.context_tokens} and the KV "
             f"budget {fit_tokens}, one of them for the answer; send less",
-            prompt_tokens=len(prompt),
-            context_tokens=context_tokens,
+            prompt_tokens=length,
+            context_tokens=record.context_tokens,
             kv_fit_tokens=fit_tokens,
         )
-    largest = max(prompt)
-    if largest >= vocab_size:
+    if start.resume is not None or max(prompt) < record.vocab_size:
+        return
+    strange = {token for token in prompt if token >= record.vocab_size}
+    strange -= set(unpack_tokens(start.context))
+    if strange:
         raise HotseatError(
             "invalid_request",
-            f"tokens: id {largest} is outside the vocabulary of {vocab_size}",
-            token=largest,
-            vocab_size=vocab_size,
+            f"tokens: id {max(strange)} is outside the vocabulary of {record.vocab_size}",
+            token=max(strange),
+            vocab_size=record.vocab_size,
         )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import mlx.core as mx
-import mlx_lm.utils
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.tuner.utils import load_adapters
@@ -20,11 +19,14 @@ from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link_orders import Load
 from hotseat.protocol.link_reports import Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.model_files import added_file
 from hotseat.worker.dying import tells_of_memory
+from hotseat.worker.model.building import build_model
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry
 from hotseat.worker.model.preparing import LoadKit, TokenizerKit
 from hotseat.worker.text.grammar import Grammars
 from hotseat.worker.text.rendering import Renderer
+from hotseat.worker.text.tokenizer import open_tokenizer
 
 GROUP_BYTES: Final = 64 * MIB
 """Weights evaluated between two progress reports."""
@@ -56,9 +58,7 @@ class SeatedModel(Struct, frozen=True):
 def load_kit(record: ModelRecord) -> TokenizerKit:
     """Tokenizer and renderer of a registered model. Raises LoadFailedError for changed files."""
     verify_files(record)
-    tokenizer = mlx_lm.utils.load_tokenizer(
-        Path(record.path), eos_token_ids=list(record.eos_token_ids) or None
-    )
+    tokenizer = open_tokenizer(Path(record.path), record.eos_token_ids, record.template.tool_parser)
     return TokenizerKit(tokenizer, Renderer(tokenizer, record.template))
 
 
@@ -76,8 +76,7 @@ def load_model(
     if load.cache_limit_bytes > 0:
         mx.set_cache_limit(load.cache_limit_bytes)
     try:
-        # trust_remote_code stays off: a model folder is data.
-        model, _config = mlx_lm.utils.load_model(Path(record.path), lazy=True)
+        model, _config = build_model(Path(record.path))
         if record.adapter:
             load_adapters(model, record.adapter)
             model.eval()  # new layers begin in training mode, with dropout
@@ -116,28 +115,38 @@ def warm_model(seated: SeatedModel) -> Warmed:
 
 
 def verify_files(record: ModelRecord) -> None:
-    """Raises LoadFailedError unless every file has the size and time it was registered with."""
+    """Raises LoadFailedError unless every file has the size and time it was registered with.
+
+    A file that came since would be read too, and be mixed with what was registered.
+    """
     for entry in record.files:
         path = Path(record.path) / entry.name
         try:
             found = path.stat()
         except OSError as error:
-            raise LoadFailedError(
-                "model_unavailable",
-                f"{path} cannot be read ({error.strerror}); import {record.name} again",
-                permanent=True,
-                file=str(path),
-            ) from error
+            raise _other_file(path, f"cannot be read ({error.strerror})", record) from error
         if (found.st_size, found.st_mtime_ns) != (entry.size_bytes, entry.mtime_ns):
-            raise LoadFailedError(
-                "model_unavailable",
-                f"{path} changed since {record.name} was registered ({found.st_size} bytes, "
-                f"{entry.size_bytes} then); import it again",
-                permanent=True,
-                file=str(path),
+            raise _other_file(
+                path,
+                f"changed since {record.name} was registered ({found.st_size} bytes, "
+                f"{entry.size_bytes} then)",
+                record,
                 size_bytes=found.st_size,
                 registered_bytes=entry.size_bytes,
             )
+    if added := added_file(record):
+        path = Path(record.path) / added
+        raise _other_file(path, f"was not there when {record.name} was registered", record)
+
+
+def _other_file(path: Path, what: str, record: ModelRecord, **facts: Any) -> LoadFailedError:
+    return LoadFailedError(
+        "model_unavailable",
+        f"{path} {what}; import {record.name} again",
+        permanent=True,
+        file=str(path),
+        **facts,
+    )
 
 
 def _check_caches(record: ModelRecord, model: Any) -> None:

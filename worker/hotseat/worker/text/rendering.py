@@ -120,9 +120,11 @@ class Renderer:
         return closing + after[len(before) :]
 
     def encode_text(self, text: str, *, first: bool) -> list[int]:
-        """Ids of raw text; special tokens of the tokenizer (bos) are added only when `first`."""
-        if first or not self._prepends_space:
-            return encode_words(self._tokenizer, text, special=first)
+        """Ids of raw text; what the tokenizer begins a text with (bos) comes once, when `first`."""
+        if first:
+            return _begun(self._tokenizer, text)
+        if not self._prepends_space:
+            return encode_words(self._tokenizer, text, special=False)
         # A sentencepiece tokenizer with a dummy prefix would put a space before every piece of
         # continued text: encode behind a newline and cut the newline's ids off.
         lead = encode_words(self._tokenizer, "\n", special=False)
@@ -261,6 +263,20 @@ def _clock_table(clock: float) -> dict[str, str]:
 def encode_words(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     """Ids of a text; `special` ones of the tokenizer around it."""
     return [int(token) for token in tokenizer.encode(text, add_special_tokens=special)]
+
+
+def _begun(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text behind what begins one, unless the text brings that itself.
+
+    What some tokenizers end a text with (eos) is left out: the model has to go on with it.
+    """
+    words = encode_words(tokenizer, text, special=False)
+    framed = encode_words(tokenizer, text, special=True)
+    starts = range(len(framed) - len(words) + 1)
+    at = next((at for at in starts if framed[at : at + len(words)] == words), None)
+    if not words or at is None:
+        return framed
+    return words if words[:at] == framed[:at] else framed[:at] + words
 
 
 def _prepends_space(tokenizer: Any) -> bool:

@@ -17,6 +17,7 @@ class TextOut:
         if keep_first_space and hasattr(detokenizer, "trim_space"):
             # Raw text goes on in the middle of a sentence: its first space belongs to the text.
             detokenizer.trim_space = False
+        self._known = getattr(detokenizer, "tokenmap", None)
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
         self._emitted: list[str] = []
@@ -29,11 +30,10 @@ class TextOut:
 
     def push(self, token: int) -> str:
         """The text that `token` makes readable, maybe none."""
-        try:
-            self._detokenizer.add_token(token)
-        except IndexError:
-            # Vocabularies are padded: such an id has no text.
+        if self._known is not None and (token >= len(self._known) or not self._known[token]):
+            # Vocabularies are padded: such an id has no text, and mlx-lm would make one up.
             return ""
+        self._detokenizer.add_token(token)
         return self._release(self._detokenizer.last_segment)
 
     def finish(self) -> str:
