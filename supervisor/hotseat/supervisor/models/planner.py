@@ -9,14 +9,15 @@ import structlog
 from msgspec.structs import replace
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.limits import MIB
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.registry import Registry
-from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
+from hotseat.supervisor.models.rules.plan import least_bytes, plan_elsewhere, plan_model
+from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes, shortage
 from hotseat.supervisor.settings.values import Settings
 
 HOLDERS: Final = 5
@@ -37,6 +38,8 @@ class Planner:
         self.settings = settings
         self.overheads: dict[str, int] = {}
         """Measured runtime overhead by tag, bytes."""
+        self._forced: set[str] = set()
+        """Models that somebody wants whatever other programs hold, by name."""
 
     def machine(self) -> MachineMemory:
         """Memory of the machine now; what is held ready for weights counts as available."""
@@ -55,11 +58,13 @@ class Planner:
         *,
         returned_bytes: int | None = None,
         with_holders: bool = False,
+        in_any_case: bool = False,
     ) -> PlanView:
         """The memory plan of a model.
 
         `returned_bytes` is what the worker that has the seat now would give back: None is all it
-        holds, 0 stands for a seat that was given up already.
+        holds, 0 stands for a seat that was given up already. `in_any_case`: what other programs
+        hold does not count, as for a model that was forced.
         """
         measured = self.overheads.get(record.tag)
         if returned_bytes is None:
@@ -74,6 +79,7 @@ class Planner:
             overhead_measured=measured is not None,
             working_set_bytes=self.own.working_set_bytes,
             holders=self.probe.holders(HOLDERS) if with_holders else (),
+            in_any_case=in_any_case or record.name in self._forced,
         )
 
     def plan_elsewhere(
@@ -87,8 +93,11 @@ class Planner:
             overhead_bytes=self.overheads.get(record.tag),
         )
 
-    def check(self, record: ModelRecord) -> ModelRecord:
-        """The record of a model if it can be seated; raises the typed refusal otherwise."""
+    def check(self, record: ModelRecord, *, force: bool = False) -> ModelRecord:
+        """The record of a model if it can be seated; raises the typed refusal otherwise.
+
+        `force`: only what no closed program would change counts.
+        """
         if record.unfit_reason:
             raise HotseatError(
                 "model_unavailable",
@@ -96,7 +105,7 @@ class Planner:
                 model=record.name,
                 architecture=record.architecture,
             )
-        plan = self.plan(record)
+        plan = self.plan(record, in_any_case=True)
         if not plan.fits:
             raise HotseatError(
                 "model_unfit",
@@ -108,32 +117,33 @@ class Planner:
                 kv_budget_bytes=plan.kv_budget_bytes,
                 remedy=plan.remedy,
             )
-        self._check_now(record, plan)
+        if not force:
+            self._check_now(record, plan)
         return record
 
     def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
         """What the memory gate will ask for has to be there: nothing is drained in vain."""
-        need = plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
-        free = self.machine().available_bytes + self.own.returned_bytes
-        if free < need:
-            raise HotseatError(
-                "memory_pressure",
-                f"{record.name} needs {need / GIB:.1f} GiB with the reserve, and "
-                f"{free / GIB:.1f} GiB are available; close other programs or lower reserve_bytes",
-                model=record.name,
-                needed_bytes=need,
-                available_bytes=free,
-                reserve_bytes=plan.reserve_bytes,
-            )
+        machine, own = self.machine(), self.own.returned_bytes
+        needed = max(bytes_to_load(plan, machine), least_bytes(record, plan))
+        if room_bytes(machine, own) < needed:
+            raise shortage(plan, needed, machine, own)
 
-    def bytes_to_seat(self, model: str) -> int:
-        """Memory that has to be available before this model is loaded, reserve included."""
+    def force(self, model: str, *, is_wanted: bool) -> None:
+        """Notes whether a model is to be seated whatever other programs hold."""
+        if is_wanted:
+            self._forced.add(model)
+        else:
+            self._forced.discard(model)
+
+    def bytes_to_seat(self, model: str, machine: MachineMemory) -> int:
+        """Room that there has to be before this model is loaded."""
         try:
             record = self.registry.get(model)
         except HotseatError:
             return 0  # refused when the worker starts, with the reason
-        plan = self.plan(record, returned_bytes=0)
-        return plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
+        if record.name in self._forced:
+            return 0
+        return bytes_to_load(self.plan(record, returned_bytes=0), machine)
 
     def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> bool:
         """Remembers the most that a worker held beside weights and KV; True if that is news."""

@@ -30,6 +30,7 @@ from hotseat.supervisor.seat.prompt_counter import PromptCounter
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatEvent
 from hotseat.supervisor.seat.rules.table import next_state
+from hotseat.supervisor.seat.rules.wired import WAIT_S
 from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.seat.standby import Seatable, Standby
 from hotseat.supervisor.seat.worker_messages import WorkerMessages
@@ -104,6 +105,8 @@ class SeatRunner:
             self._news.phase_changed(seat.state)
             if seat.state.phase in SETTLED:
                 self.standby.start_soon()
+            if seat.state.phase is Phase.STOPPING:
+                self._gate.note_end()
             if seat.state.phase is Phase.MEMORY_STRANDED:
                 # Now, not when who waited looks again: the next swap may be under way by then.
                 self._gate.strand()
@@ -239,7 +242,9 @@ class SeatRunner:
             waits = state.phase is Phase.RECLAIMING and state.epoch == epoch
             return waits, state.plan.target if state.plan else None
 
-        if await self._gate.wait(target, self._figures, not_before):
+        # Half of the phase's time at most: what is wired never makes it overdue.
+        wired_wait_s = min(WAIT_S, self._deadlines.reclaim_s / 2)
+        if await self._gate.wait(target, self._figures, not_before, wired_wait_s):
             self.feed(t.Reclaimed(epoch=epoch))
 
     def _send_load(self, model: str) -> None:
