@@ -10,9 +10,10 @@ PAGE = 16_384
 class FakeMacLibc:
     """`host_statistics64` and `sysctlbyname` of a Mac whose counts the test decides."""
 
-    def __init__(self, total=24 << 30, level=1, **counts):
+    def __init__(self, total=24 << 30, level=1, wired_limit_mb=0, **counts):
         self.total = total
         self.level = level
+        self.wired_limit_mb = wired_limit_mb
         self.counts = counts
 
     @property
@@ -32,11 +33,12 @@ class FakeMacLibc:
         answers = {
             b"kern.memorystatus_vm_pressure_level": (ctypes.c_int, self.level),
             b"hw.memsize": (ctypes.c_uint64, self.total),
+            b"iogpu.wired_limit_mb": (ctypes.c_int, self.wired_limit_mb),
         }
         kind, value = answers[name]
         if value is None:
             return -1
-        assert ctypes.cast(old_size, ctypes.POINTER(ctypes.c_size_t))[0] == ctypes.sizeof(kind)
+        assert ctypes.cast(old_size, ctypes.POINTER(ctypes.c_size_t))[0] >= ctypes.sizeof(kind)
         ctypes.cast(old, ctypes.POINTER(kind))[0] = value
         return 0
 

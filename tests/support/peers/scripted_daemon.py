@@ -27,6 +27,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     level: int | None = None
     footprint: int = 10 << 20
     pages: MemoryPages | None = None
+    wired_limit_mb: int | None = None
 
 
 class ScriptedProbe:
@@ -41,6 +42,7 @@ class ScriptedProbe:
             wired_bytes=now.wired,
             pages=now.pages,
             pressure=now.level,
+            wired_limit_mb=now.wired_limit_mb,
         )
 
     def footprint(self, _pid):

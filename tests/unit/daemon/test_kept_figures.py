@@ -6,7 +6,9 @@ import pytest
 from tests.support.models.records import model_record
 
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.daemon.kept_figures import COSTS_KEY, KeptFigures
+from hotseat.supervisor.daemon.kept_figures import COSTS_KEY, WORKING_SET_KEY, KeptFigures
+from hotseat.supervisor.models.own_memory import OwnMemory
+from hotseat.supervisor.models.rules.working_set import WorkingSet
 from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.scheduler import SeatView, decide
 from hotseat.supervisor.scheduling.waiting import Waiting
@@ -25,12 +27,14 @@ async def catalogue(tmp_path):
 class Run:
     """A daemon's memory of costs, from its start on."""
 
-    def __init__(self, catalogue):
+    def __init__(self, catalogue, boot="boot-1"):
         self.forecaster = Forecaster(list)
         registry = SimpleNamespace(records=list)
-        planner = SimpleNamespace(registry=registry, overheads={}, note_overhead=self.note)
+        planner = SimpleNamespace(
+            registry=registry, overheads={}, note_overhead=self.note, own=OwnMemory()
+        )
         self.planner = planner
-        self.kept = KeptFigures(catalogue, planner, self.forecaster)
+        self.kept = KeptFigures(catalogue, planner, self.forecaster, boot)
 
     def note(self, record, overhead_bytes):
         self.planner.overheads[record.tag] = overhead_bytes
@@ -84,3 +88,23 @@ async def test_overhead_of_a_model_is_known_to_the_next_daemon(catalogue):
     run.planner.registry.records = lambda: [record]
     await run.kept.recall()
     assert run.planner.overheads == {record.tag: 123}
+
+
+LIMIT = WorkingSet(size_bytes=16 << 30, switch_mb=0)
+
+
+@pytest.mark.parametrize(("boot", "known"), [("boot-1", LIMIT), ("boot-2", None)])
+async def test_limit_of_metal_is_known_to_the_next_daemon_of_the_same_boot(catalogue, boot, known):
+    first = Run(catalogue)
+    first.planner.own.working_set = LIMIT
+    await first.kept.keep_now()
+    second = Run(catalogue, boot)
+    await second.kept.recall()
+    assert second.planner.own.working_set == known
+
+
+async def test_limit_that_cannot_be_read_is_none(catalogue):
+    await catalogue.meta_set(WORKING_SET_KEY, '{"boot": 3')
+    run = Run(catalogue)
+    await run.kept.recall()
+    assert run.planner.own.working_set is None

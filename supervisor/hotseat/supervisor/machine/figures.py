@@ -8,7 +8,8 @@ from hotseat.protocol.telemetry import MemoryPages
 class MachineMemory(Struct, frozen=True, kw_only=True):
     """Memory of the machine, bytes.
 
-    `pressure` is the level the system itself speaks of (1 normal, 2 warning, 4 critical). It,
+    `pressure` is the level the system itself speaks of (1 normal, 2 warning, 4 critical).
+    `wired_limit_mb` is the switch for what Metal lets a process wire, 0 the default. They,
     `wired_bytes` and `pages` are None where the OS does not tell.
     """
 
@@ -17,6 +18,7 @@ class MachineMemory(Struct, frozen=True, kw_only=True):
     wired_bytes: int | None = None
     pages: MemoryPages | None = None
     pressure: int | None = None
+    wired_limit_mb: int | None = None
 
 
 class Holder(Struct, frozen=True, kw_only=True):

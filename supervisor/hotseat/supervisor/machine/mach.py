@@ -10,6 +10,7 @@ _NATURAL: Final = 4
 """Size of `natural_t`: the unit in which the kernel counts a structure."""
 _TOTAL: Final = b"hw.memsize"
 _PRESSURE: Final = b"kern.memorystatus_vm_pressure_level"
+_WIRED_LIMIT: Final = b"iogpu.wired_limit_mb"
 
 
 class VmStatistics64(ctypes.Structure):
@@ -73,6 +74,11 @@ class MachHost:
     def pressure(self) -> int | None:
         """The level by which macOS warns processes: 1 normal, 2 warning, 4 critical."""
         return self._number(_PRESSURE, ctypes.c_int(0))
+
+    def wired_limit_mb(self) -> int | None:
+        """What somebody lets Metal wire at most; 0: the system's own limit."""
+        # Its width is not documented: into eight bytes either fits.
+        return self._number(_WIRED_LIMIT, ctypes.c_uint64(0))
 
     def _number(self, name: bytes, value: Any) -> int | None:
         size = ctypes.c_size_t(ctypes.sizeof(value))

@@ -131,6 +131,7 @@ class MacProbe:
             wired_bytes=pages.wired_bytes,
             pages=pages,
             pressure=self.pressure(),
+            wired_limit_mb=self._host.wired_limit_mb(),
         )
 
     def footprint(self, pid: int) -> int | None:

@@ -18,6 +18,7 @@ from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.models.rules.plan import least_bytes, plan_elsewhere, plan_model
 from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes, shortage
+from hotseat.supervisor.models.rules.working_set import WorkingSet, is_stale, limit_now
 from hotseat.supervisor.settings.values import Settings
 
 HOLDERS: Final = 5
@@ -59,25 +60,29 @@ class Planner:
         returned_bytes: int | None = None,
         with_holders: bool = False,
         in_any_case: bool = False,
+        working_set_bytes: int | None = None,
     ) -> PlanView:
         """The memory plan of a model.
 
         `returned_bytes` is what the worker that has the seat now would give back: None is all it
         holds, 0 stands for a seat that was given up already. `in_any_case`: what other programs
-        hold does not count, as for a model that was forced.
+        hold does not count, as for a model that was forced. `working_set_bytes`: of the process
+        it is for; None is a fresh one.
         """
+        machine = self.machine()
         measured = self.overheads.get(record.tag)
         if returned_bytes is None:
             returned_bytes = self.own.returned_bytes
         return plan_model(
             record,
-            self.machine(),
+            machine,
             self.settings,
             own_footprint_bytes=returned_bytes,
             standby_bytes=max(self.own.standby_bytes - self.own.ready_bytes, 0),
             overhead_bytes=measured,
             overhead_measured=measured is not None,
-            working_set_bytes=self.own.working_set_bytes,
+            working_set_bytes=working_set_bytes
+            or limit_now(self.own.working_set, machine.wired_limit_mb),
             holders=self.probe.holders(HOLDERS) if with_holders else (),
             in_any_case=in_any_case or record.name in self._forced,
         )
@@ -105,7 +110,14 @@ class Planner:
                 model=record.name,
                 architecture=record.architecture,
             )
-        plan = self.plan(record, in_any_case=True)
+        plan = self.check_machine(record)
+        if not force:
+            self._check_now(record, plan)
+        return record
+
+    def check_machine(self, record: ModelRecord, working_set_bytes: int | None = None) -> PlanView:
+        """The plan of a model whatever other programs hold; raises if it does not fit even so."""
+        plan = self.plan(record, in_any_case=True, working_set_bytes=working_set_bytes)
         if not plan.fits:
             raise HotseatError(
                 "model_unfit",
@@ -117,9 +129,18 @@ class Planner:
                 kv_budget_bytes=plan.kv_budget_bytes,
                 remedy=plan.remedy,
             )
-        if not force:
-            self._check_now(record, plan)
-        return record
+        return plan
+
+    def learn_working_set(self, size_bytes: int | None) -> None:
+        """What Metal lets a process wire that starts now; None where there is no Metal."""
+        if size_bytes is not None:
+            switch = self.probe.machine().wired_limit_mb
+            self.own.working_set = WorkingSet(size_bytes=size_bytes, switch_mb=switch)
+
+    @property
+    def is_working_set_stale(self) -> bool:
+        """True when processes that were started before now have another limit than a fresh one."""
+        return is_stale(self.own.working_set, self.probe.machine().wired_limit_mb)
 
     def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
         """What the memory gate will ask for has to be there: nothing is drained in vain."""

@@ -15,7 +15,7 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link_orders import Checkpoint, Reseat, Stop, Unload, Warm
-from hotseat.protocol.link_reports import Checkpointed, Counted, FromWorker
+from hotseat.protocol.link_reports import Checkpointed, Counted, FromWorker, WorkerHello
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.machine.locks import SeatLock
@@ -68,7 +68,7 @@ class SeatRunner:
         self.standby = Standby(home, seat, lock, planner.own, rhythm, self, enabled=enabled)
         self._preparation = Preparation(planner, seat, self.standby, host)
         self.prompts = PromptCounter(seat, self.standby)
-        self._messages = WorkerMessages(seat, host, news, planner.own, self)
+        self._messages = WorkerMessages(seat, host, news, planner, self)
         self._events: deque[SeatEvent] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
@@ -207,7 +207,8 @@ class SeatRunner:
         try:
             record = self._planner.registry.get(model)
             self._lock.acquire(model, record.weights_bytes)
-            worker = await self.standby.take(epoch)
+            is_outdated = self._planner.is_working_set_stale
+            worker = await self.standby.take(epoch, is_outdated=is_outdated)
             from_standby = worker is not None
             if worker is None:
                 worker = await self._start_fresh(epoch)
@@ -248,9 +249,13 @@ class SeatRunner:
             self.feed(t.Reclaimed(epoch=epoch))
 
     def _send_load(self, model: str) -> None:
+        """Asks once more whether it fits: by now the process has said what it may have."""
+        hello = None if self.seat.link is None else self.seat.link.hello
+        limit = None if hello is None else hello.working_set_bytes
         try:
             record = self._planner.registry.get(model)
-            plan = self._planner.plan(record, returned_bytes=0)
+            self._planner.check_machine(record, limit)
+            plan = self._planner.plan(record, returned_bytes=0, working_set_bytes=limit)
         except HotseatError as error:
             self.feed(t.LoadEnded(epoch=self.seat.state.epoch, fault=fault_of(error)))
             return
@@ -280,8 +285,9 @@ class SeatRunner:
         """Somebody waits for it."""
         self.prompts.take(answer)
 
-    def standby_greeted(self) -> None:
-        """It is told what may be next."""
+    def standby_greeted(self, hello: WorkerHello) -> None:
+        """It is told what may be next, and tells what a process may have."""
+        self._planner.learn_working_set(hello.working_set_bytes)
         self._preparation.prepare_likely()
 
     def receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:

@@ -12,6 +12,7 @@ from hotseat.supervisor.guards.guard import Guard, Watches
 from hotseat.supervisor.guards.memory_pressure import PressureWatch
 from hotseat.supervisor.guards.sleep_prevention import PowerWatch
 from hotseat.supervisor.guards.stuck_worker import StallWatch
+from hotseat.supervisor.guards.unclean_boots import boot_id
 from hotseat.supervisor.guards.wake import WakeWatch
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.machine.sleep_assertion import system_power
@@ -40,7 +41,7 @@ class Watching:
             settings=ground.settings,
             kv_dir=ground.home.kv_dir,
         )
-        self.kept = KeptFigures(catalogue, planner, works.forecaster)
+        self.kept = KeptFigures(catalogue, planner, works.forecaster, boot_id())
         self.measuring = Measuring(
             runner=dispatch.runner,
             planner=planner,
