@@ -8,6 +8,7 @@ from msgspec import Struct
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.rules.overhead import Overhead
 from hotseat.supervisor.models.rules.working_set import WorkingSet
 from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.learned_costs import decode_costs, encode_costs
@@ -22,19 +23,25 @@ class _KeptSet(Struct, frozen=True, kw_only=True):
     working_set: WorkingSet
 
 
+class _KeptOverhead(Struct, frozen=True, kw_only=True):
+    mlx: str
+    overhead: Overhead
+
+
 class KeptFigures:
     """Reads them at the start and writes what was learnt."""
 
     def __init__(
-        self, catalogue: Catalogue, planner: Planner, forecaster: Forecaster, boot: str
+        self, catalogue: Catalogue, planner: Planner, forecaster: Forecaster, boot: str, mlx: str
     ) -> None:
-        """`boot` differs from boot to boot: what the system allows holds for one of them."""
+        """What the system allows holds for one `boot`, an overhead for one version of `mlx`."""
         self._catalogue = catalogue
         self._planner = planner
         self._forecaster = forecaster
         self._kept = forecaster.costs
         self._kept_at = 0.0
         self._boot = boot
+        self._mlx = mlx
         self._kept_set: WorkingSet | None = None
 
     async def recall(self) -> None:
@@ -43,9 +50,7 @@ class KeptFigures:
         self._forecaster.costs_are(self._kept)
         self._recall_working_set(await self._catalogue.meta_get(WORKING_SET_KEY))
         for record in self._planner.registry.records():
-            known = await self._catalogue.meta_get(_overhead_key(record))
-            if known is not None and known.isdigit():
-                self._planner.overheads[record.tag] = int(known)
+            self._recall_overhead(record, await self._catalogue.meta_get(_overhead_key(record)))
 
     def _recall_working_set(self, text: str | None) -> None:
         """Metal's limit, if it was told under this boot: the first plan needs it already."""
@@ -56,11 +61,21 @@ class KeptFigures:
         if kept is not None and kept.boot == self._boot:
             self._kept_set = self._planner.own.working_set = kept.working_set
 
+    def _recall_overhead(self, record: ModelRecord, text: str | None) -> None:
+        """What an older daemon kept, the most that it ever saw, says little and is forgotten."""
+        try:
+            kept = None if text is None else msgspec.json.decode(text, type=_KeptOverhead)
+        except msgspec.DecodeError:
+            return
+        if kept is not None and kept.mlx == self._mlx:
+            self._planner.overheads[record.tag] = kept.overhead
+
     async def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> None:
         """What a worker holds beside weights and KV, for the next plan."""
         if self._planner.note_overhead(record, overhead_bytes):
-            known = str(self._planner.overheads[record.tag])
-            await self._catalogue.meta_set(_overhead_key(record), known)
+            kept = _KeptOverhead(mlx=self._mlx, overhead=self._planner.overheads[record.tag])
+            text = msgspec.json.encode(kept).decode()
+            await self._catalogue.meta_set(_overhead_key(record), text)
 
     async def keep(self, now: float) -> None:
         """Writes costs, at most every half minute."""

@@ -16,6 +16,7 @@ from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.registry import Registry
+from hotseat.supervisor.models.rules.overhead import Overhead
 from hotseat.supervisor.models.rules.plan import least_bytes, plan_elsewhere, plan_model
 from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes, shortage
 from hotseat.supervisor.models.rules.working_set import WorkingSet, is_stale, limit_now
@@ -37,8 +38,8 @@ class Planner:
         self.probe = probe
         self.own = own
         self.settings = settings
-        self.overheads: dict[str, int] = {}
-        """Measured runtime overhead by tag, bytes."""
+        self.overheads: dict[str, Overhead] = {}
+        """Measured runtime overhead by tag."""
         self._forced: set[str] = set()
         """Models that somebody wants whatever other programs hold, by name."""
 
@@ -70,7 +71,7 @@ class Planner:
         it is for; None is a fresh one.
         """
         machine = self.machine()
-        measured = self.overheads.get(record.tag)
+        measured = self._overhead_bytes(record)
         if returned_bytes is None:
             returned_bytes = self.own.returned_bytes
         return plan_model(
@@ -95,7 +96,7 @@ class Planner:
             record,
             ram_bytes or self.probe.machine().total_bytes,
             working_set_bytes,
-            overhead_bytes=self.overheads.get(record.tag),
+            overhead_bytes=self._overhead_bytes(record),
         )
 
     def check(self, record: ModelRecord, *, force: bool = False) -> ModelRecord:
@@ -167,9 +168,12 @@ class Planner:
         return bytes_to_load(self.plan(record, returned_bytes=0), machine)
 
     def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> bool:
-        """Remembers the most that a worker held beside weights and KV; True if that is news."""
-        known = self.overheads.get(record.tag, 0)
-        if overhead_bytes <= known + OVERHEAD_STEP_BYTES:
-            return False
-        self.overheads[record.tag] = overhead_bytes
-        return True
+        """Remembers what a quiet worker held beside what MLX has in use; True if that is news."""
+        known = self.overheads.get(record.tag, Overhead())
+        learnt = self.overheads[record.tag] = known.with_sample(overhead_bytes)
+        before, after = known.size_bytes, learnt.size_bytes or 0
+        return before is None or abs(after - before) >= OVERHEAD_STEP_BYTES
+
+    def _overhead_bytes(self, record: ModelRecord) -> int | None:
+        known = self.overheads.get(record.tag)
+        return None if known is None else known.size_bytes

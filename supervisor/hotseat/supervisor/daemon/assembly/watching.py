@@ -1,6 +1,7 @@
 """What looks by itself once the daemon lives: guards, samples, KV on disk, the ticker."""
 
 import time
+from importlib import metadata
 
 from hotseat.supervisor.daemon.assembly.dispatch import Dispatch
 from hotseat.supervisor.daemon.assembly.ground import Ground
@@ -41,7 +42,7 @@ class Watching:
             settings=ground.settings,
             kv_dir=ground.home.kv_dir,
         )
-        self.kept = KeptFigures(catalogue, planner, works.forecaster, boot_id())
+        self.kept = KeptFigures(catalogue, planner, works.forecaster, boot_id(), mlx_version())
         self.measuring = Measuring(
             runner=dispatch.runner,
             planner=planner,
@@ -68,6 +69,14 @@ class Watching:
             dispatcher=dispatch.dispatcher,
             housekeeping=Housekeeping(catalogue, ground.lock, planner),
         )
+
+
+def mlx_version() -> str:
+    """Of the workers, which run in the same environment; empty where it has no mlx."""
+    try:
+        return metadata.version("mlx")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def make_watches(ground: Ground, requests: Requests, dispatch: Dispatch) -> Watches:
