@@ -35,7 +35,7 @@ class Dispatch:
         self.admission = Admission(planner, seat, self.releases, self.memory, self.boots, holders)
         self.swaps = AskedSwaps(ground.catalogue, ground.port, self.admission, works)
         self.rhythm = daemon_rhythm(seat, works, requests.outbox, self.swaps, events)
-        self.idle = IdleSeat(seat, works, self.releases, settings)
+        self.idle = IdleSeat(seat, works, self.releases, self.memory, settings)
         emptied = asyncio.Event()
         host = SeatConsequences(works, runs, requests.reports, requests.keeper, emptied.set)
         news = SeatAnnouncer(
