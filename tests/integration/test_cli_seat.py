@@ -154,7 +154,10 @@ def test_run_and_swap_pass_hints_and_mode(daemon, capsys):
     (request,) = daemon.of(Generate)
     assert (request.priority, request.deadline_s) == (-2, 90.0)
     call(capsys, "swap", "gemma", "--mode", "in-process")
-    assert daemon.of(Swap)[0].mode == "in-process"
+    (swap,) = daemon.of(Swap)
+    assert (swap.mode, swap.force, swap.unload_others) == ("in-process", False, False)
+    call(capsys, "swap", "gemma", "--force", "--unload-others")
+    assert (daemon.of(Swap)[1].force, daemon.of(Swap)[1].unload_others) == (True, True)
 
 
 def test_pause_of_a_request_is_said_once(daemon, capsys):

@@ -34,7 +34,13 @@ SWAP = {
     "bytes_written",
 }
 PHASES = {"drain_s", "checkpoint_s", "stop_s", "reclaim_s", "load_s", "warm_s"}
-MEMORY = {"available_before", "available_after", "wired_before", "wired_after"}
+MEMORY = {
+    "available_before",
+    "available_after",
+    "wired_before",
+    "wired_after",
+    "wired_not_back_bytes",
+}
 STATUS = {
     "running",
     "phase",

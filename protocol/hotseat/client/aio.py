@@ -134,21 +134,35 @@ class AsyncClient(Verbs):
         model: str,
         mode: SwapMode = "auto",
         *,
+        force: bool = False,
+        unload_others: bool = False,
         on_progress: ProgressCallback | None = None,
         request_id: str | None = None,
     ) -> SwapReport:
-        """Seats a model and reports what it took."""
-        flow = self.start_swap(model, mode, request_id=request_id)
+        """Seats a model and reports what it took.
+
+        `unload_others`: if memory is short, Ollama and LM Studio unload their models first.
+        `force`: it is seated though less is available than it needs.
+        """
+        flow = self.start_swap(
+            model, mode, force=force, unload_others=unload_others, request_id=request_id
+        )
         while (progress := await flow.next()) is not None:
             if on_progress is not None:
                 on_progress(progress)
         return await flow.result()
 
     def start_swap(
-        self, model: str, mode: SwapMode = "auto", *, request_id: str | None = None
+        self,
+        model: str,
+        mode: SwapMode = "auto",
+        *,
+        force: bool = False,
+        unload_others: bool = False,
+        request_id: str | None = None,
     ) -> Flow[Progress, SwapReport]:
         """A swap whose phases the caller takes one by one."""
-        swap = Swap(model=model, mode=mode)
+        swap = Swap(model=model, mode=mode, force=force, unload_others=unload_others)
         return self._connection.start(
             SwapExchange(choose_request_id(request_id), swap, self._work_patience_s)
         )

@@ -284,11 +284,17 @@ class Client(Blocking):
         model: str,
         mode: SwapMode = "auto",
         *,
+        force: bool = False,
+        unload_others: bool = False,
         on_progress: ProgressCallback | None = None,
         request_id: str | None = None,
     ) -> SwapReport:
         """Seats a model and reports what it took; the callback runs in this thread."""
-        flow = self._loop.call(lambda: self._client.start_swap(model, mode, request_id=request_id))
+        flow = self._loop.call(
+            lambda: self._client.start_swap(
+                model, mode, force=force, unload_others=unload_others, request_id=request_id
+            )
+        )
         while (progress := self._loop.run(flow.next())) is not None:
             if on_progress is not None:
                 on_progress(progress)

@@ -305,10 +305,17 @@ class Events(Struct, frozen=True, kw_only=True):
 
 
 class Swap(Struct, frozen=True, kw_only=True):
-    """Seat a model. The same request id twice is one swap."""
+    """Seat a model. The same request id twice is one swap.
+
+    `unload_others`: if memory is short, models that Ollama and LM Studio have loaded are unloaded
+    first. `force`: it is seated though less is available than it needs, as long as it fits the
+    machine.
+    """
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     mode: Literal["auto", "process", "in-process"] = "auto"
+    force: bool = False
+    unload_others: bool = False
 
 
 class Release(Struct, frozen=True, kw_only=True):

@@ -187,12 +187,17 @@ class SwapPhases(Struct, frozen=True, kw_only=True):
 
 
 class SwapMemory(Struct, frozen=True, kw_only=True):
-    """Machine memory around a swap, bytes; wired is None where the OS does not tell."""
+    """Machine memory around a swap, bytes; wired is None where the OS does not tell.
+
+    `wired_not_back_bytes`: what the ended worker had wired and the system had not given back when
+    the next model began to load. It held nothing up for longer than 5 s.
+    """
 
     available_before: int = 0
     available_after: int = 0
     wired_before: int | None = None
     wired_after: int | None = None
+    wired_not_back_bytes: int | None = None
 
 
 class SwapReport(Struct, frozen=True, kw_only=True):

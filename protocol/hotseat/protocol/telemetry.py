@@ -8,6 +8,25 @@ TELEMETRY_TOPIC: Final = "telemetry"
 SAMPLED: Final = "telemetry.sampled"
 
 
+class MemoryPages(Struct, frozen=True, kw_only=True):
+    """Pages of a Mac by class, bytes. Each page is in one of the first six, or kept by the kernel.
+
+    `anonymous_bytes` (memory of programs) and `file_backed_bytes` (cache of files) are active,
+    inactive and speculative pages told apart once more; purgeable ones are anonymous.
+    """
+
+    free_bytes: int
+    active_bytes: int
+    inactive_bytes: int
+    speculative_bytes: int
+    wired_bytes: int
+    compressed_bytes: int
+    """What the compressor takes, not what it holds."""
+    anonymous_bytes: int
+    file_backed_bytes: int
+    purgeable_bytes: int
+
+
 class Sample(Struct, frozen=True, kw_only=True):
     """A moment. The classes of memory, `weights_bytes` to `free_bytes`, add up to `total_bytes`.
 
@@ -50,6 +69,8 @@ class Sample(Struct, frozen=True, kw_only=True):
     sessions_cold: int = 0
     tokens_per_s: float = 0.0
     """Emitted by all requests since the sample before."""
+    pages: MemoryPages | None = None
+    """None where the system has no such classes."""
 
 
 def wants_telemetry(topics: tuple[str, ...]) -> bool:

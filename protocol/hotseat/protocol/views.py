@@ -5,6 +5,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from hotseat.protocol.model import Capabilities, TemplateProbe
+from hotseat.protocol.telemetry import MemoryPages
 
 
 class WorkerView(Struct, frozen=True, kw_only=True):
@@ -66,6 +67,8 @@ class MemoryView(Struct, frozen=True, kw_only=True):
     shedding: str = ""
     """"warning": idle contexts leave memory, requests run one at a time. "critical": requests
     that run are suspended, new ones are refused. Empty: neither."""
+    pages: MemoryPages | None = None
+    """By class, as macOS counts them; None elsewhere."""
 
 
 class QuarantineView(Struct, frozen=True, kw_only=True):

@@ -11,11 +11,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from hotseat.protocol.telemetry import MemoryPages
 from hotseat.supervisor.__main__ import main
 from hotseat.supervisor.daemon.assembly import ground
 from hotseat.supervisor.machine.figures import MachineMemory
 
 VARIABLE = "HOTSEAT_TEST_MEMORY"
+COMMAND = [sys.executable, "-m", "tests.support.peers.scripted_daemon"]
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -24,6 +26,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     wired: int | None = None
     level: int | None = None
     footprint: int = 10 << 20
+    pages: MemoryPages | None = None
+    wired_limit_mb: int | None = None
 
 
 class ScriptedProbe:
@@ -33,7 +37,12 @@ class ScriptedProbe:
     def machine(self):
         now = self._read()
         return MachineMemory(
-            total_bytes=now.total, available_bytes=now.available, wired_bytes=now.wired
+            total_bytes=now.total,
+            available_bytes=now.available,
+            wired_bytes=now.wired,
+            pages=now.pages,
+            pressure=now.level,
+            wired_limit_mb=now.wired_limit_mb,
         )
 
     def footprint(self, _pid):

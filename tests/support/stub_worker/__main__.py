@@ -17,8 +17,8 @@ from tests.support.stub_worker.engine import StubEngine
 from tests.support.stub_worker.faults import Trigger, fork_twice, read_faults
 
 
-def stub_hello(secret: str) -> WorkerHello:
-    return WorkerHello(pid=os.getpid(), token=secret)
+def stub_hello(secret: str, working_set_bytes: int | None = None) -> WorkerHello:
+    return WorkerHello(pid=os.getpid(), token=secret, working_set_bytes=working_set_bytes)
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
             fork_twice()
         time.sleep(faults.hello_s)
         trigger.reach("hello")
-        return stub_hello(secret)
+        return stub_hello(secret, faults.working_set_bytes)
 
     def build_engine(
         send: Callable[[FromWorker], None], epoch: Epoch, _wake: Callable[[], None]

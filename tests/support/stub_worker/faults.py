@@ -61,6 +61,7 @@ class Faults(Struct, frozen=True):
     slow_token_s: float = 0.0
     prefill_s: float = 0.0  # per chunk of 256 tokens
     reply_tokens: int = 24  # the stub's own end of turn, unless max_tokens comes first
+    working_set_bytes: int | None = None  # what Metal would let it wire
     # failures that are answered
     fail_load: bool | LoadFault = False
     fail_warm: bool | LoadFault = False

@@ -81,8 +81,8 @@ def test_demand_reaches_low_water_or_the_floor(disk, wanted):
     assert bytes_to_free(disk) == wanted
 
 
-def test_defaults_are_fifty_gib_or_a_fifth_and_a_floor_of_twenty_gib():
+def test_defaults_are_fifty_gib_or_a_fifth_and_a_floor_of_ten_gib():
     settings = KvSettings()
     assert settings.disk_budget_for(1000 * GIB) == 50 * GIB
     assert settings.disk_budget_for(100 * GIB) == 20 * GIB
-    assert settings.free_floor_for(1000 * GIB) == 20 * GIB
+    assert settings.free_floor_for(1000 * GIB) == 10 * GIB

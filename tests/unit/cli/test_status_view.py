@@ -4,11 +4,13 @@ import time
 
 import pytest
 from msgspec.structs import replace
-from tests.support.peers.fake_views import MODELS, SESSION, status_view
+from tests.support.peers.fake_views import MODELS, SESSION, status_view, swap_report
+from tests.support.peers.mac_host import PAGE, mac_host
 
 from hotseat.cli.terminal.live_line import bar
 from hotseat.cli.views.ps import PsAnswers, render_ps, seat_rows
-from hotseat.cli.views.seat import render_status
+from hotseat.cli.views.seat import render_status, render_swap
+from hotseat.protocol.limits import GIB
 from hotseat.protocol.replies import Progress
 from hotseat.protocol.views import QuarantineView
 
@@ -34,6 +36,29 @@ def test_seat_given_up_for_a_time_shows_until_when(capsys):
     until = time.time() + 60.0
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
     assert f"until {clock}" in shown(capsys, released_until=until)
+
+
+def test_pages_of_a_mac_are_told_in_the_words_of_its_monitor(capsys):
+    counts = {
+        "free_count": GIB // PAGE,
+        "wire_count": 3 * GIB // PAGE,
+        "internal_page_count": 10 * GIB // PAGE,
+        "purgeable_count": GIB // PAGE,
+        "external_page_count": 4 * GIB // PAGE,
+        "compressor_page_count": 2 * GIB // PAGE,
+    }
+    memory = replace(STATUS.memory, pages=mac_host(**counts).pages())
+    told = "programs 9.0 GiB, wired 3.0 GiB, compressed 2.0 GiB, cached 5.0 GiB, free 1.0 GiB"
+    assert told in shown(capsys, memory=memory)
+    assert "programs" not in shown(capsys)
+
+
+def test_swap_after_which_pages_stayed_wired_says_so(capsys):
+    report = swap_report("gemma")
+    render_swap(replace(report, memory=replace(report.memory, wired_not_back_bytes=2 * GIB)))
+    assert "still has 2.0 GiB wired" in capsys.readouterr().err
+    render_swap(report)
+    assert capsys.readouterr().err == ""
 
 
 def test_machine_kept_awake_is_shown_with_the_reason(capsys):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from lxml import etree
 from rich.console import Console
+from tests.support.peers.mac_host import PAGE, mac_host
 
 from hotseat.cli.recording.file import Recording, json_line, read_recording, started_line
 from hotseat.cli.recording.report_page import page, report_facts, write_report
@@ -137,6 +138,16 @@ def test_page_needs_nothing_from_outside_and_escapes_names(recording):
     assert "<script" not in text and "src=" not in text and "@import" not in text
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "agent<1>" not in text and "agent&lt;1&gt;" in text
+
+
+def test_page_of_a_mac_has_its_pages_by_class(recording):
+    pages = [mac_host(wire_count=held * GIB // PAGE).pages() for held in (2, 9, 3)]
+    samples = [sample(20 + number, pages=found) for number, found in enumerate(pages)]
+    text = page(Recording(samples=recording.samples + tuple(samples), events=()))
+    row = next(line for line in text.splitlines() if "Pages of macOS" in line)
+    cells = "".join(f'<td class="n">{held}.0 GiB</td>' for held in (2, 2, 9, 3))
+    assert f"<td>wired</td>{cells}" in row
+    assert "Pages of macOS" not in page(recording)
 
 
 def test_thinning_loses_no_bytes():

@@ -6,7 +6,10 @@ import pytest
 from tests.support.models.records import model_record
 
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.daemon.kept_figures import COSTS_KEY, KeptFigures
+from hotseat.supervisor.daemon.kept_figures import COSTS_KEY, WORKING_SET_KEY, KeptFigures
+from hotseat.supervisor.models.own_memory import OwnMemory
+from hotseat.supervisor.models.rules.overhead import Overhead
+from hotseat.supervisor.models.rules.working_set import WorkingSet
 from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.scheduler import SeatView, decide
 from hotseat.supervisor.scheduling.waiting import Waiting
@@ -25,15 +28,17 @@ async def catalogue(tmp_path):
 class Run:
     """A daemon's memory of costs, from its start on."""
 
-    def __init__(self, catalogue):
+    def __init__(self, catalogue, boot="boot-1", mlx="0.32.4"):
         self.forecaster = Forecaster(list)
         registry = SimpleNamespace(records=list)
-        planner = SimpleNamespace(registry=registry, overheads={}, note_overhead=self.note)
+        planner = SimpleNamespace(
+            registry=registry, overheads={}, note_overhead=self.note, own=OwnMemory()
+        )
         self.planner = planner
-        self.kept = KeptFigures(catalogue, planner, self.forecaster)
+        self.kept = KeptFigures(catalogue, planner, self.forecaster, boot, mlx)
 
     def note(self, record, overhead_bytes):
-        self.planner.overheads[record.tag] = overhead_bytes
+        self.planner.overheads[record.tag] = Overhead().with_sample(overhead_bytes)
         return True
 
     def swaps_at(self, now):
@@ -83,4 +88,43 @@ async def test_overhead_of_a_model_is_known_to_the_next_daemon(catalogue):
     run = Run(catalogue)
     run.planner.registry.records = lambda: [record]
     await run.kept.recall()
-    assert run.planner.overheads == {record.tag: 123}
+    assert run.planner.overheads == {record.tag: Overhead(samples=(123,))}
+
+
+@pytest.mark.parametrize("kept", ["104857600", '{"mlx": "0.32.3"', '{"mlx": "0.32.4"}'])
+async def test_overhead_of_an_older_daemon_or_of_nobody_is_measured_anew(catalogue, kept):
+    record = model_record()
+    await catalogue.meta_set(f"overhead:{record.tag}", kept)
+    run = Run(catalogue)
+    run.planner.registry.records = lambda: [record]
+    await run.kept.recall()
+    assert run.planner.overheads == {}
+
+
+async def test_overhead_under_another_mlx_is_forgotten(catalogue):
+    record = model_record()
+    await Run(catalogue, mlx="0.32.4").kept.note_overhead(record, 123)
+    run = Run(catalogue, mlx="0.32.5")
+    run.planner.registry.records = lambda: [record]
+    await run.kept.recall()
+    assert run.planner.overheads == {}
+
+
+LIMIT = WorkingSet(size_bytes=16 << 30, switch_mb=0)
+
+
+@pytest.mark.parametrize(("boot", "known"), [("boot-1", LIMIT), ("boot-2", None)])
+async def test_limit_of_metal_is_known_to_the_next_daemon_of_the_same_boot(catalogue, boot, known):
+    first = Run(catalogue)
+    first.planner.own.working_set = LIMIT
+    await first.kept.keep_now()
+    second = Run(catalogue, boot)
+    await second.kept.recall()
+    assert second.planner.own.working_set == known
+
+
+async def test_limit_that_cannot_be_read_is_none(catalogue):
+    await catalogue.meta_set(WORKING_SET_KEY, '{"boot": 3')
+    run = Run(catalogue)
+    await run.kept.recall()
+    assert run.planner.own.working_set is None

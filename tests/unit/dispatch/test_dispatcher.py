@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
-from tests.support.models.records import model_record
 
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link_reports import Emitted
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.replies import Done, Timing, Usage
@@ -38,6 +38,9 @@ class Runs:
     def fail_soon(self, work, error):
         self.refused[work.request_id] = error.code
 
+    def fail_waiting(self, model, error):
+        self.refused[model] = error.code
+
     def cancel(self, work):
         self.cancelled.append(work.request_id)
 
@@ -47,6 +50,7 @@ class Desk:
 
     def __init__(self, **scheduling):
         self.works, self.runs, self.seat, self.fed = Works(), Runs(), Seat(), []
+        self.begun, self.refusal, self.explains = [], None, asyncio.Event()
         self.seat.state = SeatState(phase=Phase.READY, model="a", epoch=1, seated_at=-1e6)
         standby = SimpleNamespace(is_greeted=True)
         self.dispatcher = Dispatcher(
@@ -58,11 +62,21 @@ class Desk:
             admission=SimpleNamespace(
                 is_short_for=lambda _running: False,
                 refuse_barred=lambda _model: None,
-                model=lambda name: model_record(name=name),
+                begin=self._begin,
+                explained=self._explained,
             ),
             releases=Releases(),
             settings=Settings(scheduling=SchedulingSettings(**scheduling)),
         )
+
+    def _begin(self, name, *, force):
+        self.begun.append((name, force))
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def _explained(self, error):
+        await self.explains.wait()
+        return error
 
     def work(self, name, *, model="a", state=WorkState.WAITING, **fields):
         made = self.works.create(name, name, "c", Generate(model=model, prompt="x", **fields))
@@ -181,6 +195,19 @@ async def test_swap_that_requests_began_stays_for_a_client_who_asks_for_it_now(d
     desk.dispatcher._swaps.wanted.append(WantedSwap(swap=8, model="b"))
     desk.works.mark_ended(work)
     await desk.look()
+
+
+async def test_refusal_waits_for_its_names_and_nobody_begins_that_swap_meanwhile(desk):
+    desk.refusal = HotseatError("memory_pressure", "short", needed_bytes=1)
+    desk.work("other", model="b")
+    await desk.look()
+    await desk.look()
+    assert desk.begun == [("b", False)], "begun once more before it was refused"
+    assert desk.runs.refused == {}
+    desk.explains.set()
+    while not desk.runs.refused:  # noqa: ASYNC110 - set by the task that was let go on
+        await asyncio.sleep(0)
+    assert desk.runs.refused == {"b": "memory_pressure"}
     assert desk.fed == []
 
 

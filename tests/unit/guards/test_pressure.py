@@ -120,3 +120,15 @@ def test_acted_level_is_never_below_what_is_measured_and_shedding_keeps_its_orde
                 assert step.keep < sessions
         if state.level < before.level:
             assert given_up == ()
+
+
+def test_critical_memory_knows_since_when():
+    state, _ = next_pressure(Pressure(), WARN, MUCH, 0.0, SETTINGS)
+    assert state.critical_since is None
+    for now in (1.0, 2.0, 40.0):
+        state, _ = next_pressure(state, CRIT, MUCH, now, SETTINGS)
+    assert state.critical_since == 1.0
+    state, _ = next_pressure(state, CALM, MUCH, 41.0, SETTINGS)
+    assert state.critical_since == 1.0, "a level falls only after it was lower for a while"
+    state, _ = next_pressure(state, CALM, MUCH, 41.0 + SETTINGS.calm_s, SETTINGS)
+    assert state.critical_since is None

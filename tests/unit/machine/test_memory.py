@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import psutil
+from tests.support.peers.mac_host import mac_host
 
 from hotseat.protocol.limits import MIB
 from hotseat.supervisor.machine.memory import MacProbe, RusageInfoV0, largest_holders, system_probe
@@ -30,20 +31,6 @@ class FakeLibproc:
         return 0
 
 
-class FakeLibc:
-    """`sysctlbyname` that knows one name."""
-
-    def __init__(self, level):
-        self._level = level
-
-    def sysctlbyname(self, name, old, old_size, _new, _new_size):
-        if name != b"kern.memorystatus_vm_pressure_level" or self._level is None:
-            return -1
-        ctypes.cast(old, ctypes.POINTER(ctypes.c_int))[0] = self._level
-        assert ctypes.cast(old_size, ctypes.POINTER(ctypes.c_size_t))[0] == 4
-        return 0
-
-
 def test_struct_has_the_layout_of_the_header():
     assert ctypes.sizeof(RusageInfoV0) == 16 + 10 * 8
     assert RusageInfoV0.ri_phys_footprint.offset == 16 + 7 * 8
@@ -51,15 +38,15 @@ def test_struct_has_the_layout_of_the_header():
 
 def test_mac_footprint_is_phys_footprint():
     libproc = FakeLibproc(77, 12 * MIB)
-    probe = MacProbe(libproc, FakeLibc(1))
+    probe = MacProbe(libproc, mac_host())
     assert probe.footprint(77) == 12 * MIB
     assert probe.footprint(78) is None
     assert set(libproc.flavors) == {0}
 
 
 def test_mac_pressure_is_the_kernels_level():
-    assert MacProbe(FakeLibproc(1, 1), FakeLibc(4)).pressure() == 4
-    assert MacProbe(FakeLibproc(1, 1), FakeLibc(None)).pressure() is None
+    assert MacProbe(FakeLibproc(1, 1), mac_host(level=4)).pressure() == 4
+    assert MacProbe(FakeLibproc(1, 1), mac_host(level=None)).pressure() is None
 
 
 def test_machine_has_less_available_than_in_total():

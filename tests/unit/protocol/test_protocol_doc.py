@@ -68,6 +68,7 @@ SHAPES = (
     views.RecoveryView,
     views.ReloadView,
     telemetry.Sample,
+    telemetry.MemoryPages,
     views.TurnView,
     views.SessionChange,
     views.CountView,

@@ -50,6 +50,14 @@ async def test_standby_that_never_said_hello_is_ended_instead_of_taken(started, 
     assert (gone.pid, gone.epoch) == (pid, 0), "its end must not be taken for the next worker's"
 
 
+async def test_standby_older_than_a_change_of_the_machine_is_ended_instead_of_taken(started):
+    standby, ended = started
+    pid = standby.pid
+    assert await standby.take(Epoch(3), is_outdated=True) is None
+    gone = await asyncio.wait_for(ended.get(), ENDED_S)
+    assert (gone.pid, gone.epoch) == (pid, 0)
+
+
 async def test_standby_that_is_still_starting_is_taken(started):
     standby, ended = started
     pid = standby.pid

@@ -190,8 +190,8 @@ def test_reserve_follows_the_machine(total, reserve):
 def test_disk_defaults_follow_the_disk():
     assert KvSettings().disk_budget_for(100 * GIB) == 20 * GIB
     assert KvSettings().disk_budget_for(1000 * GIB) == 50 * GIB
-    assert KvSettings().free_floor_for(1000 * GIB) == 20 * GIB
-    assert KvSettings().free_floor_for(10 * GIB) == GIB
+    assert KvSettings().free_floor_for(1000 * GIB) == 10 * GIB
+    assert KvSettings().free_floor_for(10 * GIB) == GIB // 2
     assert KvSettings(free_floor_bytes=7, disk_budget_bytes=8).free_floor_for(GIB) == 7
 
 

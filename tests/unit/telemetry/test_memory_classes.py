@@ -2,8 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.peers.mac_host import mac_host
 
-from hotseat.supervisor.machine.paging import MacPaging, Paging, VmStatistics64
+from hotseat.supervisor.machine.mach import VmStatistics64
+from hotseat.supervisor.machine.paging import MacPaging, Paging
 from hotseat.supervisor.telemetry.rules.memory_classes import Holdings, memory_classes
 
 SIZES = st.integers(min_value=-10, max_value=100)
@@ -37,29 +39,8 @@ def test_weights_of_a_load_are_those_that_are_there():
     assert memory_classes(held).weights == 10
 
 
-class FakeLibc:
-    """Answers like Darwin's kernel, in units of natural_t."""
-
-    def __init__(self):
-        self.asked = 0
-
-    @property
-    def mach_host_self(self):
-        return _host
-
-    def host_statistics64(self, host, flavour, found, count):
-        assert (host, flavour) == (7, 4)
-        assert count._obj.value * 4 == 152
-        found._obj.swapins, found._obj.swapouts = 3, 5
-        return 0
-
-
-def _host():
-    return 7
-
-
 def test_mac_swap_is_counted_in_pages_of_the_kernel():
-    assert MacPaging(FakeLibc(), page_bytes=16384)() == Paging(3 * 16384, 5 * 16384)
+    assert MacPaging(mac_host(swapins=3, swapouts=5))() == Paging(3 * 16384, 5 * 16384)
 
 
 def test_mac_structure_has_swap_where_the_kernel_puts_it():

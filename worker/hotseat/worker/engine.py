@@ -50,7 +50,11 @@ from hotseat.worker.beat_figures import BeatFigures
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
 from hotseat.worker.model.budget import KvBudget
-from hotseat.worker.model.footprint import footprint_bytes, give_back
+from hotseat.worker.model.footprint import (
+    footprint_bytes,
+    give_back,
+    settled_footprint,
+)
 from hotseat.worker.model.loading import (
     LoadFailedError,
     SeatedModel,
@@ -325,12 +329,14 @@ class Engine:
         self._phase = "empty"
         give_back()
         mx.reset_peak_memory()
+        active_after = int(mx.get_active_memory())
+        freed = active_before - active_after
         self._send(
             Unloaded(
                 active_before=active_before,
-                active_after=int(mx.get_active_memory()),
+                active_after=active_after,
                 footprint_before=footprint_before,
-                footprint_after=footprint_bytes(),
+                footprint_after=settled_footprint(freed, footprint_before),
                 leaked=names_alive(watched),
             )
         )

@@ -62,14 +62,24 @@ def queue(*, as_json: bool) -> int:
     show_default=True,
     help="How the worker is replaced.",
 )
+@click.option(
+    "--unload-others",
+    is_flag=True,
+    help="If memory is short, have Ollama and LM Studio unload their models first.",
+)
+@click.option(
+    "--force", is_flag=True, help="Load although less memory is available than MODEL needs."
+)
 @JSON
-def swap(model: str, mode: "SwapMode", *, as_json: bool) -> None:
+def swap(model: str, mode: "SwapMode", *, unload_others: bool, force: bool, as_json: bool) -> None:
     """Give the seat to MODEL; running work keeps its context."""
     from hotseat.cli.terminal.live_line import PhaseLine
     from hotseat.cli.views.seat import render_swap
 
     with connected(shares_identity=True) as client, PhaseLine() as line:
-        report = client.swap(model, mode, on_progress=line.show)
+        report = client.swap(
+            model, mode, force=force, unload_others=unload_others, on_progress=line.show
+        )
     show_result(report, render_swap, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from hotseat.cli.terminal.memory_bars import CLASSES
 from hotseat.cli.terminal.output import size
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Event
+from hotseat.protocol.telemetry import MemoryPages
 
 _STYLE: Final = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; color: #222;
@@ -71,6 +72,7 @@ def page(recording: Recording) -> str:
             picture(recording.samples, recording.events),
             _key(),
             _figures(recording),
+            _pages(recording),
             _swap_table(recording),
             "</body></html>\n",
         )
@@ -103,6 +105,21 @@ def _figures(recording: Recording) -> str:
     )
     rows = "".join(f'<tr><td>{name}</td><td class="n">{text}</td></tr>' for name, text in pairs)
     return f"<h2>Figures</h2><table>{rows}</table>"
+
+
+def _pages(recording: Recording) -> str:
+    """What macOS had in each class; nothing for a recording from elsewhere."""
+    seen = [sample.pages for sample in recording.samples if sample.pages is not None]
+    if not seen:
+        return ""
+    head = "<tr><th>class<th>at the start<th>least<th>most<th>at the end</tr>"
+    rows = ""
+    for name in MemoryPages.__struct_fields__:
+        held = [int(getattr(pages, name)) for pages in seen]
+        cells = (held[0], min(held), max(held), held[-1])
+        numbers = "".join(f'<td class="n">{size(cell)}</td>' for cell in cells)
+        rows += f"<tr><td>{name.removesuffix('_bytes').replace('_', ' ')}</td>{numbers}</tr>"
+    return f"<h2>Pages of macOS</h2><table>{head}{rows}</table>"
 
 
 def _swap_table(recording: Recording) -> str:

@@ -8,6 +8,7 @@ from hotseat.cli.terminal.output import count, duration, note, print_facts, prin
 from hotseat.cli.views.ps import quarantine_lines, readiness
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import SwapReport
+from hotseat.protocol.telemetry import MemoryPages
 from hotseat.protocol.version import VERSION
 from hotseat.protocol.views import (
     MemoryView,
@@ -22,9 +23,9 @@ from hotseat.protocol.views import (
 
 def absent_status(error: DaemonUnreachable) -> StatusView:
     """A status that says "not running" in the shape of every other status."""
-    import psutil
+    from hotseat.supervisor.machine.memory import system_probe
 
-    memory = psutil.virtual_memory()
+    memory = system_probe().machine()
     return StatusView(
         running=False,
         phase="stopped",
@@ -33,7 +34,12 @@ def absent_status(error: DaemonUnreachable) -> StatusView:
         worker=WorkerView(),
         standby=StandbyView(),
         queue=QueueView(),
-        memory=MemoryView(total_bytes=memory.total, available_bytes=memory.available),
+        memory=MemoryView(
+            total_bytes=memory.total_bytes,
+            available_bytes=memory.available_bytes,
+            wired_bytes=memory.wired_bytes,
+            pages=memory.pages,
+        ),
         uptime_s=0.0,
         version=VERSION,
         last_error=error.message,
@@ -55,6 +61,7 @@ def render_status(view: StatusView) -> None:
             ("queue", _queue_line(view.queue)),
             ("sessions", f"{view.sessions_live} live of {view.sessions_total}"),
             ("memory", _memory_line(view.memory)),
+            ("pages", _pages_line(view.memory.pages)),
             ("KV on SSD", _disk_line(view)),
             ("daemon", f"{view.version}, pid {view.pid}, up {duration(view.uptime_s)}"),
             ("awake", _awake_line(view)),
@@ -107,6 +114,11 @@ def render_swap(report: SwapReport) -> None:
         f"written; available {size(report.memory.available_before)} -> "
         f"{size(report.memory.available_after)}"
     )
+    if report.memory.wired_not_back_bytes:
+        note(
+            f"the system still has {size(report.memory.wired_not_back_bytes)} wired that the "
+            "worker before had; if that grows from swap to swap, restart the Mac"
+        )
 
 
 def render_release(view: ReleaseView) -> None:
@@ -194,6 +206,22 @@ def _memory_line(memory: MemoryView) -> str:
     if memory.shedding:
         line += f"; short of memory ({memory.shedding})"
     return line
+
+
+def _pages_line(pages: MemoryPages | None) -> str:
+    """In the words of Activity Monitor: what programs have, and what makes the rest available."""
+    if pages is None:
+        return ""
+    programs = max(pages.anonymous_bytes - pages.purgeable_bytes, 0)
+    cached = pages.file_backed_bytes + pages.purgeable_bytes
+    parts = {
+        "programs": programs,
+        "wired": pages.wired_bytes,
+        "compressed": pages.compressed_bytes,
+        "cached": cached,
+        "free": pages.free_bytes,
+    }
+    return ", ".join(f"{name} {size(held)}" for name, held in parts.items())
 
 
 def _disk_line(view: StatusView) -> str:

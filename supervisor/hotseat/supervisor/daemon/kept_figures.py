@@ -1,41 +1,81 @@
-"""What was measured and outlives the daemon: overheads of models, costs of swaps and turns."""
+"""What outlives the daemon: overheads of models, costs of swaps and turns, Metal's limit."""
 
 from typing import Final
+
+import msgspec
+from msgspec import Struct
 
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.rules.overhead import Overhead
+from hotseat.supervisor.models.rules.working_set import WorkingSet
 from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.learned_costs import decode_costs, encode_costs
 
 COSTS_KEY: Final = "measured_costs"
+WORKING_SET_KEY: Final = "working_set"
 KEEP_EVERY_S: Final = 30.0
+
+
+class _KeptSet(Struct, frozen=True, kw_only=True):
+    boot: str
+    working_set: WorkingSet
+
+
+class _KeptOverhead(Struct, frozen=True, kw_only=True):
+    mlx: str
+    overhead: Overhead
 
 
 class KeptFigures:
     """Reads them at the start and writes what was learnt."""
 
-    def __init__(self, catalogue: Catalogue, planner: Planner, forecaster: Forecaster) -> None:
+    def __init__(
+        self, catalogue: Catalogue, planner: Planner, forecaster: Forecaster, boot: str, mlx: str
+    ) -> None:
+        """What the system allows holds for one `boot`, an overhead for one version of `mlx`."""
         self._catalogue = catalogue
         self._planner = planner
         self._forecaster = forecaster
         self._kept = forecaster.costs
         self._kept_at = 0.0
+        self._boot = boot
+        self._mlx = mlx
+        self._kept_set: WorkingSet | None = None
 
     async def recall(self) -> None:
         """What earlier runs of the daemon measured."""
         self._kept = decode_costs(await self._catalogue.meta_get(COSTS_KEY))
         self._forecaster.costs_are(self._kept)
+        self._recall_working_set(await self._catalogue.meta_get(WORKING_SET_KEY))
         for record in self._planner.registry.records():
-            known = await self._catalogue.meta_get(_overhead_key(record))
-            if known is not None and known.isdigit():
-                self._planner.overheads[record.tag] = int(known)
+            self._recall_overhead(record, await self._catalogue.meta_get(_overhead_key(record)))
+
+    def _recall_working_set(self, text: str | None) -> None:
+        """Metal's limit, if it was told under this boot: the first plan needs it already."""
+        try:
+            kept = None if text is None else msgspec.json.decode(text, type=_KeptSet)
+        except msgspec.DecodeError:
+            return
+        if kept is not None and kept.boot == self._boot:
+            self._kept_set = self._planner.own.working_set = kept.working_set
+
+    def _recall_overhead(self, record: ModelRecord, text: str | None) -> None:
+        """What an older daemon kept, the most that it ever saw, says little and is forgotten."""
+        try:
+            kept = None if text is None else msgspec.json.decode(text, type=_KeptOverhead)
+        except msgspec.DecodeError:
+            return
+        if kept is not None and kept.mlx == self._mlx:
+            self._planner.overheads[record.tag] = kept.overhead
 
     async def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> None:
         """What a worker holds beside weights and KV, for the next plan."""
         if self._planner.note_overhead(record, overhead_bytes):
-            known = str(self._planner.overheads[record.tag])
-            await self._catalogue.meta_set(_overhead_key(record), known)
+            kept = _KeptOverhead(mlx=self._mlx, overhead=self._planner.overheads[record.tag])
+            text = msgspec.json.encode(kept).decode()
+            await self._catalogue.meta_set(_overhead_key(record), text)
 
     async def keep(self, now: float) -> None:
         """Writes costs, at most every half minute."""
@@ -44,10 +84,15 @@ class KeptFigures:
             await self.keep_now()
 
     async def keep_now(self) -> None:
-        """Writes costs that were learnt since they were last written."""
+        """Writes what was learnt since it was last written."""
         if self._forecaster.costs is not self._kept:
             self._kept = self._forecaster.costs
             await self._catalogue.meta_set(COSTS_KEY, encode_costs(self._kept))
+        known = self._planner.own.working_set
+        if known is not None and known != self._kept_set:
+            self._kept_set = known
+            kept = _KeptSet(boot=self._boot, working_set=known)
+            await self._catalogue.meta_set(WORKING_SET_KEY, msgspec.json.encode(kept).decode())
 
 
 def _overhead_key(record: ModelRecord) -> str:

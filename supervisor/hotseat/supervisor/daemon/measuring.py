@@ -1,10 +1,15 @@
 """Measures what is too dear for every question: footprints of our processes, counts on disk."""
 
+import time
+
+from msgspec.structs import replace
+
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.daemon.kept_figures import KeptFigures
 from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.rules.overhead import Quiet
 from hotseat.supervisor.requests.worker_reports import WorkerReports
 from hotseat.supervisor.requests.works import Works
 from hotseat.supervisor.seat.rules.wear import worn_reason
@@ -36,6 +41,7 @@ class Measuring:
         self._figures = figures
         self._kept = kept
         self._counted: tuple[int, int, int] | None = None
+        self._quiet = Quiet()
 
     async def measure(self) -> None:
         """Takes about a millisecond, in which the loop does other things too."""
@@ -64,7 +70,12 @@ class Measuring:
         seat, beat = self._seat, self._seat.beat
         if footprint is None or beat is None or not seat.admits:
             return
-        if not self._works.running:
-            self._reports.note_footprint(footprint - beat.live_kv_bytes - beat.cache_bytes)
-        if seat.record is not None:
-            await self._kept.note_overhead(seat.record, footprint - beat.active_bytes)
+        if self._works.running:
+            return
+        self._reports.note_footprint(footprint - beat.live_kv_bytes - beat.cache_bytes)
+        now = time.monotonic()
+        self._quiet = self._quiet.seen((seat.state.epoch, self._works.ended_count), now)
+        if seat.record is not None and self._quiet.is_due(now):
+            self._quiet = replace(self._quiet, is_sampled=True)
+            overhead = footprint - beat.active_bytes - beat.cache_bytes
+            await self._kept.note_overhead(seat.record, overhead)

@@ -102,7 +102,8 @@ class Router:
 
         error = await outcome(answer(), "message.defect", kind=type(message).__name__)
         if error is not None:
-            self._port.refuse(peer, request_id, error)
+            explained = await self._dispatch.admission.explained(error)
+            self._port.refuse(peer, request_id, explained)
 
     async def _handle(  # noqa: C901, PLR0911, PLR0912 - one case a kind
         self, peer: Peer, request_id: RequestId, message: ClientMessage

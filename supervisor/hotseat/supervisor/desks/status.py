@@ -147,6 +147,7 @@ class StatusDesk:
             kv_disk_bytes=self._figures.kv_disk_bytes,
             pressure=self._figures.pressure,
             shedding=self._figures.shedding,
+            pages=machine.pages,
         )
 
     def _swap(self, now: float) -> SwapView | None:

@@ -3,20 +3,26 @@
 Decides nothing about when. Must not know sessions or sockets.
 """
 
+import asyncio
 import time
 from typing import Final, Protocol
 
 from msgspec.structs import replace
 
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
-from hotseat.protocol.messages import Generate
+from hotseat.protocol.messages import Generate, Swap
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.dispatch.rules.swap_rights import check_swap_allowed
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.short_memory import MemoryHolders
 from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.settings.values import LimitSettings, SwapPolicy
 
+UNLOADED_S: Final = 10.0
+"""How long after another program let go of a model its memory may be on the way."""
+POLL_S: Final = 0.2
 _STRICTNESS: Final[tuple[SwapPolicy, ...]] = ("auto", "wait", "never")
 
 
@@ -41,24 +47,46 @@ class Admission:
     """Answers with the record of a model, or raises the typed refusal."""
 
     def __init__(
-        self, planner: Planner, seat: Seat, releases: Releases, memory: Shortage, bars: Bars
+        self,
+        planner: Planner,
+        seat: Seat,
+        releases: Releases,
+        memory: Shortage,
+        bars: Bars,
+        holders: MemoryHolders,
     ) -> None:
         self._planner = planner
         self._seat = seat
         self._releases = releases
         self._memory = memory
         self._bars = bars
+        self._holders = holders
 
     @property
     def limits(self) -> LimitSettings:
         """What clients may use up."""
         return self._planner.settings.limits
 
-    def model(self, name: str) -> ModelRecord:
-        """The record of a model that can be seated."""
+    def model(self, name: str, *, force: bool = False) -> ModelRecord:
+        """The record of a model that can be seated; `force`: whatever other programs hold."""
         record = self._planner.registry.get(name)
         self._memory.refuse_new()
-        return self._planner.check(record)
+        return self._planner.check(record, force=force)
+
+    def begin(self, name: str, *, force: bool) -> None:
+        """Raises what `model` raises; how a swap to this model begins now counts for its plan."""
+        record = self.model(name, force=force)
+        self._planner.force(record.name, is_wanted=force)
+
+    async def swap(self, message: Swap) -> ModelRecord:
+        """The record of the model of a swap; other programs unload theirs first if it says so."""
+        if message.unload_others:
+            await self._make_room(message.model)
+        return self.model(message.model, force=message.force)
+
+    async def explained(self, error: HotseatError) -> HotseatError:
+        """A refusal for lack of memory, with who holds it; any other error as it is."""
+        return await self._holders.explained(error)
 
     def request(self, request: Generate) -> ModelRecord:
         """The record of the model a request names, if it may run at all."""
@@ -82,6 +110,22 @@ class Admission:
     def persists(self, model: ModelName) -> bool:
         """False for a model whose contexts stay off the disk."""
         return self._planner.settings.model(model).persist
+
+    async def _make_room(self, name: str) -> None:
+        """Memory of another program's model is back a moment after the program let go of it."""
+        if not self._lacks_room(name) or not await self._holders.unload_others():
+            return
+        for _ in range(round(UNLOADED_S / POLL_S)):
+            if not self._lacks_room(name):
+                return
+            await asyncio.sleep(POLL_S)
+
+    def _lacks_room(self, name: str) -> bool:
+        try:
+            self._planner.check(self._planner.registry.get(name))
+        except HotseatError as error:
+            return error.code == "memory_pressure"
+        return False
 
     def _policy(self, request: Generate, model: ModelName) -> SwapPolicy:
         """The stricter of what the request and the settings of its model say."""

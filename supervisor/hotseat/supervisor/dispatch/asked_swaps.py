@@ -109,7 +109,7 @@ class AskedSwaps:
         if stored is not None and stored.state != "accepted":
             self._port.send(peer, request_id, _stored_end(stored))
             return
-        model = self._admission.model(message.model).name
+        model = (await self._admission.swap(message)).name
         known = self._swaps.get(key)  # a copy of the request may have arrived meanwhile
         if known is not None:
             self._join(known, peer, request_id, message)

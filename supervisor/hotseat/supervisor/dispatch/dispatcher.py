@@ -13,7 +13,7 @@ from hotseat.supervisor.dispatch.admission import Admission
 from hotseat.supervisor.dispatch.asked_swaps import AskedSwap, AskedSwaps, SwapMode, no_swap
 from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.events.log import EventLog
-from hotseat.supervisor.loop.tasks import defect_of
+from hotseat.supervisor.loop.tasks import TaskSet, defect_of
 from hotseat.supervisor.requests.running import WorkRuns
 from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.scheduling.learned_costs import Costs
@@ -68,6 +68,8 @@ class Dispatcher:
         self._for_requests: int | None = None
         """Number of the last swap that waiting requests made happen."""
         self._timer: asyncio.TimerHandle | None = None
+        self._tasks = TaskSet("dispatch.defect", _not_refused)
+        self._refusing: set[str] = set()
         self._is_open = True
 
     def use(self, settings: Settings) -> None:
@@ -246,16 +248,16 @@ class Dispatcher:
             self._releases.end_hold()
         elif self._releases.refuses(time.time()) is not None:
             return  # those who wait said they would
+        if model in self._refusing:
+            return
         try:
             self._refuse_quarantined(model)
             if swap is None:
                 self._admission.refuse_barred(model)
-            self._admission.model(model)
+            self._admission.begin(model, force=swap is not None and swap.message.force)
         except HotseatError as error:
-            if swap is not None:
-                self._swaps.end(swap, error)
-            else:
-                self._runs.fail_waiting(model, error)
+            self._refusing.add(model)
+            self._tasks.spawn(self._refuse(model, swap, error))
             return
         cause = swap.cause if swap is not None else self._cause(model)
         number = asked if asked is not None else self._swaps.next_number()
@@ -277,6 +279,18 @@ class Dispatcher:
         )
         self._for_requests = number if swap is None else None
         self._runner.feed(Asked(plan))
+
+    async def _refuse(self, model: str, swap: AskedSwap | None, error: HotseatError) -> None:
+        """Whoever wants this model is told why it cannot be; nobody begins it meanwhile."""
+        try:
+            error = await self._admission.explained(error)
+        finally:
+            self._refusing.discard(model)
+            if swap is not None:
+                self._swaps.end(swap, error)
+            else:
+                self._runs.fail_waiting(model, error)
+            self._works.changed.set()
 
     def cancel_swap(self, swap: AskedSwap) -> bool:
         """Takes an asked-for swap back; False when it is too late for that."""
@@ -316,3 +330,7 @@ class Dispatcher:
         """The request that waited longest for this model."""
         waiting = self._works.in_state(WorkState.WAITING)
         return next(w.cause for w in waiting if w.model == model and w.request.swap == "auto")
+
+
+def _not_refused(error: HotseatError) -> None:
+    log.error("dispatch.not_refused", reason=error.message)

@@ -53,6 +53,11 @@ class MemoryLevel:
         """True while anything has to be given up."""
         return self.state.level is not Level.NORMAL
 
+    @property
+    def critical_since(self) -> float | None:
+        """Since when nothing new may begin; None while it may."""
+        return self.state.critical_since
+
     def is_short_for(self, running: int) -> bool:
         """True when memory allows no further request beside so many."""
         return self.state.is_short_for(running)

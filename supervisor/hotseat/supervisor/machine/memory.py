@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 import psutil
 
 from hotseat.protocol.limits import KIB
-from hotseat.supervisor.machine.figures import Holder, MachineMemory
+from hotseat.supervisor.machine.figures import Holder, MachineMemory, available_bytes
+from hotseat.supervisor.machine.mach import MachHost
 
 _MEMINFO: Final = "/proc/meminfo"
 _MEMINFO_BYTES: Final = 4096
@@ -21,7 +22,6 @@ _MEMORY: Final = re.compile(
     rb"MemTotal: +(\d+) kB.*?^MemAvailable: +(\d+) kB", re.DOTALL | re.MULTILINE
 )
 _RUSAGE_INFO_V0: Final = 0
-_PRESSURE: Final = b"kern.memorystatus_vm_pressure_level"
 
 
 class MemoryProbe(Protocol):
@@ -112,17 +112,26 @@ class LinuxProbe:
 class MacProbe:
     """macOS: the footprint is phys_footprint, which counts Metal buffers too."""
 
-    def __init__(self, libproc: Any = None, libc: Any = None) -> None:
+    def __init__(self, libproc: Any = None, host: MachHost | None = None) -> None:
         self._libproc = libproc or ctypes.CDLL("/usr/lib/libproc.dylib", use_errno=True)
-        self._libc = libc or ctypes.CDLL(None, use_errno=True)
+        self._host = host or MachHost()
 
     def machine(self) -> MachineMemory:
-        """Memory of the machine now, wired pages included."""
-        memory = psutil.virtual_memory()
+        """Memory of the machine now, by class, with the level the system speaks of.
+
+        Not psutil's: that counts inactive memory of programs as available and active cache not.
+        """
+        total, pages = self._host.total_bytes(), self._host.pages()
+        if total is None or pages is None:
+            memory = psutil.virtual_memory()
+            return MachineMemory(total_bytes=memory.total, available_bytes=memory.available)
         return MachineMemory(
-            total_bytes=memory.total,
-            available_bytes=memory.available,
-            wired_bytes=getattr(memory, "wired", None),
+            total_bytes=total,
+            available_bytes=available_bytes(total, pages),
+            wired_bytes=pages.wired_bytes,
+            pages=pages,
+            pressure=self.pressure(),
+            wired_limit_mb=self._host.wired_limit_mb(),
         )
 
     def footprint(self, pid: int) -> int | None:
@@ -142,12 +151,7 @@ class MacProbe:
 
     def pressure(self) -> int | None:
         """The level by which macOS warns processes."""
-        level = ctypes.c_int(0)
-        size = ctypes.c_size_t(ctypes.sizeof(level))
-        failed = self._libc.sysctlbyname(
-            _PRESSURE, ctypes.byref(level), ctypes.byref(size), None, ctypes.c_size_t(0)
-        )
-        return None if failed else level.value
+        return self._host.pressure()
 
 
 def system_probe() -> MemoryProbe:

@@ -1,5 +1,7 @@
 """Memory that hotseat's own processes hold, as last measured or reported. Measures nothing."""
 
+from hotseat.supervisor.models.rules.working_set import WorkingSet
+
 
 class OwnMemory:
     """One per daemon. What its processes hold is as good as available to the next model."""
@@ -11,8 +13,8 @@ class OwnMemory:
         """Footprint of the standby."""
         self.ready_bytes = 0
         """Touched ahead for weights, by the standby and by the last one until they are loaded."""
-        self.working_set_bytes: int | None = None
-        """What Metal recommends at most, as the last worker said."""
+        self.working_set: WorkingSet | None = None
+        """What Metal recommends at most, as the last worker said, the standby included."""
 
     @property
     def returned_bytes(self) -> int:

@@ -9,14 +9,17 @@ import structlog
 from msgspec.structs import replace
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.limits import MIB
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.registry import Registry
-from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
+from hotseat.supervisor.models.rules.overhead import Overhead
+from hotseat.supervisor.models.rules.plan import least_bytes, plan_elsewhere, plan_model
+from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes, shortage
+from hotseat.supervisor.models.rules.working_set import WorkingSet, is_stale, limit_now
 from hotseat.supervisor.settings.values import Settings
 
 HOLDERS: Final = 5
@@ -35,8 +38,10 @@ class Planner:
         self.probe = probe
         self.own = own
         self.settings = settings
-        self.overheads: dict[str, int] = {}
-        """Measured runtime overhead by tag, bytes."""
+        self.overheads: dict[str, Overhead] = {}
+        """Measured runtime overhead by tag."""
+        self._forced: set[str] = set()
+        """Models that somebody wants whatever other programs hold, by name."""
 
     def machine(self) -> MachineMemory:
         """Memory of the machine now; what is held ready for weights counts as available."""
@@ -55,25 +60,32 @@ class Planner:
         *,
         returned_bytes: int | None = None,
         with_holders: bool = False,
+        in_any_case: bool = False,
+        working_set_bytes: int | None = None,
     ) -> PlanView:
         """The memory plan of a model.
 
         `returned_bytes` is what the worker that has the seat now would give back: None is all it
-        holds, 0 stands for a seat that was given up already.
+        holds, 0 stands for a seat that was given up already. `in_any_case`: what other programs
+        hold does not count, as for a model that was forced. `working_set_bytes`: of the process
+        it is for; None is a fresh one.
         """
-        measured = self.overheads.get(record.tag)
+        machine = self.machine()
+        measured = self._overhead_bytes(record)
         if returned_bytes is None:
             returned_bytes = self.own.returned_bytes
         return plan_model(
             record,
-            self.machine(),
+            machine,
             self.settings,
             own_footprint_bytes=returned_bytes,
             standby_bytes=max(self.own.standby_bytes - self.own.ready_bytes, 0),
             overhead_bytes=measured,
             overhead_measured=measured is not None,
-            working_set_bytes=self.own.working_set_bytes,
+            working_set_bytes=working_set_bytes
+            or limit_now(self.own.working_set, machine.wired_limit_mb),
             holders=self.probe.holders(HOLDERS) if with_holders else (),
+            in_any_case=in_any_case or record.name in self._forced,
         )
 
     def plan_elsewhere(
@@ -84,11 +96,14 @@ class Planner:
             record,
             ram_bytes or self.probe.machine().total_bytes,
             working_set_bytes,
-            overhead_bytes=self.overheads.get(record.tag),
+            overhead_bytes=self._overhead_bytes(record),
         )
 
-    def check(self, record: ModelRecord) -> ModelRecord:
-        """The record of a model if it can be seated; raises the typed refusal otherwise."""
+    def check(self, record: ModelRecord, *, force: bool = False) -> ModelRecord:
+        """The record of a model if it can be seated; raises the typed refusal otherwise.
+
+        `force`: only what no closed program would change counts.
+        """
         if record.unfit_reason:
             raise HotseatError(
                 "model_unavailable",
@@ -96,7 +111,14 @@ class Planner:
                 model=record.name,
                 architecture=record.architecture,
             )
-        plan = self.plan(record)
+        plan = self.check_machine(record)
+        if not force:
+            self._check_now(record, plan)
+        return record
+
+    def check_machine(self, record: ModelRecord, working_set_bytes: int | None = None) -> PlanView:
+        """The plan of a model whatever other programs hold; raises if it does not fit even so."""
+        plan = self.plan(record, in_any_case=True, working_set_bytes=working_set_bytes)
         if not plan.fits:
             raise HotseatError(
                 "model_unfit",
@@ -108,37 +130,50 @@ class Planner:
                 kv_budget_bytes=plan.kv_budget_bytes,
                 remedy=plan.remedy,
             )
-        self._check_now(record, plan)
-        return record
+        return plan
+
+    def learn_working_set(self, size_bytes: int | None) -> None:
+        """What Metal lets a process wire that starts now; None where there is no Metal."""
+        if size_bytes is not None:
+            switch = self.probe.machine().wired_limit_mb
+            self.own.working_set = WorkingSet(size_bytes=size_bytes, switch_mb=switch)
+
+    @property
+    def is_working_set_stale(self) -> bool:
+        """True when processes that were started before now have another limit than a fresh one."""
+        return is_stale(self.own.working_set, self.probe.machine().wired_limit_mb)
 
     def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
         """What the memory gate will ask for has to be there: nothing is drained in vain."""
-        need = plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
-        free = self.machine().available_bytes + self.own.returned_bytes
-        if free < need:
-            raise HotseatError(
-                "memory_pressure",
-                f"{record.name} needs {need / GIB:.1f} GiB with the reserve, and "
-                f"{free / GIB:.1f} GiB are available; close other programs or lower reserve_bytes",
-                model=record.name,
-                needed_bytes=need,
-                available_bytes=free,
-                reserve_bytes=plan.reserve_bytes,
-            )
+        machine, own = self.machine(), self.own.returned_bytes
+        needed = max(bytes_to_load(plan, machine), least_bytes(record, plan))
+        if room_bytes(machine, own) < needed:
+            raise shortage(plan, needed, machine, own)
 
-    def bytes_to_seat(self, model: str) -> int:
-        """Memory that has to be available before this model is loaded, reserve included."""
+    def force(self, model: str, *, is_wanted: bool) -> None:
+        """Notes whether a model is to be seated whatever other programs hold."""
+        if is_wanted:
+            self._forced.add(model)
+        else:
+            self._forced.discard(model)
+
+    def bytes_to_seat(self, model: str, machine: MachineMemory) -> int:
+        """Room that there has to be before this model is loaded."""
         try:
             record = self.registry.get(model)
         except HotseatError:
             return 0  # refused when the worker starts, with the reason
-        plan = self.plan(record, returned_bytes=0)
-        return plan.weights_bytes + plan.overhead_bytes + plan.reserve_bytes
+        if record.name in self._forced:
+            return 0
+        return bytes_to_load(self.plan(record, returned_bytes=0), machine)
 
     def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> bool:
-        """Remembers the most that a worker held beside weights and KV; True if that is news."""
-        known = self.overheads.get(record.tag, 0)
-        if overhead_bytes <= known + OVERHEAD_STEP_BYTES:
-            return False
-        self.overheads[record.tag] = overhead_bytes
-        return True
+        """Remembers what a quiet worker held beside what MLX has in use; True if that is news."""
+        known = self.overheads.get(record.tag, Overhead())
+        learnt = self.overheads[record.tag] = known.with_sample(overhead_bytes)
+        before, after = known.size_bytes, learnt.size_bytes or 0
+        return before is None or abs(after - before) >= OVERHEAD_STEP_BYTES
+
+    def _overhead_bytes(self, record: ModelRecord) -> int | None:
+        known = self.overheads.get(record.tag)
+        return None if known is None else known.size_bytes

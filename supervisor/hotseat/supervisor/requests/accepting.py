@@ -47,6 +47,9 @@ class Admitting(Protocol):
     def persists(self, model: ModelName) -> bool:
         """False for a model whose contexts stay off the disk."""
 
+    async def explained(self, error: HotseatError) -> HotseatError:
+        """A refusal with what a person should know of it."""
+
 
 class Acceptor:
     """Accepts, joins and claims requests."""
@@ -100,7 +103,7 @@ class Acceptor:
                 return
             await self._accept(work, peer, stored)
         except HotseatError as error:
-            await self._refuse(work, stored, error)
+            await self._refuse(work, stored, await self._admission.explained(error))
             return
         except Exception:
             # A defect: whoever asked is told by the caller, and the session is free again.

@@ -70,6 +70,7 @@ class SwapFigures:
         self.available_after = 0
         self.wired_before: int | None = None
         self.wired_after: int | None = None
+        self.wired_not_back: int | None = None
         self.sessions = 0
         self.bytes_written = 0
 
@@ -81,6 +82,7 @@ class SwapFigures:
             available_after=self.available_after,
             wired_before=self.wired_before,
             wired_after=self.wired_after,
+            wired_not_back_bytes=self.wired_not_back,
         )
 
 

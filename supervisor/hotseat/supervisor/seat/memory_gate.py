@@ -10,17 +10,18 @@ import structlog
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_reports import Unloaded
 from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.rules.room import room_bytes
 from hotseat.supervisor.seat.host import SwapFigures
 from hotseat.supervisor.seat.rules.states import Fault
+from hotseat.supervisor.seat.rules.wired import WAIT_S, Wired, not_back_bytes, wired_of_worker
 
 POLL_S: Final = 0.02
 RETURNED_SHARE: Final = 0.99
 """Of the weights that has to be back, by the OS, before a model is loaded in place."""
 UNLOADED_BYTES: Final = 16 * MIB
 """What the allocator may still count as active once nothing of a model is left."""
-WIRED_SLACK: Final = 1.05
-"""macOS frees a dead process's wired pages late: back to the level before the load, plus 5 %."""
 log = structlog.get_logger()
 
 
@@ -29,7 +30,8 @@ class MemoryGate:
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
-        self._wired_before_load: int | None = None
+        self._before_load: int | None = None
+        self._ended: Wired | None = None
 
     def measure(self) -> SwapFigures:
         """Figures of a swap that begins now."""
@@ -39,41 +41,57 @@ class MemoryGate:
         figures.wired_before = machine.wired_bytes
         return figures
 
+    def note_end(self) -> None:
+        """The worker is told to end or to let go: what it has wired is looked for afterwards."""
+        wired = self._planner.probe.machine().wired_bytes
+        footprint = self._planner.own.worker_bytes
+        self._ended = wired_of_worker(wired, self._before_load, footprint)
+
     def strand(self) -> None:
-        """Stranded pages stay wired: what is left is measured by itself from here on."""
-        self._wired_before_load = None
+        """What did not come back by now is waited for no more."""
+        self._ended = None
 
     async def wait(
         self,
         target: Callable[[], tuple[bool, str | None]],
         figures: SwapFigures,
         not_before: float = 0.0,
+        wired_wait_s: float = WAIT_S,
     ) -> bool:
-        """True when memory is there; False when `target()` says that nobody waits any more."""
+        """True when memory is there; False when `target()` says that nobody waits any more.
+
+        Pages that stay wired hold it up for `wired_wait_s` at most.
+        """
+        began = time.monotonic()
         while True:
             is_waited_for, model = target()
             if not is_waited_for:
                 log.warning("seat.memory_missing", model=model)
                 return False
-            if model is not None and time.monotonic() < not_before:
+            now = time.monotonic()
+            if model is not None and now < not_before:
                 await asyncio.sleep(POLL_S)  # the back-off of a restart
                 continue
             machine = self._planner.machine()
             figures.available_before = figures.available_before or machine.available_bytes
-            need = self._planner.bytes_to_seat(model) if model else 0
-            if machine.available_bytes >= need and self._wired_is_back(machine.wired_bytes):
-                figures.available_after = machine.available_bytes
-                figures.wired_after = machine.wired_bytes
-                # An empty seat owes nothing: what others wire meanwhile is not the last worker's.
-                self._wired_before_load = machine.wired_bytes if model is not None else None
+            need = self._planner.bytes_to_seat(model, machine) if model else 0
+            wired = not_back_bytes(self._ended, machine.wired_bytes)
+            if room_bytes(machine) >= need and (not wired or now - began >= wired_wait_s):
+                self._open(machine, wired, figures, seats=model is not None)
                 return True
             await asyncio.sleep(POLL_S)
 
-    def _wired_is_back(self, wired: int | None) -> bool:
-        """Elsewhere than on macOS nobody tells."""
-        if wired is None or self._wired_before_load is None:
-            return True
-        return wired <= self._wired_before_load * WIRED_SLACK
+    def _open(
+        self, machine: MachineMemory, wired: int | None, figures: SwapFigures, *, seats: bool
+    ) -> None:
+        if wired:
+            log.warning("seat.wired_not_back", wired_not_back_bytes=wired)
+        figures.available_after = machine.available_bytes
+        figures.wired_after = machine.wired_bytes
+        figures.wired_not_back = wired
+        self._ended = None
+        # What others wire under an empty seat is not the next worker's.
+        self._before_load = machine.wired_bytes if seats else None
 
 
 def unload_fault(message: Unloaded, record: ModelRecord | None) -> Fault | None:

@@ -15,7 +15,7 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link_orders import Checkpoint, Reseat, Stop, Unload, Warm
-from hotseat.protocol.link_reports import Checkpointed, Counted, FromWorker
+from hotseat.protocol.link_reports import Checkpointed, Counted, FromWorker, WorkerHello
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.machine.locks import SeatLock
@@ -30,6 +30,7 @@ from hotseat.supervisor.seat.prompt_counter import PromptCounter
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatEvent
 from hotseat.supervisor.seat.rules.table import next_state
+from hotseat.supervisor.seat.rules.wired import WAIT_S
 from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.seat.standby import Seatable, Standby
 from hotseat.supervisor.seat.worker_messages import WorkerMessages
@@ -67,7 +68,7 @@ class SeatRunner:
         self.standby = Standby(home, seat, lock, planner.own, rhythm, self, enabled=enabled)
         self._preparation = Preparation(planner, seat, self.standby, host)
         self.prompts = PromptCounter(seat, self.standby)
-        self._messages = WorkerMessages(seat, host, news, planner.own, self)
+        self._messages = WorkerMessages(seat, host, news, planner, self)
         self._events: deque[SeatEvent] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
@@ -104,6 +105,8 @@ class SeatRunner:
             self._news.phase_changed(seat.state)
             if seat.state.phase in SETTLED:
                 self.standby.start_soon()
+            if seat.state.phase is Phase.STOPPING:
+                self._gate.note_end()
             if seat.state.phase is Phase.MEMORY_STRANDED:
                 # Now, not when who waited looks again: the next swap may be under way by then.
                 self._gate.strand()
@@ -204,7 +207,8 @@ class SeatRunner:
         try:
             record = self._planner.registry.get(model)
             self._lock.acquire(model, record.weights_bytes)
-            worker = await self.standby.take(epoch)
+            is_outdated = self._planner.is_working_set_stale
+            worker = await self.standby.take(epoch, is_outdated=is_outdated)
             from_standby = worker is not None
             if worker is None:
                 worker = await self._start_fresh(epoch)
@@ -239,13 +243,19 @@ class SeatRunner:
             waits = state.phase is Phase.RECLAIMING and state.epoch == epoch
             return waits, state.plan.target if state.plan else None
 
-        if await self._gate.wait(target, self._figures, not_before):
+        # Half of the phase's time at most: what is wired never makes it overdue.
+        wired_wait_s = min(WAIT_S, self._deadlines.reclaim_s / 2)
+        if await self._gate.wait(target, self._figures, not_before, wired_wait_s):
             self.feed(t.Reclaimed(epoch=epoch))
 
     def _send_load(self, model: str) -> None:
+        """Asks once more whether it fits: by now the process has said what it may have."""
+        hello = None if self.seat.link is None else self.seat.link.hello
+        limit = None if hello is None else hello.working_set_bytes
         try:
             record = self._planner.registry.get(model)
-            plan = self._planner.plan(record, returned_bytes=0)
+            self._planner.check_machine(record, limit)
+            plan = self._planner.plan(record, returned_bytes=0, working_set_bytes=limit)
         except HotseatError as error:
             self.feed(t.LoadEnded(epoch=self.seat.state.epoch, fault=fault_of(error)))
             return
@@ -275,8 +285,9 @@ class SeatRunner:
         """Somebody waits for it."""
         self.prompts.take(answer)
 
-    def standby_greeted(self) -> None:
-        """It is told what may be next."""
+    def standby_greeted(self, hello: WorkerHello) -> None:
+        """It is told what may be next, and tells what a process may have."""
+        self._planner.learn_working_set(hello.working_set_bytes)
         self._preparation.prepare_likely()
 
     def receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:

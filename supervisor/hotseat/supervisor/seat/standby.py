@@ -72,7 +72,7 @@ class StandbyHost(Protocol):
     def worker_counted(self, answer: Counted) -> None:
         """What any worker counted, also one that was promoted meanwhile."""
 
-    def standby_greeted(self) -> None:
+    def standby_greeted(self, hello: WorkerHello) -> None:
         """The libraries of the standby are loaded."""
 
     def receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
@@ -134,14 +134,18 @@ class Standby:
             raise
         return Seatable(epoch, link, process)
 
-    async def take(self, epoch: Epoch) -> Seatable | None:
-        """The standby as the worker of `epoch`, or None if there is none to take."""
+    async def take(self, epoch: Epoch, *, is_outdated: bool = False) -> Seatable | None:
+        """The standby as the worker of `epoch`, or None if there is none to take.
+
+        One that `is_outdated`, since the machine was changed after it had started, is ended.
+        """
         if self._starting is not None:
             await asyncio.gather(self._starting, return_exceptions=True)
         taken, self._ready = self._ready, None
         if taken is None:
             return None
-        if not taken.is_greeted and time.monotonic() - taken.started_at > START_S:
+        is_mute = not taken.is_greeted and time.monotonic() - taken.started_at > START_S
+        if is_mute or is_outdated:
             log.warning("standby.given_up", pid=taken.process.pid)
             taken.process.epoch = Epoch(0)  # its end is nobody's
             taken.process.signal(signal.SIGKILL)
@@ -241,7 +245,7 @@ class Standby:
             case WorkerHello():
                 if ready.is_greeted:
                     self._deaths = 0
-                    self._host.standby_greeted()
+                    self._host.standby_greeted(message)
             case Prepared():
                 ready.prepared[message.model] = message.warmed_bytes
                 log.info("standby.prepared", model=message.model, warmed_bytes=message.warmed_bytes)

@@ -23,7 +23,7 @@ from hotseat.protocol.link_reports import (
     Warmed,
     WorkerHello,
 )
-from hotseat.supervisor.models.own_memory import OwnMemory
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.host import SeatHost, SeatNews
 from hotseat.supervisor.seat.memory_gate import unload_fault
 from hotseat.supervisor.seat.rules import states as t
@@ -49,12 +49,12 @@ class WorkerMessages:
     """Of one seat. Frames come here when they are of its worker and its epoch."""
 
     def __init__(
-        self, seat: Seat, host: SeatHost, news: SeatNews, own: OwnMemory, table: SeatTable
+        self, seat: Seat, host: SeatHost, news: SeatNews, planner: Planner, table: SeatTable
     ) -> None:
         self._seat = seat
         self._host = host
         self._news = news
-        self._own = own
+        self._planner = planner
         self._table = table
         self.in_process_verified = False
         """True when the last unload in place on this machine gave its memory back."""
@@ -65,6 +65,7 @@ class WorkerMessages:
         feed = self._table.feed
         match message:
             case WorkerHello():
+                self._planner.learn_working_set(message.working_set_bytes)
                 self.greet(epoch, message)
             case LoadProgress(bytes_done=done, bytes_total=total):
                 feed(t.LoadAdvanced(epoch=epoch))
@@ -93,7 +94,6 @@ class WorkerMessages:
         if process is None or hello.token != process.secret:
             log.error("worker.hello_refused", epoch=epoch, pid=hello.pid)
             return
-        self._own.working_set_bytes = hello.working_set_bytes
         self._table.feed(t.Greeted(epoch=epoch))
 
     def reaped(self, ended: WorkerExit) -> None:

@@ -30,8 +30,8 @@ _RESERVE_LOW_BYTES: Final = 1 * GIB
 _RESERVE_HIGH_BYTES: Final = 6 * GIB
 _DISK_CAP_BYTES: Final = 50 * GIB
 _DISK_SHARE_OF_FREE: Final = 0.20
-_FLOOR_BYTES: Final = 20 * GIB
-_FLOOR_SHARE_OF_DISK: Final = 0.10
+_FLOOR_BYTES: Final = 10 * GIB
+_FLOOR_SHARE_OF_DISK: Final = 0.05
 
 
 class Deadlines(Struct, frozen=True, kw_only=True):
@@ -154,7 +154,7 @@ class KvSettings(Struct, frozen=True, kw_only=True):
     disk_budget_bytes: Bytes | None = None
     """All stored contexts together; unset: 20 % of the free space, at most 50 GiB."""
     free_floor_bytes: Bytes | None = None
-    """Free space that contexts never touch; unset: 20 GiB, at most 10 % of the disk."""
+    """Free space that contexts never touch; unset: 10 GiB, at most 5 % of the disk."""
     idle_checkpoint_s: Seconds = 30.0
     """Quiet after which the last tokens of a session go to disk too."""
 
@@ -165,7 +165,7 @@ class KvSettings(Struct, frozen=True, kw_only=True):
         return min(_DISK_CAP_BYTES, int(free_bytes * _DISK_SHARE_OF_FREE))
 
     def free_floor_for(self, disk_bytes: int) -> int:
-        """Free space that KV files never touch; 20 GiB, at most 10 % of the disk, unless set."""
+        """Free space that KV files never touch; 10 GiB, at most 5 % of the disk, unless set."""
         if self.free_floor_bytes is not None:
             return self.free_floor_bytes
         return min(_FLOOR_BYTES, int(disk_bytes * _FLOOR_SHARE_OF_DISK))

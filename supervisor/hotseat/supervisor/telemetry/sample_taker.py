@@ -100,6 +100,7 @@ class SampleTaker:
             sessions_live=live,
             sessions_cold=max(0, self._figures.sessions_total - live),
             tokens_per_s=_rate(before, counted),
+            pages=machine.pages,
         )
 
     def _count(self, now: float) -> Counters:

@@ -15,6 +15,8 @@ from hotseat.supervisor.dispatch.seat_consequences import SeatConsequences
 from hotseat.supervisor.dispatch.seat_news import SeatAnnouncer
 from hotseat.supervisor.guards.memory_level import MemoryLevel
 from hotseat.supervisor.guards.unclean_boots import BootMarks, boot_id
+from hotseat.supervisor.machine.other_models import other_programs
+from hotseat.supervisor.models.short_memory import MemoryHolders
 from hotseat.supervisor.requests.accepting import Acceptor
 from hotseat.supervisor.requests.prompt_fits import PromptFits
 from hotseat.supervisor.seat.runner import SeatRunner
@@ -29,10 +31,11 @@ class Dispatch:
         self.memory = MemoryLevel(planner, seat, works, ground.figures, settings)
         self.boots = BootMarks(ground.catalogue, boot_id())
         self.releases = Releases()
-        self.admission = Admission(planner, seat, self.releases, self.memory, self.boots)
+        holders = MemoryHolders(planner.probe, other_programs())
+        self.admission = Admission(planner, seat, self.releases, self.memory, self.boots, holders)
         self.swaps = AskedSwaps(ground.catalogue, ground.port, self.admission, works)
         self.rhythm = daemon_rhythm(seat, works, requests.outbox, self.swaps, events)
-        self.idle = IdleSeat(seat, works, self.releases, settings)
+        self.idle = IdleSeat(seat, works, self.releases, self.memory, settings)
         emptied = asyncio.Event()
         host = SeatConsequences(works, runs, requests.reports, requests.keeper, emptied.set)
         news = SeatAnnouncer(

@@ -1,6 +1,7 @@
 """What looks by itself once the daemon lives: guards, samples, KV on disk, the ticker."""
 
 import time
+from importlib import metadata
 
 from hotseat.supervisor.daemon.assembly.dispatch import Dispatch
 from hotseat.supervisor.daemon.assembly.ground import Ground
@@ -12,6 +13,7 @@ from hotseat.supervisor.guards.guard import Guard, Watches
 from hotseat.supervisor.guards.memory_pressure import PressureWatch
 from hotseat.supervisor.guards.sleep_prevention import PowerWatch
 from hotseat.supervisor.guards.stuck_worker import StallWatch
+from hotseat.supervisor.guards.unclean_boots import boot_id
 from hotseat.supervisor.guards.wake import WakeWatch
 from hotseat.supervisor.kv.disk_tier import DiskTier
 from hotseat.supervisor.machine.sleep_assertion import system_power
@@ -40,7 +42,7 @@ class Watching:
             settings=ground.settings,
             kv_dir=ground.home.kv_dir,
         )
-        self.kept = KeptFigures(catalogue, planner, works.forecaster)
+        self.kept = KeptFigures(catalogue, planner, works.forecaster, boot_id(), mlx_version())
         self.measuring = Measuring(
             runner=dispatch.runner,
             planner=planner,
@@ -67,6 +69,14 @@ class Watching:
             dispatcher=dispatch.dispatcher,
             housekeeping=Housekeeping(catalogue, ground.lock, planner),
         )
+
+
+def mlx_version() -> str:
+    """Of the workers, which run in the same environment; empty where it has no mlx."""
+    try:
+        return metadata.version("mlx")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def make_watches(ground: Ground, requests: Requests, dispatch: Dispatch) -> Watches:

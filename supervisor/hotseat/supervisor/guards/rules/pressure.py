@@ -1,6 +1,7 @@
 """What is given up when memory gets short, and in which order. Pure; time is an argument.
 
-First contexts that are on disk too, then the youngest request, then new work. A level rises at
+First contexts that are on disk too, then the youngest request, then new work; at last the seat of
+an idle model (`dispatch/idle_seat.py`). A level rises at
 once and falls only after it was lower for a while, so that shedding does not flap.
 """
 
@@ -59,6 +60,8 @@ class Pressure(Struct, frozen=True, kw_only=True):
     level: Level = Level.NORMAL
     calm_since: float | None = None
     step_at: float = 0.0
+    critical_since: float | None = None
+    """While it is critical."""
 
     def is_short_for(self, running: int) -> bool:
         """True when no further request may start beside `running` ones."""
@@ -95,6 +98,16 @@ def next_pressure(
     state: Pressure, reading: Reading, held: Sheddable, now: float, settings: PressureSettings
 ) -> tuple[Pressure, tuple[Shed, ...]]:
     """The state after a reading, and what to give up now."""
+    after, steps = _next_level(state, reading, held, now, settings)
+    since = None
+    if after.level is Level.CRITICAL:
+        since = now if state.critical_since is None else state.critical_since
+    return replace(after, critical_since=since), steps
+
+
+def _next_level(
+    state: Pressure, reading: Reading, held: Sheddable, now: float, settings: PressureSettings
+) -> tuple[Pressure, tuple[Shed, ...]]:
     measured = level_of(reading)
     if measured >= state.level:
         state = replace(state, calm_since=None)

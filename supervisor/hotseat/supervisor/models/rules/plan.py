@@ -13,6 +13,7 @@ from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
 from hotseat.protocol.model import STATES_HELD, ModelRecord
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
+from hotseat.supervisor.models.rules.room import room_bytes
 from hotseat.supervisor.settings.values import Settings
 
 DEFAULT_OVERHEAD_BYTES: Final = 300 * MIB
@@ -53,18 +54,19 @@ def plan_model(
     overhead_measured: bool = False,
     working_set_bytes: int | None = None,
     holders: Sequence[Holder] = (),
+    in_any_case: bool = False,
 ) -> PlanView:
     """What `record` could use on this machine if the worker that is seated now were gone.
 
     `own_footprint_bytes` is what that worker would give back. `overhead_bytes` None stands for
-    the default.
+    the default. `in_any_case`: what other programs hold now does not count.
     """
     overhead = DEFAULT_OVERHEAD_BYTES if overhead_bytes is None else overhead_bytes
     reserve = settings.memory.reserve_for(machine.total_bytes)
-    binding = min(
-        _terms(record, machine, settings, reserve, own_footprint_bytes, working_set_bytes),
-        key=lambda term: term.size_bytes,
-    )
+    terms = _terms(record, machine, settings, reserve, working_set_bytes)
+    if not in_any_case:
+        terms.append(_available(machine, own_footprint_bytes))
+    binding = min(terms, key=lambda term: term.size_bytes)
     limit = max(binding.size_bytes, 0)
     peak = prefill_peak_bytes(record)
     room = limit - record.weights_bytes - overhead - standby_bytes - peak
@@ -151,6 +153,13 @@ def max_context_tokens(record: ModelRecord, budget_bytes: int) -> int:
     return min(low * BLOCK_TOKENS, record.context_tokens)
 
 
+def least_bytes(record: ModelRecord, plan: PlanView) -> int:
+    """What the planned model needs to answer in one session of the least length that counts."""
+    tokens = min(LEAST_TOKENS, record.context_tokens)
+    fixed = plan.weights_bytes + plan.overhead_bytes + plan.standby_bytes
+    return fixed + plan.prefill_peak_bytes + session_bytes(record, tokens)
+
+
 def prefill_peak_bytes(record: ModelRecord) -> int:
     """Upper estimate of what one prefill chunk needs besides weights and KV.
 
@@ -188,10 +197,9 @@ def _terms(
     machine: MachineMemory,
     settings: Settings,
     reserve: int,
-    own_footprint: int,
     working_set: int | None,
 ) -> list[_Term]:
-    """Everything that limits; of equal ones the first binds."""
+    """Everything that limits for good; of equal ones the first binds."""
     terms = [
         _Term(
             "ram",
@@ -210,13 +218,6 @@ def _terms(
                 f" `sudo sysctl iogpu.wired_limit_mb={wanted}`",
             )
         )
-    terms.append(
-        _Term(
-            "available",
-            machine.available_bytes + own_footprint,
-            "end other programs (the largest are listed), or use a smaller model",
-        )
-    )
     if settings.memory.limit_bytes is not None:
         terms.append(
             _Term("cap", settings.memory.limit_bytes, "raise [memory] limit_bytes in config.toml")
@@ -226,6 +227,15 @@ def _terms(
         way_out = f"raise [models.{record.name}] limit_bytes in config.toml"
         terms.append(_Term("cap", cap, way_out))
     return terms
+
+
+def _available(machine: MachineMemory, own_footprint: int) -> _Term:
+    """What limits for as long as other programs hold what they hold."""
+    return _Term(
+        "available",
+        room_bytes(machine, own_footprint),
+        "end other programs (the largest are listed), or use a smaller model",
+    )
 
 
 def _kv_caps(record: ModelRecord, settings: Settings) -> list[int]:
