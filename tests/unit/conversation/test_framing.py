@@ -12,7 +12,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Generate, Message, ResponseFormat, Tool
 from hotseat.protocol.model import TemplateProbe
 from hotseat.supervisor.conversation.intake import check_generate, plan_turn
-from hotseat.supervisor.conversation.json_schemas import MAX_SCHEMA_BYTES, check_schema
+from hotseat.supervisor.conversation.schemas.check import MAX_SCHEMA_BYTES, check_schema
 
 FIELD = "response_format.schema"
 ASK = (Message(role="user", content="?"),)
@@ -50,7 +50,7 @@ SCHEMAS = st.recursive(
         lambda one, other, key: {key: [one, other], "properties": {"a": one}},
         inner,
         inner,
-        st.sampled_from(["anyOf", "oneOf"]),
+        st.sampled_from(["anyOf", "allOf"]),
     ),
     max_leaves=6,
 )
