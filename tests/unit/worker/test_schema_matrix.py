@@ -90,6 +90,11 @@ ROWS = [
         "refused",
         {"$ref": "#/$defs/a", "$defs": {"a": kind("a", next={"$ref": "#/$defs/a"})}},
     ),
+    Row(
+        "a schema that refers to itself for the same value",
+        "refused",
+        {"anyOf": [{"$ref": "#/anyOf/1"}, {"$ref": "#/anyOf/0"}]},
+    ),
     Row("`$ref` out of the schema", "refused", {"$ref": "https://example.org/a.json"}),
     Row("`$dynamicRef`, `$recursiveRef`", "refused", {"$dynamicRef": "#x"}),
     Row(

@@ -13,6 +13,8 @@ from hotseat.protocol.json_schema import APPLICATORS, ENFORCED, escape
 from hotseat.supervisor.conversation.schemas.walk import SchemaError, Walked, types_of
 
 Edges = Callable[[Walked, str], Iterator[str]]
+MAX_NESTED: Final = 300
+"""Schemas in schemas, through references too: the library's stack ends at some thousands."""
 _UNMERGED: Final = ("patternProperties", "minProperties", "maxProperties")
 
 
@@ -25,6 +27,9 @@ class Part(Struct, frozen=True):
 
 def check_loops(walked: Walked) -> None:
     """Raises SchemaError at a value without end, or at schemas that cannot be merged."""
+    _check_depth(walked)
+    for circle in _circles(walked, Walked.in_place):
+        raise SchemaError(circle[0], "it refers to itself for the very value it is for")
     for circle in _circles(walked, _needed):
         raise SchemaError(circle[0], "a value of it has to hold another of its kind, without end")
     parts: dict[str, Part] = {}
@@ -36,6 +41,21 @@ def check_loops(walked: Walked) -> None:
     for place in walked.reachable():
         if _merges(walked, place):
             _check_merged(place, parts[place])
+
+
+def _check_depth(walked: Walked) -> None:
+    entered = {""}
+    way = [walked.inner("")]
+    while way:
+        step = next(way[-1], None)
+        if step is None:
+            way.pop()
+        elif step not in entered:
+            entered.add(step)
+            way.append(walked.inner(step))
+            if len(way) > MAX_NESTED:
+                text = f"more than {MAX_NESTED} schemas stand in each other, references followed"
+                raise SchemaError(step, f"{text}; make it flatter", is_sound=True)
 
 
 def _check_merged(place: str, part: Part) -> None:
