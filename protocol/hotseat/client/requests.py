@@ -1,5 +1,6 @@
 """Builds requests from what a caller writes, and refuses what the wire would refuse. Pure."""
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict, Unpack
@@ -19,6 +20,7 @@ from hotseat.protocol.messages import (
     Sampling,
     Tool,
 )
+from hotseat.protocol.unknown_fields import refuse_unknown
 
 MessageLike = Message | Mapping[str, Any]
 _SAMPLING_FIELDS: Final = frozenset(Sampling.__struct_fields__)
@@ -84,7 +86,8 @@ def choose_request_id(request_id: str | None) -> RequestId:
 def build_generate(
     model: str, credit_bytes: int = DEFAULT_CREDIT_BYTES, **options: Unpack[GenerateOptions]
 ) -> Generate:
-    """Typed request out of keywords; None means "not given"."""
+    """Typed request out of keywords; None means "not given". Unknown ones are refused."""
+    _refuse_unknown(options)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     sampling = {name: given.pop(name) for name in _SAMPLING_FIELDS & given.keys()}
     if isinstance(given.get("stop"), str):
@@ -98,18 +101,35 @@ def build_generate(
         given["yield"] = given.pop("yield_")  # a word of Python; on the wire it is `yield`
     if "tokens" in given:
         given["tokens"] = list(given["tokens"])
+    plain = {"model": model, "sampling": sampling, "credit_bytes": credit_bytes, **given}
+    refuse_unknown(plain, Generate, "generate")
     try:
-        return msgspec.convert(
-            {"model": model, "sampling": sampling, "credit_bytes": credit_bytes, **given}, Generate
-        )
+        return msgspec.convert(plain, Generate)
     except msgspec.ValidationError as error:
         raise HotseatError("invalid_request", f"generate: {error}") from error
 
 
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Raises invalid_request for a keyword that `generate` does not have, with near matches."""
+    known = GenerateOptions.__annotations__
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+            raise HotseatError(
+                "invalid_request",
+                f"generate: there is no keyword {name!r}; {hint}",
+                field=name,
+                near=near,
+            )
+
+
 def as_message(message: MessageLike) -> Message:
     """A message as its type; raises `HotseatError` naming the field that is wrong."""
+    plain = _plain(message)
+    refuse_unknown(plain, Message, "message")
     try:
-        return msgspec.convert(_plain(message), Message)
+        return msgspec.convert(plain, Message)
     except msgspec.ValidationError as error:
         raise HotseatError("invalid_request", f"message: {error}") from error
 

@@ -25,9 +25,10 @@ from hotseat.protocol.limits import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
 )
-from hotseat.protocol.messages import CLIENT_KINDS, ClientMessage
+from hotseat.protocol.messages import CLIENT_KINDS, ClientMessage, Generate
 from hotseat.protocol.replies import DAEMON_KINDS, DaemonMessage, Done
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
+from hotseat.protocol.unknown_fields import unknown_fields
 
 VERSION_FRAME: Final = str(PROTOCOL_MAX).encode()
 _ENVELOPE_FRAMES: Final = 4
@@ -54,6 +55,10 @@ def pack_body(message: msgspec.Struct) -> bytes:
 
 def unpack_body(data: bytes, kind: type[T]) -> T:
     """Typed struct from a body; errors name the path (`messages[2].content`)."""
+    return _convert(_unpack_map(data), kind)
+
+
+def _unpack_map(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_FRAME_BYTES:
         raise HotseatError(
             "bad_frame",
@@ -64,6 +69,10 @@ def unpack_body(data: bytes, kind: type[T]) -> T:
     plain = unpack_plain(data)
     if not isinstance(plain, dict):
         raise HotseatError("bad_frame", f"body is {type(plain).__name__}, not a map")
+    return plain
+
+
+def _convert(plain: dict[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
@@ -160,10 +169,18 @@ def open_envelope(frames: Sequence[bytes]) -> Envelope:
 
 def decode_client(envelope: Envelope) -> ClientMessage:
     """Body of a message a client sent."""
+    return decode_asked(envelope)[0]
+
+
+def decode_asked(envelope: Envelope) -> tuple[ClientMessage, tuple[str, ...]]:
+    """The same, and what of a `generate` was ignored since it has no such field."""
     kind = CLIENT_KINDS.get(envelope.kind)
     if kind is None:
         raise HotseatError("unknown_kind", f"unknown kind {envelope.kind!r}", kind=envelope.kind)
-    return unpack_body(envelope.body, kind)
+    plain = _unpack_map(envelope.body)
+    message = _convert(plain, kind)
+    unknown = unknown_fields(plain, kind) if kind is Generate else ()
+    return message, tuple(field.path for field in unknown)
 
 
 def decode_daemon(envelope: Envelope) -> DaemonMessage:

@@ -29,6 +29,8 @@ BLOCK_TOKENS: Final = 256
 MAX_SESSION_NAME: Final = 128
 MAX_STOP_STRINGS: Final = 16
 MAX_LOGPROBS: Final = 20
+MAX_FORM_TOKENS: Final = 16_384
+"""Tokens of a constrained answer, reasoning aside, unless its request says `max_tokens`."""
 MAX_PRIORITY: Final = 10
 """Priorities reach from minus this to this; 0 is what a request has that names none."""
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from hotseat.protocol.limits import (
     MAX_DEPTH,
@@ -49,6 +49,8 @@ class Accepted(Struct, frozen=True, kw_only=True):
     expected_wait_s: float | None = None
     seed: int | None = None
     replayed: bool = False
+    ignored: tuple[str, ...] | UnsetType = UNSET
+    """Fields of the request that are not known, as paths (`messages[0].reasoning_content`)."""
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):

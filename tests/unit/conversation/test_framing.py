@@ -12,7 +12,11 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, Generate, Message, ResponseFormat, Tool
 from hotseat.protocol.model import TemplateProbe
 from hotseat.supervisor.conversation.intake import check_generate, plan_turn
-from hotseat.supervisor.conversation.json_schemas import MAX_SCHEMA_BYTES, check_schema
+from hotseat.supervisor.conversation.schemas.check import (
+    MAX_SCHEMA_BYTES,
+    check_arguments,
+    check_schema,
+)
 
 FIELD = "response_format.schema"
 ASK = (Message(role="user", content="?"),)
@@ -50,7 +54,7 @@ SCHEMAS = st.recursive(
         lambda one, other, key: {key: [one, other], "properties": {"a": one}},
         inner,
         inner,
-        st.sampled_from(["anyOf", "oneOf"]),
+        st.sampled_from(["anyOf", "allOf"]),
     ),
     max_leaves=6,
 )
@@ -117,4 +121,41 @@ def test_tools_of_a_model_that_an_older_version_registered_say_to_import_it_agai
     way_out = "`hotseat import /nowhere --name m --adapter /lora`"
     with pytest.raises(HotseatError, match=way_out) as caught:
         plan_turn(request, record, None)
+    assert caught.value.code == "unsupported_feature"
+
+
+APART = [
+    ({"properties": {"a": {"type": ["string", "null"]}}}, "/properties/a"),
+    ({"properties": {"a": {"type": "string", "pattern": "^a$"}}}, "/properties/a/pattern"),
+    ({"properties": {"a": True}}, "/properties/a"),
+    ({"properties": {}, "required": ["a"]}, "/required"),
+    ({"allOf": [{"properties": {"a": {"type": "string"}}}]}, "/allOf"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "place"), APART)
+def test_arguments_that_are_written_one_by_one_are_held_to_what_can_be_held(parameters, place):
+    check_arguments(parameters, FIELD, "json_tools")
+    with pytest.raises(HotseatError) as caught:
+        check_arguments(parameters, FIELD, "qwen3_coder")
+    assert (caught.value.code, caught.value.facts["place"]) == ("unsupported_feature", place)
+
+
+def test_pattern_that_backtracks_for_ever_elsewhere_is_compared_at_once():
+    names = {"a" * 200 + "!": {}}
+    table = {"^(a+)+$": {"type": "integer"}, "^(b|b)*c$": {"type": "string"}}
+    check_schema({"properties": names, "patternProperties": table}, FIELD)
+
+
+def chain(length):
+    """References one after the other; the library follows them on a stack that ends."""
+    steps = {f"d{n}": {"items": {"$ref": f"#/$defs/d{n + 1}"}} for n in range(length)}
+    return {"$ref": "#/$defs/d0", "$defs": steps | {f"d{length}": {"type": "string"}}}
+
+
+def test_long_chain_of_references_is_taken_up_to_a_limit():
+    check_schema(chain(140), FIELD)
+    assert is_followed(chain(140))
+    with pytest.raises(HotseatError, match="stand in each other") as caught:
+        check_schema(chain(3000), FIELD)
     assert caught.value.code == "unsupported_feature"

@@ -20,6 +20,7 @@ from hotseat.protocol.messages import (
 )
 from hotseat.protocol.parts import collect_parts, text_part
 from hotseat.protocol.tokens import pack_tokens
+from hotseat.worker.batch import form
 
 ASK = WholeInput(messages=(Message(role="user", content="What is the weather in Lima?"),))
 WEATHER = Tool(
@@ -241,3 +242,37 @@ def test_strict_tool_leaves_text_free(seats):
     assert len(outcome.tokens) == 12
     assert said.text
     assert not said.tool_calls
+
+
+ENDLESS = ResponseFormat(type="json_schema", schema={"type": "array", "items": {"type": "number"}})
+BOUND, ONE = 60, 21
+
+
+@pytest.mark.parametrize("way", ["answer", "call", "strict"])
+def test_form_without_end_is_cut_at_its_bound_as_the_beginning_of_json(seats, monkeypatch, way):
+    monkeypatch.setattr(form, "MAX_FORM_TOKENS", BOUND)
+    spec = FunctionSpec(
+        name="f",
+        parameters={"type": "object", "properties": {"a": ENDLESS.schema}, "required": ["a"]},
+        strict=way == "strict",
+    )
+    asked = {"response_format": ENDLESS} if way == "answer" else {"tools": (Tool(function=spec),)}
+    if way == "call":
+        asked["tool_choice"] = "required"
+    # Whatever the grammar lets it, the model calls, then goes on with ones.
+    sampling = Sampling(logit_bias=((CALL_MARK, 100.0), (ONE, 50.0), (THINK, -100.0)))
+    outcome = seats("agent").turn(ASK, sampling=sampling, max_tokens=None, **asked)
+    assert (outcome.finished.finish_reason, outcome.finished.limit) == ("length", "max_tokens")
+    assert len(outcome.tokens) == BOUND
+    begun = collect_parts(parts_of(outcome)).text
+    if way == "answer":
+        assert set(str(json.loads(begun + "]")[0])) == {"1"}
+    else:
+        rest = begun.removeprefix("<tool_call>") + "]}}"
+        assert set(str(json.loads(rest)["arguments"]["a"][0])) == {"1"}
+
+
+def test_max_tokens_of_the_request_is_above_the_bound_of_forms(seats, monkeypatch):
+    monkeypatch.setattr(form, "MAX_FORM_TOKENS", BOUND)
+    _, said = ask(seats("chatml"), response_format=REPORT, max_tokens=200)
+    assert len(json.loads(said.text)["highs"]) == 12

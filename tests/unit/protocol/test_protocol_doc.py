@@ -90,6 +90,7 @@ NUMBERS = (
     "MAX_SESSION_NAME",
     "MAX_STOP_STRINGS",
     "MAX_LOGPROBS",
+    "MAX_FORM_TOKENS",
     "BLOCK_TOKENS",
     "PING_S",
     "MISSED_PINGS",
@@ -163,6 +164,8 @@ def default_text(field):
     if field.required:
         return "required"
     value = field.default
+    if field.default is field.default_factory:  # UNSET is neither
+        return "left out"
     if field.default_factory is not msgspec.NODEFAULT:
         value = field.default_factory()
     if isinstance(value, msgspec.Struct):

@@ -41,7 +41,8 @@ class Desk:
     def forget(self, peer):
         self.outbox.forget(peer)
 
-    def route(self, peer, request_id, message):
+    def route(self, peer, request_id, message, ignored):
+        assert ignored == ()
         if isinstance(message, Generate):
             self.outbox.attach(self.work, peer, request_id, 0, message.credit_bytes)
             self.outbox.accepted(self.work, Accepted(position=0))
@@ -176,7 +177,7 @@ async def test_reader_that_went_away_is_dropped_at_the_next_word(desk):
 async def test_error_ends_a_stream_that_was_never_accepted(desk):
     peer = await asyncio.to_thread(RawPeer, desk.port.address)
     desk.peers.append(peer)
-    desk.route = lambda who, request_id, _: desk.outbox.attach(desk.work, who, request_id, 0, None)
+    desk.route = lambda who, name, *_: desk.outbox.attach(desk.work, who, name, 0, None)
     peer.say(Generate(model="a", prompt="x"), "r")
     await tick_until(desk, lambda: desk.work.readers)
     error = ErrorBody(code="disk_full", message="full")

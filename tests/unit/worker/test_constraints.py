@@ -4,6 +4,7 @@ import json
 import random
 from importlib import import_module
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.utils import load_tokenizer
@@ -13,7 +14,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import FunctionSpec, NamedTool, ResponseFormat, Tool
 from hotseat.worker.text.calls.call import plain_tool
 from hotseat.worker.text.constraints import FORCIBLE, Marks, make_grammar
-from hotseat.worker.text.grammar import Grammars
+from hotseat.worker.text.grammar import OUTGROWN, Grammars
 
 ENDS = frozenset({2})
 PLAN = Tool(
@@ -108,3 +109,57 @@ def test_strict_call_in_an_unknown_format_is_refused():
     with pytest.raises(HotseatError) as caught:
         make_grammar(marks, json.dumps, response_format=None, tool_choice="auto", tools=[strict])
     assert caught.value.facts["field"] == "tools.function.strict"
+
+
+def test_failure_of_a_grammar_shows_nothing_of_the_output(grammars, capfd):
+    tokenizer, made = grammars
+    processor = made.processor("start: /[a-z]*/", 0, "response_format")
+    secret = tokenizer.encode("h7", add_special_tokens=False)
+    processor(mx.array(secret), mx.zeros((1, 512)))
+    assert processor.failure == OUTGROWN
+    assert '"7"' in processor._matcher.get_error()  # what the library would have said
+    shown = capfd.readouterr()
+    assert (shown.out, shown.err) == ("", "")
+
+
+def two_tools():
+    """Two tools whose definitions have the same name, one recursive from its root."""
+    leaf = {"type": "object", "properties": {"v": {"$ref": "#/$defs/item"}}, "required": ["v"]}
+    number = leaf | {"additionalProperties": False, "$defs": {"item": {"enum": [1, 2]}}}
+    tree = {
+        "type": "object",
+        "properties": {"kind": {"$ref": "#/$defs/item"}, "next": {"$ref": "#"}},
+        "required": ["kind"],
+        "additionalProperties": False,
+        "$defs": {"item": {"enum": ["x", "y"]}},
+    }
+    return [
+        Tool(function=FunctionSpec(name="first", parameters=number)),
+        Tool(function=FunctionSpec(name="second", parameters=tree)),
+    ]
+
+
+def is_tree(value):
+    return value["kind"] in ("x", "y") and ("next" not in value or is_tree(value["next"]))
+
+
+@pytest.mark.parametrize(
+    ("parser", "start"), [("json_tools", "<tool_call>"), ("mistral", "[TOOL_CALLS]")]
+)
+def test_definitions_of_a_tool_stay_its_own(grammars, parser, start):
+    module = import_module(f"mlx_lm.tool_parsers.{parser}")
+    marks = Marks(call_start=start, call_end=module.tool_call_end, parser=parser)
+    tools = two_tools()
+    grammar = make_grammar(
+        marks, json.dumps, response_format=None, tool_choice="required", tools=tools
+    )
+    seen = set()
+    for seed in range(40):
+        text = walk(grammars, grammar, seed, limit=4000).strip()
+        first = text.split(start)[1].split(module.tool_call_end or "\x00")[0]
+        called = json.loads(first)
+        call = called[0] if isinstance(called, list) else called
+        seen.add(call["name"])
+        arguments = call["arguments"]
+        assert arguments in ({"v": 1}, {"v": 2}) if call["name"] == "first" else is_tree(arguments)
+    assert seen == {"first", "second"}

@@ -1,7 +1,10 @@
 """Reads a history that a user gives: a JSON list of messages, or plain text."""
 
+from typing import Any
+
 import msgspec
 
+from hotseat.client.requests import as_message
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message
 
@@ -11,8 +14,8 @@ def read_history(given: str) -> list[Message] | str:
     if not given.lstrip().startswith("["):
         return given
     try:
-        return msgspec.json.decode(given, type=list[Message])
-    except msgspec.DecodeError as error:
+        return [as_message(entry) for entry in msgspec.json.decode(given, type=list[Any])]
+    except (msgspec.DecodeError, HotseatError) as error:
         raise HotseatError(
             "invalid_request",
             f"the history is no JSON list of messages ({error}); give "

@@ -12,7 +12,7 @@ from msgspec import Struct
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Generate, Message, NamedTool, Tool
 from hotseat.protocol.model import PROBE_VERSION, ModelRecord
-from hotseat.supervisor.conversation.json_schemas import check_schema
+from hotseat.supervisor.conversation.schemas.check import check_arguments, check_schema
 
 _OWN_ARGUMENTS: Final = frozenset(
     {"messages", "tools", "add_generation_prompt", "tokenize", "chat_template", "return_dict"}
@@ -167,7 +167,7 @@ def _check_tools(request: Generate, framing: Framing, record: ModelRecord) -> No
     if is_forced or is_strict or (is_formed and choice == "auto"):
         for index, tool in enumerate(framing.tools):
             where = f"tools[{index}].function.parameters"
-            check_schema(tool.function.parameters, where, of_object=True)
+            check_arguments(tool.function.parameters, where, template.tool_parser)
 
 
 def _check_arguments(framing: Framing, record: ModelRecord) -> None:

@@ -69,7 +69,9 @@ class Router:
         self._dispatch.swaps.forget(peer)
         self._desks.subscriptions.forget(peer)
 
-    def route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
+    def route(
+        self, peer: Peer, request_id: RequestId, message: ClientMessage, ignored: tuple[str, ...]
+    ) -> None:
         """Answers at once what can be answered at once; the rest gets a task."""
         self._dispatch.rhythm.stir()
         match message:
@@ -84,17 +86,19 @@ class Router:
                 self._reply(peer, request_id, {"stopping": True})
                 self._life.stop()
             case _:
-                self._tasks.spawn(self._answer(peer, request_id, message))
+                self._tasks.spawn(self._answer(peer, request_id, message, ignored))
 
     def close(self) -> None:
         """Nothing is answered any more."""
         self._tasks.cancel()
 
-    async def _answer(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
+    async def _answer(
+        self, peer: Peer, request_id: RequestId, message: ClientMessage, ignored: tuple[str, ...]
+    ) -> None:
         """A message that takes longer; its error goes to whoever sent it."""
 
         async def answer() -> None:
-            result = await self._handle(peer, request_id, message)
+            result = await self._handle(peer, request_id, message, ignored)
             if self._life.is_stopping:
                 self._life.refuse_waiting()  # it was being accepted when the stop began
             if result is not None:
@@ -106,13 +110,13 @@ class Router:
             self._port.refuse(peer, request_id, explained)
 
     async def _handle(  # noqa: C901, PLR0911, PLR0912 - one case a kind
-        self, peer: Peer, request_id: RequestId, message: ClientMessage
+        self, peer: Peer, request_id: RequestId, message: ClientMessage, ignored: tuple[str, ...]
     ) -> Answer | None:
         """The answer, or None when a stream answers."""
         match message:
             case Generate():
                 self._life.refuse_when_stopping()
-                await self._dispatch.acceptor.generate(peer, request_id, message)
+                await self._dispatch.acceptor.generate(peer, request_id, message, ignored)
             case Attach():
                 await self._dispatch.acceptor.attach(peer, request_id, message)
             case Swap():

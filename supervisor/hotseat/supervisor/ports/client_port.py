@@ -13,7 +13,7 @@ import structlog
 import zmq
 from msgspec import Struct
 
-from hotseat.protocol.codec import Envelope, decode_client, encode_daemon, open_envelope
+from hotseat.protocol.codec import Envelope, decode_asked, encode_daemon, open_envelope
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, RequestId
 from hotseat.protocol.limits import (
@@ -72,8 +72,10 @@ class Peer:
 class Receiver(Protocol):
     """Who answers what peers send."""
 
-    def route(self, peer: Peer, request_id: RequestId, message: ClientMessage) -> None:
-        """A message of a peer that said hello."""
+    def route(
+        self, peer: Peer, request_id: RequestId, message: ClientMessage, ignored: tuple[str, ...]
+    ) -> None:
+        """A message of a peer that said hello; `ignored` are fields it has and should not."""
 
     def forget(self, peer: Peer) -> None:
         """The peer vanished; called once."""
@@ -165,8 +167,7 @@ class ClientPort:
         try:
             envelope = open_envelope(rest)
             request_id = envelope.request_id
-            message = decode_client(envelope)
-            self._dispatch(routing, envelope, message)
+            self._dispatch(routing, envelope, *decode_asked(envelope))
         except HotseatError as error:
             left_out = self._pace.admit(error.code, time.monotonic())
             if left_out is not None:
@@ -177,7 +178,9 @@ class ClientPort:
             log.exception("message.defect")
             self._send(routing, request_id, error_body(defect_of(error)))
 
-    def _dispatch(self, routing: bytes, envelope: Envelope, message: ClientMessage) -> None:
+    def _dispatch(
+        self, routing: bytes, envelope: Envelope, message: ClientMessage, ignored: tuple[str, ...]
+    ) -> None:
         now = time.monotonic()
         if isinstance(message, Hello):
             self._greet(routing, envelope.request_id, message, now)
@@ -192,7 +195,7 @@ class ClientPort:
             self._send(routing, envelope.request_id, Pong())
             return
         if self._receiver is not None:
-            self._receiver.route(peer, envelope.request_id, message)
+            self._receiver.route(peer, envelope.request_id, message, ignored)
 
     def _greet(self, routing: bytes, request_id: RequestId, hello: Hello, now: float) -> None:
         if hello.protocol < PROTOCOL_MIN:

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import msgspec
 import structlog
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.codec import pack_body, unpack_body
@@ -79,8 +79,13 @@ class Acceptor:
 
     # --- generate -------------------------------------------------------------------------------
 
-    async def generate(self, peer: Peer, request_id: RequestId, request: Generate) -> None:
-        """Accepts a request, or joins the one this id stands for. Raises `HotseatError`."""
+    async def generate(
+        self, peer: Peer, request_id: RequestId, request: Generate, ignored: tuple[str, ...]
+    ) -> None:
+        """Accepts a request, or joins the one this id stands for. Raises `HotseatError`.
+
+        `ignored` are fields that it had and that mean nothing.
+        """
         key = request_key(peer.token, request_id)
         known = self._works.get(key)
         if known is not None:
@@ -90,6 +95,7 @@ class Acceptor:
             return
         check_generate(request)
         work = self._works.create(key, request_id, peer.name, request)
+        work.ignored = ignored
         self._outbox.attach(work, peer, request_id, 0, request.credit_bytes)
         await self._take_in(work, peer, None)
 
@@ -224,6 +230,7 @@ class Acceptor:
             expected_wait_s=None if wait_s is None else round(wait_s, 3),
             seed=work.seed,
             replayed=replayed,
+            ignored=work.ignored or UNSET,
         )
 
     def _room_in_s(self) -> float:
@@ -254,7 +261,8 @@ class Acceptor:
             return
         if row.state != "accepted":
             stored = decode_reply(row.reply)
-            self._outbox.replay(peer, request_id, row.seed, stored, message.offset_tokens)
+            accepted = Accepted(position=0, seed=row.seed, replayed=True)
+            self._outbox.replay(peer, request_id, accepted, stored, message.offset_tokens)
             return
         self._unclaimed.pop(key, None)
         request = unpack_body(row.body, Generate)
@@ -276,7 +284,10 @@ class Acceptor:
         readers = tuple(work.readers)
         self._works.forget(work)
         for reader in readers:
-            self._outbox.replay(reader.peer, reader.request_id, row.seed, stored, 0)
+            accepted = Accepted(
+                position=0, seed=row.seed, replayed=True, ignored=work.ignored or UNSET
+            )
+            self._outbox.replay(reader.peer, reader.request_id, accepted, stored, 0)
         work.end = stored.end
         self._outbox.forget_work(work)
 

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, SessionName
+from hotseat.protocol.limits import MAX_FORM_TOKENS
 from hotseat.protocol.link_reports import Emitted, Finished
-from hotseat.protocol.replies import Done, ErrorBody, Timing, Usage
+from hotseat.protocol.replies import Done, ErrorBody, LengthLimit, Timing, Usage
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.supervisor.catalogue.rows import TurnCommit
 from hotseat.supervisor.catalogue.store import Catalogue
@@ -121,7 +122,7 @@ class WorkEnds:
         rendered = started.rendered if started else False
         keeps_turn = finished.completion_tokens > 0 or finished.finish_reason != "cancelled"
         in_session = work.request.session is not None and keeps_turn
-        note = work_note(work)
+        note = work_note(work, finished.limit)
         said = work.said
         return Done(
             model=work.model,
@@ -215,9 +216,14 @@ class WorkEnds:
         self._outbox.end(work, end)
 
 
-def work_note(work: Work) -> str:
-    """What a client should know of a request that went well."""
+def work_note(work: Work, limit: LengthLimit | None) -> str:
+    """What a client should know of a request that went well, or was cut."""
     notes = []
+    if limit == "max_tokens" and work.request.max_tokens is None:
+        notes.append(
+            f"the answer was cut: without max_tokens a form gets {MAX_FORM_TOKENS} tokens; give "
+            "max_tokens for a longer one"
+        )
     found = work.started.diverged if work.started is not None else None
     if found is not None:
         keeps = work.record is None or work.record.template.keeps_reasoning

@@ -66,10 +66,15 @@ class Outbox:
         self.pump(work)
 
     def replay(
-        self, peer: Peer, request_id: RequestId, seed: int | None, stored: StoredReply, offset: int
+        self,
+        peer: Peer,
+        request_id: RequestId,
+        accepted: Accepted,
+        stored: StoredReply,
+        offset: int,
     ) -> None:
         """A stored reply from completion token `offset` on; nothing runs."""
-        self._port.send(peer, request_id, Accepted(position=0, seed=seed, replayed=True))
+        self._port.send(peer, request_id, accepted)
         for chunk in stored.chunks_from(offset):
             self._port.send(peer, request_id, chunk)
         self._port.send(peer, request_id, stored.end)

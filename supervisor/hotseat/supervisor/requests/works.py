@@ -68,6 +68,8 @@ class Work:
         self.accepted_at = 0.0
         self.persist = request.persist
         """False also for a turn of a session or a model that is kept off the disk."""
+        self.ignored: tuple[str, ...] = ()
+        """Fields that were sent and are none of a request."""
         self.is_recorded = False
         """Its accept record is on disk."""
         self.readers: list[Reader] = []

@@ -109,7 +109,7 @@ class Endings:
         """The form that was asked for cannot be kept to the end: an answer would be a lie."""
         lane.take(turn)
         self._unwatch(turn)
-        error = refuse_failed(turn.form.failure)
+        error = refuse_failed(turn.form)
         self._send(
             Broken(
                 request=turn.start.request,

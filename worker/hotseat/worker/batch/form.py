@@ -10,8 +10,10 @@ import mlx.core as mx
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
+from hotseat.protocol.limits import MAX_FORM_TOKENS
 from hotseat.protocol.link_orders import Start, TextInput, TokensInput
 from hotseat.protocol.messages import Tool
+from hotseat.protocol.replies import ChunkPart
 from hotseat.worker.batch.sampling import LogitsProcessor
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.calls.formats import call_format, speaks_harmony
@@ -19,7 +21,7 @@ from hotseat.worker.text.channels import Channels
 from hotseat.worker.text.constraints import (
     Marks,
     answer_schema,
-    arguments_schema,
+    arguments_of,
     is_any_strict,
     make_grammar,
 )
@@ -45,6 +47,11 @@ class Form:
         splitter = None if is_raw else _splitter(tokenizer, start.request, tools, thinks=thinks)
         self.output = PartsOut(text, splitter)
         self.grammar: GrammarProcessor | None = None
+        self.field = ""
+        """What of the request asked for the grammar."""
+        self._is_bounded = start.max_tokens is None
+        self._free = _free_parts(start)
+        self._spent_tokens = 0
         self.processors: list[LogitsProcessor] = []
         if start.tool_choice == "none" and start.tools:
             self.processors += _without_calls(tokenizer)
@@ -56,6 +63,18 @@ class Form:
         """Why the grammar could not be followed to the end; empty if it could."""
         return self.grammar.failure if self.grammar is not None else ""
 
+    def ends_with(self, parts: tuple[ChunkPart, ...]) -> bool:
+        """Takes what a token made readable; True if the form has had all the tokens it gets.
+
+        What the grammar leaves free does not count: a small model that goes on with a number or a
+        list for ever shall not take the whole window.
+        """
+        if self.grammar is None or not self._is_bounded:
+            return False
+        is_free = any(part.type in self._free for part in parts)
+        self._spent_tokens = 0 if is_free else self._spent_tokens + 1
+        return self._spent_tokens >= MAX_FORM_TOKENS
+
     def _constrain(
         self, start: Start, grammars: Grammars, marks: Marks, prompt_tokens: int
     ) -> None:
@@ -66,12 +85,14 @@ class Form:
             is_strict = start.tool_choice == "auto" and is_any_strict(start.tools)
             if schema is None and not is_strict:
                 return
-            if schema is not None:
+            if schema is None:
+                field = "tools.function.strict"
+            else:
                 grammars.check_schema(schema, "response_format.schema")
         if start.tool_choice != "none":
             for index, tool in enumerate(start.tools):
                 where = f"tools[{index}].function.parameters"
-                grammars.check_schema(arguments_schema(tool), where)
+                grammars.check_schema(arguments_of(tool), where)
         grammar = make_grammar(
             marks,
             lambda mark: grammars.terminal(mark, field),
@@ -80,6 +101,7 @@ class Form:
             tools=start.tools,
         )
         if grammar is not None:
+            self.field = field
             self.grammar = grammars.processor(grammar, prompt_tokens, field)
             # Last of all: whatever was biased before, only what the grammar allows is left.
             self.processors.append(self.grammar)
@@ -94,6 +116,12 @@ def _splitter(
     if tokenizer.has_thinking or tools:
         return Speech(tokenizer, call_format(tokenizer), request, tools, thinks=thinks)
     return None
+
+
+def _free_parts(start: Start) -> frozenset[str]:
+    """Kinds of output that the grammar does not hold: text too, if only calls have a form."""
+    is_free = start.tool_choice == "auto" and answer_schema(start.response_format) is None
+    return frozenset({"reasoning", "text", "tool_call"} if is_free else {"reasoning"})
 
 
 def _marks(seated: SeatedModel, *, is_raw: bool, thinks: bool) -> Marks:
@@ -126,12 +154,12 @@ def _without_calls(tokenizer: Any) -> list[LogitsProcessor]:
     return [forbid]
 
 
-def refuse_failed(failure: str) -> HotseatError:
+def refuse_failed(form: Form) -> HotseatError:
     """The error of a request whose grammar reached a limit of llguidance."""
     return HotseatError(
         "unsupported_feature",
-        f"response_format: the grammar could not be followed to the end ({failure}); simplify "
-        "the schema",
-        field="response_format",
-        reason=failure,
+        f"{form.field}: the schema could not be followed to the end: {form.failure}; use smaller "
+        "lengths and repetitions, or fewer alternatives",
+        field=form.field,
+        reason=form.failure,
     )

@@ -118,6 +118,9 @@ class Turn:
             return parts, "stop"
         if self.is_full:
             return parts, "length"
+        if self.form.ends_with(parts):
+            self.limit = "max_tokens"
+            return parts, "length"
         return parts, None
 
     def wants_snapshot(self, position: int) -> bool:

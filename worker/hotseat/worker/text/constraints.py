@@ -11,15 +11,14 @@ from typing import Any, Final
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.json_schema import Schema, arguments_schema
 from hotseat.protocol.messages import NamedTool, ResponseFormat, Tool, ToolChoice
+from hotseat.worker.text.schemas import Plain, grounded
 
 Terminal = Callable[[str], str]
 """A mark of the tokenizer to a terminal of the grammar."""
 
-_SPACING: Final = r"( |\n[ \t]{0,40})?"
-"""White space between JSON tokens: bounded, since small models like to go on with it for ever."""
-_ANY_OBJECT: Final[dict[str, Any]] = {"type": "object"}
-_JSON_TYPES: Final = frozenset({"integer", "number", "boolean", "object", "array", "null"})
+_ANY_OBJECT: Final[Schema] = {"type": "object"}
 
 
 class Marks(Struct, frozen=True, kw_only=True):
@@ -47,18 +46,13 @@ class _Rules:
         self._lines.append(f"{name}{attribute}: {body}")
         return name
 
-    def json(self, name: str, schema: dict[str, Any]) -> str:
-        """A rule for JSON of a schema."""
-        return self.add(name, f"%json {json.dumps(spaced(schema))}")
+    def json(self, name: str, schema: Schema) -> str:
+        """A rule for JSON of a schema in the library's words."""
+        return self.add(name, f"%json {json.dumps(schema)}")
 
     def text(self) -> str:
         """All rules, `start` first."""
         return "\n".join([*self._lines, r"WS: /[ \n]{0,2}/", r"TEXT: /(.|\n)*/", ""])
-
-
-def spaced(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with our bound on white space, unless it sets one."""
-    return {"x-guidance": {"whitespace_pattern": _SPACING}} | schema
 
 
 def make_grammar(
@@ -78,7 +72,7 @@ def make_grammar(
     schema = answer_schema(response_format)
     is_forced = tool_choice not in ("auto", "none")
     if schema is not None and not is_forced:
-        answers.append(rules.json("answer", schema))
+        answers.append(rules.json("answer", Plain(schema).whole()))
     if is_forced or (schema is not None and tools and tool_choice == "auto"):
         field = "tool_choice" if is_forced else "response_format"
         answers.append(_calls(rules, marks, tool_choice, tools, field))
@@ -90,7 +84,7 @@ def make_grammar(
     return f"start: {start}\n{rules.text()}"
 
 
-def answer_schema(response_format: ResponseFormat | None) -> dict[str, Any] | None:
+def answer_schema(response_format: ResponseFormat | None) -> Schema | None:
     """The JSON schema of the answer; None if it is free text."""
     if response_format is None or response_format.type == "text":
         return None
@@ -144,7 +138,7 @@ def _calls(
 
 def _json_form(rules: _Rules, marks: Marks, tools: Sequence[Tool]) -> str:
     """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`."""
-    bodies = [rules.json(f"call_{index}", _call_schema(tool)) for index, tool in enumerate(tools)]
+    bodies = [rules.json(f"call_{index}", _call_schema([tool])) for index, tool in enumerate(tools)]
     start, end = rules.terminal(marks.call_start or ""), rules.terminal(marks.call_end or "")
     return rules.add("call", f'{start} "\\n"? ({" | ".join(bodies)}) "\\n"? {end}')
 
@@ -153,17 +147,14 @@ def _mistral_form(rules: _Rules, marks: Marks, tools: Sequence[Tool]) -> str:
     """`[TOOL_CALLS]name[ARGS]{...}`, or a list of objects before the eleventh tokenizer."""
     start = rules.terminal(marks.call_start or "")
     if not marks.names_first:
-        schemas = {"anyOf": [_call_schema(tool) for tool in tools]}
-        several: dict[str, Any] = {"type": "array", "items": schemas, "minItems": 1, "maxItems": 1}
-        for tool in tools:
-            several |= _shared(arguments_schema(tool))
-        return rules.add("call", f"{start} {rules.json('call_list', several)}")
+        one = _call_schema(tools, in_list=True)
+        return rules.add("call", f"{start} {rules.json('call_list', one)}")
     args = rules.terminal("[ARGS]")
     bodies = [
         rules.add(
             f"call_{index}",
             f"{json.dumps(tool.function.name)} {args} "
-            + rules.json(f"arguments_{index}", arguments_schema(tool)),
+            + rules.json(f"arguments_{index}", Plain(arguments_of(tool)).whole()),
         )
         for index, tool in enumerate(tools)
     ]
@@ -179,7 +170,7 @@ def _kimi_form(rules: _Rules, marks: Marks, tools: Sequence[Tool]) -> str:
         rules.add(
             f"call_{index}",
             f"{begin} {json.dumps(f'functions.{tool.function.name}:')} call_number {middle} "
-            f"{rules.json(f'arguments_{index}', arguments_schema(tool))} {end}",
+            f"{rules.json(f'arguments_{index}', Plain(arguments_of(tool)).whole())} {end}",
         )
         for index, tool in enumerate(tools)
     ]
@@ -192,12 +183,12 @@ def _coder_form(rules: _Rules, marks: Marks, tools: Sequence[Tool]) -> str:
     start, end = rules.terminal(marks.call_start or ""), rules.terminal(marks.call_end or "")
     bodies = []
     for index, tool in enumerate(tools):
-        schema = arguments_schema(tool)
-        required = set(schema.get("required", ()))
+        plain = Plain(arguments_of(tool))
+        required = set(plain.body.get("required", ()))
         items = []
-        for number, (name, kind) in enumerate(schema.get("properties", {}).items()):
+        for number, (name, kind) in enumerate(plain.body.get("properties", {}).items()):
             rule = f"parameter_{index}_{number}"
-            value = _coder_value(rules, rule, tool, name, kind, schema)
+            value = _coder_value(rules, rule, tool, name, kind, plain)
             rules.add(rule, f"{json.dumps(f'<parameter={name}>')} {value}")
             items.append(rule if name in required else f"{rule}?")
         opening = json.dumps(f"<function={tool.function.name}>\n")
@@ -206,31 +197,32 @@ def _coder_form(rules: _Rules, marks: Marks, tools: Sequence[Tool]) -> str:
     return rules.add("call", f'{start} "\\n" ({" | ".join(bodies)}) "\\n" {end}')
 
 
-def _coder_value(
-    rules: _Rules, rule: str, tool: Tool, name: str, kind: Any, schema: dict[str, Any]
-) -> str:
+def _coder_value(rules: _Rules, rule: str, tool: Tool, name: str, kind: Any, plain: Plain) -> str:
     """A value between newlines, and the end of its element."""
     end = "\n</parameter>\n"
     type_name = kind.get("type") if isinstance(kind, dict) else None
-    if type_name == "string" and "enum" in kind:
-        words = " | ".join(json.dumps(str(word)) for word in kind["enum"])
+    if type_name == "string" and kind.keys() & {"enum", "const"}:
+        given = [kind["const"]] if "const" in kind else kind["enum"]
+        texts = [word for word in given if isinstance(word, str)]
+        words = " | ".join(map(json.dumps, texts))
         return f'"\\n" ({words}) {json.dumps(end)}'
     if type_name == "string":
         rules.add(f"{rule}_text", r"/(.|\n)*/", f"[suffix={json.dumps(end)}]")
         return f'"\\n" {rule}_text'
-    if type_name not in _JSON_TYPES:
+    if not isinstance(type_name, str):
         raise HotseatError(
             "unsupported_feature",
             f"tool_choice: parameter {name!r} of {tool.function.name} has no single JSON type, "
             "which this model's way to write calls needs; give it one",
             field="tool_choice",
         )
-    return f'"\\n" {rules.json(f"{rule}_json", _shared(schema) | kind)} {json.dumps(end)}'
+    value = rules.json(f"{rule}_json", grounded(kind, plain.definitions))
+    return f'"\\n" {value} {json.dumps(end)}'
 
 
-def arguments_schema(tool: Tool) -> dict[str, Any]:
-    """The schema of a tool's arguments; an object without properties unless it says more."""
-    return tool.function.parameters or {"type": "object", "properties": {}}
+def arguments_of(tool: Tool) -> Schema:
+    """The schema of a tool's arguments."""
+    return arguments_schema(tool.function.parameters)
 
 
 def is_any_strict(tools: Sequence[Tool]) -> bool:
@@ -238,23 +230,25 @@ def is_any_strict(tools: Sequence[Tool]) -> bool:
     return any(tool.function.strict for tool in tools)
 
 
-def _shared(schema: dict[str, Any]) -> dict[str, Any]:
-    """What references in a schema point to, which has to stand at the root."""
-    return {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-
-
-def _call_schema(tool: Tool) -> dict[str, Any]:
-    arguments = arguments_schema(tool)
-    properties = {
-        "name": {"const": tool.function.name},
-        "arguments": arguments,
-    }
-    return _shared(arguments) | {
-        "type": "object",
-        "properties": properties,
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
+def _call_schema(tools: Sequence[Tool], *, in_list: bool = False) -> Schema:
+    """An object with the name and the arguments of one of these tools, or a list of one."""
+    definitions: dict[str, Any] = {}
+    calls: list[Schema] = []
+    for index, tool in enumerate(tools):
+        plain = Plain(arguments_of(tool), f"tool{index}_")
+        definitions |= plain.definitions
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool.function.name}, "arguments": plain.body},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    one: Schema = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    if in_list:
+        one = {"type": "array", "items": one, "minItems": 1, "maxItems": 1}
+    return grounded(one, definitions)
 
 
 _FORMS: Final[dict[str, Callable[[_Rules, Marks, Sequence[Tool]], str]]] = {

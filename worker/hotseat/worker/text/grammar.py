@@ -13,10 +13,16 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.json_schema import Schema
+from hotseat.worker.text.schemas import Plain
 
 _NEVER: Final = float("-inf")
+_SILENT: Final = 0
+"""Log level: its warnings show what the model wrote, and would stand in the worker's log."""
 _MISSING: Final = "Unimplemented"
 """With this word llguidance says that a JSON schema uses a key it cannot honour."""
+OUTGROWN: Final = "it grew beyond the limits of the grammar library"
+"""Of every failure on the way: llguidance's own words show what the model wrote and stay here."""
 
 
 class GrammarProcessor:
@@ -36,7 +42,7 @@ class GrammarProcessor:
         if new and not self._matcher.is_stopped():
             self._matcher.consume_tokens([int(token) for token in new])
         if self._matcher.is_error() and not self.failure:
-            self.failure = " ".join(self._matcher.get_error().split())
+            self.failure = OUTGROWN
         return mx.where(self._allowed(logits.shape[-1]), logits, mx.array(_NEVER, logits.dtype))
 
     def _allowed(self, width: int) -> mx.array:
@@ -60,14 +66,19 @@ class Grammars:
 
     def processor(self, grammar: str, prompt_tokens: int, field: str) -> GrammarProcessor:
         """A processor for a Lark grammar; `field` of the request is blamed for a bad one."""
-        matcher = LLMatcher(self._tokens(field), LLMatcher.grammar_from_lark(grammar))
+        compiled = LLMatcher.grammar_from_lark(grammar)
+        matcher = LLMatcher(self._tokens(field), compiled, log_level=_SILENT)
         if matcher.is_error():
             raise _refusal(field, matcher.get_error())
         return GrammarProcessor(matcher, self._end_ids, prompt_tokens)
 
-    def check_schema(self, schema: dict[str, Any], field: str) -> None:
-        """Raises `HotseatError` for a JSON schema that cannot be followed."""
-        compiled = LLMatcher.grammar_from_json_schema(json.dumps(schema))
+    def check_schema(self, schema: Schema, field: str) -> None:
+        """Raises `HotseatError` for a JSON schema that the library cannot follow.
+
+        The daemon refused what it can tell: what is left contradicts itself over several schemas,
+        or is too large for the library.
+        """
+        compiled = LLMatcher.grammar_from_json_schema(json.dumps(Plain(schema).whole()))
         is_bad, messages = LLMatcher.validate_grammar_with_warnings(compiled, self._tokens(field))
         if is_bad or messages:
             raise _refusal(field, "; ".join(messages))
@@ -99,14 +110,11 @@ class Grammars:
 
 
 def _refusal(field: str, reason: str) -> HotseatError:
+    """Of a grammar that was not begun: the reason holds nothing but the schema's own words."""
     reason = " ".join(reason.split())[:300]
-    if _MISSING in reason:
-        return HotseatError(
-            "unsupported_feature",
-            f"{field}: the schema asks for what cannot be enforced ({reason}); leave it out",
-            field=field,
-            reason=reason,
-        )
     return HotseatError(
-        "invalid_request", f"{field}: no usable schema ({reason})", field=field, reason=reason
+        "unsupported_feature" if _MISSING in reason else "invalid_request",
+        f"{field}: the schema cannot be enforced ({reason}); simplify it",
+        field=field,
+        reason=reason,
     )
