@@ -1,4 +1,4 @@
-"""Text of a tool call, as a model wrote it, to calls; mlx-lm's parsers do the reading.
+"""Text of a tool call, as a model writes it, to calls and back; mlx-lm's parsers do the reading.
 
 Must not know requests, streams or how a call is found in the output.
 """
@@ -11,7 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from hotseat.protocol.ids import RequestKey
-from hotseat.protocol.messages import Tool
+from hotseat.protocol.messages import Tool, ToolCall
 
 _ID_DIGITS: Final = 9
 """Mistral's templates insist on ids of nine letters or digits; no other minds."""
@@ -43,6 +43,28 @@ def read_calls(text: str, tokenizer: Any, tools: Sequence[Tool]) -> list[ParsedC
     if not calls:
         raise CallError("the model's call names no function")
     return [_as_call(call) for call in calls]
+
+
+def write_calls(calls: Sequence[ToolCall], parser: str) -> str:
+    """Text of calls as a model writes it whose calls `parser` reads; empty where that is not known.
+
+    For chat templates that show no calls: the model does as it sees itself do.
+    """
+    made = [(call.name, json.loads(call.arguments or "{}")) for call in calls]
+    if parser == "pythonic":
+        listed = (f"{name}({_as_keywords(given)})" for name, given in made)
+        return f"<|tool_call_start|>[{', '.join(listed)}]<|tool_call_end|>"
+    if parser == "json_tools":
+        texts = (
+            json.dumps({"name": name, "arguments": given}, ensure_ascii=False)
+            for name, given in made
+        )
+        return "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in texts)
+    return ""
+
+
+def _as_keywords(given: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def call_id(request: RequestKey, index: int) -> str:
