@@ -122,6 +122,10 @@ class ContentTokens:
         return frozenset(text[:end] for text in self._controls for end in range(1, len(text)))
 
     @cached_property
+    def _longest_head(self) -> int:
+        return max(map(len, self._heads), default=0)
+
+    @cached_property
     def _tails(self) -> frozenset[str]:
         """All but the first letter: a template may write that one, as in `<{{ name }}>`."""
         return frozenset(text[1:] for text in self._controls if len(text) > _SURE)
@@ -152,7 +156,7 @@ class ContentTokens:
         twin.no_truncation()
         sample = "".join(f"a{text} b{text}\n{text}" for text in self._controls)
         marked = self._found.sub(lambda found: self._nonce + found[0], sample)
-        expected = self._tokenizer.encode(sample, add_special_tokens=False)
+        expected = original.encode(sample, add_special_tokens=False).ids
         return twin if twin.encode(marked, add_special_tokens=False).ids == expected else None
 
     def _is_suspect(self, text: str) -> bool:
@@ -172,8 +176,7 @@ class ContentTokens:
 
     def _head_length(self, text: str) -> int:
         """Letters at the end of the text with which a control token begins."""
-        longest = min(len(text), max(map(len, self._controls), default=1) - 1)
-        lengths = range(longest, 0, -1)
+        lengths = range(min(len(text), self._longest_head), 0, -1)
         return next((length for length in lengths if text[-length:] in self._heads), 0)
 
     def _break(self, text: str, gap: str) -> str:
