@@ -5,7 +5,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, Epoch, RequestKey
-from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolChoice
+from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
 from hotseat.protocol.model import ModelRecord
 
 
@@ -33,9 +33,13 @@ class WholeInput(Struct, frozen=True, tag="whole", kw_only=True):
 
 
 class AppendInput(Struct, frozen=True, tag="append", kw_only=True):
-    """Close the open turn of `context`, then append `messages` (template probe `exact`)."""
+    """Close the open turn of `context`, then append `messages` (template probe `exact`).
+
+    `calls`: those of the turn that `context` ends with.
+    """
 
     messages: tuple[Message, ...]
+    calls: tuple[ToolCall, ...] = ()
 
 
 class TextInput(Struct, frozen=True, tag="text", kw_only=True):

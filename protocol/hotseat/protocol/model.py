@@ -13,7 +13,7 @@ from hotseat.protocol.ids import ModelName, Tag
 RECORD_FILE = "model.json"
 RECORD_VERSION = 1
 KV_LAYOUT_VERSION = 1
-PROBE_VERSION = 1
+PROBE_VERSION = 2
 """Grows when registration learns something new of chat templates."""
 STATES_HELD = 2
 """Recurrent states in memory per sequence: the newest, and the snapshot it can go back to."""
@@ -114,6 +114,18 @@ class TemplateProbe(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked for: an older hotseat knew of less (`PROBE_VERSION`)."""
     arguments: tuple[str, ...] = ()
     """Names that the template reads beside messages and tools: the legal `template_args`."""
+    call_arguments: Literal["object", "text"] = "object"
+    """The form in which the template takes the arguments of calls."""
+    null_content: bool = False
+    """The template shows calls only where content is null."""
+    folds: tuple[str, ...] = ()
+    """What the template does not take, and what stands for it instead where it stood.
+
+    `system`, `several_system`, `later_system`: text of the user turn beside it. `user_turns` (in a
+    row): one turn. `assistant_turns` (in a row, or first): a user turn between them. `calls`,
+    `results`: marked text. `parallel_calls`: one after the other. `missing_results`: a result that
+    says so. `user_after_results`: text of the last result. `call_ids`: short ones.
+    """
 
 
 class ModelSource(msgspec.Struct, frozen=True, kw_only=True):

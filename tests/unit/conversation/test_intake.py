@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from msgspec.structs import replace
 from tests.support.models.records import model_record
 
 from hotseat.protocol.errors import HotseatError
@@ -166,6 +167,40 @@ def test_known_system_text_in_append_is_not_repeated():
     intake = planned({"append": (SYSTEM, NEXT)}, CHAT)
     assert intake.input == APPENDED
     assert intake.added == (NEXT,)
+
+
+CALLED = Message(role="assistant", content="", tool_calls=(ToolCall(id="a", name="f"),))
+RESULT = Message(role="tool", content="4 m", tool_call_id="a")
+
+
+def after(reply):
+    return Stored(turn=1, context=CONTEXT, hint=b"h", history=History(messages=(ASKED, reply)))
+
+
+def test_results_are_appended_with_the_calls_that_asked_for_them():
+    intake = planned({"append": (RESULT,)}, after(CALLED))
+    assert intake.input == AppendInput(messages=(RESULT,), calls=CALLED.tool_calls)
+
+
+@pytest.mark.parametrize(
+    ("fold", "reply", "is_appended"),
+    [
+        ("parallel_calls", CALLED, True),
+        ("parallel_calls", replace(CALLED, tool_calls=CALLED.tool_calls * 2), False),
+        ("text_with_calls", CALLED, True),
+        ("text_with_calls", replace(CALLED, content="Let me see."), False),
+        ("empty_replies", CALLED, True),
+        ("empty_replies", replace(CALLED, tool_calls=()), False),
+        ("later_system", CALLED, True),
+    ],
+)
+def test_reply_that_the_template_shows_otherwise_is_followed_by_a_rendering(
+    fold, reply, is_appended
+):
+    request = Generate(model="m", session="s", append=(RESULT,))
+    template = TemplateProbe(mode="exact", folds=(fold,))
+    intake = plan_turn(request, model_record(template=template), after(reply))
+    assert isinstance(intake.input, AppendInput) is is_appended
 
 
 @pytest.mark.parametrize("given", ["messages", "append"])

@@ -188,16 +188,30 @@ def test_probe_finds_what_a_template_takes(tokenizer_with, template, system, too
     assert (probe.system, probe.tools) == (system, tools)
 
 
-def test_system_message_that_the_template_refuses_is_unsupported_content(renderer_with):
-    renderer, _ = renderer_with(NO_SYSTEM)
+def test_system_message_that_the_template_refuses_joins_the_first_user_message(renderer_with):
+    renderer, tokenizer = renderer_with(NO_SYSTEM)
+    ids = renderer.render([Message(role="system", content="x"), user("y")], CLOCK)
+    shown = "<|im_start|>user\n<system-reminder>\nx\n</system-reminder>\n\ny<|im_end|>"
+    assert tokenizer.decode(ids).startswith(shown)
+
+
+def test_system_message_is_unsupported_content_where_only_an_older_probe_looked(tokenizer_with):
+    renderer = Renderer(tokenizer_with(NO_SYSTEM), TemplateProbe(mode="exact", system=False))
     with pytest.raises(HotseatError, match="no system message") as caught:
         renderer.render([Message(role="system", content="x"), user("y")], CLOCK)
     assert caught.value.code == "unsupported_content"
     assert caught.value.facts["message"] == 0
 
 
-def test_order_that_the_template_refuses_is_invalid_request(renderer_with):
+def test_turns_in_a_row_that_the_template_refuses_become_one(renderer_with):
     renderer, _ = renderer_with(LLAMA2_LIKE)
+    assert renderer.render([user("a"), user("b")], CLOCK) == renderer.render(
+        [user("a\n\nb")], CLOCK
+    )
+
+
+def test_order_that_the_template_refuses_is_invalid_request(tokenizer_with):
+    renderer = Renderer(tokenizer_with(LLAMA2_LIKE), TemplateProbe(mode="exact"))
     with pytest.raises(HotseatError, match="must alternate") as caught:
         renderer.render([user("a"), user("b")], CLOCK)
     assert caught.value.code == "invalid_request"

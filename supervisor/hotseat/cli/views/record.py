@@ -15,6 +15,7 @@ def render_record(record: ModelRecord) -> None:
             ("context", f"{count(record.context_tokens)} tokens"),
             ("KV per token", size(record.kv_bytes_per_token)),
             ("append", record.template.mode),
+            ("rewrites", ", ".join(record.template.folds).replace("_", " ")),
             ("licence", record.source.licence),
             ("folder", record.path),
             ("adapter", record.adapter),

@@ -90,10 +90,23 @@ def frame_turn(request: Generate, record: ModelRecord, held: Framing | None, tur
     return framing
 
 
-def appends_exactly(record: ModelRecord, framing: Framing) -> bool:
-    """True if a turn can be appended to the ids of the turns before."""
+def appends_exactly(record: ModelRecord, framing: Framing, reply: Message | None) -> bool:
+    """True if a turn can be appended to the ids of the turns before, the last of them `reply`.
+
+    What the template does not take of a reply is folded anew: its ids are others then.
+    """
     template = record.template
-    return template.mode == "exact" and (template.append_tools or not framing.tools)
+    if template.mode != "exact" or (framing.tools and not template.append_tools):
+        return False
+    if reply is None:
+        return True
+    calls = reply.tool_calls
+    folded = {
+        "parallel_calls": len(calls) > 1,
+        "text_with_calls": bool(calls and reply.content),
+        "empty_replies": not (calls or reply.content),
+    }
+    return not any(folded.get(fold) for fold in template.folds)
 
 
 def is_same_message(given: Message, held: Message) -> bool:

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import is_session_name
 from hotseat.protocol.link_orders import AppendInput, Input, TextInput, TokensInput, WholeInput
-from hotseat.protocol.messages import Generate, Message
+from hotseat.protocol.messages import Generate, Message, ToolCall
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.parts import Collected
 from hotseat.protocol.tokens import pack_tokens
@@ -126,7 +126,7 @@ def _plan_input(
             f"{record.name} has no chat template; send prompt or tokens, and append text",
             field="messages" if request.append is None else "append",
         )
-    is_exact = appends_exactly(record, framing)
+    is_exact = appends_exactly(record, framing, _last_reply(stored))
     if request.append is None:
         return _plan_whole(messages, request, stored, is_exact=is_exact)
     return _plan_append(messages, request, stored, is_exact=is_exact)
@@ -266,7 +266,7 @@ def _plan_append(
     added = messages if request.rerender else _without_system(messages, stored, field)
     if is_exact and stored.is_in_step and not request.rerender:
         return Intake(
-            input=AppendInput(messages=added),
+            input=AppendInput(messages=added, calls=_open_calls(stored)),
             context=stored.context,
             hint=stored.hint,
             base=stored.history,
@@ -280,6 +280,17 @@ def _plan_append(
         base=stored.history,
         added=added,
     )
+
+
+def _last_reply(stored: Stored | None) -> Message | None:
+    messages = stored.history.messages if stored is not None else ()
+    return messages[-1] if messages and messages[-1].role == "assistant" else None
+
+
+def _open_calls(stored: Stored) -> tuple[ToolCall, ...]:
+    """Calls that the context ends with: results that come now are theirs."""
+    reply = _last_reply(stored)
+    return () if reply is None else reply.tool_calls
 
 
 def _without_system(

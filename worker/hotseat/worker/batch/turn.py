@@ -189,9 +189,14 @@ def render_prompt(renderer: Renderer, start: Start) -> list[int]:
             prompt = renderer.render(
                 messages, start.clock, tools=start.tools, arguments=start.template_args
             )
-        case AppendInput(messages=messages):
+        case AppendInput(messages=messages, calls=calls):
             prompt = context + renderer.append(
-                context, messages, start.clock, tools=start.tools, arguments=start.template_args
+                context,
+                messages,
+                start.clock,
+                calls=calls,
+                tools=start.tools,
+                arguments=start.template_args,
             )
         case TextInput(text=text):
             prompt = context + renderer.encode_text(text, first=not context)

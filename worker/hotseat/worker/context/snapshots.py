@@ -5,6 +5,7 @@ prompts are likely to share. Pure but for rendering. Must not know caches, lanes
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
@@ -71,7 +72,7 @@ def _system_end(renderer: Renderer, start: Start, prompt: list[int]) -> int:
     if start.context or not isinstance(start.input, WholeInput | AppendInput):
         # The session began with it, or its history was rendered; either way the stored one serves.
         return 0
-    system = [one for one in start.input.messages if one.role in _SYSTEM_ROLES]
+    system = list(takewhile(lambda one: one.role in _SYSTEM_ROLES, start.input.messages))
     first, second = (_rendered(renderer, start, [*system, user]) for user in _UNLIKE_USERS)
     return common_prefix(prompt, first[: common_prefix(first, second)])
 

@@ -1,7 +1,8 @@
 """Messages to token ids through a model's own chat template, whole or appended to a context.
 
 Must not know weights, KV or the link: it holds a tokenizer and nothing else. The probe that decides
-how a further turn is appended stands in `template_probe`.
+how a further turn is appended stands in `template_probe`, what becomes of messages that a template
+does not take in `history`, and of control tokens in their text in `content_tokens`.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import jinja2
 
@@ -17,6 +18,8 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Tool, ToolCall
 from hotseat.protocol.model import TemplateProbe
 from hotseat.worker.text.calls.call import plain_tool
+from hotseat.worker.text.content_tokens import ContentTokens, OwnWords, content_strings
+from hotseat.worker.text.history import fold_history
 
 _FIRST_USER: Final = Message(role="user", content="Which word comes first?")
 _FIRST_ANSWER: Final = "Blue"
@@ -33,6 +36,8 @@ callables among the arguments into text, so a table of directives is passed inst
 _DIRECTIVES: Final = tuple(
     f"%{flag}{letter}" for flag in ("", "-") for letter in "aAbBcdeFhHIjmMnpStTUwWxXyYZ"
 )
+_WITH_NULLS: Final = "{%- set messages = hotseat_messages +%}"
+"""Null is dropped from messages on their way to a template, but not from arguments."""
 _SPM_SPACE: Final = "\u2581"
 
 
@@ -47,6 +52,7 @@ class Renderer:
         self._tokenizer = tokenizer
         self._probe = probe
         self._template_text = template_text(tokenizer)
+        self._content = ContentTokens(tokenizer, self._template_text)
         self._end_ids = frozenset(int(token) for token in tokenizer.eos_token_ids)
         self._prepends_space = _prepends_space(tokenizer)
         self._closing: dict[bytes, tuple[int, ...]] = {}
@@ -60,12 +66,13 @@ class Renderer:
         generation_prompt: bool = True,
         tools: Sequence[Tool] = (),
         arguments: Mapping[str, Any] | None = None,
+        skipped: int = 0,
     ) -> list[int]:
         """Ids of the whole dialogue; ends with the generation prompt unless told otherwise.
 
-        `arguments` go to the template beside messages and tools. Raises `HotseatError`:
-        unsupported_feature without a template, unsupported_content or invalid_request for
-        messages that the template refuses.
+        `arguments` go to the template beside messages and tools. `skipped`: how many leading
+        messages no client sent. Raises `HotseatError`: unsupported_feature without a template,
+        unsupported_content or invalid_request for messages that the template refuses.
         """
         if not self._tokenizer.has_chat_template:
             raise HotseatError(
@@ -73,20 +80,37 @@ class Renderer:
                 "the model has no chat template; send `prompt` or `tokens` instead of messages",
                 feature="messages",
             )
-        plain = [self._plain(message, index) for index, message in enumerate(messages)]
-        given: dict[str, Any] = dict(arguments or {})
+        folded = fold_history(messages, self._probe, is_asked=generation_prompt, skipped=skipped)
+        plain = [self._plain(message) for message in folded]
+        data = (plain, [plain_tool(tool) for tool in tools], dict(arguments or {}))
+        gap = self._content.gap_for(data)
+        plain, described, given = self._content.broken(data, gap) if gap else data
         given["add_generation_prompt"] = generation_prompt
         if tools:
-            given["tools"] = [plain_tool(tool) for tool in tools]
-        if _CLOCK_NAME in self._template_text:
-            template = self._tokenizer.get_chat_template(None, given.get("tools"))
-            given["chat_template"] = _CLOCK_MACRO + template
-            given["hotseat_clock"] = _clock_table(clock)
+            given["tools"] = described
+        given |= self._around_template(plain, given.get("tools"), clock)
+        apply = self._tokenizer.apply_chat_template
         try:
-            rendered = self._tokenizer.apply_chat_template(plain, tokenize=True, **given)
+            rendered = apply(plain, tokenize=not gap, **given)
         except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
-            raise self._refusal(messages, error) from error
-        return [int(token) for token in rendered]
+            raise self._refusal(messages, skipped, data, error) from error
+        return self._content.encode(rendered, gap) if gap else [int(token) for token in rendered]
+
+    def _around_template(
+        self, messages: list[dict[str, Any]], tools: Any, clock: float
+    ) -> dict[str, Any]:
+        """Arguments for what the template cannot get otherwise: another clock, null."""
+        given: dict[str, Any] = {}
+        lead = ""
+        if _CLOCK_NAME in self._template_text:
+            lead = _CLOCK_MACRO
+            given["hotseat_clock"] = _clock_table(clock)
+        if self._probe.null_content and self._template_text:
+            lead += _WITH_NULLS
+            given["hotseat_messages"] = messages
+        if lead:
+            given["chat_template"] = lead + self._tokenizer.get_chat_template(None, tools)
+        return given
 
     def append(
         self,
@@ -94,11 +118,13 @@ class Renderer:
         messages: Sequence[Message],
         clock: float,
         *,
+        calls: Sequence[ToolCall] | None = None,
         tools: Sequence[Tool] = (),
         arguments: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Ids to feed after `context`: closes its open turn, adds `messages` and the prompt.
 
+        `calls` are those of the open turn; None: whatever the results among `messages` ask for.
         An end-of-turn id that the model already produced is not repeated. With an empty context
         this is `render`. Raises unsupported_feature if the template rewrites earlier turns.
         """
@@ -109,9 +135,12 @@ class Renderer:
             raise _not_appendable(self._probe.reason or f"append mode is {self._probe.mode}")
         if not messages:
             raise HotseatError("invalid_request", "append: no messages; send at least one")
-        dummy = _dummy_dialogue(messages[0])
+        calls = _asked_for(messages) if calls is None else calls
+        if len(calls) > 1 and "parallel_calls" in self._probe.folds:
+            raise _not_appendable("the template takes one call at a time")
+        dummy = self._dummy_dialogue(messages, calls)
         before = render(dummy, generation_prompt=False)
-        after = render([*dummy, *messages])
+        after = render([*dummy, *messages], skipped=len(dummy))
         if after[: len(before)] != before:
             raise _not_appendable("the template rewrites the turns before these messages")
         closing = self._closing_ids(dummy, before, render, _key(arguments))
@@ -160,43 +189,59 @@ class Renderer:
             self._closing[key] = tuple(_common_suffix(before, unlike))
         return list(self._closing[key])
 
-    def _plain(self, message: Message, index: int) -> dict[str, Any]:
+    def _dummy_dialogue(
+        self, messages: Sequence[Message], calls: Sequence[ToolCall]
+    ) -> tuple[Message, Message]:
+        """A closed dialogue after which `messages` make sense to a strict template."""
+        is_answered = any(message.role == "tool" for message in messages)
+        if calls and (is_answered or "missing_results" in self._probe.folds):
+            answer = Message(role="assistant", content=None, tool_calls=tuple(calls))
+        else:
+            answer = Message(role="assistant", content=_FIRST_ANSWER)
+        return (_FIRST_USER, answer)
+
+    def _plain(self, message: Message) -> dict[str, Any]:
         """The dict that templates read."""
-        role: str = message.role
-        if role == "developer" and "developer" not in self._template_text:
-            role = "system"
-        plain: dict[str, Any] = {"role": role, "content": _joined_text(message, index)}
+        content = message.content
+        if isinstance(content, str) and message.role in ("assistant", "system"):
+            content = OwnWords(content)
+        plain: dict[str, Any] = {"role": message.role, "content": content}
         if message.name is not None:
             plain["name"] = message.name
         if message.tool_call_id is not None:
             plain["tool_call_id"] = message.tool_call_id
         if message.tool_calls:
             plain["tool_calls"] = [
-                _plain_call(call, f"messages[{index}].tool_calls[{position}]")
-                for position, call in enumerate(message.tool_calls)
+                _plain_call(call, self._probe.call_arguments) for call in message.tool_calls
             ]
         if message.reasoning is not None:
             plain["reasoning_content"] = message.reasoning
         return plain
 
-    def _refusal(self, messages: Sequence[Message], error: Exception) -> HotseatError:
+    def _refusal(
+        self, messages: Sequence[Message], skipped: int, data: Any, error: Exception
+    ) -> HotseatError:
         roles = [message.role for message in messages]
         reason = " ".join(str(error).split()) or type(error).__name__
+        quoted = (text for text in content_strings(data) if text in reason)
+        if any(text not in self._template_text for text in quoted):
+            reason = f"{type(error).__name__}, in words of the conversation"
         if not self._probe.system and {"system", "developer"} & set(roles):
             index = next(i for i, role in enumerate(roles) if role in ("system", "developer"))
             return HotseatError(
                 "unsupported_content",
-                f"messages[{index}]: the model's chat template takes no system message ({reason}); "
-                "put the text into the first user message",
-                message=index,
+                f"messages[{index - skipped}]: the model's chat template takes no system message "
+                f"({reason}); put the text into the first user message",
+                message=index - skipped,
                 part=None,
                 type=roles[index],
             )
+        given = roles[skipped:]
         return HotseatError(
             "invalid_request",
             f"messages: the model's chat template refuses them ({reason}); roles are "
-            f"{', '.join(roles) or 'none'}",
-            roles=roles,
+            f"{', '.join(given) or 'none'}",
+            roles=given,
         )
 
 
@@ -208,50 +253,18 @@ def template_text(tokenizer: Any) -> str:
     return template if isinstance(template, str) else ""
 
 
-def _dummy_dialogue(first_new: Message) -> tuple[Message, Message]:
-    """A closed dialogue after which `first_new` makes sense to a strict template."""
-    if first_new.role != "tool":
-        return (_FIRST_USER, Message(role="assistant", content=_FIRST_ANSWER))
-    call = ToolCall(
-        id=first_new.tool_call_id or "call00000", name=first_new.name or "look_up", arguments="{}"
+def _asked_for(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
+    """Calls that the results at the head of `messages` may have come from."""
+    results = takewhile(lambda message: message.role == "tool", messages)
+    return tuple(
+        ToolCall(id=one.tool_call_id or f"call{place:05}", name=one.name or "look_up")
+        for place, one in enumerate(results)
     )
-    return (_FIRST_USER, Message(role="assistant", content=None, tool_calls=(call,)))
 
 
-def _joined_text(message: Message, index: int) -> str:
-    """Text of a message; parts are joined, anything but text is refused."""
-    content = message.content
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    for position, part in enumerate(content):
-        if part.type != "text" or part.text is None:
-            raise HotseatError(
-                "unsupported_content",
-                f"messages[{index}].content[{position}]: the model takes text only, not "
-                f"{part.type!r}",
-                message=index,
-                part=position,
-                type=part.type,
-            )
-    return "".join(part.text or "" for part in content)
-
-
-def _plain_call(call: ToolCall, path: str) -> dict[str, Any]:
-    try:
-        arguments = json.loads(call.arguments or "{}")
-    except ValueError as error:
-        raise HotseatError(
-            "invalid_request", f"{path}.arguments: not JSON ({error})", path=path
-        ) from error
-    if not isinstance(arguments, dict):
-        # Not the value itself: errors are logged and journalled, conversations are not.
-        kind = type(arguments).__name__
-        raise HotseatError(
-            "invalid_request", f"{path}.arguments: not a JSON object but {kind}", path=path
-        )
-    function = {"name": call.name, "arguments": arguments}
+def _plain_call(call: ToolCall, form: Literal["object", "text"]) -> dict[str, Any]:
+    text = call.arguments or "{}"
+    function = {"name": call.name, "arguments": text if form == "text" else json.loads(text)}
     return {"id": call.id, "type": "function", "function": function}
 
 

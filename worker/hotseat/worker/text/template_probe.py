@@ -6,16 +6,19 @@ know weights, KV or files.
 
 import re
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, Final
 
 import jinja2
 import jinja2.meta
+from msgspec import structs
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.messages import FunctionSpec, Message, Tool
+from hotseat.protocol.messages import FunctionSpec, Message, Tool, ToolCall
 from hotseat.protocol.model import PROBE_VERSION, TemplateProbe
 from hotseat.worker.text.calls.formats import format_name
 from hotseat.worker.text.constraints import FORCIBLE
+from hotseat.worker.text.history_probe import probe_history, settle_history
 from hotseat.worker.text.rendering import Renderer, encode_words, template_text
 
 _CLOCK: Final = 1_700_000_000.0
@@ -35,7 +38,15 @@ _TOOL: Final = Tool(
         parameters={"type": "object", "properties": {}, "required": []},
     )
 )
-_TIDE: Final = Message(role="tool", content="2 m", tool_call_id="tide00000", name="measure_tide")
+_CALLS: Final = tuple(
+    ToolCall(id=f"tide0000{number}", name="measure_tide", arguments=f'{{"day": {number}}}')
+    for number in range(2)
+)
+_CALLED: Final = Message(role="assistant", tool_calls=_CALLS[:1])
+_TIDES: Final = (
+    Message(role="tool", content="2 m", tool_call_id="tide00000"),
+    Message(role="tool", content="3 m", tool_call_id="tide00001"),
+)
 _OWN_NAMES: Final = frozenset(
     {"messages", "tools", "add_generation_prompt", "documents", "strftime_now", "raise_exception"}
 )
@@ -56,22 +67,29 @@ def probe_template(tokenizer: Any) -> TemplateProbe:
             version=PROBE_VERSION, mode="raw", reason="no chat template", system=False
         )
     hopeful = Renderer(tokenizer, TemplateProbe(mode="exact"))
-    system = _shows(hopeful, tokenizer, str(_SYSTEM.content), [_SYSTEM, _HELLO])
-    tools = _shows(hopeful, tokenizer, "measure_tide", [_HELLO], (_TOOL,))
-    reason = _why_not_exact(hopeful, tokenizer, has_system=system)
+    has_tools = _shows(hopeful, tokenizer, "measure_tide", [_HELLO], (_TOOL,))
     parser = format_name(tokenizer)
+    history = probe_history(tokenizer, (_TOOL,) if has_tools else (), parser)
+    hopeful = Renderer(tokenizer, history)
+    reason = _why_not_exact(hopeful, tokenizer)
+    if not reason:
+        history = settle_history(tokenizer, history)
+        hopeful = Renderer(tokenizer, history)
     return TemplateProbe(
         version=PROBE_VERSION,
         mode="render" if reason else "exact",
         reason=reason,
-        system=system,
-        tools=tools,
-        append_tools=tools and not reason and _appends_tools(hopeful, tokenizer),
+        system="system" not in history.folds,
+        tools=has_tools,
+        append_tools=has_tools and not reason and _appends_tools(hopeful, tokenizer, history),
         tool_parser=parser,
         forces_calls=parser in FORCIBLE,
         thinking=bool(tokenizer.has_thinking),
         keeps_reasoning=_keeps_reasoning(hopeful, tokenizer),
         arguments=template_arguments(template_text(tokenizer)),
+        call_arguments=history.call_arguments,
+        null_content=history.null_content,
+        folds=history.folds,
     )
 
 
@@ -86,12 +104,11 @@ def template_arguments(source: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _why_not_exact(renderer: Renderer, tokenizer: Any, *, has_system: bool) -> str:
+def _why_not_exact(renderer: Renderer, tokenizer: Any) -> str:
     """Where incremental and whole rendering differ; empty if they do not."""
     try:
         _compare_turns(renderer, tokenizer, ())
-        if has_system:
-            _compare_turns(renderer, tokenizer, (_SYSTEM,))
+        _compare_turns(renderer, tokenizer, (_SYSTEM,))
         if not _keeps_reasoning(renderer, tokenizer):
             return "the template drops the reasoning of earlier turns"
     except _NotExact as finding:
@@ -101,15 +118,53 @@ def _why_not_exact(renderer: Renderer, tokenizer: Any, *, has_system: bool) -> s
     return ""
 
 
-def _appends_tools(renderer: Renderer, tokenizer: Any) -> bool:
+def _appends_tools(renderer: Renderer, tokenizer: Any, history: TemplateProbe) -> bool:
     """True if turns and results of calls can be appended where tools were given."""
+    if not _keeps_reasoning(renderer, tokenizer, (_CALLED, _TIDES[0])):
+        return False
+    before = [Message(role="user", content=_TURNS[0][0])]
+    later = [*before, _CALLED, _TIDES[0], Message(role="assistant", content=_TURNS[0][1]), *before]
+    texts = (None,) if "text_with_calls" in history.folds else (None, _TURNS[0][1])
+    calls = (_CALLS[:1],) if "parallel_calls" in history.folds else (_CALLS[:1], _CALLS)
     try:
         _compare_turns(renderer, tokenizer, (), (_TOOL,))
-        context = renderer.render([_HELLO], _CLOCK, tools=(_TOOL,))
-        renderer.append(context, [_TIDE], _CLOCK, tools=(_TOOL,))
+        for asked, text, made in product((before, later), texts, calls):
+            reply = Message(role="assistant", content=text, tool_calls=made)
+            for count in (len(made), len(made) - 1):
+                _compare_results(renderer, tokenizer, asked, reply, _TIDES[:count][::-1])
     except (_NotExact, HotseatError):
         return False
     return True
+
+
+def _compare_results(
+    renderer: Renderer,
+    tokenizer: Any,
+    asked: Sequence[Message],
+    reply: Message,
+    results: Sequence[Message],
+) -> None:
+    """Results, a question and both, appended to a reply that is as the template would write it.
+
+    After them an answer and one more question.
+    """
+    question = Message(role="user", content=_TURNS[1][0])
+    prompt = renderer.render(asked, _CLOCK, tools=(_TOOL,))
+    shown = renderer.render([*asked, reply], _CLOCK, tools=(_TOOL,), generation_prompt=False)
+    if shown[: len(prompt)] != prompt:
+        raise _NotExact("the template does not go on with a call where the prompt ended")
+    for added in ([*results], [question], [*results, question]):
+        if not added:
+            continue
+        dialogue = [*asked, reply, *added]
+        whole = renderer.render(dialogue, _CLOCK, tools=(_TOOL,))
+        after = renderer.append(prompt, added, _CLOCK, calls=reply.tool_calls, tools=(_TOOL,))
+        _expect(tokenizer, whole, shown[: len(whole) - len(after)] + after, "after a call")
+        answered = whole + encode_words(tokenizer, _TURNS[1][1], special=False)
+        answered += renderer.append(answered, [question], _CLOCK, calls=(), tools=(_TOOL,))
+        dialogue += [Message(role="assistant", content=_TURNS[1][1]), question]
+        whole = renderer.render(dialogue, _CLOCK, tools=(_TOOL,))
+        _expect(tokenizer, whole, answered, "after an answer to results")
 
 
 def _compare_turns(
@@ -136,13 +191,22 @@ def _compare_turns(
         context = whole
 
 
-def _keeps_reasoning(renderer: Renderer, tokenizer: Any) -> bool:
-    """Reasoning that the model wrote stays in its KV, so the template has to keep it as well."""
+def _keeps_reasoning(renderer: Renderer, tokenizer: Any, called: Sequence[Message] = ()) -> bool:
+    """Reasoning that the model wrote stays in its KV, so the template has to keep it as well.
+
+    `called`: a call and its result that come before the answer; the reasoning is then the call's.
+    """
     if not _may_reason(tokenizer):
         return True
     start, end = tokenizer.think_start, tokenizer.think_end
     question = Message(role="user", content=_TURNS[0][0])
     follow_up = Message(role="user", content=_TURNS[1][0])
+    if called:
+        talk = [structs.replace(called[0], reasoning=_REASONING), *called[1:]]
+        answer = Message(role="assistant", content=_TURNS[0][1])
+        return _shows(
+            renderer, tokenizer, _REASONING, [question, *talk, answer, follow_up], (_TOOL,)
+        )
     inline = f"{start}\n{_REASONING}\n{end}\n\n{_TURNS[0][1]}"
     answers = (
         Message(role="assistant", content=_TURNS[0][1], reasoning=_REASONING),
