@@ -167,13 +167,8 @@ def open_envelope(frames: Sequence[bytes]) -> Envelope:
     return Envelope(int(version), kind_text, RequestId(id_text), body)
 
 
-def decode_client(envelope: Envelope) -> ClientMessage:
-    """Body of a message a client sent."""
-    return decode_asked(envelope)[0]
-
-
 def decode_asked(envelope: Envelope) -> tuple[ClientMessage, tuple[str, ...]]:
-    """The same, and what of a `generate` was ignored since it has no such field."""
+    """Body of a message a client sent, and the fields of a `generate` that it does not have."""
     kind = CLIENT_KINDS.get(envelope.kind)
     if kind is None:
         raise HotseatError("unknown_kind", f"unknown kind {envelope.kind!r}", kind=envelope.kind)

@@ -17,7 +17,7 @@ import pytest
 from hotseat.protocol import messages as m
 from hotseat.protocol import replies as r
 from hotseat.protocol.codec import (
-    decode_client,
+    decode_asked,
     decode_daemon,
     encode_client,
     encode_daemon,
@@ -241,7 +241,7 @@ def test_golden_bytes_decode_and_encode_to_themselves(direction, name):
     data = (GOLDEN / f"{direction}_{name}.bin").read_bytes()
     envelope = open_envelope(split(data))
     if direction == "client":
-        message = decode_client(envelope)
+        message = decode_asked(envelope)[0]
         assert message == CLIENT[name]
         assert join(encode_client(message, envelope.request_id)) == data
     else:
