@@ -128,6 +128,9 @@ DAEMON = {
     ),
     "pong": r.Pong(),
     "accepted": r.Accepted(position=2, expected_wait_s=1.5, seed=7, replayed=True),
+    "accepted_ignored": r.Accepted(
+        position=0, seed=7, ignored=("n", "messages[0].reasoning_content")
+    ),
     "progress": r.Progress(
         phase="loading", model="smol", bytes_done=1, bytes_total=2**40, percent=12.5, elapsed_s=0.25
     ),
