@@ -6,7 +6,7 @@ import pytest
 from tests.support.engine.kv_payloads import FULL, TAG, WINDOW, make_payload
 from tests.support.faults.coverage_fuzz import Fuzzer
 
-from hotseat.protocol.codec import decode_asked, decode_daemon, open_envelope
+from hotseat.protocol.codec import decode_client, decode_daemon, open_envelope
 from hotseat.protocol.errors import HotseatError
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv
 from hotseat.worker.store.kv_format import encode_file
@@ -53,7 +53,7 @@ def fuzz(row, name, target, seeds, modules, expected):
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("side", ["client", "daemon"])
 def test_frames_of_any_bytes_raise_typed_errors_only(row, side):
-    decode = decode_asked if side == "client" else decode_daemon
+    decode = decode_client if side == "client" else decode_daemon
     modules = ("hotseat.protocol.codec", "hotseat.protocol.errors")
     fuzz(
         row,

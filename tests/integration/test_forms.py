@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from tests.support.daemons.commands import cli, cli_json
 from tests.support.daemons.real_home import tiny_daemon
+from tests.support.peers.raw_peer import RawPeer
 
 from hotseat.client import arguments_of, calls_of, reasoning_of, text_of, tool_reply
 from hotseat.protocol.errors import HotseatError
@@ -188,6 +189,70 @@ def test_schema_that_no_model_could_follow_moves_no_seat(client):
     with pytest.raises(HotseatError, match="leads out of the schema"):
         client.generate("plain", messages=ASK, response_format=wanted).result()
     assert client.status().model == "qwen"
+
+
+CANNOT_BE_HELD = {
+    "names that a pattern holds for too": {
+        "properties": {"ab": {"type": "string"}},
+        "patternProperties": {"^a": {"type": "integer"}},
+    },
+    "keyword": {"type": "array", "uniqueItems": True},
+    "kinds that overlap": {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+    "look-ahead": {"type": "string", "pattern": "^(?!a)b"},
+    "endless value": {
+        "type": "object",
+        "properties": {"next": {"$ref": "#"}},
+        "required": ["next"],
+    },
+}
+
+
+@pytest.mark.parametrize("name", CANNOT_BE_HELD)
+def test_schema_that_no_grammar_can_hold_moves_no_seat(client, name):
+    client.swap("qwen")
+    schema = CANNOT_BE_HELD[name]
+    wanted = {"response_format": {"type": "json_schema", "schema": schema}}
+    parameters = {"properties": {"a": schema}, "required": ["a"]}
+    spec = {"name": "f", "strict": True, "parameters": parameters}
+    called = {"tools": [{"function": spec}]}
+    for model, asked in (("plain", wanted), ("agent", called)):
+        with pytest.raises(HotseatError, match="schema") as caught:
+            client.generate(model, messages=ASK, **asked).result()
+        assert caught.value.code in ("unsupported_feature", "invalid_request")
+    assert client.status().model == "qwen"
+
+
+def test_format_that_is_not_known_is_no_more_than_a_remark(client):
+    schema = {"type": "string", "format": "phone", "enum": ["blue", "green"]}
+    wanted = {"type": "json_schema", "schema": schema}
+    done = client.generate("plain", messages=ASK, response_format=wanted, **DRAWN).result()
+    assert json.loads(done.text) in ("blue", "green")
+
+
+def test_field_that_no_request_has_is_named_by_the_daemon(daemon):
+    body = {
+        "model": "plain",
+        "messages": [{"role": "user", "content": "x", "reasoning_content": "hm"}],
+        "max_tokens": 2,
+        "n": 2,
+    }
+    with RawPeer(daemon.endpoint().requests) as peer:
+        peer.pack("generate", body, "named")
+        first = peer.until_end("named")
+        assert first[0].ignored == ("messages[0].reasoning_content", "n")
+        peer.pack("generate", body, "named")
+        again = peer.until_end("named")
+    assert (again[0].replayed, again[0].ignored) == (True, first[0].ignored)
+    assert again[-1] == first[-1]
+
+
+def test_command_line_refuses_a_field_and_an_option_that_are_none(daemon, tmp_path):
+    tools = tmp_path / "tools.json"
+    tools.write_text(json.dumps([{"function": {"name": "f", "parametres": {}}}]))
+    code, _, err = cli(daemon, "run", "agent", "x", "--tools", str(tools))
+    assert code != 0 and "did you mean parameters" in " ".join(err.split())
+    code, _, err = cli(daemon, "run", "agent", "x", "--temprature", "1")
+    assert code != 0 and "--temperature" in err
 
 
 def test_template_argument_is_fixed_with_the_session(client):

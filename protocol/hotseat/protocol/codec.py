@@ -55,10 +55,6 @@ def pack_body(message: msgspec.Struct) -> bytes:
 
 def unpack_body(data: bytes, kind: type[T]) -> T:
     """Typed struct from a body; errors name the path (`messages[2].content`)."""
-    return _convert(_unpack_map(data), kind)
-
-
-def _unpack_map(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_FRAME_BYTES:
         raise HotseatError(
             "bad_frame",
@@ -69,10 +65,6 @@ def _unpack_map(data: bytes) -> dict[str, Any]:
     plain = unpack_plain(data)
     if not isinstance(plain, dict):
         raise HotseatError("bad_frame", f"body is {type(plain).__name__}, not a map")
-    return plain
-
-
-def _convert(plain: dict[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
@@ -167,15 +159,18 @@ def open_envelope(frames: Sequence[bytes]) -> Envelope:
     return Envelope(int(version), kind_text, RequestId(id_text), body)
 
 
-def decode_asked(envelope: Envelope) -> tuple[ClientMessage, tuple[str, ...]]:
-    """Body of a message a client sent, and the fields of a `generate` that it does not have."""
+def decode_client(envelope: Envelope) -> ClientMessage:
+    """Body of a message a client sent."""
     kind = CLIENT_KINDS.get(envelope.kind)
     if kind is None:
         raise HotseatError("unknown_kind", f"unknown kind {envelope.kind!r}", kind=envelope.kind)
-    plain = _unpack_map(envelope.body)
-    message = _convert(plain, kind)
-    unknown = unknown_fields(plain, kind) if kind is Generate else ()
-    return message, tuple(field.path for field in unknown)
+    return unpack_body(envelope.body, kind)
+
+
+def ignored_fields(envelope: Envelope) -> tuple[str, ...]:
+    """What of a `generate` that was decoded before means nothing, as paths."""
+    plain = msgpack.unpackb(envelope.body, raw=False)
+    return tuple(field.path for field in unknown_fields(plain, Generate))
 
 
 def decode_daemon(envelope: Envelope) -> DaemonMessage:

@@ -19,7 +19,7 @@ import msgspec
 import zmq
 
 from hotseat.client import Client
-from hotseat.protocol.codec import decode_asked, encode_daemon, open_envelope
+from hotseat.protocol.codec import decode_client, encode_daemon, open_envelope
 from hotseat.protocol.credit import chunk_cost
 from hotseat.protocol.discovery import ENDPOINT_FILE, Endpoint
 from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES
@@ -230,7 +230,7 @@ class FakeDaemon:
     def _handle(self, frames: list[bytes]) -> None:
         peer, *rest = frames
         envelope = open_envelope(rest)
-        message = decode_asked(envelope)[0]
+        message = decode_client(envelope)
         request_id = envelope.request_id
         if not isinstance(message, Ping):
             with self._news:

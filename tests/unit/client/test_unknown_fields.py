@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from hotseat.cli.chat.histories import read_history
 from hotseat.client.requests import GenerateOptions, as_message, build_generate
-from hotseat.protocol.codec import decode_asked, decode_daemon, encode_daemon, open_envelope
+from hotseat.protocol.codec import (
+    decode_client,
+    decode_daemon,
+    encode_daemon,
+    ignored_fields,
+    open_envelope,
+)
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId
 from hotseat.protocol.messages import Generate, Sampling
@@ -37,7 +43,8 @@ UNKNOWN = [
 
 
 def asked(**fields):
-    return decode_asked(open_envelope([b"1", b"generate", b"r", msgpack.packb(fields)]))
+    envelope = open_envelope([b"1", b"generate", b"r", msgpack.packb(fields)])
+    return decode_client(envelope), ignored_fields(envelope)
 
 
 @pytest.mark.parametrize(("options", "field", "near"), UNKNOWN)

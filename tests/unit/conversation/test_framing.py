@@ -149,7 +149,10 @@ def test_pattern_that_backtracks_for_ever_elsewhere_is_compared_at_once():
 
 def chain(length):
     """References one after the other; the library follows them on a stack that ends."""
-    steps = {f"d{n}": {"items": {"$ref": f"#/$defs/d{n + 1}"}} for n in range(length)}
+    steps = {
+        f"d{n}": {"type": "array", "items": {"type": "array", "$ref": f"#/$defs/d{n + 1}"}}
+        for n in range(length)
+    }
     return {"$ref": "#/$defs/d0", "$defs": steps | {f"d{length}": {"type": "string"}}}
 
 

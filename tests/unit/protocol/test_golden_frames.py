@@ -17,7 +17,7 @@ import pytest
 from hotseat.protocol import messages as m
 from hotseat.protocol import replies as r
 from hotseat.protocol.codec import (
-    decode_asked,
+    decode_client,
     decode_daemon,
     encode_client,
     encode_daemon,
@@ -129,6 +129,9 @@ DAEMON = {
     ),
     "pong": r.Pong(),
     "accepted": r.Accepted(position=2, expected_wait_s=1.5, seed=7, replayed=True),
+    "accepted_ignored": r.Accepted(
+        position=0, seed=7, ignored=("n", "messages[0].reasoning_content")
+    ),
     "progress": r.Progress(
         phase="loading", model="smol", bytes_done=1, bytes_total=2**40, percent=12.5, elapsed_s=0.25
     ),
@@ -241,7 +244,7 @@ def test_golden_bytes_decode_and_encode_to_themselves(direction, name):
     data = (GOLDEN / f"{direction}_{name}.bin").read_bytes()
     envelope = open_envelope(split(data))
     if direction == "client":
-        message = decode_asked(envelope)[0]
+        message = decode_client(envelope)
         assert message == CLIENT[name]
         assert join(encode_client(message, envelope.request_id)) == data
     else:

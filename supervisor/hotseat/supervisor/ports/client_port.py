@@ -13,7 +13,13 @@ import structlog
 import zmq
 from msgspec import Struct
 
-from hotseat.protocol.codec import Envelope, decode_asked, encode_daemon, open_envelope
+from hotseat.protocol.codec import (
+    Envelope,
+    decode_client,
+    encode_daemon,
+    ignored_fields,
+    open_envelope,
+)
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, RequestId
 from hotseat.protocol.limits import (
@@ -23,7 +29,7 @@ from hotseat.protocol.limits import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
 )
-from hotseat.protocol.messages import ClientInfo, ClientMessage, Hello, Ping
+from hotseat.protocol.messages import ClientInfo, ClientMessage, Generate, Hello, Ping
 from hotseat.protocol.replies import DaemonMessage, ErrorBody, Pong, Welcome
 from hotseat.supervisor.loop.tasks import defect_of
 from hotseat.supervisor.ports.log_pace import LogPace
@@ -167,7 +173,9 @@ class ClientPort:
         try:
             envelope = open_envelope(rest)
             request_id = envelope.request_id
-            self._dispatch(routing, envelope, *decode_asked(envelope))
+            message = decode_client(envelope)
+            ignored = ignored_fields(envelope) if isinstance(message, Generate) else ()
+            self._dispatch(routing, envelope, message, ignored)
         except HotseatError as error:
             left_out = self._pace.admit(error.code, time.monotonic())
             if left_out is not None:
