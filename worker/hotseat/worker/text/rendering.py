@@ -18,6 +18,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Tool, ToolCall
 from hotseat.protocol.model import TemplateProbe
 from hotseat.worker.text.calls.call import plain_tool
+from hotseat.worker.text.calls.formats import speaks_harmony
 from hotseat.worker.text.content_tokens import ContentTokens, OwnWords, content_strings
 from hotseat.worker.text.history import fold_history
 
@@ -52,6 +53,7 @@ class Renderer:
         self._tokenizer = tokenizer
         self._probe = probe
         self._template_text = template_text(tokenizer)
+        self._is_harmony = speaks_harmony(tokenizer)
         self._content = ContentTokens(tokenizer, self._template_text)
         self._end_ids = frozenset(int(token) for token in tokenizer.eos_token_ids)
         self._prepends_space = _prepends_space(tokenizer)
@@ -216,6 +218,10 @@ class Renderer:
             ]
         if message.reasoning is not None:
             plain["reasoning_content"] = message.reasoning
+            # Harmony keeps the thoughts before a call, under a name of its own, and refuses them
+            # beside words.
+            if self._is_harmony and message.tool_calls and not message.content:
+                plain["thinking"] = message.reasoning
         return plain
 
     def _refusal(
