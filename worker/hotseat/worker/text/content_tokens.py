@@ -14,6 +14,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.worker.text.calls.formats import call_format
 
 _PRIVATE: Final = range(0xE000, 0xF900)
 """Characters that mean nothing to anybody: marks that stand in rendered text for a moment."""
@@ -103,8 +104,9 @@ class ContentTokens:
         """Marks of reasoning and of calls."""
         tokenizer = self._tokenizer
         names = (tokenizer.think_start, tokenizer.think_end)
-        calls = (tokenizer.tool_call_start, tokenizer.tool_call_end)
-        return "\n".join(mark for mark in (*names, *calls) if mark)
+        calls = call_format(tokenizer)
+        ends = () if calls is None else (calls.start, calls.end)
+        return "\n".join(mark for mark in (*names, *ends) if mark)
 
     @cached_property
     def _found(self) -> re.Pattern[str]:
