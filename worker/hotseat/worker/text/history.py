@@ -143,7 +143,7 @@ def _fold_span(span: _Span, probe: TemplateProbe, *, is_open: bool) -> list[_Ent
 def pair_results(
     calls: Sequence[ToolCall], messages: Sequence[tuple[int, Message]]
 ) -> dict[int, tuple[int, Message]]:
-    """Results among `messages`, by the place of their call; both ways in their order.
+    """Results among `messages`, by the place of their call.
 
     By id first; results without an id, and those of calls without one, by name and then in order.
     Raises `HotseatError` if a call has two results.
@@ -177,7 +177,7 @@ def pair_results(
         if takers:
             del free[takers[0]]
             found[takers[0]] = (index, message)
-    return dict(sorted(found.items()))
+    return found
 
 
 def _fold_reply(
