@@ -283,3 +283,27 @@ def test_history_survives_the_catalogue_unchanged():
     )
     assert decode_history(encode_history(history)) == history
     assert decode_history(b"") == History()
+
+
+CALLED = Message(role="assistant", content=None, tool_calls=(ToolCall(id="c1", name="look"),))
+RESULT = Message(role="tool", content="blue", tool_call_id="c1")
+
+
+def test_second_result_of_one_call_is_refused_before_a_swap():
+    with pytest.raises(HotseatError) as caught:
+        check_generate(Generate(model="m", messages=(ASKED, CALLED, RESULT, RESULT)))
+    assert caught.value.code == "invalid_request"
+    assert (caught.value.facts["field"], caught.value.facts["message"]) == ("messages", 3)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (ASKED, CALLED, RESULT, CALLED, RESULT),
+        (ASKED, RESULT, RESULT),
+        (ASKED, CALLED, RESULT, SAID, ASKED, RESULT),
+    ],
+    ids=["each call has one", "their call is gone", "the call lies behind"],
+)
+def test_results_that_are_not_of_one_call_are_taken(messages):
+    check_generate(Generate(model="m", messages=messages))

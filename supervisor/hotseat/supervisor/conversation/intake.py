@@ -71,6 +71,32 @@ def check_generate(request: Generate) -> None:
         value = getattr(request, field)
         if isinstance(value, tuple):
             check_parts(field, value)
+            check_results(field, value)
+
+
+def check_results(field: str, messages: tuple[Message, ...]) -> None:
+    """Refuses a second result of one call, before a swap is made for it.
+
+    Results without their call are text, as often as they come.
+    """
+    first_of: dict[str, int] = {}
+    known: frozenset[str | None] = frozenset()
+    for index, message in enumerate(messages):
+        if message.role == "assistant":
+            first_of.clear()
+            known = frozenset(call.id for call in message.tool_calls)
+        call_id = message.tool_call_id
+        if message.role != "tool" or not call_id or call_id not in known:
+            continue
+        first = first_of.setdefault(call_id, index)
+        if first != index:
+            raise HotseatError(
+                "invalid_request",
+                f"{field}[{index}]: a second result of call {call_id!r}, whose first "
+                f"is {field}[{first}]; send one result for each call",
+                field=field,
+                message=index,
+            )
 
 
 def check_parts(field: str, messages: tuple[Message, ...]) -> None:
