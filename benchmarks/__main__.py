@@ -22,6 +22,7 @@ BENCHMARKS = {
     "checkpoint-rate": "kv",
     "decode": "peers",
     "relay": "serving",
+    "parsing": "serving",
     "agents": "peers",
     "shared-prefix": "kv",
     "wear": "kv",
