@@ -94,7 +94,7 @@ async def test_many_refusals_at_once_are_one_look():
     assert all(error.facts["others"] for error in errors)
 
 
-async def test_program_that_does_not_answer_leaves_the_refusal_without_names(monkeypatch):
+async def test_program_that_does_not_answer_keeps_no_other_name_back(monkeypatch):
     monkeypatch.setattr(short_memory, "LOOK_S", 0.05)
     free = threading.Event()
     program = Program("a")
@@ -103,7 +103,8 @@ async def test_program_that_does_not_answer_leaves_the_refusal_without_names(mon
         error = await holders(program).explained(short())
     finally:
         free.set()
-    assert error.facts["others"] == error.facts["holders"] == []
+    assert error.facts["others"] == []
+    assert error.facts["holders"] == [["Browser", 3 * GIB]]
     assert "9.0 GiB are available" in error.message
 
 

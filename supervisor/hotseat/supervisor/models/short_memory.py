@@ -7,8 +7,8 @@ the refusals of the next moments too. Decides nothing about the seat.
 import asyncio
 import os
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import psutil
 import structlog
@@ -28,6 +28,7 @@ LOOK_S: Final = 5.0
 FRESH_S: Final = 2.0
 NAMED: Final = 5
 log = structlog.get_logger()
+T = TypeVar("T")
 Found = tuple[list[LoadedElsewhere], list[Holder]]
 
 
@@ -47,12 +48,9 @@ class MemoryHolders:
             return error
         async with self._lock:
             if time.monotonic() - self._found_at > FRESH_S:
-                try:
-                    async with asyncio.timeout(LOOK_S):
-                        self._found = await asyncio.to_thread(self._look)
-                except TimeoutError:
-                    log.warning("memory.holders_unknown", waited_s=LOOK_S)
-                    self._found = ([], [])
+                self._found = await asyncio.gather(
+                    _in_time(lambda: loaded_elsewhere(self._programs)), _in_time(self._holders)
+                )
                 self._found_at = time.monotonic()
             others, holders = self._found
         return named_shortage(error, others, holders)
@@ -65,11 +63,20 @@ class MemoryHolders:
         log.info("memory.others_unloaded", models=[f"{one.program}: {one.model}" for one in gone])
         return bool(gone)
 
-    def _look(self) -> Found:
-        others = loaded_elsewhere(self._programs)
+    def _holders(self) -> list[Holder]:
         try:
             children = psutil.Process().children(recursive=True)
         except psutil.Error:
             children = []
         own = {os.getpid(), *(child.pid for child in children)}
-        return others, self._probe.holders(NAMED, own)
+        return self._probe.holders(NAMED, own)
+
+
+async def _in_time(look: Callable[[], list[T]]) -> list[T]:
+    """What a look in a thread finds; nothing when it takes too long."""
+    try:
+        async with asyncio.timeout(LOOK_S):
+            return await asyncio.to_thread(look)
+    except TimeoutError:
+        log.warning("memory.holders_unknown", waited_s=LOOK_S)
+        return []
