@@ -203,16 +203,39 @@ def test_reply_that_the_template_shows_otherwise_is_followed_by_a_rendering(
     assert isinstance(intake.input, AppendInput) is is_appended
 
 
-@pytest.mark.parametrize("given", ["messages", "append"])
-def test_changed_system_text_is_diverged_unless_rerender(given):
-    other = Message(role="system", content="be long")
-    messages = (*CHAT.history.messages, other, NEXT) if given == "messages" else (other, NEXT)
+OTHER = Message(role="system", content="be long")
+
+
+def test_changed_system_text_is_diverged_unless_rerender():
     with pytest.raises(HotseatError) as caught:
-        planned({given: messages}, CHAT)
+        planned({"append": (OTHER, NEXT)}, CHAT)
     assert caught.value.code == "session_diverged"
-    assert caught.value.facts["field"] == given
-    rendered = planned({given: messages}, CHAT, rerender=True)
-    assert other in rendered.input.messages
+    assert caught.value.facts["field"] == "append"
+    rendered = planned({"append": (OTHER, NEXT)}, CHAT, rerender=True)
+    assert OTHER in rendered.input.messages
+
+
+def test_changed_system_text_of_a_whole_conversation_is_diverged():
+    with pytest.raises(HotseatError) as caught:
+        planned({"messages": (OTHER, ASKED, SAID, NEXT)}, CHAT)
+    assert caught.value.code == "session_diverged"
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ({"append": (NEXT, OTHER)}, (NEXT, OTHER)),
+        ({"append": (SYSTEM, NEXT, SYSTEM)}, (NEXT, SYSTEM)),
+        ({"messages": (*CHAT.history.messages, OTHER, NEXT)}, (OTHER, NEXT)),
+        ({"messages": (*CHAT.history.messages, SYSTEM, NEXT)}, (SYSTEM, NEXT)),
+    ],
+    ids=["appended", "known and appended", "whole", "whole and known"],
+)
+def test_later_system_text_is_a_message_where_it_stands(given, added):
+    intake = planned(given, CHAT)
+    assert intake.added == intake.input.messages == added
+    reply = history_after(intake, Collected(text="so"))
+    assert reply.messages[: len(CHAT.history.messages)] == CHAT.history.messages
 
 
 BAD = {

@@ -288,8 +288,8 @@ def _plan_append(
             field="append",
             turn=stored.turn,
         )
-    field = "messages" if request.append is None else "append"
-    added = messages if request.rerender else _without_system(messages, stored, field)
+    is_whole = request.append is None  # what was held stands before it, its system text too
+    added = messages if is_whole or request.rerender else _without_system(messages, stored)
     if is_exact and stored.is_in_step and not request.rerender:
         return Intake(
             input=AppendInput(messages=added, calls=_open_calls(stored)),
@@ -319,25 +319,27 @@ def _open_calls(stored: Stored) -> tuple[ToolCall, ...]:
     return () if reply is None else reply.tool_calls
 
 
-def _without_system(
-    messages: tuple[Message, ...], stored: Stored, field: str
-) -> tuple[Message, ...]:
-    """System text is fixed when a session is created: repeating it is fine, changing it is not."""
+def _without_system(messages: tuple[Message, ...], stored: Stored) -> tuple[Message, ...]:
+    """System text is fixed when a session is created: repeating it is fine, changing it is not.
+
+    Behind another message it is a reminder at that place.
+    """
     held = [_text_of(entry) for entry in stored.history.messages if entry.role in _SYSTEM_ROLES]
-    kept = []
+    kept: list[Message] = []
     for message in messages:
-        if message.role not in _SYSTEM_ROLES:
+        if message.role not in _SYSTEM_ROLES or kept:
             kept.append(message)
         elif _text_of(message) not in held:
             raise HotseatError(
                 "session_diverged",
-                "system text is fixed when a session is created; set rerender to change it",
-                field=field,
+                "system text is fixed when a session is created; set rerender to change it, or "
+                "send a reminder behind another message",
+                field="append",
                 turn=stored.turn,
             )
     if not kept:
-        text = f"{field} holds nothing but the known system text; add a message"
-        raise HotseatError("invalid_request", text, field=field)
+        text = "append holds nothing but the known system text; add a message"
+        raise HotseatError("invalid_request", text, field="append")
     return tuple(kept)
 
 
