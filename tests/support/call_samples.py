@@ -82,6 +82,14 @@ def said(parts):
     ]
 
 
+def error_of(name, text):
+    """The reason why a text is no call; the text has to be there whole."""
+    parts = parts_of(name, text)
+    assert "".join(part.text for part in parts) == text
+    assert all(part.type == "text" for part in parts)
+    return next(part.tool_parse_error for part in parts if part.tool_parse_error)
+
+
 class Sample(Struct, frozen=True):
     """A call of `look` with ARGUMENTS and one of `rest`, as a model of this format writes them.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mlx_lm.tool_parsers
 import pytest
-from tests.support.call_samples import ARGUMENTS, SAMPLES, parts_of, said, splitter_of
+from tests.support.call_samples import ARGUMENTS, SAMPLES, error_of, parts_of, said, splitter_of
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import encode_link
@@ -32,14 +32,6 @@ def written(name, content):
         f"{json.dumps({'content': content})}<|tool_call_end|>",
     }[name]
     return f"{FORMATS[name].start}{text}{FORMATS[name].end}"
-
-
-def error_of(name, text):
-    """The reason why a text is no call; the text has to be there whole."""
-    parts = parts_of(name, text)
-    assert "".join(part.text for part in parts) == text
-    assert all(part.type == "text" for part in parts)
-    return next(part.tool_parse_error for part in parts if part.tool_parse_error)
 
 
 def test_every_parser_of_the_library_has_a_format_with_its_marks():

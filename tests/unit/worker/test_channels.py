@@ -36,6 +36,8 @@ TO_LOOK = "<|channel|>commentary to=functions.look <|constrain|>json<|message|>"
             [("rest", {})],
         ),
         ("<|channel|>ana", []),
+        ('<|channel|>final to=user<|message|>{"q":1}<|return|>', [("text", '{"q":1}')]),
+        ("<|channel|>" + "x" * 300, [("text", "<|channel|>" + "x" * 300)]),
         ("<|channel|>analysis<|message|>cut in the mid", [("reasoning", "cut in the mid")]),
         ("to= is an operator", [("text", "to= is an operator")]),
         ("t", [("text", "t")]),

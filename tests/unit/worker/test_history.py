@@ -227,3 +227,14 @@ def test_text_beside_calls_gets_a_message_of_its_own_where_one_hides_the_other()
 def test_reply_without_text_says_so_where_templates_want_some():
     folded = fold([user("u"), assistant(""), user("v")], "empty_replies")
     assert folded[1].content == reminder("This reply has no text.")
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"x": ' + "[" * 100_000 + "]" * 100_000 + "}", '{"x": "\\ud800"}', "[1]", "{"]
+)
+def test_arguments_that_nobody_can_read_are_refused(arguments):
+    call = ToolCall(id="a", name="look_up", arguments=arguments)
+    with pytest.raises(HotseatError) as caught:
+        fold([user("x"), assistant("", [call])])
+    assert caught.value.code == "invalid_request"
+    assert "arguments" in caught.value.facts["path"]

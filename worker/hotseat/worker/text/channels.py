@@ -26,6 +26,8 @@ _MESSAGE: Final = "<|message|>"
 _ENDS: Final = ("<|end|>", "<|call|>", "<|return|>")
 _IN_HEADER: Final = (_MESSAGE, *_ENDS)
 _IN_TEXT: Final = (START_MARK, CHANNEL_MARK, *_ENDS)
+_LONGEST_HEADER: Final = 256
+"""Characters; what goes on longer without its end is no header."""
 _RECIPIENT: Final = re.compile(r"\bto=([^\s<]+)")
 _CHANNEL: Final = re.compile(r"<\|channel\|>\s*(\w+)")
 _LEAD: Final = re.compile(r"\s*(t|to|to=[^\s<]*\s*)?\Z")
@@ -92,6 +94,10 @@ class Channels:
     def _head(self, *, is_over: bool) -> bool:
         mark = first_of(self._held, _IN_HEADER)
         if mark is None:
+            if len(self._held) > _LONGEST_HEADER:
+                self._state = "text"
+                self._emit(self._held)
+                self._held = ""
             self._held = "" if is_over else self._held
             return False
         at, word = mark
@@ -102,7 +108,7 @@ class Channels:
             return True
         whom = _RECIPIENT.search(header)
         channel = _CHANNEL.search(header)
-        if whom and self._tools:
+        if whom and self._is_function(whom[1]):
             self._state, self._header = "text", header + word
             read = partial(_read_call, whom[1].removeprefix("functions."))
             self._search = BodySearch(read, self._tools, (*_ENDS, START_MARK))
@@ -138,6 +144,10 @@ class Channels:
         self._found.extend(self._out.parts(body, self._header, in_reasoning=False))
         self._search = None
         return True
+
+    def _is_function(self, whom: str) -> bool:
+        names = {tool.function.name for tool in self._tools}
+        return bool(names) and (whom.startswith("functions.") or whom in names)
 
     def _emit(self, text: str) -> None:
         if text and self._state == "reasoning":

@@ -91,8 +91,16 @@ def _joined_text(message: Message, index: int) -> str:
 def _check_arguments(call: ToolCall, path: str) -> None:
     try:
         arguments = json.loads(call.arguments or "{}")
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise HotseatError("invalid_request", f"{path}: not JSON ({error})", path=path) from error
+    except (ValueError, RecursionError) as error:
+        text = f"{path}: JSON that cannot be read: nested too deeply, or a number too long"
+        raise HotseatError("invalid_request", text, path=path) from error
+    try:
+        json.dumps(arguments, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        text = f"{path}: holds half of a character (a lone surrogate); send whole ones"
+        raise HotseatError("invalid_request", text, path=path) from error
     if not isinstance(arguments, dict):
         # Not the value itself: errors are logged and journalled, conversations are not.
         kind = type(arguments).__name__

@@ -12,8 +12,6 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, Final, Literal
 
-import jinja2
-
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Tool, ToolCall
 from hotseat.protocol.model import TemplateProbe
@@ -94,9 +92,10 @@ class Renderer:
         apply = self._tokenizer.apply_chat_template
         try:
             rendered = apply(plain, tokenize=not gap, **given)
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+            ids = self._content.encode(rendered, gap) if gap else rendered
+        except Exception as error:  # templates are programs of their own, and refuse in any way
             raise self._refusal(messages, skipped, data, error) from error
-        return self._content.encode(rendered, gap) if gap else [int(token) for token in rendered]
+        return [int(token) for token in ids]
 
     def _around_template(
         self, messages: list[dict[str, Any]], tools: Any, clock: float

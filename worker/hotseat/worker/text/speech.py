@@ -138,7 +138,7 @@ class Speech:
     def _begin(self, calls: CallFormat, mark: str) -> None:
         ends = (calls.end,) if calls.end else ()
         restarts = (calls.start,) if ends else ()
-        search = BodySearch(calls.read, self._tools, ends, restarts)
+        search = BodySearch(calls.read, self._tools, ends, restarts, nests=calls.nests)
         self._open = _Open(mark, calls, search, self._state)
 
     def _may_be_bare(self, *, is_over: bool) -> bool:

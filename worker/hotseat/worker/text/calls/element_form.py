@@ -22,9 +22,14 @@ from hotseat.worker.text.calls.call import (
     skip_space,
 )
 from hotseat.worker.text.calls.json_form import read_json, read_objects
-from hotseat.worker.text.calls.values import MismatchError, value_of_text
+from hotseat.worker.text.calls.values import (
+    MismatchError,
+    names_of_arguments,
+    schema_of_argument,
+    value_of_text,
+)
 
-_CDATA: Final = re.compile(r"\s*<!\[CDATA\[(.*?)\]\]>\s*\Z", re.DOTALL)
+_CDATA: Final = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*\Z", re.DOTALL)
 _STRING: Final = {"type": "string"}
 
 
@@ -40,6 +45,8 @@ class ElementForm(Struct, frozen=True, kw_only=True):
     argument: re.Pattern[str]
     argument_end: str
     has_lines: bool = False
+    has_cdata: bool = False
+    """A value may stand in a CDATA section, which is no part of it."""
     whole: re.Pattern[str] | None = None
     """Opens one JSON object in place of the arguments; closed as they are."""
     whole_end: str = ""
@@ -66,7 +73,7 @@ class ElementForm(Struct, frozen=True, kw_only=True):
     ) -> tuple[ParsedCall, int]:
         name = opening["name"].strip()
         schema = schema_of(name, tools)
-        known = frozenset(schema.get("properties") or ())
+        known = names_of_arguments(schema, schema)
         arguments: dict[str, Any] = {}
         at = skip_space(body, opening.end())
         if self.whole and (found := self.whole.match(body, at)):
@@ -87,6 +94,8 @@ class ElementForm(Struct, frozen=True, kw_only=True):
             except MismatchError as error:
                 raise CallError(str(error), at) from error
             at = skip_space(body, end + len(self.argument_end))
+        if not (arguments or self.closing or any(tool.function.name == name for tool in tools)):
+            raise CallError("a word alone is no call of a tool that was given")
         return make_call(name, arguments, tools), at + len(self.closing)
 
     def _expect_end(self, body: str, at: int, ending: str) -> int:
@@ -103,9 +112,16 @@ class ElementForm(Struct, frozen=True, kw_only=True):
         while end >= 0:
             after = skip_space(body, end + len(self.argument_end))
             if self._closes(body, after) or self._opens(body, after, known, seen):
+                self._check_closed(body, start, end, known - seen)
                 return end
             end = body.find(self.argument_end, end + 1)
         raise CallUnfinishedError("an argument is not closed", start)
+
+    def _check_closed(self, body: str, start: int, end: int, awaited: frozenset[str]) -> None:
+        """Raises CallError if an argument that is still to come begins a line of this value."""
+        for found in self.argument.finditer(body, start, end):
+            if found["key"].strip() in awaited and body[start : found.start()].endswith("\n"):
+                raise CallError("an argument begins inside another one", found.start())
 
     def _is_closed(self, body: str, at: int) -> bool:
         return body.startswith(self.closing, at) if self.closing else at >= len(body)
@@ -123,10 +139,12 @@ class ElementForm(Struct, frozen=True, kw_only=True):
         if element is None:
             return False
         key = element["key"].strip()
+        if key in seen and key in known:
+            raise CallError("an argument stands twice in the call", at)
         return key not in seen and (not known or key in known)
 
     def _value_text(self, text: str) -> str:
-        if cdata := _CDATA.match(text):
+        if self.has_cdata and (cdata := _CDATA.match(text)):
             return cdata[1]
         if self.has_lines:
             return text.removeprefix("\n").removesuffix("\n")
@@ -134,7 +152,7 @@ class ElementForm(Struct, frozen=True, kw_only=True):
 
 
 def _typed(text: str, key: str, schema: dict[str, Any], stated: str | None) -> Any:
-    kind = (schema.get("properties") or {}).get(key)
+    kind = schema_of_argument(schema, schema, key)
     if kind is None and stated == "string":
         kind = _STRING
     return value_of_text(text, kind, schema, key)
@@ -163,6 +181,7 @@ MINICPM: Final = ElementForm(
     opening=re.compile(r"\s*[\"']?(?P<name>[^\s\"'<>]+)[\"']?\s*>"),
     argument=re.compile(r"<param\s+name\s*=\s*[\"']?(?P<key>[^\s\"'<>]+)[\"']?\s*>"),
     argument_end="</param>",
+    has_cdata=True,
 )
 GLM: Final = ElementForm(
     opening=re.compile(r"(?P<name>[^\s<>{}\[\]\"'`]+)(?=\s*(?:<arg_key>|\Z))"),

@@ -44,6 +44,8 @@ class CallFormat(Struct, frozen=True, kw_only=True):
     end: str
     read: Reader
     ends_itself: bool = True
+    nests: bool = False
+    """Arguments have no escapes: a call that one of them quotes looks like a call."""
     is_bare: bool = False
     """A call may be the whole answer, without a mark."""
 
@@ -102,12 +104,15 @@ FORMATS: Final[dict[str, CallFormat]] = {
     made.name: made
     for made in (
         CallFormat(name="json_tools", start="<tool_call>", end="</tool_call>", read=read_objects),
-        CallFormat(name="qwen3_coder", start="<tool_call>", end="</tool_call>", read=CODER.read),
+        CallFormat(
+            name="qwen3_coder", start="<tool_call>", end="</tool_call>", read=CODER.read, nests=True
+        ),
         CallFormat(
             name="glm47",
             start="<tool_call>",
             end="</tool_call>",
             read=GLM.read,
+            nests=True,
             ends_itself=False,
         ),
         CallFormat(
@@ -115,6 +120,7 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<tool_call>",
             end="</tool_call>",
             read=GLM.read,
+            nests=True,
             ends_itself=False,
         ),
         CallFormat(
@@ -122,6 +128,7 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<longcat_tool_call>",
             end="</longcat_tool_call>",
             read=LONGCAT.read,
+            nests=True,
             ends_itself=False,
         ),
         CallFormat(
@@ -129,12 +136,14 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<minimax:tool_call>",
             end="</minimax:tool_call>",
             read=MINIMAX.read,
+            nests=True,
         ),
         CallFormat(
             name="muse_spark",
             start="<atem:function_calls>",
             end="</atem:function_calls>",
             read=MUSE.read,
+            nests=True,
         ),
         CallFormat(
             name="minicpm5",
@@ -154,6 +163,7 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<|open|>tools<|sep|>",
             end="<|close|>tools<|sep|>",
             read=KIMI_K3.read,
+            nests=True,
         ),
         CallFormat(name="mistral", start="[TOOL_CALLS]", end="", read=read_mistral),
         CallFormat(

@@ -145,7 +145,7 @@ _MISTRAL_NAMED: Final = partial(
     read_named,
     head=re.compile(
         r"(?:\[TOOL_CALLS\])?\s*(?P<name>[\w.-]+)\s*"
-        r"(?:\[CALL_ID\](?P<id>\w+))?\s*(?:\[ARGS\])"
+        r"(?:\[CALL_ID\](?P<id>\w+)\s*)?\[ARGS\]"
     ),
     tail=re.compile(r""),
 )

@@ -18,14 +18,15 @@ from hotseat.worker.text.calls.call import (
     make_call,
     skip_space,
 )
+from hotseat.worker.text.calls.json_form import read_json
 
 _CUT_SHORT: Final = ("unterminated", "was never closed", "unexpected EOF")
 _JSON_WORDS: Final = {"true": True, "false": False, "null": None}
 _DEEPEST: Final = 100
 _HEAD: Final = re.compile(r"call:(?P<name>[\w.-]+)")
-_KEY: Final = re.compile(r"\s*(?P<key>[^\s:{}\[\],]+)\s*:")
-_BARE: Final = re.compile(r"[^,{}\[\]]*")
-_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_KEY: Final = re.compile(r"\s*(?P<key>[^\s:{}\[\],\"]+)\s*:")
+_BARE: Final = re.compile(r"[^,{}\[\]\"]*")
+_NUMBER: Final = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 
 def read_python(body: str, tools: Sequence[Tool]) -> Found:
@@ -67,6 +68,7 @@ def _python_call(node: ast.expr, tools: Sequence[Tool]) -> ParsedCall:
     if node.args or any(keyword.arg is None for keyword in node.keywords):
         raise CallError("an argument has no name")
     name = _dotted(node.func)
+    _check_unlike([keyword.arg for keyword in node.keywords])
     try:
         given = {str(item.arg): _literal(item.value) for item in node.keywords}
     except (ValueError, TypeError, RecursionError, MemoryError):
@@ -86,9 +88,18 @@ def _dotted(node: ast.expr) -> str:
 
 def _literal(node: ast.expr) -> Any:
     """The value of a literal; JSON's three words count as well. Raises ValueError."""
-    if any(isinstance(child, ast.Set | ast.Tuple) for child in ast.walk(node)):
-        raise ValueError("no JSON value")
+    for child in ast.walk(node):
+        if isinstance(child, ast.Set | ast.Tuple):
+            raise TypeError("no JSON value")
+        if isinstance(child, ast.Dict):
+            _check_unlike([getattr(key, "value", None) for key in child.keys])
     return ast.literal_eval(_JsonWords().visit(node))
+
+
+def _check_unlike(names: Sequence[Any]) -> None:
+    """Raises CallError unless these are names, each of them once."""
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise CallError("an object has two values of one name, or a name that is no string")
 
 
 class _JsonWords(ast.NodeTransformer):
@@ -133,6 +144,8 @@ class _Reader:
             if end < 0:
                 raise CallUnfinishedError("a string is not closed", at)
             return self._text[start:end], end + len(self._quote)
+        if self._text[at] == '"':  # the strings of JSON, which models mix in
+            return read_json(self._text, at)
         if self._text[at] == "{":
             return self._object(at + 1, depth)
         if self._text[at] == "[":
@@ -159,7 +172,7 @@ class _Reader:
 
     def _key(self, at: int) -> tuple[str, int]:
         at = self._next(at)
-        if self._text.startswith(self._quote, at):
+        if self._text.startswith((self._quote, '"'), at):
             value, at = self.value(at, 0)
             at = self._next(at)
             if self._text[at] != ":":
@@ -177,8 +190,8 @@ class _Reader:
         end = found.end() if found else at
         if word in _JSON_WORDS:
             return _JSON_WORDS[word], end
-        if number := _NUMBER.fullmatch(word):
-            return (float(word) if number[1] or number[2] else int(word)), end
+        if _NUMBER.fullmatch(word):
+            return read_json(word, 0)[0], end
         if end >= len(self._text):
             raise CallUnfinishedError("a value is not closed", at)
         if not word:

@@ -37,10 +37,20 @@ class Body(Struct, frozen=True):
 
 
 class BodySearch:
-    """Finds the end of one call in text that grows. `ends` close it, `restarts` begin the next."""
+    """Finds the end of one call in text that grows. `ends` close it, `restarts` begin the next.
+
+    `nests`: nothing but the marks themselves tells a call that an argument quotes from the call,
+    so that an end belongs to the newest beginning.
+    """
 
     def __init__(
-        self, read: Reader, tools: Sequence[Tool], ends: Sequence[str], restarts: Sequence[str] = ()
+        self,
+        read: Reader,
+        tools: Sequence[Tool],
+        ends: Sequence[str],
+        restarts: Sequence[str] = (),
+        *,
+        nests: bool = False,
     ) -> None:
         self._read = read
         self._tools = tools
@@ -48,30 +58,42 @@ class BodySearch:
         self._marks = (*self._ends, *restarts)
         self._looked = 0
         self._seen = 0
+        self._nests = nests
+        self._open = 0
         self._first_end: Body | None = None
+        self._first_call: Body | None = None
 
     def find(self, held: str) -> Body | None:
         """The call at the beginning of `held`, which has only grown since; None: not yet known."""
         while found := first_of(held, self._marks, self._looked):
             at, mark = found
-            body = self._body(held[:at], mark)
-            if body.error is None:
-                return body
+            is_end = mark in self._ends
             self._looked = at + len(mark)
             self._seen += 1
-            if mark in self._ends and self._first_end is None:
-                self._first_end = body
-            is_hopeless = not isinstance(body.error, CallUnfinishedError) or self._seen >= _MARKS
-            if self._first_end is not None and is_hopeless:
-                return self._first_end
+            if not is_end and self._seen > _MARKS:
+                continue
+            body = self._body(held[:at], mark)
+            if body.error is None and not (self._nests and is_end and self._open):
+                return body
+            self._open = max(0, self._open - 1) if is_end else self._open + 1
+            if body.error is None:
+                self._first_call = self._first_call or body
+                is_hopeless = False
+            else:
+                self._first_end = self._first_end or (body if is_end else None)
+                is_hopeless = not isinstance(body.error, CallUnfinishedError)
+            settled = self._first_call or self._first_end
+            if settled is not None and (is_hopeless or self._seen >= _MARKS):
+                return settled
         longest = max((len(mark) for mark in self._marks), default=1)
         self._looked = max(self._looked, len(held) - longest + 1)
         return None
 
     def finish(self, held: str, *, ends_itself: bool) -> Body:
         """The call in the whole rest of an output; without an end mark it has to read as whole."""
-        if self._first_end is not None:
-            return self._first_end
+        settled = self._first_call or self._first_end
+        if settled is not None:
+            return settled
         body = self._body(held, "", is_open=not self._ends)
         is_cut = isinstance(body.error, CallUnfinishedError)
         if is_cut or (body.error is None and not ends_itself):
@@ -85,6 +107,8 @@ class BodySearch:
             calls, end = self._read(text, self._tools)
         except CallError as error:
             return Body(text, mark, error=error)
+        except Exception:  # noqa: BLE001 - whatever a model says, it ends no worker
+            return Body(text, mark, error=CallError("the call cannot be read"))
         if is_open:
             return Body(text[:end], mark, tuple(calls))
         if skip_space(text, end) < len(text):
@@ -98,6 +122,7 @@ class CallsOut:
 
     def __init__(self, request: RequestKey) -> None:
         self._request = request
+        self._ids: set[str] = set()
         self.count = 0
 
     def parts(self, body: Body, start: str, *, in_reasoning: bool) -> list[ChunkPart]:
@@ -116,10 +141,12 @@ class CallsOut:
     def _part(self, call: ParsedCall) -> ChunkPart:
         index = self.count
         self.count += 1
+        own = call.id if call.id not in self._ids else ""
+        self._ids.add(own)
         return ChunkPart(
             type="tool_call",
             index=index,
-            id=call.id or call_id(self._request, index),
+            id=own or call_id(self._request, index),
             name=call.name,
             arguments_delta=call.arguments,
         )

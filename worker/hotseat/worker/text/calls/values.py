@@ -17,8 +17,8 @@ _ALL: Final[Types] = frozenset(
 )
 _WORDS: Final = {"True": True, "False": False, "None": None}
 """Python's words for what JSON has words for: models that write elements use both."""
-_DEEPEST: Final = 40
-"""Schemas that refer to themselves without end are not followed further."""
+_DEEPEST: Final = 8
+"""Schemas within schemas of one value are not followed further: some refer to themselves."""
 
 
 class MismatchError(ValueError):
@@ -49,7 +49,7 @@ def value_of_text(text: str, schema: Any, root: dict[str, Any], name: str) -> An
 def allowed_types(schema: Any, root: dict[str, Any], depth: int = 0) -> Types:
     """Types that a value may have; all of them where the schema does not say."""
     if not isinstance(schema, dict) or depth > _DEEPEST:
-        return _ALL
+        return _ALL  # what cannot be told allows everything
     if "$ref" in schema:
         return allowed_types(_target(schema["$ref"], root), root, depth + 1)
     types = _stated(schema)
@@ -75,6 +75,39 @@ def _stated(schema: dict[str, Any]) -> Types:
     return frozenset({kind_of(schema["const"])}) if "const" in schema else _ALL
 
 
+def schema_of_argument(schema: Any, root: dict[str, Any], name: str, depth: int = 0) -> Any:
+    """The schema of one property of an object; None where nothing is said about it."""
+    if not isinstance(schema, dict) or depth > _DEEPEST:
+        return None
+    properties = schema.get("properties")
+    if isinstance(properties, dict) and name in properties:
+        return properties[name]
+    for branch in _branches(schema, root):
+        found = schema_of_argument(branch, root, name, depth + 1)
+        if found is not None:
+            return found
+    further = schema.get("additionalProperties")
+    return further if isinstance(further, dict) else None
+
+
+def names_of_arguments(schema: Any, root: dict[str, Any], depth: int = 0) -> frozenset[str]:
+    """Names of the properties of an object that a schema tells of."""
+    if not isinstance(schema, dict) or depth > _DEEPEST:
+        return frozenset()
+    properties = schema.get("properties")
+    names = frozenset(properties) if isinstance(properties, dict) else frozenset()
+    branches = _branches(schema, root)
+    return names.union(*(names_of_arguments(one, root, depth + 1) for one in branches))
+
+
+def _branches(schema: dict[str, Any], root: dict[str, Any]) -> list[Any]:
+    """Schemas that speak of the same value."""
+    found = [_target(schema["$ref"], root)] if "$ref" in schema else []
+    for key in ("allOf", "anyOf", "oneOf"):
+        found += schema[key] if isinstance(schema.get(key), list) else []
+    return found
+
+
 def kind_of(value: Any) -> str:
     """Name of the JSON type of a value."""
     if value is None:
@@ -89,10 +122,10 @@ def kind_of(value: Any) -> str:
 def _fit_properties(
     value: dict[str, Any], schema: Any, root: dict[str, Any], path: str, depth: int
 ) -> Iterable[tuple[str, Any]]:
-    properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
-    required = schema.get("required", ()) if isinstance(schema, dict) else ()
+    stated = schema.get("required") if isinstance(schema, dict) else None
+    required = stated if isinstance(stated, list) else []
     for name, item in value.items():
-        kind = properties.get(name) if isinstance(properties, dict) else None
+        kind = schema_of_argument(schema, root, name)
         if kind is None:
             yield name, item
             continue
@@ -125,8 +158,10 @@ def _converted(value: Any, types: Types, path: str) -> Any:
             return _read_bare(value.strip(), types, knows_python=True)
         except (ValueError, RecursionError):
             pass
-    if "string" in types and kind in ("integer", "number", "boolean"):
+    if "string" in types and kind in ("integer", "boolean"):
         return json.dumps(value)
+    if "string" in types and isinstance(value, WrittenFloat):
+        return value.digits
     wanted = " or ".join(sorted(types))
     raise MismatchError(f"argument {_shown(path)} is {kind}, not {wanted}")
 
@@ -146,10 +181,17 @@ def _refuse_constant(_word: str) -> NoReturn:
     raise MismatchError("NaN and Infinity are no numbers of JSON")
 
 
+class WrittenFloat(float):
+    """A number that knows how it was written: 3.10 is not the text 3.1."""
+
+    digits: str
+
+
 def _finite(digits: str) -> float:
-    number = float(digits)
+    number = WrittenFloat(digits)
     if math.isinf(number):
         raise MismatchError("a number is larger than readers of JSON can hold")
+    number.digits = digits
     return number
 
 

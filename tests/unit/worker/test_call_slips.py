@@ -1,0 +1,151 @@
+"""Slips of models and odd schemas: nothing is guessed, melted together, cut, or fatal."""
+
+import pytest
+from tests.support.call_samples import SAMPLES, error_of, parts_of, said
+
+from hotseat.protocol.messages import FunctionSpec, Tool
+from hotseat.worker.text.calls.formats import FORMATS
+
+EVERY = sorted(SAMPLES)
+REST = ("rest", {})
+
+
+def tool(name, parameters):
+    return Tool(function=FunctionSpec(name=name, parameters=parameters))
+
+
+def test_endless_digits_are_text_and_end_no_worker():
+    for name in ("gemma4", "function_gemma"):
+        start, end = FORMATS[name].start, FORMATS[name].end
+        reason = error_of(name, f"{start}call:rest{{a:{'1' * 5000}}}{end}")
+        assert "more digits" in reason
+
+
+@pytest.mark.parametrize("properties", [5, [{"name": "a"}], ["a"], "abc", None])
+@pytest.mark.parametrize("name", EVERY)
+def test_odd_table_of_properties_ends_no_worker(name, properties):
+    odd = (tool("look", {"properties": properties, "required": 3}), tool("rest", None))
+    assert [part.name for part in parts_of(name, SAMPLES[name].both, tools=odd)] == ["look", "rest"]
+
+
+def coder(body):
+    return f"<tool_call>\n{body}\n</tool_call>"
+
+
+def parameter(name, value):
+    return f"<parameter={name}>\n{value}\n</parameter>\n"
+
+
+NESTED = coder(f"<function=bash>\n{parameter('command', 'rm -rf a')}</function>")
+FILE = tool("write", {"properties": {"path": {"type": "string"}, "content": {"type": "string"}}})
+
+
+def test_file_that_shows_calls_is_written_whole_and_calls_nobody():
+    content = f"One:\n{NESTED}\nTwo:\n{NESTED}\nend"
+    inside = parameter("path", "d.md") + parameter("content", content)
+    text = coder(f"<function=write>\n{inside}</function>")
+    assert said(parts_of("qwen3_coder", text, tools=(FILE,))) == [
+        ("write", {"path": "d.md", "content": content})
+    ]
+
+
+def test_mark_that_only_opens_inside_an_argument_holds_the_call_back_but_not_for_ever():
+    inside = parameter("content", "use <tool_call> here")
+    text = coder(f"<function=write>\n{inside}</function>")
+    assert said(parts_of("qwen3_coder", text, tools=(FILE,))) == [
+        ("write", {"content": "use <tool_call> here"})
+    ]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<parameter=content>\nx\n<parameter=path>\ny\n</parameter>\n",
+        parameter("path", "x") + parameter("path", "y"),
+    ],
+    ids=["end missing", "twice"],
+)
+def test_arguments_never_melt_into_one_another(inside):
+    text = coder(f"<function=write>\n{inside}</function>")
+    (part,) = parts_of("qwen3_coder", text, tools=(FILE,))
+    assert (part.type, part.text) == ("text", text)
+    assert part.tool_parse_error
+
+
+def test_call_without_the_end_of_its_argument_does_not_swallow_the_next_call():
+    bad = coder("<function=write>\n<parameter=content>\nx")
+    good = coder(f"<function=write>\n{parameter('path', 'y')}</function>")
+    parts = parts_of("qwen3_coder", f"{bad}\n{good}", tools=(FILE,))
+    assert said(parts) == [("text", bad), ("text", "\n"), ("write", {"path": "y"})]
+
+
+@pytest.mark.parametrize(
+    ("inside", "arguments"),
+    [
+        ('at:"he, y: said"', {"at": "he, y: said"}),
+        ('"at":"hello"', {"at": "hello"}),
+        ("at:007", {"at": "007"}),
+        ("at:3.10", {"at": "3.10"}),
+    ],
+)
+def test_gemma_with_the_strings_of_json_says_what_it_says(inside, arguments):
+    text = f"<|tool_call>call:look{{{inside}}}<tool_call|>"
+    assert said(parts_of("gemma4", text)) == [("look", arguments)]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"$ref": "#/definitions/A", "definitions": {"A": FILE.function.parameters}},
+        {"allOf": [FILE.function.parameters]},
+        {"additionalProperties": {"type": "string"}},
+    ],
+    ids=["reference", "all of", "any name"],
+)
+def test_string_arguments_are_strings_wherever_the_schema_says_so(parameters):
+    text = coder(f"<function=write>\n{parameter('content', '{}')}</function>")
+    parts = parts_of("qwen3_coder", text, tools=(tool("write", parameters),))
+    assert said(parts) == [("write", {"content": "{}"})]
+
+
+@pytest.mark.parametrize("content", ["<![CDATA[x]]> y <![CDATA[z]]>", "<![CDATA[x]]>"])
+def test_section_of_an_xml_file_is_content(content):
+    assert said(
+        parts_of(
+            "qwen3_coder", coder(f"<function=write>\n{parameter('content', content)}</function>")
+        )
+    ) == [("write", {"content": content})]
+
+
+@pytest.mark.parametrize("digits", ["3.10", "1e5", "12345678901234567890.12"])
+def test_number_for_a_string_keeps_its_digits(digits):
+    text = f'<tool_call>{{"name": "look", "arguments": {{"at": {digits}}}}}</tool_call>'
+    assert said(parts_of("json_tools", text)) == [("look", {"at": digits})]
+
+
+@pytest.mark.parametrize("inside", ["at='1', at='2'", "at='1', near={'x': 1, 'x': 2}", "a={1: 2}"])
+def test_python_names_are_told_once(inside):
+    text = f"<|tool_call_start|>[rest({inside})]<|tool_call_end|>"
+    assert error_of("pythonic", text)
+
+
+def test_calls_that_the_model_gives_one_id_have_ids_of_their_own():
+    call = '<tool_call>{"id": "1", "name": "rest"}</tool_call>'
+    first, second = parts_of("json_tools", call + call)
+    assert first.id == "1" != second.id
+
+
+def test_schema_that_leads_to_itself_is_read_in_time():
+    branch = {"$ref": "#/properties/a"}
+    loop = tool("rest", {"properties": {"a": {"anyOf": [branch, branch, branch]}}})
+    text = '<tool_call>{"name": "rest", "arguments": {"a": {"a": 1}}}</tool_call>'
+    assert parts_of("json_tools", text, tools=(loop,))[0].name == "rest"
+
+
+def test_row_of_line_ends_is_read_in_time():
+    assert "not begin" in error_of("mistral", "[TOOL_CALLS]rest" + "\n" * 100_000)
+
+
+def test_word_between_marks_is_no_call():
+    parts = parts_of("glm47", "use the <tool_call>tag</tool_call> tag")
+    assert [part.type for part in parts] == ["text"] * 3
