@@ -271,7 +271,7 @@ def test_call_that_cannot_be_read_arrives_as_text_and_says_so(client):
     ).result()
     assert done.tool_calls == ()
     assert done.text == "<tool_call>" * 3
-    assert "ended inside the call" in done.tool_parse_error
+    assert "of the call" in done.tool_parse_error
 
 
 def test_command_line_shows_a_call_and_has_it_in_its_json(daemon, tmp_path):

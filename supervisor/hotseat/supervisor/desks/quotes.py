@@ -1,7 +1,7 @@
 """`quote` and `why`: a price before, a cause after. Reads only."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
@@ -11,6 +11,7 @@ from hotseat.protocol.replies import Event
 from hotseat.protocol.views import QuoteView, WhyView
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.cuts import most_with_kv
+from hotseat.supervisor.conversation.history import decode_history
 from hotseat.supervisor.desks.counting import Counter
 from hotseat.supervisor.dispatch.admission import Admission
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
@@ -96,20 +97,15 @@ class QuoteDesk:
     async def _tokens(self, record: ModelRecord, message: Quote) -> tuple[int, int, bool]:
         """Prompt tokens, how many of them are stored, and whether the first is counted."""
         if message.messages is not None:
-            asked = Count(model=record.name, messages=message.messages)
-            try:
-                counted = await self._counter.count_at_hand(asked)
-            except HotseatError:
-                counted = None  # what is wrong with them is told when they are sent
-            if counted is not None:
-                return counted.tokens, counted.stored_tokens, True
-            characters = sum(_characters(entry) for entry in message.messages)
-            return estimate_tokens(characters), 0, False
+            return await self._tokens_of(record, message.messages)
         if message.session is None:
             return 0, 0, True
         row = await self._sessions.load(record.name, message.session)
         if row is None:
             return 0, 0, True
+        history = decode_history(row.messages)
+        if row.stale and not history.raw:  # nothing of it is rendered yet
+            return await self._tokens_of(record, history.messages)
         held = len(row.tokens) // 4
         if row.tag != record.tag:
             return held, 0, True
@@ -117,6 +113,18 @@ class QuoteDesk:
         # A lookup spares the last token, which a closed turn has KV of.
         most = most_with_kv(held, closed=row.closed)
         return held, most if stored >= held - 1 else stored, True
+
+    async def _tokens_of(
+        self, record: ModelRecord, messages: Sequence[Message]
+    ) -> tuple[int, int, bool]:
+        try:
+            asked = Count(model=record.name, messages=tuple(messages))
+            counted = await self._counter.count_at_hand(asked)
+        except HotseatError:
+            counted = None  # what is wrong with them is told when they are sent
+        if counted is not None:
+            return counted.tokens, counted.stored_tokens, True
+        return estimate_tokens(sum(_characters(entry) for entry in messages)), 0, False
 
     async def why(self, limit: int) -> list[WhyView]:
         """The last swaps, newest first."""
