@@ -125,6 +125,7 @@ def frozen(tmp_path: Path) -> Iterator[Spawned]:
     spawned.close()
 
 
+# Elsewhere the watchdog of the worker holds this promise; its tests run everywhere.
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
 def test_killed_parent_takes_a_frozen_worker_along(frozen: Spawned) -> None:
     while not frozen.worker.cpu_times().user:

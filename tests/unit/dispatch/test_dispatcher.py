@@ -206,7 +206,7 @@ async def test_refusal_waits_for_its_names_and_nobody_begins_that_swap_meanwhile
     assert desk.runs.refused == {}
     desk.explains.set()
     while not desk.runs.refused:  # noqa: ASYNC110 - set by the task that was let go on
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop
     assert desk.runs.refused == {"b": "memory_pressure"}
     assert desk.fed == []
 

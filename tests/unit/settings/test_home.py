@@ -51,6 +51,7 @@ def test_home_that_others_may_write_to_is_refused(tmp_path):
     assert caught.value.facts["path"] == str(home.kv_dir)
 
 
+# Without root only the refusal of open folders, above, is shown.
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_home_of_another_user_is_refused(tmp_path):
     home = Home(tmp_path / "home")

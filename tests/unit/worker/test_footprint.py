@@ -73,6 +73,7 @@ def test_linux_looks_once_whatever_it_finds(freed, before):
     assert len(looks) == 1
 
 
+# The number of macOS has its own tests, with what the kernel would answer.
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_footprint_of_this_process_is_measured_on_linux():
     assert linux_footprint() > MIB
