@@ -11,13 +11,18 @@ from tests.support.engine.engine_harness import FakeSupervisor, make_engine, tin
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link_orders import CountPrompt, Start, TextInput, WholeInput
 from hotseat.protocol.link_reports import Counted, Started
-from hotseat.protocol.messages import Message, Sampling
+from hotseat.protocol.messages import Message, ResponseFormat, Sampling
 from hotseat.protocol.tokens import unpack_tokens
 
 ASK = WholeInput(messages=(Message(role="user", content="How long is this question?"),))
 
 
-def order(record, given, *, wants_text=False):
+AT_ODDS = ResponseFormat(
+    type="json_schema", schema={"allOf": [{"type": "string"}, {"type": "number"}]}
+)
+
+
+def order(record, given, *, wants_text=False, form=None):
     start = Start(
         request=RequestKey("count:1"),
         session=None,
@@ -25,6 +30,7 @@ def order(record, given, *, wants_text=False):
         clock=0.0,
         sampling=Sampling(),
         seed=0,
+        response_format=form,
     )
     return CountPrompt(record=record, start=start, wants_text=wants_text)
 
@@ -88,3 +94,10 @@ def test_template_that_fails_in_its_own_way_is_an_answer(record):
     counted = counted_by_standby(structs.replace(record, files=files), ASK)
     assert counted.code == "invalid_request"
     assert "chat template refuses them (integer division or modulo by zero)" in counted.message
+
+
+def test_worker_without_a_model_refuses_a_form_that_contradicts_itself(record):
+    counted = counted_by_standby(record, ASK, form=AT_ODDS)
+    assert (counted.code, counted.tokens) == ("invalid_request", b"")
+    assert counted.facts["field"] == "response_format.schema"
+    assert counted_by_standby(record, ASK, form=ResponseFormat(type="json_object")).code == ""

@@ -229,7 +229,7 @@ def test_engine_prepares_before_anything_is_loaded_and_loads_from_it(record, tmp
             memory_limit_bytes=4 * GIB,
         )
     )
-    assert engine._seat.seated.tokenizer is kit.tokenizer
+    assert engine._seat.seated.kit.tokenizer is kit.tokenizer
     engine.close()
 
 

@@ -48,7 +48,7 @@ def test_snapshots_stand_behind_the_system_prompt_before_the_generation_prompt_a
     supervisor = supervisors(record)
     outcome = supervisor.turn(ask("What did you see?"), "s", max_tokens=5)
     prompt = unpack_tokens(outcome.started.prompt)
-    renderer = supervisor.engine._seat.seated.renderer
+    renderer = supervisor.engine._seat.seated.kit.renderer
     messages = ask("What did you see?").messages
     bare = renderer.render(messages, 0.0, generation_prompt=False)
     alone = renderer.render([SYSTEM], 0.0, generation_prompt=False)

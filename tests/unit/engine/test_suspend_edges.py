@@ -102,7 +102,7 @@ def test_stop_string_completed_by_the_drawn_token_ends_the_request(record, super
 
 def test_character_split_by_the_suspension_comes_out_whole(record, supervisors):
     supervisor = supervisors(record)
-    tokenizer = supervisor.engine._seat.seated.tokenizer
+    tokenizer = supervisor.engine._seat.seated.kit.tokenizer
     first, second = tokenizer.convert_tokens_to_ids(["Ã", "©"])
     sampling = Sampling(logit_bias=((second, 100.0),))
     run = Run(supervisor, prompt_tokens(9), sampling=sampling, max_tokens=2)

@@ -58,7 +58,7 @@ def test_max_tokens_reached_ends_with_length_and_context_of_prompt_and_answer(su
 def test_streamed_text_equals_final_text_and_decoded_tokens(supervisor):
     outcome = supervisor.turn(prompt_tokens(20), max_tokens=40)
     seated = supervisor.engine._seat.seated
-    assert outcome.text == outcome.finished.text == seated.tokenizer.decode(outcome.tokens)
+    assert outcome.text == outcome.finished.text == seated.kit.tokenizer.decode(outcome.tokens)
 
 
 def test_end_of_turn_token_ends_with_stop_outside_the_output(home, tmp_path):
@@ -93,7 +93,9 @@ def test_end_that_only_the_template_states_ends_the_answer_and_is_not_shown(home
     assert (outcome.text, outcome.tokens) == ("", [])
     more = AppendInput(messages=(Message(role="user", content="And when?"),))
     again = supervisor.turn(more, "s", max_tokens=1)
-    prompt = supervisor.engine._seat.seated.tokenizer.decode(unpack_tokens(again.started.prompt))
+    prompt = supervisor.engine._seat.seated.kit.tokenizer.decode(
+        unpack_tokens(again.started.prompt)
+    )
     supervisor.unseat()
     assert "assistant\n<|im_end|>\n<|im_start|>user\nAnd when?" in prompt
 
@@ -264,7 +266,7 @@ def test_messages_are_rendered_whole_and_appended(supervisor):
     second = supervisor.turn(more, "s")
     assert not second.started.rendered
     assert second.started.live_tokens == len(unpack_tokens(first.finished.context)) - UNFED
-    text = supervisor.engine._seat.seated.tokenizer.decode(supervisor.contexts["s"])
+    text = supervisor.engine._seat.seated.kit.tokenizer.decode(supervisor.contexts["s"])
     assert text.count("You are a tiny assistant") == 1
     assert text.index("Which seat?") < text.index("And then?")
 

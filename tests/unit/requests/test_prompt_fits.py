@@ -2,14 +2,21 @@
 
 from types import SimpleNamespace
 
+import pytest
 from tests.support.models.records import model_record
 
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link_orders import TextInput
+from hotseat.protocol.link_reports import Counted
+from hotseat.protocol.messages import FunctionSpec, Generate, ResponseFormat, Tool
+from hotseat.supervisor.conversation.framing import Framing
 from hotseat.supervisor.conversation.history import History
 from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.requests.prompt_fits import PromptFits
 from hotseat.supervisor.seat.prompt_counter import PromptCounter
 from hotseat.supervisor.seat.seat import Seat
+
+FORM = ResponseFormat(type="json_schema", schema={"type": "integer"})
 
 
 async def test_prompt_that_nobody_can_count_is_left_to_the_worker():
@@ -19,4 +26,55 @@ async def test_prompt_that_nobody_can_count_is_left_to_the_worker():
     long = Intake(
         context=b"", hint=b"", input=TextInput(text="word " * 200), base=History(), added=()
     )
-    await fits.check(model_record(), long, 0.0)
+    await fits.check(model_record(), long, 0.0, Generate(model="a"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_asked"),
+    [
+        (Generate(model="a"), False),
+        (Generate(model="a", response_format=ResponseFormat(type="json_object")), False),
+        (Generate(model="a", response_format=FORM), True),
+        (Generate(model="a", tool_choice="required"), True),
+        (Generate(model="a", tool_choice="none"), False),
+    ],
+)
+async def test_standby_is_asked_for_forms_with_a_schema_alone(request_, is_asked):
+    asked = []
+    counter = PromptCounter(Seat(), None)
+
+    def answer(order):
+        asked.append(order.start)
+        counter.take(Counted(request=order.start.request, tokens=b"1234"))
+        return True
+
+    counter._standby = SimpleNamespace(is_greeted=True, enabled=True, send=answer)
+    plan = SimpleNamespace(max_context_tokens=100)
+    fits = PromptFits(SimpleNamespace(plan=lambda _record: plan), counter)
+    given = Intake(
+        context=b"",
+        hint=b"",
+        input=TextInput(text="word"),
+        base=History(),
+        added=(),
+        framing=Framing(tools=(Tool(function=FunctionSpec(name="look")),)),
+    )
+    await fits.check(model_record(), given, 0.0, request_)
+    assert bool(asked) is is_asked
+    assert [start.response_format for start in asked] == [request_.response_format] * is_asked
+
+
+async def test_form_that_the_standby_refuses_is_refused():
+    counter = PromptCounter(Seat(), None)
+
+    def answer(order):
+        refused = Counted(request=order.start.request, code="invalid_request", message="at odds")
+        counter.take(refused)
+        return True
+
+    counter._standby = SimpleNamespace(is_greeted=True, enabled=True, send=answer)
+    plan = SimpleNamespace(max_context_tokens=100)
+    fits = PromptFits(SimpleNamespace(plan=lambda _record: plan), counter)
+    short = Intake(context=b"", hint=b"", input=TextInput(text="w"), base=History(), added=())
+    with pytest.raises(HotseatError, match="at odds"):
+        await fits.check(model_record(), short, 0.0, Generate(model="a", response_format=FORM))

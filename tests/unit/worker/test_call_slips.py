@@ -149,3 +149,46 @@ def test_row_of_line_ends_is_read_in_time():
 def test_word_between_marks_is_no_call():
     parts = parts_of("glm47", "use the <tool_call>tag</tool_call> tag")
     assert [part.type for part in parts] == ["text"] * 3
+
+
+SHOWN = f"<function=look>\n{parameter('at', 'the sky')}</function>"
+SEEN = ("look", {"at": "the sky"})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"{SHOWN}\n</tool_call>", [SEEN]),
+        (SHOWN, [SEEN]),
+        (f"I look.\n\n{SHOWN}\n</tool_call>", [("text", "I look.\n"), SEEN]),
+        (f"<think>Hm.</think>\n{SHOWN}\n</tool_call>", [("reasoning", "Hm."), SEEN]),
+        (f"{SHOWN}\n</tool_call>\n{coder(SHOWN)}", [SEEN, ("text", "\n"), SEEN]),
+        (f"{coder(SHOWN)}\n{SHOWN}\n</tool_call>", [SEEN, SEEN]),
+        ("Say <function=look> here", [("text", "Say <function=look> here")]),
+        ("\n<function=other>\n</function>", [("text", "\n<function=other>\n</function>")]),
+    ],
+)
+def test_coder_that_forgets_the_mark_calls_a_given_tool_from_the_head_of_a_line(text, told):
+    assert said(parts_of("qwen3_coder", text)) == told
+    assert said(parts_of("qwen3_coder", text, range(len(text)))) == told
+
+
+def test_call_without_its_mark_that_cannot_be_read_is_text_that_says_so():
+    text = "I look.\n<function=look>\n<parameter=at>\nthe sky"
+    parts = parts_of("qwen3_coder", text, range(len(text)))
+    assert "".join(part.text for part in parts) == text
+    assert "ended inside the call" in parts[-1].tool_parse_error
+
+
+def test_second_call_of_mistral_that_is_cut_short_leaves_the_first_one():
+    text = f'{SAMPLES["mistral"].look}[TOOL_CALLS]rest[ARGS]{{"a'
+    first, second = parts_of("mistral", text, range(len(text)))
+    assert (first.name, second.text) == ("look", '[TOOL_CALLS]rest[ARGS]{"a')
+    assert "ended inside the call" in second.tool_parse_error
+
+
+@pytest.mark.parametrize("inside", ['[{"name": "look", "arguments": {"at": "x"}}]', " {NAME} "])
+def test_pythonic_model_that_was_told_to_write_json_calls_as_well(inside):
+    inside = inside.replace("{NAME}", '{"name": "look", "arguments": {"at": "x"}}')
+    text = f"<|tool_call_start|>{inside}<|tool_call_end|>"
+    assert said(parts_of("pythonic", text)) == [("look", {"at": "x"})]

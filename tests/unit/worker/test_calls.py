@@ -11,7 +11,7 @@ from tests.support.call_samples import ARGUMENTS, SAMPLES, error_of, parts_of, s
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link import encode_link
 from hotseat.protocol.link_reports import Emitted
-from hotseat.worker.text.calls.formats import FORMATS, HARMONY
+from hotseat.worker.text.calls.formats import FORMATS, HARMONY, format_of_template
 
 DEEP = 3_000
 LOOK, REST = ("look", ARGUMENTS), ("rest", {})
@@ -42,6 +42,22 @@ def test_every_parser_of_the_library_has_a_format_with_its_marks():
         module = import_module(f"mlx_lm.tool_parsers.{name}")
         marks = module.tool_call_start, module.tool_call_end
         assert (FORMATS[name].start, FORMATS[name].end) == marks
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("{{ '<|python_tag|>' + m.content }}", "llama"),
+        ('ipython {{ \'{"name": "\' + f.name + \'", "parameters": \' }}', "llama"),
+        ("{{ 'ipython' }}{{ m.content }}", None),
+        ("<|tool_call|>{{ tools }}<|/tool_call|>", "phi"),
+        ("<|tool_call|>{{ tools }}", "granite"),
+        ({"default": "{{ m }}", "tool_use": "<tool_call>{{ m }}</tool_call>"}, "json_tools"),
+    ],
+)
+def test_template_that_the_library_has_no_name_for_shows_its_format(template, name):
+    found = format_of_template(template)
+    assert (found.name if found else None) == name
 
 
 def test_every_format_has_samples():

@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.utils import load_tokenizer
+from msgspec import structs
 from tests.support.models.tiny_models import write_tokenizer
 
 from hotseat.protocol.errors import HotseatError
@@ -101,6 +102,21 @@ def test_text_needs_no_grammar():
         Marks(), json.dumps, response_format=plain, tool_choice="auto", tools=[PLAN]
     )
     assert made is None
+
+
+@pytest.mark.parametrize("said", ["I go.\n<function=plan>", "I go.\n<tool_call>\nno"])
+def test_prose_before_a_strict_call_does_not_begin_one_by_itself(grammars, said):
+    strict = Tool(function=structs.replace(PLAN.function, strict=True))
+    marks = Marks(call_start="<tool_call>", call_end="</tool_call>", parser="qwen3_coder")
+    grammar = make_grammar(
+        marks, json.dumps, response_format=None, tool_choice="auto", tools=[strict]
+    )
+    tokenizer, made = grammars
+    matcher = made.processor(grammar, 0, "tools")._matcher
+    ids = tokenizer.encode(said, add_special_tokens=False)
+    assert matcher.validate_tokens(ids) < len(ids)
+    prose = tokenizer.encode("I go.\n<function", add_special_tokens=False)
+    assert matcher.validate_tokens(prose) == len(prose)
 
 
 def test_strict_call_in_an_unknown_format_is_refused():

@@ -27,7 +27,7 @@ def by_library(supervisor, prompt):
     """What the library's own `stream_generate` says to the prompt."""
     seated = supervisor.engine._seat.seated
     said = mlx_lm.stream_generate(
-        seated.model, seated.tokenizer, prompt, max_tokens=ANSWER, prefill_step_size=256
+        seated.model, seated.kit.tokenizer, prompt, max_tokens=ANSWER, prefill_step_size=256
     )
     return [one.token for one in said]
 

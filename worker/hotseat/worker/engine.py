@@ -63,7 +63,7 @@ from hotseat.worker.model.loading import (
     load_model,
     warm_model,
 )
-from hotseat.worker.model.preparing import Preparer, TokenizerKit
+from hotseat.worker.model.preparing import Preparer
 from hotseat.worker.model.touched_memory import BlankMemory
 from hotseat.worker.model.unloading import Watched, names_alive, watch_model
 from hotseat.worker.store.reader import Restorer
@@ -366,8 +366,7 @@ class Engine:
         """With the seated model's tokenizer here, since it must not be used by two threads."""
         seat = self._seat
         if seat is not None and seat.seated.record.tag == order.record.tag:
-            seated = seat.seated
-            self._send(count_prompt(TokenizerKit(seated.tokenizer, seated.renderer), order))
+            self._send(count_prompt(seat.seated.kit, order))
         else:
             self._preparer.put(order)
 

@@ -5,6 +5,7 @@ each request's own. Raises `HotseatError` for what the model cannot honour: noth
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -61,6 +62,15 @@ def check_form(request: Generate) -> None:
     for name in sorted(_OWN_ARGUMENTS & set(request.template_args or ())):
         text = f"template_args.{name} is given by hotseat itself; leave it out"
         raise _invalid(f"template_args.{name}", text)
+
+
+def has_schema(request: Generate, tools: Sequence[Tool]) -> bool:
+    """True if the answer is held to a schema of the client's own, of `tools` or of the answer."""
+    if request.response_format is not None and request.response_format.schema is not None:
+        return True
+    if request.tool_choice not in (None, "auto", "none"):
+        return bool(tools)
+    return request.tool_choice != "none" and any(tool.function.strict for tool in tools)
 
 
 def frame_turn(request: Generate, record: ModelRecord, held: Framing | None, turn: int) -> Framing:

@@ -216,7 +216,7 @@ class Acceptor:
                 )
         turn = await self._turns.plan(work, work.record)
         if work.held_as is None:
-            await self._fits.check(work.record, turn.intake, turn.clock)
+            await self._fits.check(work.record, turn.intake, turn.clock, work.request)
         self._turns.keep(work, turn)
 
     def _accepted(self, work: Work, *, replayed: bool) -> Accepted:

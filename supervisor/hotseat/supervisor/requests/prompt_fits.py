@@ -1,9 +1,14 @@
-"""Refuses early what is too long for a model that is not seated: not after the swap."""
+"""Refuses early what a model that is not seated cannot take: not after the swap.
+
+Prompts that are too long, and forms of answers that no grammar can keep.
+"""
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.link_orders import TokensInput
+from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.conversation.cuts import TOKEN_BYTES
+from hotseat.supervisor.conversation.framing import has_schema
 from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.conversation.prompt_size import most_tokens
 from hotseat.supervisor.models.planner import Planner
@@ -11,31 +16,30 @@ from hotseat.supervisor.seat.prompt_counter import PromptCounter
 
 
 class PromptFits:
-    """Looks at sizes first and has only those prompts counted that could be too long."""
+    """Has the standby look at prompts that could be too long, and at forms with a schema."""
 
     def __init__(self, planner: Planner, prompts: PromptCounter) -> None:
         self._planner = planner
         self._prompts = prompts
 
-    async def check(self, record: ModelRecord, intake: Intake, clock: float) -> None:
-        """Raises context_overflow. Without a standby nobody can say: the worker will."""
+    async def check(
+        self, record: ModelRecord, intake: Intake, clock: float, request: Generate
+    ) -> None:
+        """Raises context_overflow, or what is wrong with the form.
+
+        Without a standby nobody can say: the worker will.
+        """
         if self._prompts.is_seated(record):
             return
         plan = self._planner.plan(record)
         limit = min(record.context_tokens, plan.max_context_tokens)
         tokens = most_tokens(intake)
-        if tokens < limit:
-            return
-        if not isinstance(intake.input, TokensInput):
-            if not self._prompts.has_standby:
+        is_known = tokens < limit or isinstance(intake.input, TokensInput)
+        if not is_known or has_schema(request, intake.framing.tools):
+            counted = await self._counted(record, intake, clock, request)
+            if counted is None and not is_known:
                 return
-            try:
-                _, answer = await self._prompts.ask(record, intake, clock, wants_text=False)
-            except HotseatError as error:
-                if error.code == "not_seated":
-                    return  # nobody can count just now
-                raise
-            tokens = len(answer.tokens) // TOKEN_BYTES
+            tokens = tokens if is_known or counted is None else counted
         if tokens >= limit:
             raise HotseatError(
                 "context_overflow",
@@ -45,3 +49,19 @@ class PromptFits:
                 context_tokens=record.context_tokens,
                 kv_fit_tokens=plan.max_context_tokens,
             )
+
+    async def _counted(
+        self, record: ModelRecord, intake: Intake, clock: float, request: Generate
+    ) -> int | None:
+        """Tokens of the prompt; None if nobody can count just now."""
+        if not self._prompts.has_standby:
+            return None
+        try:
+            _, answer = await self._prompts.ask(
+                record, intake, clock, wants_text=False, form=request
+            )
+        except HotseatError as error:
+            if error.code == "not_seated":
+                return None
+            raise
+        return len(answer.tokens) // TOKEN_BYTES

@@ -3,11 +3,13 @@
 import asyncio
 from typing import Final, Literal
 
+from msgspec import structs
+
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link_orders import CountPrompt, Start
 from hotseat.protocol.link_reports import Counted
-from hotseat.protocol.messages import Sampling
+from hotseat.protocol.messages import Generate, Sampling
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.seat.rules.states import Phase
@@ -52,10 +54,25 @@ class PromptCounter:
         return self._standby.is_greeted
 
     async def ask(
-        self, record: ModelRecord, intake: Intake, clock: float, *, wants_text: bool
+        self,
+        record: ModelRecord,
+        intake: Intake,
+        clock: float,
+        *,
+        wants_text: bool,
+        form: Generate | None = None,
     ) -> tuple[By, Counted]:
-        """Who counted, and what. Raises the worker's own error for a prompt that cannot be."""
+        """Who counted, and what. Raises the worker's own error for a prompt that cannot be.
+
+        With `form` also for an answer of the form that it asks for.
+        """
         start = self._start(intake, clock)
+        if form is not None:
+            start = structs.replace(
+                start,
+                tool_choice=form.tool_choice or "auto",
+                response_format=form.response_format,
+            )
         order = CountPrompt(record=record, start=start, wants_text=wants_text)
         answer: asyncio.Future[Counted] = asyncio.get_running_loop().create_future()
         self._asked[start.request] = answer

@@ -99,7 +99,7 @@ class ContextFetcher:
             self._tier.take(source.live)
         if turn.known is not None:
             fetch.plan = plan_restore(self._record, turn.ids, turn.chain, turn.known)
-        decode = self._seated.tokenizer.decode
+        decode = self._seated.kit.tokenizer.decode
         left = leaving_report(turn, root_id(self._record.tag), live, decode)
         if left is not None:
             self._send(left)

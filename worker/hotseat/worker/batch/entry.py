@@ -81,7 +81,7 @@ class BatchEntry:
     def offer(self, start: Start) -> None:
         """Queues a request, or answers Refused."""
         try:
-            prompt = render_prompt(self._seated.renderer, start)
+            prompt = render_prompt(self._seated.kit.renderer, start)
             check_prompt(start, prompt, self._record, self._fit_tokens)
             turn = Turn(start, prompt, self._seated, self._fit_tokens)
         except HotseatError as error:

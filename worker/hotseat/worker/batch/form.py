@@ -16,6 +16,7 @@ from hotseat.protocol.messages import Tool
 from hotseat.protocol.replies import ChunkPart
 from hotseat.worker.batch.sampling import LogitsProcessor
 from hotseat.worker.model.loading import SeatedModel
+from hotseat.worker.model.preparing import TokenizerKit
 from hotseat.worker.text.calls.formats import call_format, speaks_harmony
 from hotseat.worker.text.channels import Channels
 from hotseat.worker.text.constraints import (
@@ -25,7 +26,7 @@ from hotseat.worker.text.constraints import (
     is_any_strict,
     make_grammar,
 )
-from hotseat.worker.text.grammar import GrammarProcessor, Grammars
+from hotseat.worker.text.grammar import GrammarProcessor
 from hotseat.worker.text.parts_out import PartsOut, Splitter
 from hotseat.worker.text.rendering import encode_words, template_text
 from hotseat.worker.text.speech import Speech
@@ -39,9 +40,9 @@ class Form:
     """The form of one completion. Raises `HotseatError` for what cannot be honoured."""
 
     def __init__(self, start: Start, seated: SeatedModel, prompt_tokens: int) -> None:
-        is_raw = isinstance(start.input, TextInput | TokensInput)
-        tokenizer = seated.tokenizer
-        thinks = not is_raw and seated.renderer.opens_thinking(start.template_args)
+        is_raw = _is_raw(start)
+        kit, tokenizer = seated.kit, seated.kit.tokenizer
+        thinks = _thinks(start, kit)
         tools = () if start.tool_choice == "none" else start.tools
         text = TextOut(tokenizer.detokenizer, start.stop, keep_first_space=is_raw)
         splitter = None if is_raw else _splitter(tokenizer, start.request, tools, thinks=thinks)
@@ -55,8 +56,12 @@ class Form:
         self.processors: list[LogitsProcessor] = []
         if start.tool_choice == "none" and start.tools:
             self.processors += _without_calls(tokenizer)
-        marks = _marks(seated, is_raw=is_raw, thinks=thinks)
-        self._constrain(start, seated.grammars, marks, prompt_tokens)
+        found = _grammar_of(start, kit, seated.record.template.tool_parser)
+        if found is not None:
+            self.field, grammar = found
+            self.grammar = kit.grammars.processor(grammar, prompt_tokens, self.field)
+            # Last of all: whatever was biased before, only what the grammar allows is left.
+            self.processors.append(self.grammar)
 
     @property
     def failure(self) -> str:
@@ -75,36 +80,53 @@ class Form:
         self._spent_tokens = 0 if is_free else self._spent_tokens + 1
         return self._spent_tokens >= MAX_FORM_TOKENS
 
-    def _constrain(
-        self, start: Start, grammars: Grammars, marks: Marks, prompt_tokens: int
-    ) -> None:
-        field = "tool_choice"
-        schema = answer_schema(start.response_format)
-        if start.tool_choice in ("auto", "none"):
-            field = "response_format"
-            is_strict = start.tool_choice == "auto" and is_any_strict(start.tools)
-            if schema is None and not is_strict:
-                return
-            if schema is None:
-                field = "tools.function.strict"
-            else:
-                grammars.check_schema(schema, "response_format.schema")
-        if start.tool_choice != "none":
-            for index, tool in enumerate(start.tools):
-                where = f"tools[{index}].function.parameters"
-                grammars.check_schema(arguments_of(tool), where)
-        grammar = make_grammar(
-            marks,
-            lambda mark: grammars.terminal(mark, field),
-            response_format=start.response_format,
-            tool_choice=start.tool_choice,
-            tools=start.tools,
-        )
-        if grammar is not None:
-            self.field = field
-            self.grammar = grammars.processor(grammar, prompt_tokens, field)
-            # Last of all: whatever was biased before, only what the grammar allows is left.
-            self.processors.append(self.grammar)
+
+def check_form(start: Start, kit: TokenizerKit, parser: str) -> None:
+    """Raises the `HotseatError` of a form that cannot be kept. Needs no weights."""
+    found = _grammar_of(start, kit, parser)
+    if found is not None:
+        field, grammar = found
+        kit.grammars.processor(grammar, 0, field)
+
+
+def _grammar_of(start: Start, kit: TokenizerKit, parser: str) -> tuple[str, str] | None:
+    """What of the request asks for a grammar, and the grammar; None if every text will do.
+
+    `parser` is the model's way to write calls. Raises `HotseatError`.
+    """
+    grammars, field = kit.grammars, "tool_choice"
+    schema = answer_schema(start.response_format)
+    if start.tool_choice in ("auto", "none"):
+        field = "response_format"
+        is_strict = start.tool_choice == "auto" and is_any_strict(start.tools)
+        if schema is None and not is_strict:
+            return None
+        if schema is None:
+            field = "tools.function.strict"
+        else:
+            grammars.check_schema(schema, "response_format.schema")
+    if start.tool_choice != "none":
+        for index, tool in enumerate(start.tools):
+            where = f"tools[{index}].function.parameters"
+            grammars.check_schema(arguments_of(tool), where)
+    grammar = make_grammar(
+        _marks(start, kit, parser),
+        lambda mark: grammars.terminal(mark, field),
+        response_format=start.response_format,
+        tool_choice=start.tool_choice,
+        tools=start.tools,
+    )
+    return None if grammar is None else (field, grammar)
+
+
+def _is_raw(start: Start) -> bool:
+    """True for a completion that is no chat: all of it is text."""
+    return isinstance(start.input, TextInput | TokensInput)
+
+
+def _thinks(start: Start, kit: TokenizerKit) -> bool:
+    """True if the prompt ends inside reasoning."""
+    return not _is_raw(start) and kit.renderer.opens_thinking(start.template_args)
 
 
 def _splitter(
@@ -124,17 +146,17 @@ def _free_parts(start: Start) -> frozenset[str]:
     return frozenset({"reasoning", "text", "tool_call"} if is_free else {"reasoning"})
 
 
-def _marks(seated: SeatedModel, *, is_raw: bool, thinks: bool) -> Marks:
-    tokenizer = seated.tokenizer
-    if is_raw:
+def _marks(start: Start, kit: TokenizerKit, parser: str) -> Marks:
+    tokenizer = kit.tokenizer
+    if _is_raw(start):
         return Marks()
     return Marks(
         think_start=tokenizer.think_start,
         think_end=tokenizer.think_end,
-        thinks=thinks,
+        thinks=_thinks(start, kit),
         call_start=tokenizer.tool_call_start,
         call_end=tokenizer.tool_call_end,
-        parser=seated.record.template.tool_parser,
+        parser=parser,
         names_first=_NAMES_FIRST in template_text(tokenizer),
     )
 

@@ -64,7 +64,7 @@ class Turn:
         self.end_ids = frozenset(record.eos_token_ids)
         self.sampler: Sampler = make_sampler(start.sampling, start.seed, len(emitted))
         self.processors: list[LogitsProcessor] = make_processors(start.sampling, record.vocab_size)
-        self.tokenizer = seated.tokenizer
+        self.tokenizer = seated.kit.tokenizer
         self.form = Form(start, seated, len(prompt))
         self.processors += self.form.processors
         self.text = self.form.output
@@ -78,7 +78,7 @@ class Turn:
         self.snapshots_at: frozenset[int] = frozenset()
         """Positions in the prompt at which recurrent state is kept."""
         if record.is_recurrent:
-            self.snapshots_at = wanted_positions(seated.renderer, start, prompt)
+            self.snapshots_at = wanted_positions(seated.kit.renderer, start, prompt)
         self.completion_tokens = 0
         self.received_at = time.monotonic()
         self.first_token_at: float | None = None

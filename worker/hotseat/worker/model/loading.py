@@ -50,16 +50,15 @@ class SeatedModel(Struct, frozen=True):
     record: ModelRecord
     load: Load
     model: Any
-    tokenizer: Any
-    renderer: Renderer
-    grammars: Grammars
+    kit: TokenizerKit
 
 
 def load_kit(record: ModelRecord) -> TokenizerKit:
     """Tokenizer and renderer of a registered model. Raises LoadFailedError for changed files."""
     verify_files(record)
     tokenizer = open_tokenizer(Path(record.path), record.eos_token_ids, record.template.tool_parser)
-    return TokenizerKit(tokenizer, Renderer(tokenizer, record.template))
+    grammars = Grammars(tokenizer, record.vocab_size, frozenset(record.eos_token_ids))
+    return TokenizerKit(tokenizer, Renderer(tokenizer, record.template), grammars)
 
 
 def load_model(
@@ -87,8 +86,7 @@ def load_model(
         kit = take_kit(record)
     except Exception as error:
         raise _as_failure(record, error) from error
-    grammars = Grammars(kit.tokenizer, record.vocab_size, frozenset(record.eos_token_ids))
-    seated = SeatedModel(record, load, model, kit.tokenizer, kit.renderer, grammars)
+    seated = SeatedModel(record, load, model, kit)
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
 

@@ -20,6 +20,7 @@ from hotseat.protocol.link_reports import Counted, FromWorker, Prepared
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.dying import die
 from hotseat.worker.model.page_cache import warm_files
+from hotseat.worker.text.grammar import Grammars
 from hotseat.worker.text.rendering import Renderer
 
 KEPT_LIMIT_BYTES: Final = 384 * MIB
@@ -31,10 +32,11 @@ _JOIN_S: Final = 0.5
 
 
 class TokenizerKit(Struct, frozen=True):
-    """An mlx_lm tokenizer and the renderer built on it."""
+    """An mlx_lm tokenizer and what is built on it."""
 
     tokenizer: Any
     renderer: Renderer
+    grammars: Grammars
 
 
 LoadKit = Callable[[ModelRecord], TokenizerKit]

@@ -13,6 +13,7 @@ from msgspec import Struct
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.json_schema import Schema, arguments_schema
 from hotseat.protocol.messages import NamedTool, ResponseFormat, Tool, ToolChoice
+from hotseat.worker.text.calls.formats import FORMATS
 from hotseat.worker.text.schemas import Plain, grounded
 
 Terminal = Callable[[str], str]
@@ -94,10 +95,13 @@ def answer_schema(response_format: ResponseFormat | None) -> Schema | None:
 
 
 def _free_text_and_calls(rules: _Rules, marks: Marks, tools: Sequence[Tool]) -> str:
-    """Any text without the mark of a call, then calls or none."""
+    """Any text without what begins a call, then calls or none."""
     calls = _calls(rules, marks, "auto", tools, "tools.function.strict")
-    mark = re.escape(marks.call_start or "").replace("/", r"\/")
-    rules.add("PROSE", rf"/(.|\n)*/ & ~/(.|\n)*{mark}(.|\n)*/")
+    begins = [marks.call_start or ""]
+    if marks.parser in FORMATS and (unopened := FORMATS[marks.parser].unopened):
+        begins += [unopened.replace("NAME", tool.function.name) for tool in tools]
+    words = "|".join(re.escape(word).replace("/", r"\/") for word in begins)
+    rules.add("PROSE", rf"/(.|\n)*/ & ~/(.|\n)*({words})(.|\n)*/")
     return f"PROSE {calls}?"
 
 

@@ -33,13 +33,14 @@ _BARE: Final = ('{"name":', '{"type":"function"', '{"function":')
 class _Open(Struct, frozen=True):
     """A call that has begun: the mark that opened it, its format and where its end is looked for.
 
-    `back` is the state behind it.
+    `back` is the state behind it; `is_named`: it has no mark, but begins as a call of a given tool.
     """
 
     start: str
     calls: CallFormat
     search: BodySearch
     back: str
+    is_named: bool = False
 
 
 Edges = dict[str, tuple[tuple[str, str], ...]]
@@ -63,7 +64,8 @@ class Speech:
     ) -> None:
         self._format = calls if tools else None
         self._tools = tools
-        self._edges = edges_of(tokenizer, self._format)
+        self._unopened = _unopened(self._format, tools)
+        self._edges = edges_of(tokenizer, self._format, self._unopened)
         self._state = REASONING if thinks else tokenizer.response_initial_state or NORMAL
         self._held = ""
         self._open: _Open | None = None
@@ -109,8 +111,12 @@ class Speech:
             return False
         at, word = mark
         self._emit(found, self._held[:at])
-        self._held = self._held[at + len(word) :]
         target = next(state for text, state in edges if text == word)
+        if self._format is not None and word.strip() in self._unopened:
+            self._held = self._held[at:]
+            self._begin(self._format, "", is_named=True)
+            return True
+        self._held = self._held[at + len(word) :]
         if target == _TOOL and self._format is not None:
             self._begin(self._format, word)
         else:
@@ -126,38 +132,41 @@ class Speech:
             return False
         self._open = None
         self._held = self._held[len(body.text) + len(body.mark) :]
-        if not call.start and not self._is_of_tools(body):
+        if not (call.start or call.is_named or self._is_of_tools(body)):
             self._emit(found, body.text + body.mark)
             return True
         in_reasoning = call.back == REASONING
         found.extend(self._out.parts(body, call.start, in_reasoning=in_reasoning))
-        if body.error is None and body.mark and body.mark == call.start:
+        if body.error is None and body.mark and body.mark in (call.start, call.calls.start):
             self._begin(call.calls, body.mark)
         return True
 
-    def _begin(self, calls: CallFormat, mark: str) -> None:
+    def _begin(self, calls: CallFormat, mark: str, *, is_named: bool = False) -> None:
         ends = (calls.end,) if calls.end else ()
         restarts = (calls.start,) if ends else ()
         search = BodySearch(calls.read, self._tools, ends, restarts, nests=calls.nests)
-        self._open = _Open(mark, calls, search, self._state)
+        self._open = _Open(mark, calls, search, self._state, is_named)
 
     def _may_be_bare(self, *, is_over: bool) -> bool:
         """True while the answer may be a call that no mark opens."""
-        if self._format is None or not self._format.is_bare or self._has_text:
-            return False
-        if self._state != NORMAL or not self._held.strip():
+        signs = self._signs()
+        if not signs or self._has_text or self._state != NORMAL or not self._held.strip():
             return False
         begun = "".join(self._held.split())
-        if any(begun.startswith(sign) for sign in _BARE):
+        if any(begun.startswith(sign) for sign in signs):
             return True
-        return not is_over and any(sign.startswith(begun) for sign in _BARE)
+        return not is_over and any(sign.startswith(begun) for sign in signs)
 
     def _begins_bare(self) -> bool:
         begun = "".join(self._held.split())
-        if self._format is None or not any(begun.startswith(sign) for sign in _BARE):
+        if self._format is None or not any(begun.startswith(sign) for sign in self._signs()):
             return False
-        self._begin(self._format, "")
+        self._begin(self._format, "", is_named=bool(self._unopened))
         return True
+
+    def _signs(self) -> Sequence[str]:
+        """How an answer that begins with a call without a mark begins."""
+        return _BARE if self._format is not None and self._format.is_bare else self._unopened
 
     def _is_of_tools(self, body: Body) -> bool:
         """True if the calls name tools that were given: without a mark only those count."""
@@ -174,8 +183,18 @@ class Speech:
             found.extend(text_part(text))
 
 
-def edges_of(tokenizer: Any, calls: CallFormat | None) -> Edges:
-    """Marks of a tokenizer, as mlx-lm knows them, and of a format of calls."""
+def _unopened(calls: CallFormat | None, tools: Sequence[Tool]) -> tuple[str, ...]:
+    """How calls of these tools begin where the model forgot the mark."""
+    if calls is None or not calls.unopened:
+        return ()
+    return tuple(calls.unopened.replace("NAME", tool.function.name) for tool in tools)
+
+
+def edges_of(tokenizer: Any, calls: CallFormat | None, unopened: Sequence[str] = ()) -> Edges:
+    """Marks of a tokenizer, as mlx-lm knows them, and of a format of calls.
+
+    `unopened` are marks at the beginning of a line.
+    """
     edges: dict[str, list[tuple[str, str]]] = {NORMAL: []}
     if tokenizer.has_thinking:
         edges[NORMAL].append((tokenizer.think_start, REASONING))
@@ -189,4 +208,5 @@ def edges_of(tokenizer: Any, calls: CallFormat | None) -> Edges:
     if calls is not None and not has_calls:
         edges[NORMAL].append((calls.start, _TOOL))
         edges.setdefault(REASONING, []).append((calls.start, _TOOL))
+    edges[NORMAL] += [(f"\n{mark}", _TOOL) for mark in unopened]
     return {state: tuple(given) for state, given in edges.items()}

@@ -48,6 +48,8 @@ class CallFormat(Struct, frozen=True, kw_only=True):
     """Arguments have no escapes: a call that one of them quotes looks like a call."""
     is_bare: bool = False
     """A call may be the whole answer, without a mark."""
+    unopened: str = ""
+    """With a tool's name for NAME: begins a line, and a call whose mark the model forgot."""
 
 
 def call_format(tokenizer: Any) -> CallFormat | None:
@@ -75,7 +77,7 @@ def format_name(tokenizer: Any) -> str:
 def format_of_template(template: Any) -> CallFormat | None:
     """The format that a chat template shows, of those that mlx-lm has no name for."""
     source = _source(template)
-    for name, signs in _SIGNS.items():
+    for name, signs in _SIGNS:
         if all(sign in source for sign in signs):
             return FORMATS[name]
     return None
@@ -88,16 +90,17 @@ def _source(template: Any) -> str:
 
 
 HARMONY: Final = "harmony"
-_SIGNS: Final[dict[str, tuple[str, ...]]] = {
-    "deepseek": ("<｜tool▁calls▁begin｜>", "```json"),  # noqa: RUF001
-    "deepseek_plain": ("<｜tool▁calls▁begin｜>",),  # noqa: RUF001
-    "phi": ("<|tool_call|>", "<|/tool_call|>"),
-    "granite": ("<|tool_call|>",),
-    "command": ("<|START_ACTION|>",),
-    "llama": ("<|python_tag|>",),
-    "json_tools": ("<tool_call>", "</tool_call>"),
-}
-"""The first name whose signs all stand in a template counts."""
+_SIGNS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("deepseek", ("<｜tool▁calls▁begin｜>", "```json")),  # noqa: RUF001
+    ("deepseek_plain", ("<｜tool▁calls▁begin｜>",)),  # noqa: RUF001
+    ("phi", ("<|tool_call|>", "<|/tool_call|>")),
+    ("granite", ("<|tool_call|>",)),
+    ("command", ("<|START_ACTION|>",)),
+    ("llama", ("<|python_tag|>",)),
+    ("llama", ("ipython", '"parameters": ')),
+    ("json_tools", ("<tool_call>", "</tool_call>")),
+)
+"""The first name whose signs all stand in a template counts. The small Llama 3.2 have no mark."""
 
 _BEGIN, _END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"  # noqa: RUF001
 FORMATS: Final[dict[str, CallFormat]] = {
@@ -105,7 +108,12 @@ FORMATS: Final[dict[str, CallFormat]] = {
     for made in (
         CallFormat(name="json_tools", start="<tool_call>", end="</tool_call>", read=read_objects),
         CallFormat(
-            name="qwen3_coder", start="<tool_call>", end="</tool_call>", read=CODER.read, nests=True
+            name="qwen3_coder",
+            start="<tool_call>",
+            end="</tool_call>",
+            read=CODER.read,
+            nests=True,
+            unopened="<function=NAME>",
         ),
         CallFormat(
             name="glm47",

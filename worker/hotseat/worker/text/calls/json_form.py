@@ -53,14 +53,27 @@ def read_objects(body: str, tools: Sequence[Tool]) -> Found:
 
 
 def read_named(
-    body: str, tools: Sequence[Tool], *, head: re.Pattern[str], tail: re.Pattern[str]
+    body: str,
+    tools: Sequence[Tool],
+    *,
+    head: re.Pattern[str],
+    tail: re.Pattern[str],
+    ends_before_cut: bool = False,
 ) -> Found:
-    """Calls of a `head` with groups `name` and maybe `id`, JSON of the arguments, and a `tail`."""
+    """Calls of a `head` with groups `name` and maybe `id`, JSON of the arguments, and a `tail`.
+
+    `ends_before_cut`: whole calls count although the last one is not.
+    """
     at = skip_space(body, 0)
     calls: list[ParsedCall] = []
     while opening := head.match(body, at):
         found = opening.groupdict()
-        arguments, end_at = read_json(body, opening.end())
+        try:
+            arguments, end_at = read_json(body, opening.end())
+        except CallUnfinishedError:
+            if calls and ends_before_cut:
+                break
+            raise
         closing = tail.match(body, end_at)
         if closing is None:
             raise _cut_or_wrong(body, end_at, "something stands behind the arguments")
@@ -148,6 +161,7 @@ _MISTRAL_NAMED: Final = partial(
         r"(?:\[CALL_ID\](?P<id>\w+)\s*)?\[ARGS\]"
     ),
     tail=re.compile(r""),
+    ends_before_cut=True,
 )
 
 

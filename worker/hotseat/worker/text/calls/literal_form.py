@@ -18,8 +18,9 @@ from hotseat.worker.text.calls.call import (
     make_call,
     skip_space,
 )
-from hotseat.worker.text.calls.json_form import read_json
+from hotseat.worker.text.calls.json_form import read_json, read_objects
 
+_JSON: Final = re.compile(r"\[?\s*\{")
 _CUT_SHORT: Final = ("unterminated", "was never closed", "unexpected EOF")
 _JSON_WORDS: Final = {"true": True, "false": False, "null": None}
 _DEEPEST: Final = 100
@@ -30,10 +31,15 @@ _NUMBER: Final = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 
 def read_python(body: str, tools: Sequence[Tool]) -> Found:
-    """Calls of a list `[name(key=value, ...), ...]`; a single call may stand without brackets."""
+    """Calls of a list `[name(key=value, ...), ...]`; a single call may stand without brackets.
+
+    JSON is read as well: such models write it when they are told to.
+    """
     source = body.strip()
     if not source:
         raise CallUnfinishedError("the call is empty")
+    if _JSON.match(source):
+        return read_objects(body, tools)
     try:
         with warnings.catch_warnings(action="ignore"):  # they would tell the model's words
             tree = ast.parse(source, mode="eval").body
