@@ -303,6 +303,14 @@ def test_text_behind_calls_without_an_end_mark_is_text():
     assert said(parts) == [REST, ("text", "Done.")]
 
 
+@pytest.mark.parametrize("lead", ["", "\n", " \n\n "])
+def test_white_space_before_a_call_without_a_mark_is_text_however_it_comes(lead):
+    text = lead + SAMPLES["llama"].look
+    whole = said(parts_of("llama", text))
+    assert whole == ([("text", lead)] if lead else []) + [LOOK]
+    assert said(parts_of("llama", text, range(len(text)))) == whole
+
+
 def test_json_answer_that_is_no_call_of_the_tools_stays_text():
     answer = '{"name": "Ada", "parameters": {"born": 1815}}'
     (part,) = parts_of("llama", answer)

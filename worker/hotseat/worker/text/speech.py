@@ -92,7 +92,7 @@ class Speech:
             if self._open is not None:
                 goes_on = self._call(found, self._open, is_over=is_over)
             elif self._may_be_bare(is_over=is_over):
-                goes_on = self._begins_bare()
+                goes_on = self._begins_bare(found)
             else:
                 goes_on = self._words(found, is_over=is_over)
             if not goes_on:
@@ -157,10 +157,14 @@ class Speech:
             return True
         return not is_over and any(sign.startswith(begun) for sign in signs)
 
-    def _begins_bare(self) -> bool:
+    def _begins_bare(self, found: list[ChunkPart]) -> bool:
         begun = "".join(self._held.split())
         if self._format is None or not any(begun.startswith(sign) for sign in self._signs()):
             return False
+        # White space before it may have come alone, and was told then.
+        lead = len(self._held) - len(self._held.lstrip())
+        self._emit(found, self._held[:lead])
+        self._held = self._held[lead:]
         self._begin(self._format, "", is_named=bool(self._unopened))
         return True
 
