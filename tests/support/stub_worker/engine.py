@@ -132,6 +132,9 @@ class StubEngine:
             live_sessions=tuple(live),
         )
 
+    def unwire(self) -> None:
+        """It has no Metal."""
+
     def close(self) -> None:
         if self._batch is not None:
             self._batch.turns.clear()

@@ -62,7 +62,7 @@ async def machine():
     made = Machine()
     assert await made.wait("a")
     made.wired = 12 * GIB
-    made.gate.note_end()
+    made.gate.note_end(made.figures)
     return made
 
 
@@ -103,7 +103,7 @@ async def test_available_memory_is_waited_for_however_little_is_wired(machine):
 
 async def test_model_that_the_system_had_unwired_at_rest_is_not_waited_for(machine):
     machine.wired = 3 * GIB
-    machine.gate.note_end()
+    machine.gate.note_end(machine.figures)
     machine.wired = 3 * GIB - GIB // 2  # a desktop that changed, no more
     waiting = asyncio.create_task(machine.wait(wired_wait_s=LONG_S))
     await machine.look()

@@ -3,6 +3,7 @@
 Decides nothing itself: `rules/stalls.py` says when it is stuck, the seat table what follows.
 """
 
+import sys
 import time
 from typing import Final
 
@@ -54,7 +55,7 @@ class StallWatch:
             self._clocks = Clocks(at=now)
             return
         self._clocks = look(self._clocks, self._signs(), now)
-        stall = stalled(self._clocks, self._settings)
+        stall = stalled(self._clocks, self._settings, sys.platform)
         if stall is not None and not self._is_reporting:
             self._is_reporting = True
             self._tasks.spawn(self._report(stall, state.epoch))

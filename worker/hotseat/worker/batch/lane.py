@@ -14,7 +14,9 @@ from msgspec import Struct
 from hotseat.worker.batch.rows import Arrival, DecodingRows
 from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.capture import RowView
+from hotseat.worker.dying import pass_on_gpu_loss
 from hotseat.worker.model.caches import cache_arrays, leaves, tighten, unservable_entry
+from hotseat.worker.model.metal import clear_cache
 
 MAX_ROWS: Final = 16
 """Rows that decode together in one lane."""
@@ -173,11 +175,12 @@ class Lane:
                         else:
                             drawn.append(Drawn(turn, token, scores))
                 fed += self._join_rings(rings)
+                self._steps += 1
+                if self._steps % _STEPS_KEPT == 0:
+                    clear_cache()
         except Exception as error:
+            pass_on_gpu_loss(error)
             raise self._lose_rows(str(error) or type(error).__name__) from error
-        self._steps += 1
-        if self._steps % _STEPS_KEPT == 0:
-            mx.clear_cache()
         return drawn, fed
 
     def feed(self) -> Fed:
@@ -193,8 +196,9 @@ class Lane:
                 self._fed += len(tokens)
                 if self._fed >= _FED_KEPT:
                     self._fed = 0
-                    mx.clear_cache()
+                    clear_cache()
         except Exception as error:
+            pass_on_gpu_loss(error)
             self._feeding.remove(feeding)
             self.turns.remove(turn)
             raise LaneBrokenError([turn], str(error) or type(error).__name__) from error
@@ -209,6 +213,7 @@ class Lane:
             with self.stream():
                 return Drawn(turn, *self._rows.pending(turn))
         except Exception as error:
+            pass_on_gpu_loss(error)
             raise self._lose_rows(str(error) or type(error).__name__) from error
 
     def view(self, turn: Turn) -> RowView:

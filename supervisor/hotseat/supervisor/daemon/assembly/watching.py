@@ -30,7 +30,7 @@ class Watching:
         planner, catalogue, figures = ground.planner, ground.catalogue, ground.figures
         seat, works, keeper = ground.seat, requests.works, requests.keeper
         self.watches = make_watches(ground, requests, dispatch)
-        self.guard = Guard(self.watches, seat, figures, ground.home, dispatch.rhythm)
+        self.guard = Guard(self.watches, seat, figures, planner.own, ground.home, dispatch.rhythm)
         samples = SampleTaker(planner, seat, works, keeper, figures)
         self.feed = TelemetryFeed(samples, ground.events)
         self.disk = DiskTier(

@@ -97,13 +97,13 @@ def look(clocks: Clocks, signs: Signs, now: float) -> Clocks:
     )
 
 
-def stalled(clocks: Clocks, settings: StallSettings) -> Stall | None:
-    """The stall that the clocks tell of, if there is one."""
+def stalled(clocks: Clocks, settings: StallSettings, platform: str) -> Stall | None:
+    """The stall that the clocks tell of on such a system, if there is one."""
     expected = clocks.signs.expected
     # One step may do a piece of each: the longest budget counts.
     budgets = [(budget_s(entry, settings), entry.task) for entry in expected]
     allowed_s, task = max(budgets, default=(0.0, "nothing"))
-    silence_s = settings.silent_s if expected else settings.silent_s + REST_BEAT_S
+    silence_s = settings.silence_s(platform) + (0.0 if expected else REST_BEAT_S)
     if clocks.silent_s > silence_s:
         return Stall(kind="silent", task=task, waited_s=clocks.silent_s, budget_s=silence_s)
     if expected and clocks.still_s > allowed_s:
