@@ -42,6 +42,7 @@ from hotseat.protocol.link_reports import (
     Refused,
     Stopped,
     Unloaded,
+    Unwired,
     Warmed,
 )
 from hotseat.protocol.tokens import pack_tokens
@@ -133,7 +134,8 @@ class StubEngine:
         )
 
     def unwire(self) -> None:
-        """It has no Metal."""
+        if self._faults.unwire_s is not None:
+            self._send(Unwired(seconds=self._faults.unwire_s))
 
     def close(self) -> None:
         if self._batch is not None:

@@ -11,6 +11,7 @@ from mlx_lm.generate import generation_stream
 from mlx_lm.models.cache import RotatingKVCache
 from msgspec import Struct
 
+from hotseat.protocol import failpoints
 from hotseat.worker.batch.rows import Arrival, DecodingRows
 from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.capture import RowView
@@ -165,6 +166,8 @@ class Lane:
         # A ring is joined behind its prompt's last token, when it has its final form.
         rings = [one for one in ready if _has_ring(one)]
         try:
+            if failpoints.ARMED:
+                failpoints.reach("worker.decodes")
             with self.stream():
                 joined = self._join([one for one in ready if one not in rings])
                 if rows.uids:
