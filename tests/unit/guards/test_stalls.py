@@ -57,6 +57,17 @@ def test_budget_follows_the_work(expected, allowed_s):
     assert budget_s(expected, SETTINGS) == allowed_s
 
 
+def test_mac_is_given_longer_to_be_silent_unless_the_settings_say_otherwise():
+    unset = StallSettings(token_s=99.0)
+    assert [unset.silence_s(system) for system in ("linux", "darwin")] == [10.0, 60.0]
+    assert SETTINGS.silence_s("darwin") == 10.0
+    clocks = watch(steady(heard=False), until=59.5)
+    assert stalled(clocks, unset, "darwin") is None
+    assert stalled(clocks, unset, "linux").budget_s == 10.0
+    later = watch(steady(heard=False), until=60.5, clocks=clocks)
+    assert stalled(later, unset, "darwin").kind == "silent"
+
+
 def test_worker_that_beats_and_gets_no_further_is_stuck_after_its_budget():
     assert stalled(watch(steady(progress=False), until=2.7), SETTINGS, "linux") is None
     stall = stalled(watch(steady(progress=False), until=3.3), SETTINGS, "linux")
