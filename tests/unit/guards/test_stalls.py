@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hotseat.protocol.limits import MIB
 from hotseat.supervisor.guards.rules.stalls import (
@@ -66,6 +67,18 @@ def test_mac_is_given_longer_to_be_silent_unless_the_settings_say_otherwise():
     assert stalled(clocks, unset, "linux").budget_s == 10.0
     later = watch(steady(heard=False), until=60.5, clocks=clocks)
     assert stalled(later, unset, "darwin").kind == "silent"
+
+
+@pytest.mark.parametrize(("os_level", "allows_s"), [(None, 10.0), (1, 10.0), (2, 10.0), (4, 30.0)])
+def test_memory_that_the_system_calls_critical_excuses_for_a_while(os_level, allows_s):
+    def signs(_now):
+        return Signs(epoch=1, expected=DECODE, os_level=os_level)
+
+    patient = replace(SETTINGS, token_s=99.0)
+    clocks = watch(signs, until=allows_s - 0.5)
+    assert stalled(clocks, patient, "darwin") is None
+    clocks = watch(signs, until=allows_s + 1.0, clocks=clocks)
+    assert stalled(clocks, patient, "darwin").kind == "silent"
 
 
 def test_worker_that_beats_and_gets_no_further_is_stuck_after_its_budget():

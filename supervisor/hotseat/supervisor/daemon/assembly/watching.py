@@ -84,7 +84,7 @@ def make_watches(ground: Ground, requests: Requests, dispatch: Dispatch) -> Watc
     seat, works, events, figures = ground.seat, requests.works, ground.events, ground.figures
     now, whole_now = time.monotonic(), whole_time()
     return Watches(
-        stalls=StallWatch(dispatch.runner, works, events, ground.settings),
+        stalls=StallWatch(dispatch.runner, works, events, figures, ground.settings),
         memory=dispatch.memory,
         pressure=PressureWatch(dispatch.memory, seat, works, requests.runs, figures, events),
         power=PowerWatch(seat, works, events, figures, ground.settings, system_power()),
