@@ -16,9 +16,16 @@ import psutil
 import pytest
 from tests.support.peers.worker_peer import WorkerPeer, fake_record, load, start
 from tests.support.stub_worker import COMMAND
-from tests.support.stub_worker.faults import VARIABLE
+from tests.support.stub_worker.faults import METAL_ERROR, VARIABLE
 
-from hotseat.protocol.exits import EX_INTERNAL, EX_ORPHAN, EX_OUT_OF_MEMORY, EX_USAGE
+from hotseat.protocol.exits import (
+    EX_GPU,
+    EX_INTERNAL,
+    EX_OK,
+    EX_ORPHAN,
+    EX_OUT_OF_MEMORY,
+    EX_USAGE,
+)
 from hotseat.protocol.link_orders import Checkpoint, Known
 from hotseat.protocol.link_reports import (
     Beat,
@@ -29,11 +36,17 @@ from hotseat.protocol.link_reports import (
     Lookup,
     Prefilled,
     Stopped,
+    Unwired,
     WorkerHello,
 )
+from hotseat.worker.dying import GpuLostError
 from hotseat.worker.process import exit_code_of
 
 GONE_S = 2.0
+OUT_OF_MEMORY = (
+    "[METAL] Command buffer execution failed: Insufficient Memory "
+    "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
+)
 SPAWNER = """
 import subprocess, sys
 child = subprocess.Popen(sys.argv[2:], pass_fds=[int(sys.argv[1])])
@@ -229,6 +242,36 @@ def test_exception_out_of_the_engine_is_internal_with_its_traceback(tmp_path: Pa
         assert "KeyError" in peer.stderr()
 
 
+@pytest.mark.parametrize("point", ["load", "first_token"])
+def test_error_of_the_gpu_has_its_own_exit_code_and_is_not_waited_for(
+    tmp_path: Path, point: str
+) -> None:
+    env = faults(raise_at=point, raise_kind="gpu", unwire_s=0.25)
+    with WorkerPeer(tmp_path, env=env) as peer:
+        peer.wait_for(WorkerHello)
+        peer.send(load(fake_record(), tmp_path / "kv"))
+        if point == "first_token":
+            peer.wait_for(Loaded)
+            begin(peer)
+        assert peer.wait_exit() == EX_GPU
+        assert METAL_ERROR in peer.stderr()
+    assert not {"Broken", "Failed", "Unwired"} & set(peer.kinds())
+
+
+@pytest.mark.parametrize("end", ["sigterm", "defect"])
+def test_pages_are_given_back_on_every_other_way_out(tmp_path: Path, end: str) -> None:
+    point = "first_token" if end == "defect" else ""
+    with WorkerPeer(tmp_path, env=faults(unwire_s=0.25, raise_at=point)) as peer:
+        seat(peer, tmp_path)
+        if end == "sigterm":
+            peer.process.send_signal(signal.SIGTERM)
+            peer.wait_for(Stopped)
+        else:
+            begin(peer)
+        assert peer.wait_for(Unwired).seconds == 0.25
+        assert peer.wait_exit() == (EX_OK if end == "sigterm" else EX_INTERNAL)
+
+
 def test_failed_allocation_has_its_own_exit_code(tmp_path: Path) -> None:
     with WorkerPeer(tmp_path, env=faults(raise_at="load", raise_kind="memory")) as peer:
         peer.wait_for(WorkerHello)
@@ -269,6 +312,10 @@ def test_frames_of_another_epoch_change_nothing(tmp_path: Path) -> None:
     [
         (MemoryError(), EX_OUT_OF_MEMORY),
         (RuntimeError("[metal::malloc] Attempting to allocate 99 bytes"), EX_OUT_OF_MEMORY),
+        (RuntimeError(OUT_OF_MEMORY), EX_OUT_OF_MEMORY),
+        (RuntimeError(METAL_ERROR), EX_GPU),
+        (GpuLostError("whatever"), EX_GPU),
+        (ValueError(METAL_ERROR), EX_INTERNAL),
         (RuntimeError("[broadcast_shapes] Shapes do not match"), EX_INTERNAL),
         (ValueError("out of memory"), EX_INTERNAL),
     ],

@@ -1,10 +1,15 @@
 """`hotseat doctor`: finds what is wrong, names the remedy, changes nothing."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 from tests.support.peers.fake_daemon import FakeDaemon
+from tests.support.peers.fake_views import status_view
 
+from hotseat.cli.checks import all_checks
 from hotseat.cli.main import run
 
 
@@ -83,6 +88,16 @@ def test_older_daemon_is_named_with_the_restart(doctor, home):
         daemon.come_back("two")
         _, found = doctor()
     assert "hotseat service restart" in found["daemon"]["remedy"]
+
+
+def test_errors_of_the_gpu_and_notices_are_told_with_what_to_do(doctor, monkeypatch):
+    view = replace(status_view("one", 1), gpu_errors=2, notices=("weights are not wired",))
+    client = SimpleNamespace(status=lambda: view, models=list, welcome=None)
+    monkeypatch.setattr(all_checks, "connected", lambda: nullcontext(client))
+    code, found = doctor()
+    assert code == 1
+    assert "2 workers" in found["GPU"]["text"] and "restart the Mac" in found["GPU"]["remedy"]
+    assert found["notice"]["text"] == "weights are not wired"
 
 
 def test_screen_has_a_line_a_finding_and_the_remedy_below(home, capsys, monkeypatch):

@@ -127,10 +127,13 @@ class SeatMachine(RuleBasedStateMachine):
         self.feed(t.UnloadEnded(self.state.epoch, fault))
 
     @precondition(lambda self: self.alive)
-    @rule()
-    def worker_dies(self):
-        epoch = self.alive.pop()
-        self.feed(t.WorkerDied(epoch, Fault(code="worker_lost", message="killed")))
+    @rule(gpu=st.sampled_from(["", "command buffer: timeout"]))
+    def worker_dies(self, gpu):
+        epoch, before = self.alive.pop(), self.state
+        self.feed(t.WorkerDied(epoch, Fault(code="worker_lost", message="killed", gpu=gpu)))
+        if gpu:
+            assert self.state.gpu.in_a_row == before.gpu.in_a_row + 1
+            assert (self.state.misses, self.state.deaths) == (before.misses, before.deaths)
 
     @precondition(lambda self: self.alive)
     @rule()

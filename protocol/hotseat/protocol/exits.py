@@ -22,6 +22,8 @@ EX_PROTOCOL: Final = 76
 """A frame on the link could not be decoded: the two ends are of different builds."""
 EX_ORPHAN: Final = 79
 """The supervisor is gone."""
+EX_GPU: Final = 80
+"""The GPU failed under this process, which may be denied it from now on; the next one is not."""
 
 PERMANENT: Final = frozenset({EX_USAGE, EX_BAD_MODEL, EX_LIBRARIES, EX_PROTOCOL})
 """Starting the same worker again with the same model cannot help."""
@@ -35,6 +37,7 @@ _MEANINGS: Final = {
     EX_OUT_OF_MEMORY: "ran out of memory",
     EX_PROTOCOL: "received a frame that is not of this version",
     EX_ORPHAN: "lost its supervisor",
+    EX_GPU: "lost the GPU",
 }
 
 

@@ -70,6 +70,7 @@ SUPERVISOR_SWAP_POINTS: Final = (
 """The same on the supervisor's side."""
 
 OTHER_POINTS: Final = (
+    "worker.decodes",
     "worker.tells.Emitted",
     "worker.tells.BlockWritten",
     "worker.tells.Finished",
@@ -87,7 +88,8 @@ class Failpoint(Struct, frozen=True, forbid_unknown_fields=True):
     """What happens at a point. It happens once in a process, the `nth` time the point is reached.
 
     `token`: only while this file exists; it is used up, so that one of several processes, or of
-    several starts, fails. `bytes` is how much of a torn write gets through before the kill.
+    several starts, fails. `error` names an errno, or is what a RuntimeError of mlx says. `bytes` is
+    how much of a torn write gets through before the kill.
     """
 
     at: str
@@ -113,7 +115,7 @@ class Failpoints:
         self._lock = threading.Lock()
 
     def reach(self, name: str) -> None:
-        """Fails here if this point is armed for it. Raises OSError for `raise`."""
+        """Fails here if this point is armed for it. Raises for `raise`."""
         point = self._due(name, torn=False)
         if point is not None:
             _fail(point)
@@ -153,6 +155,8 @@ def _use_up(token: str) -> bool:
 
 def _fail(point: Failpoint) -> None:
     match point.do:
+        case "raise" if not hasattr(errno, point.error):
+            raise RuntimeError(point.error)
         case "raise":
             number = getattr(errno, point.error)
             raise OSError(number, f"{os.strerror(number)} (failpoint {point.at})")

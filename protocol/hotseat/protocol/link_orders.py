@@ -1,12 +1,15 @@
 """What the supervisor tells a worker: one struct per order. Pure; see `link` for the codec."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, Epoch, RequestKey
 from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
 from hotseat.protocol.model import ModelRecord
+
+Wiring = Literal["weights", "off"]
+"""What of a model macOS must keep in memory while it is seated."""
 
 
 class Load(Struct, frozen=True, tag="load", kw_only=True):
@@ -20,6 +23,7 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
     memory_limit_bytes: int
     disk_floor_bytes: int = 0
     """Free space of the volume that no KV file may use."""
+    wire: Wiring = "weights"
 
 
 class Warm(Struct, frozen=True, tag="warm"):

@@ -288,6 +288,12 @@ class Stopped(Struct, frozen=True, tag="stopped"):
     """All is written; the process exits next."""
 
 
+class Unwired(Struct, frozen=True, tag="unwired", kw_only=True):
+    """Metal gave wired pages back, before an unload or between Stopped and the exit."""
+
+    seconds: float
+
+
 FromWorker = (
     WorkerHello
     | LoadProgress
@@ -313,4 +319,5 @@ FromWorker = (
     | Quarantined
     | Beat
     | Stopped
+    | Unwired
 )

@@ -192,7 +192,8 @@ class SwapMemory(Struct, frozen=True, kw_only=True):
     """Machine memory around a swap, bytes; wired is None where the OS does not tell.
 
     `wired_not_back_bytes`: what the ended worker had wired and the system had not given back when
-    the next model began to load. It held nothing up for longer than 5 s.
+    the next model began to load. It held nothing up for longer than 5 s. `unwire_s`: what giving
+    wired pages back took the worker before it ended; None without Metal, or if it was killed.
     """
 
     available_before: int = 0
@@ -200,6 +201,7 @@ class SwapMemory(Struct, frozen=True, kw_only=True):
     wired_before: int | None = None
     wired_after: int | None = None
     wired_not_back_bytes: int | None = None
+    unwire_s: float | None = None
 
 
 class SwapReport(Struct, frozen=True, kw_only=True):

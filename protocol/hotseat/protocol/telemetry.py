@@ -71,6 +71,8 @@ class Sample(Struct, frozen=True, kw_only=True):
     """Emitted by all requests since the sample before."""
     pages: MemoryPages | None = None
     """None where the system has no such classes."""
+    gpu_errors: int = 0
+    """Workers that ended because the GPU failed, since the daemon started."""
 
 
 def wants_telemetry(topics: tuple[str, ...]) -> bool:

@@ -137,6 +137,8 @@ class StatusView(Struct, frozen=True, kw_only=True):
     """Unix time at which the model gives the seat up if nobody asks for it; None while in use."""
     keeps_awake: Literal["", "request", "swap"] = ""
     """What the machine is kept from idle sleep for."""
+    gpu_errors: int = 0
+    """Workers that ended because the GPU failed, since the daemon started."""
 
 
 class ModelView(Struct, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ from hotseat.protocol.link_reports import (
     Refused,
     Stopped,
     Unloaded,
+    Unwired,
     Warmed,
 )
 from hotseat.protocol.tokens import pack_tokens
@@ -131,6 +132,10 @@ class StubEngine:
             live_kv_bytes=sum(len(ids) for ids in live.values()) * 1024,
             live_sessions=tuple(live),
         )
+
+    def unwire(self) -> None:
+        if self._faults.unwire_s is not None:
+            self._send(Unwired(seconds=self._faults.unwire_s))
 
     def close(self) -> None:
         if self._batch is not None:

@@ -45,6 +45,19 @@ LOOK_S = 0.005
 """Between two looks whether a hold is over."""
 
 
+RaiseKind = Literal["defect", "memory", "gpu"]
+METAL_ERROR = (
+    "[METAL] Command buffer execution failed: Ignored (for causing prior/excessive GPU errors) "
+    "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)"
+)
+"""What mlx raises where the GPU fails."""
+RAISED: dict[RaiseKind, Exception] = {
+    "defect": KeyError("stub"),
+    "memory": MemoryError("stub"),
+    "gpu": RuntimeError(METAL_ERROR),
+}
+
+
 class LoadFault(Struct, frozen=True):
     code: str = "model_unavailable"
     message: str = "weights are damaged (stub)"
@@ -62,6 +75,7 @@ class Faults(Struct, frozen=True):
     prefill_s: float = 0.0  # per chunk of 256 tokens
     reply_tokens: int = 24  # the stub's own end of turn, unless max_tokens comes first
     working_set_bytes: int | None = None  # what Metal would let it wire
+    unwire_s: float | None = None  # what giving wired pages back to Metal would take
     # failures that are answered
     fail_load: bool | LoadFault = False
     fail_warm: bool | LoadFault = False
@@ -75,7 +89,7 @@ class Faults(Struct, frozen=True):
     signal: int | None = None  # default: SIGKILL
     stderr: str = ""  # written before dying
     raise_at: Point = ""  # an exception out of the engine
-    raise_kind: Literal["defect", "memory"] = "defect"
+    raise_kind: RaiseKind = "defect"
     hang_load: bool = False
     hang_at: Point = ""  # compute thread only: beats go on, `step` stands still
     freeze_at: Point = ""  # GIL held in a C call: not even beats
@@ -134,7 +148,7 @@ class Trigger:
                 os._exit(faults.exit_code)
             os.kill(os.getpid(), faults.signal or 9)
         if faults.raise_at == point and self.is_armed():
-            raise MemoryError("stub") if faults.raise_kind == "memory" else KeyError("stub")
+            raise RAISED[faults.raise_kind]
         if (faults.hang_at == point or (point == "load" and faults.hang_load)) and self.is_armed():
             while True:
                 time.sleep(3600)

@@ -53,6 +53,11 @@ def test_pages_of_a_mac_are_told_in_the_words_of_its_monitor(capsys):
     assert "programs" not in shown(capsys)
 
 
+def test_errors_of_the_gpu_are_counted_where_there_were_any(capsys):
+    assert "GPU errors  2" in shown(capsys, gpu_errors=2)
+    assert "GPU" not in shown(capsys)
+
+
 def test_swap_after_which_pages_stayed_wired_says_so(capsys):
     report = swap_report("gemma")
     render_swap(replace(report, memory=replace(report.memory, wired_not_back_bytes=2 * GIB)))

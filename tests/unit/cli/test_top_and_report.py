@@ -150,6 +150,13 @@ def test_page_of_a_mac_has_its_pages_by_class(recording):
     assert "Pages of macOS" not in page(recording)
 
 
+def test_page_counts_errors_of_the_gpu_where_there_were_any(recording):
+    samples = (*recording.samples, sample(20, gpu_errors=2), sample(21, gpu_errors=3))
+    cells = '<td>errors of the GPU since the daemon\'s start</td><td class="n">3</td>'
+    assert cells in page(Recording(samples=samples, events=()))
+    assert "GPU" not in page(recording)
+
+
 def test_thinning_loses_no_bytes():
     samples = [sample(n, offloaded_bytes=1) for n in range(4001)]
     few = thinned(samples)

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hotseat.protocol.limits import MIB
 from hotseat.supervisor.guards.rules.stalls import (
@@ -57,22 +58,45 @@ def test_budget_follows_the_work(expected, allowed_s):
     assert budget_s(expected, SETTINGS) == allowed_s
 
 
+def test_mac_is_given_longer_to_be_silent_unless_the_settings_say_otherwise():
+    unset = StallSettings(token_s=99.0)
+    assert [unset.silence_s(system) for system in ("linux", "darwin")] == [10.0, 60.0]
+    assert SETTINGS.silence_s("darwin") == 10.0
+    clocks = watch(steady(heard=False), until=59.5)
+    assert stalled(clocks, unset, "darwin") is None
+    assert stalled(clocks, unset, "linux").budget_s == 10.0
+    later = watch(steady(heard=False), until=60.5, clocks=clocks)
+    assert stalled(later, unset, "darwin").kind == "silent"
+
+
+@pytest.mark.parametrize(("os_level", "allows_s"), [(None, 10.0), (1, 10.0), (2, 10.0), (4, 30.0)])
+def test_memory_that_the_system_calls_critical_excuses_for_a_while(os_level, allows_s):
+    def signs(_now):
+        return Signs(epoch=1, expected=DECODE, os_level=os_level)
+
+    patient = replace(SETTINGS, token_s=99.0)
+    clocks = watch(signs, until=allows_s - 0.5)
+    assert stalled(clocks, patient, "darwin") is None
+    clocks = watch(signs, until=allows_s + 1.0, clocks=clocks)
+    assert stalled(clocks, patient, "darwin").kind == "silent"
+
+
 def test_worker_that_beats_and_gets_no_further_is_stuck_after_its_budget():
-    assert stalled(watch(steady(progress=False), until=2.7), SETTINGS) is None
-    stall = stalled(watch(steady(progress=False), until=3.3), SETTINGS)
+    assert stalled(watch(steady(progress=False), until=2.7), SETTINGS, "linux") is None
+    stall = stalled(watch(steady(progress=False), until=3.3), SETTINGS, "linux")
     assert (stall.kind, stall.task) == ("still", "decode")
     assert "decode" in stall.text
 
 
 def test_worker_that_says_nothing_at_work_is_stuck_whatever_it_does():
-    assert stalled(watch(steady(heard=False), until=9.9), SETTINGS) is None
-    assert stalled(watch(steady(heard=False), until=10.4), SETTINGS).kind == "silent"
+    assert stalled(watch(steady(heard=False), until=9.9), SETTINGS, "linux") is None
+    assert stalled(watch(steady(heard=False), until=10.4), SETTINGS, "linux").kind == "silent"
 
 
 def test_worker_that_says_nothing_at_rest_has_the_time_of_a_slow_beat_more():
     silent = steady(expected=(), heard=False)
-    assert stalled(watch(silent, until=11.9, step=1.0), SETTINGS) is None
-    assert stalled(watch(silent, until=13.0, step=1.0), SETTINGS).kind == "silent"
+    assert stalled(watch(silent, until=11.9, step=1.0), SETTINGS, "linux") is None
+    assert stalled(watch(silent, until=13.0, step=1.0), SETTINGS, "linux").kind == "silent"
 
 
 def test_looks_of_a_daemon_at_rest_are_not_taken_for_sleep():
@@ -84,32 +108,37 @@ def test_work_that_finds_a_silent_worker_gives_it_its_whole_time():
     def signs(now):
         return steady(DECODE if now > 9.0 else (), heard=False)(now)
 
-    assert stalled(watch(signs, until=18.0), SETTINGS) is None
-    assert stalled(watch(signs, until=19.6), SETTINGS).kind == "silent"
+    assert stalled(watch(signs, until=18.0), SETTINGS, "linux") is None
+    assert stalled(watch(signs, until=19.6), SETTINGS, "linux").kind == "silent"
 
 
 def test_idle_worker_is_never_still():
-    assert stalled(watch(steady(expected=(), progress=False), until=100.0), SETTINGS) is None
+    assert (
+        stalled(watch(steady(expected=(), progress=False), until=100.0), SETTINGS, "linux") is None
+    )
 
 
 def test_work_that_begins_after_a_quiet_hour_has_its_whole_budget():
     def signs(now):
         return steady(DECODE if now > 50.0 else (), progress=False)(now)
 
-    assert stalled(watch(signs, until=52.5), SETTINGS) is None
-    assert stalled(watch(signs, until=53.5), SETTINGS) is not None
+    assert stalled(watch(signs, until=52.5), SETTINGS, "linux") is None
+    assert stalled(watch(signs, until=53.5), SETTINGS, "linux") is not None
 
 
 def test_longest_budget_counts_when_one_step_does_several_things():
     both = (DueWork(task="decode"), DueWork(task="prefill", amount=256))
-    assert stalled(watch(steady(both, progress=False), until=60.0), SETTINGS) is None
-    assert stalled(watch(steady(both, progress=False), until=70.0), SETTINGS).task == "prefill"
+    assert stalled(watch(steady(both, progress=False), until=60.0), SETTINGS, "linux") is None
+    assert (
+        stalled(watch(steady(both, progress=False), until=70.0), SETTINGS, "linux").task
+        == "prefill"
+    )
 
 
 def test_hours_in_which_nobody_looked_count_for_nothing():
     signs = steady(progress=False, heard=False)
     clocks = look(watch(signs, until=1.0), signs(1.0), 10_000.0)
-    assert stalled(clocks, SETTINGS) is None
+    assert stalled(clocks, SETTINGS, "linux") is None
 
 
 def test_next_worker_starts_with_clocks_of_its_own():
@@ -147,4 +176,4 @@ def test_honest_worker_is_never_stuck_however_uneven_its_steps(steps):
             now = min(now + 0.2, end)
             signs = Signs(heard=int(now * 5), progress=(number,), expected=DECODE)
             clocks = look(clocks, signs, now)
-            assert stalled(clocks, SETTINGS) is None
+            assert stalled(clocks, SETTINGS, "linux") is None

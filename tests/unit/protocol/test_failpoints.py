@@ -55,6 +55,12 @@ def test_unknown_name_is_refused_at_the_start():
     assert "unknown points: kv.sinked" in ended.stderr
 
 
+def test_raising_point_can_say_what_mlx_says():
+    points = Failpoints([Failpoint(at="worker.decodes", do="raise", error="[METAL] lost")])
+    with pytest.raises(RuntimeError, match="METAL"):
+        points.reach("worker.decodes")
+
+
 def test_raising_point_raises_the_error_it_names_once():
     points = Failpoints([Failpoint(at="kv.synced", do="raise", error="ENOSPC", nth=2)])
     points.reach("kv.synced")

@@ -1,5 +1,6 @@
 """Who is to blame when workers die, and who runs alone meanwhile."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,35 @@ def test_kills_by_the_system_are_counted_apart():
     known = die(die(Suspicion(), 1), MAX_LONE_KILLS - 1, by_system=True)
     assert not known.is_poison
     assert die(known, by_system=True).is_poison
+
+
+@pytest.mark.parametrize(
+    ("ends", "is_poison"),
+    [
+        ("g", False),
+        ("gg", True),  # alone twice
+        ("dg", False),  # counted apart from deaths
+        ("kgk", False),  # and from kills
+        ("kkgd", False),
+        ("dgg", True),
+        ("GGGGGGG", False),  # beside others
+        ("gGg", True),
+        ("g.g", False),  # it got further in between
+        ("g.gg", False),  # what it got further than is past
+        ("g.ggg", True),
+    ],
+)
+def test_loss_of_the_gpu_counts_against_who_was_alone_twice(ends, is_poison):
+    known = Suspicion()
+    for end in ends:
+        if end == ".":
+            known = INNOCENT
+            continue
+        known = after_death(
+            known, alone=end.islower(), by_system=end == "k", by_gpu=end.lower() == "g"
+        )
+        assert known.is_suspect
+    assert known.is_poison is is_poison
 
 
 def test_suspects_go_first_and_one_at_a_time():

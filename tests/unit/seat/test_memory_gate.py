@@ -12,7 +12,17 @@ from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.seat.host import SwapFigures
 from hotseat.supervisor.seat.memory_gate import MemoryGate
-from hotseat.supervisor.seat.rules.wired import Wired, not_back_bytes, wired_of_worker
+from hotseat.supervisor.seat.rules.states import Phase
+from hotseat.supervisor.seat.rules.wired import (
+    MAX_STRANDED,
+    STRANDED_BYTES,
+    Strands,
+    Wired,
+    after_end,
+    not_back_bytes,
+    wired_of_worker,
+)
+from hotseat.supervisor.seat.runner import SeatRunner
 
 LONG_S = 60.0
 """Longer than any wait here: a gate that opens did not do so because time was up."""
@@ -62,7 +72,7 @@ async def machine():
     made = Machine()
     assert await made.wait("a")
     made.wired = 12 * GIB
-    made.gate.note_end()
+    made.gate.note_end(made.figures)
     return made
 
 
@@ -103,7 +113,7 @@ async def test_available_memory_is_waited_for_however_little_is_wired(machine):
 
 async def test_model_that_the_system_had_unwired_at_rest_is_not_waited_for(machine):
     machine.wired = 3 * GIB
-    machine.gate.note_end()
+    machine.gate.note_end(machine.figures)
     machine.wired = 3 * GIB - GIB // 2  # a desktop that changed, no more
     waiting = asyncio.create_task(machine.wait(wired_wait_s=LONG_S))
     await machine.look()
@@ -120,6 +130,66 @@ async def test_stranded_pages_keep_nobody_out_who_asks_at_once(machine):
     assert await opens(again)
     machine.waits = False
     await opens(waiting)
+
+
+async def end_stranding(machine, stranded):
+    """A worker that held 10 GiB ends and leaves so much of them wired; the next one is seated."""
+    machine.wired = base = 2 * GIB
+    assert await machine.wait("a")
+    machine.wired = base + 10 * GIB
+    machine.gate.note_end(machine.figures)
+    machine.wired = base + stranded
+    assert await machine.wait(wired_wait_s=0.01)
+    return machine.gate.strands
+
+
+async def test_ends_in_a_row_that_strand_pages_are_counted_until_some_come_back(machine):
+    await opens(machine.wait(wired_wait_s=0.01))
+    counts = []
+    for stranded in (5 * GIB, 5 * GIB, 5 * GIB, GIB // 2, 5 * GIB):
+        counts.append((await end_stranding(machine, stranded)).in_a_row)
+    assert counts[1:] == [counts[0] + 1, counts[0] + 2, 0, 1]
+
+
+async def test_gate_that_follows_no_end_judges_nothing(machine):
+    strands = await end_stranding(machine, 5 * GIB)
+    assert await opens(machine.wait())
+    assert machine.gate.strands == strands
+
+
+async def test_wired_memory_before_an_end_is_in_the_report_of_a_restart_too(machine):
+    assert machine.figures.memory.wired_before == 12 * GIB
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_end_that_nobody_asked_for_is_looked_at_before_its_footprint_is_forgotten(phase):
+    calls = []
+    runner = SimpleNamespace(
+        seat=SimpleNamespace(state=SimpleNamespace(phase=phase)),
+        _gate=SimpleNamespace(note_end=lambda _figures: calls.append("noted")),
+        _messages=SimpleNamespace(reaped=lambda _ended: calls.append("told")),
+        _figures=SwapFigures(),
+    )
+    SeatRunner.reaped(runner, None)
+    assert calls == (["told"] if phase is Phase.STOPPING else ["noted", "told"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "in_a_row"),
+    [
+        ([2 * GIB] * 3, 3),
+        ([2 * GIB, 2 * GIB, STRANDED_BYTES], 0),
+        ([2 * GIB, 0, 2 * GIB], 1),
+        ([2 * GIB, None], 0),
+        ([STRANDED_BYTES + 1] * 2, 2),
+    ],
+)
+def test_only_ends_in_a_row_ask_for_a_restart(missing, in_a_row):
+    known = Strands()
+    for not_back in missing:
+        known = after_end(known, not_back)
+    assert known.in_a_row == in_a_row
+    assert known.wants_restart == (in_a_row >= MAX_STRANDED)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,19 @@ import os
 import sys
 from typing import Final, NoReturn
 
-_MEMORY_SIGNS: Final = ("malloc", "out of memory", "insufficient memory", "unable to allocate")
+_MEMORY_SIGNS: Final = (
+    "malloc",
+    "out of memory",
+    "outofmemory",
+    "insufficient memory",
+    "unable to allocate",
+)
+_METAL_SIGN: Final = "[METAL]"
+"""How mlx marks what Metal said of a command buffer, whoever waits for it first."""
+
+
+class GpuLostError(Exception):
+    """The GPU failed under this process: nobody's request is to blame, the next worker goes on."""
 
 
 def die(code: int, message: str) -> NoReturn:
@@ -17,3 +29,20 @@ def die(code: int, message: str) -> NoReturn:
 def tells_of_memory(text: str) -> bool:
     """True if an error text of mlx says that an allocation failed; it has no class of its own."""
     return any(sign in text.lower() for sign in _MEMORY_SIGNS)
+
+
+def tells_of_gpu(text: str) -> bool:
+    """True if an error text of mlx says that the GPU failed, for anything but want of memory."""
+    return _METAL_SIGN in text and not tells_of_memory(text)
+
+
+def pass_on_gpu_loss(error: Exception) -> None:
+    """Raises GpuLostError if `error` is one of the GPU: whoever catches errors calls it first.
+
+    After a second error Metal ignores all that a process submits, so nothing that this one still
+    did could be believed.
+    """
+    if isinstance(error, GpuLostError):
+        raise error
+    if isinstance(error, RuntimeError) and tells_of_gpu(str(error)):
+        raise GpuLostError(" ".join(str(error).split())) from error

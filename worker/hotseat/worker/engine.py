@@ -40,7 +40,7 @@ from hotseat.protocol.link_reports import (
     LoadProgress,
     Refused,
     Stopped,
-    Unloaded,
+    Unwired,
 )
 from hotseat.worker.batch.context_source import ContextFetcher
 from hotseat.worker.batch.endings import Endings
@@ -49,23 +49,19 @@ from hotseat.worker.batch.runner import PASS_TOKENS, Runner
 from hotseat.worker.beat_figures import BeatFigures
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
+from hotseat.worker.dying import pass_on_gpu_loss
 from hotseat.worker.model.budget import KvBudget
-from hotseat.worker.model.footprint import (
-    footprint_bytes,
-    give_back,
-    settled_footprint,
-)
 from hotseat.worker.model.loading import (
     LoadFailedError,
     SeatedModel,
-    limit_wired,
     load_kit,
     load_model,
     warm_model,
 )
+from hotseat.worker.model.metal import unwire, wire_active
 from hotseat.worker.model.preparing import Preparer
 from hotseat.worker.model.touched_memory import BlankMemory
-from hotseat.worker.model.unloading import Watched, names_alive, watch_model
+from hotseat.worker.model.unloading import Unloading
 from hotseat.worker.store.reader import Restorer
 
 
@@ -219,6 +215,12 @@ class Engine:
             blank_bytes=self._blank.held_bytes,
         )
 
+    def unwire(self) -> None:
+        """Before the process or its model goes: what stays wired then is nobody's."""
+        seconds = unwire()
+        if seconds is not None:
+            self._send(Unwired(seconds=seconds))
+
     def close(self) -> None:
         """Writes what was put, ends the threads, gives the memory back."""
         if self._seat is not None:
@@ -268,7 +270,7 @@ class Engine:
             return
         self._restorer.bind(Path(message.kv_dir), message.record)
         self._seat = _Seat(seated, self._epoch, self._restorer, self._send)
-        limit_wired(message)
+        wire_active(is_wanted=message.wire == "weights")
         self._phase = "loaded"
         self._send(loaded)
 
@@ -310,6 +312,7 @@ class Engine:
         except HotseatError as error:
             self._break(message.request, error.message)
         except Exception as error:  # noqa: BLE001 - one bad request must not take the engine down
+            pass_on_gpu_loss(error)
             self._break(message.request, str(error) or type(error).__name__)
 
     def _break(self, request: RequestKey, reason: str) -> None:
@@ -317,29 +320,15 @@ class Engine:
         self._send(Broken(request=request, code="internal", message=text))
 
     def _unload(self) -> None:
-        active_before = int(mx.get_active_memory())
-        footprint_before = footprint_bytes()
-        watched: Watched = []
+        self.unwire()
+        leaving = Unloading(None if self._seat is None else self._seat.seated.model)
         if self._seat is not None:
-            watched = watch_model(self._seat.seated.model)
             for request in self._seat.requests():
                 self._break(request, "the model was unloaded")
             self._seat.close()
             self._seat = None
         self._phase = "empty"
-        give_back()
-        mx.reset_peak_memory()
-        active_after = int(mx.get_active_memory())
-        freed = active_before - active_after
-        self._send(
-            Unloaded(
-                active_before=active_before,
-                active_after=active_after,
-                footprint_before=footprint_before,
-                footprint_after=settled_footprint(freed, footprint_before),
-                leaked=names_alive(watched),
-            )
-        )
+        self._send(leaving.report())
 
     def _drop(self, name: str) -> None:
         seat = self._seat

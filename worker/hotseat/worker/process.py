@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.exits import (
+    EX_GPU,
     EX_INTERNAL,
     EX_LIBRARIES,
     EX_OK,
@@ -28,7 +29,7 @@ from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import REST_BEAT_S
 from hotseat.protocol.link_orders import Stop, ToWorker
 from hotseat.protocol.link_reports import Beat, FromWorker, Stopped, WorkerHello
-from hotseat.worker.dying import tells_of_memory
+from hotseat.worker.dying import GpuLostError, tells_of_gpu, tells_of_memory
 from hotseat.worker.link.port import Inbox, SupervisorLink
 from hotseat.worker.orphan import (
     SecretMissingError,
@@ -42,8 +43,12 @@ BUSY_POLL_S: Final = 0.01
 IDLE_POLL_S: Final = 0.5
 SWITCH_S: Final = 0.0005
 """Beats and orders must not wait while the next step's graph is built."""
-MACOS_WATCHDOG_S: Final = 10.0
-"""Linux has the parent-death signal; macOS has nothing else once native code keeps the GIL."""
+MACOS_WATCHDOG_S: Final = 60.0
+"""Linux has the parent-death signal; macOS has nothing else once native code keeps the GIL.
+
+A Mac that swaps was seen to freeze threads for tens of seconds. How short memory is cannot be asked
+when it fires: the timer is one of C, since no Python runs by then.
+"""
 
 
 class Arguments(Struct, frozen=True, kw_only=True):
@@ -66,6 +71,9 @@ class ComputeEngine(Protocol):
 
     def beat(self) -> Beat:
         """The state for the next beat; called from the link thread too."""
+
+    def unwire(self) -> None:
+        """The process ends: nothing of it may stay wired."""
 
 
 BuildEngine = Callable[[Callable[[FromWorker], None], Epoch, Callable[[], None]], ComputeEngine]
@@ -131,11 +139,18 @@ def exit_process(code: int) -> None:
 
 
 def exit_code_of(error: BaseException) -> int:
-    """EX_OUT_OF_MEMORY for a failed allocation (mlx raises RuntimeError for it)."""
+    """EX_OUT_OF_MEMORY for a failed allocation, EX_GPU for an error of Metal.
+
+    mlx has no class for either: both are a RuntimeError.
+    """
+    if isinstance(error, GpuLostError):
+        return EX_GPU
     if isinstance(error, MemoryError):
         return EX_OUT_OF_MEMORY
     if isinstance(error, RuntimeError) and tells_of_memory(str(error)):
         return EX_OUT_OF_MEMORY
+    if isinstance(error, RuntimeError) and tells_of_gpu(str(error)):
+        return EX_GPU
     return EX_INTERNAL
 
 
@@ -167,11 +182,21 @@ class _ComputeLoop:
             code = exit_code_of(error)
         else:
             code = EX_OK
+        self._unwire(code)
         # The engine is not closed: all it had put is written before it says Stopped, and the end
         # of the process gives memory back faster than freeing it here, while the next model waits.
         # A worker that fails still delivers what it had reported: files on disk are facts.
         self._port.close()
         return code
+
+    def _unwire(self, code: int) -> None:
+        """On every way out but that of a lost GPU, which would not answer."""
+        if code == EX_GPU:
+            return
+        try:
+            self._engine.unwire()
+        except Exception:  # noqa: BLE001 - it ends all the same
+            traceback.print_exc()
 
     def _send(self, message: FromWorker) -> None:
         if failpoints.ARMED:

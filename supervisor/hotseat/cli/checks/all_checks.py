@@ -190,8 +190,11 @@ def check_daemon(home: Home) -> Iterator[Finding]:
         yield good("daemon", f"process {view.pid}, seat {view.phase}")
     if view.last_error:
         yield doubtful("last error", view.last_error, "`hotseat logs`")
+    if view.gpu_errors:
+        text = f"it failed under {view.gpu_errors} workers since the daemon started"
+        yield doubtful("GPU", text, "restart the Mac if that goes on; `hotseat logs`")
     for text in view.notices:
-        yield bad("folders", text, "then `hotseat service restart`")
+        yield bad("notice", text, "see the text; after a change of it `hotseat service restart`")
     for model in models:
         if model.state not in {"ready", "seated"}:
             yield doubtful(f"model {model.name}", f"{model.state}: {model.reason}", "see the text")

@@ -94,7 +94,7 @@ def _key() -> str:
 
 def _figures(recording: Recording) -> str:
     samples = recording.samples
-    pairs = (
+    pairs: tuple[tuple[str, str], ...] = (
         ("peak of weights", size(max(s.weights_bytes for s in samples))),
         ("peak of live KV", size(max(s.live_kv_bytes for s in samples))),
         ("least free", size(min(s.free_bytes for s in samples))),
@@ -103,6 +103,8 @@ def _figures(recording: Recording) -> str:
         ("swapped out by the system", size(sum(s.os_swapped_out_bytes for s in samples))),
         ("swapped in by the system", size(sum(s.os_swapped_in_bytes for s in samples))),
     )
+    if errors := max(s.gpu_errors for s in samples):
+        pairs += (("errors of the GPU since the daemon's start", str(errors)),)
     rows = "".join(f'<tr><td>{name}</td><td class="n">{text}</td></tr>' for name, text in pairs)
     return f"<h2>Figures</h2><table>{rows}</table>"
 

@@ -66,6 +66,7 @@ def render_status(view: StatusView) -> None:
             ("daemon", f"{view.version}, pid {view.pid}, up {duration(view.uptime_s)}"),
             ("awake", _awake_line(view)),
             ("last run", _recovery_line(view.recovery)),
+            ("GPU errors", str(view.gpu_errors) if view.gpu_errors else ""),
             ("last error", view.last_error),
             *quarantine_lines(view),
             *(("notice", text) for text in view.notices),

@@ -25,6 +25,7 @@ from hotseat.supervisor.scheduling.scheduler import (
     is_swap_moot,
 )
 from hotseat.supervisor.scheduling.waiting import earliest
+from hotseat.supervisor.seat.rules.gpu_losses import gpu_refusal
 from hotseat.supervisor.seat.rules.states import (
     SETTLED,
     Asked,
@@ -313,7 +314,12 @@ class Dispatcher:
         return "in-process"
 
     def _refuse_quarantined(self, model: str) -> None:
+        """Raises the typed refusal of a model, or of any while the GPU fails under all of them."""
         now = time.monotonic()
+        broken = gpu_refusal(self._seat.state.gpu, now)
+        if broken is not None:
+            left_s = round(self._seat.state.gpu.until - now, 1)
+            raise HotseatError(broken.code, broken.message, retry_after_s=left_s, **broken.facts)
         misses = quarantine_of(self._seat.state, model, now)
         if misses is not None:
             left_s = misses.until - now

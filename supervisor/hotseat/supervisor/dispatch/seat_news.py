@@ -7,6 +7,7 @@ import msgspec
 
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import GIB
 from hotseat.protocol.replies import Progress, SwapReport
 from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps, as_facts, phase_seconds
 from hotseat.supervisor.dispatch.releases import Releases
@@ -19,6 +20,7 @@ from hotseat.supervisor.requests.works import Works, WorkState
 from hotseat.supervisor.seat.host import SwapFigures
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatState
+from hotseat.supervisor.seat.rules.wired import Strands
 from hotseat.supervisor.seat.worker_process import WorkerExit
 
 _NOT_THE_MODEL = frozenset({"interrupted"})
@@ -163,9 +165,35 @@ class SeatAnnouncer:
     def worker_exited(self, ended: WorkerExit, fault: Fault, *, asked: bool) -> None:
         """With the reason and, for a crash, its last words."""
         self._own.worker_bytes = None
+        if fault.gpu:
+            self._figures.gpu_errors += 1
+            self._events.publish(
+                "worker.gpu_lost",
+                epoch=ended.epoch,
+                reason=fault.gpu,
+                since_start=self._figures.gpu_errors,
+            )
         facts: dict[str, Any] = {"epoch": ended.epoch, "pid": ended.pid, "reason": fault.message}
         if not asked and ended.stderr:
             facts["stderr"] = list(ended.stderr[-5:])
         if ended.leftovers:
             facts["kin"] = list(ended.leftovers)
         self._events.publish("worker.exited", asked=asked, **facts)
+
+    def pages_judged(self, strands: Strands) -> None:
+        """Said once, until pages of a worker come back."""
+        is_said = bool(self._figures.pages_notice)
+        if not strands.wants_restart:
+            self._figures.pages_notice = ""
+        elif not is_said:
+            size_gib = strands.not_back_bytes / GIB
+            self._figures.pages_notice = (
+                f"{size_gib:.1f} GiB that a worker had wired did not come back after its end, the "
+                f"same after {strands.in_a_row - 1} ends before it; restart the Mac"
+            )
+            self._events.publish(
+                "system.pages_stranded",
+                in_a_row=strands.in_a_row,
+                wired_not_back_bytes=strands.not_back_bytes,
+                remedy="restart the Mac",
+            )

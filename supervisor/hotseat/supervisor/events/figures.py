@@ -22,4 +22,8 @@ class Figures:
         self.recovery: RecoveryView | None = None
         """What the last run left."""
         self.notices: tuple[str, ...] = ()
-        """What a person should know and do something about."""
+        """What a person should know and do something about, as found at the start."""
+        self.pages_notice = ""
+        """The same of wired pages that do not come back; empty once they do."""
+        self.gpu_errors = 0
+        """Workers that lost the GPU since the start."""

@@ -21,6 +21,7 @@ from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.loop.tasks import outcome
 from hotseat.supervisor.machine.leftover_processes import end_leftovers, home_mark
 from hotseat.supervisor.machine.time_awake import whole_time
+from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.seat.rules.states import Phase
 from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.settings.home import Home
@@ -44,11 +45,18 @@ class Guard:
     """Owns the watches' clock."""
 
     def __init__(
-        self, watches: Watches, seat: Seat, figures: Figures, home: Home, rhythm: Rhythm
+        self,
+        watches: Watches,
+        seat: Seat,
+        figures: Figures,
+        own: OwnMemory,
+        home: Home,
+        rhythm: Rhythm,
     ) -> None:
         self._watches = watches
         self._seat = seat
         self._figures = figures
+        self._own = own
         self._home = home
         self._rhythm = rhythm
 
@@ -58,7 +66,7 @@ class Guard:
         if ended:
             log.warning("worker.kin_ended", pids=ended)
         await self._watches.boots.recall()
-        self._figures.barred = self._watches.boots.barred
+        self._take_boots()
 
     async def run(self) -> None:
         """Looks until it is cancelled; one look that fails does not end the looking."""
@@ -89,4 +97,9 @@ class Guard:
         if state.phase in {Phase.EMPTY, Phase.FAILED}:
             model = None
         await self._watches.boots.note(model)
+        self._take_boots()
+
+    def _take_boots(self) -> None:
+        """For those who ask it of them."""
         self._figures.barred = self._watches.boots.barred
+        self._own.panic_report = self._watches.boots.panic_report

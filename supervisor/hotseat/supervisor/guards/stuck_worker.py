@@ -3,6 +3,7 @@
 Decides nothing itself: `rules/stalls.py` says when it is stuck, the seat table what follows.
 """
 
+import sys
 import time
 from typing import Final
 
@@ -10,6 +11,7 @@ import structlog
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.rules.stalls import Clocks, DueWork, Signs, Stall, look, stalled
 from hotseat.supervisor.loop.tasks import TaskSet
@@ -31,12 +33,18 @@ class StallWatch:
     """Looks several times a second (`tick`); one stall of a worker is reported once."""
 
     def __init__(
-        self, runner: SeatRunner, works: Works, events: EventLog, settings: Settings
+        self,
+        runner: SeatRunner,
+        works: Works,
+        events: EventLog,
+        figures: Figures,
+        settings: Settings,
     ) -> None:
         self._runner = runner
         self._seat = runner.seat
         self._works = works
         self._events = events
+        self._figures = figures
         self._settings = settings.stalls
         self._clocks = Clocks(at=time.monotonic())
         self._is_reporting = False
@@ -54,7 +62,7 @@ class StallWatch:
             self._clocks = Clocks(at=now)
             return
         self._clocks = look(self._clocks, self._signs(), now)
-        stall = stalled(self._clocks, self._settings)
+        stall = stalled(self._clocks, self._settings, sys.platform)
         if stall is not None and not self._is_reporting:
             self._is_reporting = True
             self._tasks.spawn(self._report(stall, state.epoch))
@@ -72,6 +80,7 @@ class StallWatch:
             heard=self._seat.heard,
             progress=(self._seat.said, *steps),
             expected=self._expected(beat.backlog_bytes if beat is not None else 0),
+            os_level=self._figures.pressure,
         )
 
     def _expected(self, backlog_bytes: int) -> tuple[DueWork, ...]:

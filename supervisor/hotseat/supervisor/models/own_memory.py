@@ -15,6 +15,8 @@ class OwnMemory:
         """Touched ahead for weights, by the standby and by the last one until they are loaded."""
         self.working_set: WorkingSet | None = None
         """What Metal recommends at most, as the last worker said, the standby included."""
+        self.panic_report = ""
+        """Name of the kernel panic after which weights are not wired unless somebody says so."""
 
     @property
     def returned_bytes(self) -> int:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
+from hotseat.protocol.link_orders import Wiring
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import MachineMemory
@@ -19,6 +20,7 @@ from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.models.rules.overhead import Overhead
 from hotseat.supervisor.models.rules.plan import least_bytes, plan_elsewhere, plan_model
 from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes, shortage
+from hotseat.supervisor.models.rules.wiring import wiring, wiring_notice
 from hotseat.supervisor.models.rules.working_set import WorkingSet, is_stale, limit_now
 from hotseat.supervisor.settings.values import Settings
 
@@ -42,6 +44,16 @@ class Planner:
         """Measured runtime overhead by tag."""
         self._forced: set[str] = set()
         """Models that somebody wants whatever other programs hold, by name."""
+
+    @property
+    def wiring(self) -> Wiring:
+        """What of the next model is wired."""
+        return wiring(self.settings.memory.wire, self.own.panic_report)
+
+    @property
+    def wiring_notice(self) -> str:
+        """That nothing is since a panic, and how to get it back; empty otherwise."""
+        return wiring_notice(self.settings.memory.wire, self.own.panic_report)
 
     def machine(self) -> MachineMemory:
         """Memory of the machine now; what is held ready for weights counts as available."""

@@ -34,7 +34,7 @@ from hotseat.supervisor.seat.rules.states import Fault
 from hotseat.supervisor.seat.seat import Seat
 
 log = structlog.get_logger()
-_TOLD: Final = ("epoch", "returncode", "signal", "stderr", "stacks")
+_TOLD: Final = ("epoch", "returncode", "signal", "gpu", "stderr", "stacks")
 """Facts of a death that the error of the request keeps."""
 
 
@@ -192,7 +192,12 @@ class WorkRuns:
                 self._spawn(work, self._ends.cancelled(work))
                 continue
             known = work.suspicion
-            work.suspicion = after_death(known, alone=len(running) == 1, by_system=fault.by_system)
+            work.suspicion = after_death(
+                known,
+                alone=len(running) == 1,
+                by_system=fault.by_system,
+                by_gpu=bool(fault.gpu),
+            )
             work.wait_again("queued", time.monotonic())
             if work.suspicion.is_poison:
                 self.break_off(work, _poison(work, fault))
@@ -245,7 +250,7 @@ def _order(work: Work, turn: PlannedTurn) -> Start:
 
 
 def _poison(work: Work, fault: Fault) -> HotseatError:
-    count = work.suspicion.lone_deaths + work.suspicion.lone_kills
+    count = work.suspicion.count
     return HotseatError(
         "poison_request",
         f"{fault.message}; the request ran alone and got no further {count} times; "

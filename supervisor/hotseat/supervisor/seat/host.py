@@ -8,6 +8,7 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.replies import SwapMemory
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import Fault, SeatState
+from hotseat.supervisor.seat.rules.wired import Strands
 from hotseat.supervisor.seat.worker_process import WorkerExit
 
 
@@ -61,6 +62,9 @@ class SeatNews(Protocol):
     def worker_exited(self, ended: WorkerExit, fault: Fault, *, asked: bool) -> None:
         """A worker process was reaped; `asked`: it was told to end."""
 
+    def pages_judged(self, strands: Strands) -> None:
+        """Memory after the end of a worker was looked at."""
+
 
 class SwapFigures:
     """What was measured during a swap, beside the phases."""
@@ -71,6 +75,7 @@ class SwapFigures:
         self.wired_before: int | None = None
         self.wired_after: int | None = None
         self.wired_not_back: int | None = None
+        self.unwire_s: float | None = None
         self.sessions = 0
         self.bytes_written = 0
 
@@ -83,6 +88,7 @@ class SwapFigures:
             wired_before=self.wired_before,
             wired_after=self.wired_after,
             wired_not_back_bytes=self.wired_not_back,
+            unwire_s=self.unwire_s,
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.link_orders import Load
+from hotseat.protocol.link_orders import Load, Wiring
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.settings.values import KvSettings
@@ -13,7 +13,9 @@ from hotseat.supervisor.settings.values import KvSettings
 _CACHE_LOW_BYTES: Final = 64 * MIB
 
 
-def load_order(record: ModelRecord, plan: PlanView, kv_dir: Path, settings: KvSettings) -> Load:
+def load_order(
+    record: ModelRecord, plan: PlanView, kv_dir: Path, settings: KvSettings, wire: Wiring
+) -> Load:
     """Makes the folder if it is not there."""
     kv_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     disk = shutil.disk_usage(kv_dir)
@@ -24,4 +26,5 @@ def load_order(record: ModelRecord, plan: PlanView, kv_dir: Path, settings: KvSe
         cache_limit_bytes=max(plan.prefill_peak_bytes, _CACHE_LOW_BYTES),
         memory_limit_bytes=plan.limit_bytes,
         disk_floor_bytes=settings.free_floor_for(disk.total),
+        wire=wire,
     )

@@ -15,7 +15,14 @@ from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.room import room_bytes
 from hotseat.supervisor.seat.host import SwapFigures
 from hotseat.supervisor.seat.rules.states import Fault
-from hotseat.supervisor.seat.rules.wired import WAIT_S, Wired, not_back_bytes, wired_of_worker
+from hotseat.supervisor.seat.rules.wired import (
+    WAIT_S,
+    Strands,
+    Wired,
+    after_end,
+    not_back_bytes,
+    wired_of_worker,
+)
 
 POLL_S: Final = 0.02
 RETURNED_SHARE: Final = 0.99
@@ -32,6 +39,8 @@ class MemoryGate:
         self._planner = planner
         self._before_load: int | None = None
         self._ended: Wired | None = None
+        self.strands = Strands()
+        """Of the ends so far."""
 
     def measure(self) -> SwapFigures:
         """Figures of a swap that begins now."""
@@ -41,9 +50,11 @@ class MemoryGate:
         figures.wired_before = machine.wired_bytes
         return figures
 
-    def note_end(self) -> None:
-        """The worker is told to end or to let go: what it has wired is looked for afterwards."""
+    def note_end(self, figures: SwapFigures) -> None:
+        """The worker ends or is told to, or to let go: what it has wired is looked for later."""
         wired = self._planner.probe.machine().wired_bytes
+        if figures.wired_before is None:
+            figures.wired_before = wired
         footprint = self._planner.own.worker_bytes
         self._ended = wired_of_worker(wired, self._before_load, footprint)
 
@@ -89,6 +100,8 @@ class MemoryGate:
         figures.available_after = machine.available_bytes
         figures.wired_after = machine.wired_bytes
         figures.wired_not_back = wired
+        if self._ended is not None:
+            self.strands = after_end(self.strands, wired)
         self._ended = None
         # What others wire under an empty seat is not the next worker's.
         self._before_load = machine.wired_bytes if seats else None

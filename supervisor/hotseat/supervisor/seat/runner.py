@@ -106,7 +106,7 @@ class SeatRunner:
             if seat.state.phase in SETTLED:
                 self.standby.start_soon()
             if seat.state.phase is Phase.STOPPING:
-                self._gate.note_end()
+                self._gate.note_end(self._figures)
             if seat.state.phase is Phase.MEMORY_STRANDED:
                 # Now, not when who waited looks again: the next swap may be under way by then.
                 self._gate.strand()
@@ -246,6 +246,7 @@ class SeatRunner:
         # Half of the phase's time at most: what is wired never makes it overdue.
         wired_wait_s = min(WAIT_S, self._deadlines.reclaim_s / 2)
         if await self._gate.wait(target, self._figures, not_before, wired_wait_s):
+            self._news.pages_judged(self._gate.strands)
             self.feed(t.Reclaimed(epoch=epoch))
 
     def _send_load(self, model: str) -> None:
@@ -263,7 +264,9 @@ class SeatRunner:
         seat.record, seat.limit_bytes = record, plan.limit_bytes
         seat.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag
-        self.seat.send(load_order(record, plan, kv_dir, self._planner.settings.kv))
+        planner = self._planner
+        order = load_order(record, plan, kv_dir, planner.settings.kv, planner.wiring)
+        self.seat.send(order)
 
     def _signal(self, number: signal.Signals) -> None:
         if self.seat.process is not None:
@@ -297,11 +300,17 @@ class SeatRunner:
 
     def reaped(self, ended: WorkerExit) -> None:
         """A worker that was seated, or on its way to it, has ended."""
+        if self.seat.state.phase is not Phase.STOPPING:
+            self._gate.note_end(self._figures)  # before its footprint is forgotten
         self._messages.reaped(ended)
 
     def end_checkpoint(self, message: Checkpointed) -> None:
         """The worker has written what it could."""
         self._tasks.spawn(self._end_checkpoint(message))
+
+    def note_unwired(self, seconds: float) -> None:
+        """For the report of the swap."""
+        self._figures.unwire_s = seconds
 
     async def _end_checkpoint(self, message: Checkpointed) -> None:
         """The stop comes after the commit: what the worker reported has to be in the catalogue."""

@@ -20,6 +20,7 @@ from hotseat.protocol.link_reports import (
     LoadProgress,
     Stopped,
     Unloaded,
+    Unwired,
     Warmed,
     WorkerHello,
 )
@@ -44,6 +45,9 @@ class SeatTable(Protocol):
     def end_checkpoint(self, message: Checkpointed) -> None:
         """Contexts are written; what was reported has to be committed before the table knows."""
 
+    def note_unwired(self, seconds: float) -> None:
+        """What the worker had wired is given back."""
+
 
 class WorkerMessages:
     """Of one seat. Frames come here when they are of its worker and its epoch."""
@@ -59,7 +63,7 @@ class WorkerMessages:
         self.in_process_verified = False
         """True when the last unload in place on this machine gave its memory back."""
 
-    def receive(self, epoch: Epoch, message: FromWorker) -> None:
+    def receive(self, epoch: Epoch, message: FromWorker) -> None:  # noqa: C901 - one case a report
         """A frame."""
         self._seat.hear(message)
         feed = self._table.feed
@@ -80,12 +84,15 @@ class WorkerMessages:
                 self._end_unload(epoch, message)
             case Checkpointed(swap=swap) if swap != QUIET_CHECKPOINT:
                 self._table.end_checkpoint(message)
+            case Unwired(seconds=seconds):
+                self._table.note_unwired(seconds)
             case Beat() | Stopped():
                 pass
             case _:
                 record = self._seat.record
                 got_on = record is not None and self._host.worker_said(message, record)
-                if got_on and self._seat.state.deaths:
+                state = self._seat.state
+                if got_on and (state.deaths or state.gpu.in_a_row):
                     feed(t.WorkAdvanced(epoch=epoch))
 
     def greet(self, epoch: Epoch, hello: WorkerHello) -> None:

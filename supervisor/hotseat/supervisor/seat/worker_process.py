@@ -31,7 +31,19 @@ STACKS_S: Final = 0.5
 STACKS_QUIET_S: Final = 0.05
 """A dump is over when nothing more came for so long."""
 _PASSED: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME")
-_PASSED_PREFIXES: Final = ("HOTSEAT_", "MLX_", "OMP_", "OPENBLAS_", "LD_PRELOAD", "PYTHON")
+_PASSED_PREFIXES: Final = (
+    "HOTSEAT_",
+    "MLX_",
+    "OMP_",
+    "OPENBLAS_",
+    "LD_PRELOAD",
+    "PYTHON",
+    "AGX_",
+    "MTL_",
+    "METAL_",
+)
+_MAC_DEFAULTS: Final = {"MLX_METAL_RESIDENCY_REFRESH_INTERVAL_MS": "1000"}
+"""macOS unwires what the GPU has not used for a second; mlx reads it when it opens the device."""
 
 
 class WorkerExit(Struct, frozen=True, kw_only=True):
@@ -187,9 +199,10 @@ def worker_command() -> list[str]:
     return [sys.executable, "-m", "hotseat.worker"]
 
 
-def worker_environment() -> dict[str, str]:
+def worker_environment(platform: str = sys.platform) -> dict[str, str]:
     """Few variables: a worker must not depend on the shell the daemon was started from."""
-    kept = {
+    kept = _MAC_DEFAULTS if platform == "darwin" else {}
+    kept = kept | {
         name: value
         for name, value in os.environ.items()
         if name in _PASSED or name.startswith(_PASSED_PREFIXES)

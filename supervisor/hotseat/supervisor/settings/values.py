@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.link_orders import Wiring
 from hotseat.protocol.messages import Sampling
 from hotseat.supervisor.settings.kinds import (
     Argument,
@@ -32,6 +33,8 @@ _DISK_CAP_BYTES: Final = 50 * GIB
 _DISK_SHARE_OF_FREE: Final = 0.20
 _FLOOR_BYTES: Final = 10 * GIB
 _FLOOR_SHARE_OF_DISK: Final = 0.05
+_SILENT_S: Final = 10.0
+_MAC_SILENT_S: Final = 60.0
 
 
 class Deadlines(Struct, frozen=True, kw_only=True):
@@ -106,9 +109,9 @@ class PressureSettings(Struct, frozen=True, kw_only=True):
 class StallSettings(Struct, frozen=True, kw_only=True):
     """`[stalls]`: what an honest worker never exceeds, even a slow one on a busy machine."""
 
-    silent_s: Seconds = 10.0
+    silent_s: Seconds | None = None
     """Between two frames of any kind; beats come each 0.2 s (at rest each 2 s, and that is
-    added), from a thread of their own."""
+    added), from a thread of their own; unset: 10, on macOS 60, where swapping stops all threads."""
     quiet_s: Seconds = 30.0
     """Beside what the amount of work asks for: opening files, tokenizers, compiling kernels."""
     token_s: Seconds = 30.0
@@ -117,6 +120,12 @@ class StallSettings(Struct, frozen=True, kw_only=True):
     """Weights or KV a second, from or to the slowest disk that is worth using."""
     prefill_floor_tokens: Count = 4
     """Tokens a second inside one chunk."""
+
+    def silence_s(self, platform: str) -> float:
+        """`silent_s`, or what that system is given."""
+        if self.silent_s is not None:
+            return self.silent_s
+        return _MAC_SILENT_S if platform == "darwin" else _SILENT_S
 
 
 class FolderSettings(Struct, frozen=True, kw_only=True):
@@ -139,6 +148,9 @@ class MemorySettings(Struct, frozen=True, kw_only=True):
     """Cap on weights, contexts and overhead together, below what the machine allows."""
     kv_budget_bytes: Bytes | None = None
     """Cap on live contexts of any model."""
+    wire: Wiring | None = None
+    """macOS: keep weights from being paged out, from the next load on; unset: `weights`, and `off`
+    once a kernel panic named IOGPU and Python."""
 
     def reserve_for(self, total_bytes: int) -> int:
         """Bytes never planned with; 18 % of RAM within 1 and 6 GiB unless set."""

@@ -101,6 +101,7 @@ class SampleTaker:
             sessions_cold=max(0, self._figures.sessions_total - live),
             tokens_per_s=_rate(before, counted),
             pages=machine.pages,
+            gpu_errors=self._figures.gpu_errors,
         )
 
     def _count(self, now: float) -> Counters:

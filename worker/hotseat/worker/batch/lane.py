@@ -11,10 +11,13 @@ from mlx_lm.generate import generation_stream
 from mlx_lm.models.cache import RotatingKVCache
 from msgspec import Struct
 
+from hotseat.protocol import failpoints
 from hotseat.worker.batch.rows import Arrival, DecodingRows
 from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.capture import RowView
+from hotseat.worker.dying import pass_on_gpu_loss
 from hotseat.worker.model.caches import cache_arrays, leaves, tighten, unservable_entry
+from hotseat.worker.model.metal import clear_cache
 
 MAX_ROWS: Final = 16
 """Rows that decode together in one lane."""
@@ -163,6 +166,8 @@ class Lane:
         # A ring is joined behind its prompt's last token, when it has its final form.
         rings = [one for one in ready if _has_ring(one)]
         try:
+            if failpoints.ARMED:
+                failpoints.reach("worker.decodes")
             with self.stream():
                 joined = self._join([one for one in ready if one not in rings])
                 if rows.uids:
@@ -173,11 +178,12 @@ class Lane:
                         else:
                             drawn.append(Drawn(turn, token, scores))
                 fed += self._join_rings(rings)
+                self._steps += 1
+                if self._steps % _STEPS_KEPT == 0:
+                    clear_cache()
         except Exception as error:
+            pass_on_gpu_loss(error)
             raise self._lose_rows(str(error) or type(error).__name__) from error
-        self._steps += 1
-        if self._steps % _STEPS_KEPT == 0:
-            mx.clear_cache()
         return drawn, fed
 
     def feed(self) -> Fed:
@@ -193,8 +199,9 @@ class Lane:
                 self._fed += len(tokens)
                 if self._fed >= _FED_KEPT:
                     self._fed = 0
-                    mx.clear_cache()
+                    clear_cache()
         except Exception as error:
+            pass_on_gpu_loss(error)
             self._feeding.remove(feeding)
             self.turns.remove(turn)
             raise LaneBrokenError([turn], str(error) or type(error).__name__) from error
@@ -209,6 +216,7 @@ class Lane:
             with self.stream():
                 return Drawn(turn, *self._rows.pending(turn))
         except Exception as error:
+            pass_on_gpu_loss(error)
             raise self._lose_rows(str(error) or type(error).__name__) from error
 
     def view(self, turn: Turn) -> RowView:

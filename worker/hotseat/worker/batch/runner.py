@@ -15,12 +15,15 @@ from hotseat.worker.batch.lane import Drawn, Fed, Lane, LaneBrokenError
 from hotseat.worker.batch.sampling import top_logprobs
 from hotseat.worker.batch.turn import Turn, emitted
 from hotseat.worker.context.keeper import Keeper, Send
+from hotseat.worker.dying import pass_on_gpu_loss, tells_of_memory
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import SeatedModel
 
 MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""
+MAX_RAN_OUT: Final = 2
+"""Steps in a row that memory does not suffice for, before the worker ends."""
 PASS_TOKENS: Final = 64
 """What the shortest chunk counts for when chunks share a step."""
 
@@ -45,6 +48,8 @@ class Runner:
         self._send = send
         self._has_full = False
         """True if some turn may lack only one token."""
+        self._ran_out = 0
+        """Steps in a row, without a token in between, for which memory did not suffice."""
 
     @property
     def is_prefilling(self) -> bool:
@@ -90,6 +95,7 @@ class Runner:
         try:
             lane.insert(turn, caches)
         except Exception as error:  # noqa: BLE001 - one bad row must not take the engine down
+            pass_on_gpu_loss(error)
             lane.take(turn)
             self._endings.give_up(turn, str(error) or type(error).__name__)
             return
@@ -113,7 +119,7 @@ class Runner:
                 for one in fed:
                     self._take_chunk(lane, one)
             except LaneBrokenError as error:
-                self._endings.lose(error)
+                self._lose(error)
                 worked = True
             else:
                 worked = worked or bool(drawn or fed)
@@ -134,7 +140,7 @@ class Runner:
             try:
                 fed = lane.feed()
             except LaneBrokenError as error:
-                self._endings.lose(error)
+                self._lose(error)
             else:
                 self._take_chunk(lane, fed)
             return cost
@@ -166,7 +172,7 @@ class Runner:
         try:
             stays = turn.stage == "decoding" and not turn.is_ahead and self._ends(lane, turn)
         except LaneBrokenError as error:
-            self._endings.lose(error)
+            self._lose(error)
         else:
             if not stays:
                 self._endings.suspend(lane, turn, hold_as)
@@ -239,8 +245,20 @@ class Runner:
         elif turn.lacks_one:
             self._has_full = True
 
+    def _lose(self, error: LaneBrokenError) -> None:
+        """Breaks the rows that were lost with a step.
+
+        Raises MemoryError when memory fails again: what fills it is not in those rows, and all
+        others go on with a worker that begins empty.
+        """
+        self._endings.lose(error)
+        self._ran_out = self._ran_out + 1 if tells_of_memory(str(error)) else 0
+        if self._ran_out >= MAX_RAN_OUT:
+            raise MemoryError(str(error))
+
     def _report(self, drawn: Drawn) -> FinishReason | None:
         """Sends a token and its text; why the turn ends, if it does."""
+        self._ran_out = 0
         turn, token = drawn.turn, drawn.token
         parts, reason = turn.accept(token)
         if token not in turn.end_ids:

@@ -1,6 +1,6 @@
 """Loading and warming a model: verified files, weights in groups, limits, typed failures.
 
-Must not know requests. Nothing but this file sets MLX's memory limits.
+Must not know requests. Nothing but this file and `metal` sets MLX's memory limits.
 """
 
 import time
@@ -15,12 +15,12 @@ from mlx_lm.tuner.utils import load_adapters
 from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import Load
 from hotseat.protocol.link_reports import Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.model_files import added_file
-from hotseat.worker.dying import tells_of_memory
+from hotseat.worker.dying import pass_on_gpu_loss, tells_of_memory
 from hotseat.worker.model.building import build_model
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry
 from hotseat.worker.model.preparing import LoadKit, TokenizerKit
@@ -30,7 +30,6 @@ from hotseat.worker.text.tokenizer import open_tokenizer
 
 GROUP_BYTES: Final = 64 * MIB
 """Weights evaluated between two progress reports."""
-WIRED_MARGIN_BYTES: Final = GIB
 
 OnProgress = Callable[[int, int, int], None]
 """Bytes done, bytes in all, bytes until the next call."""
@@ -85,19 +84,11 @@ def load_model(
         _evaluate_weights(model, on_progress)
         kit = take_kit(record)
     except Exception as error:
+        pass_on_gpu_loss(error)
         raise _as_failure(record, error) from error
     seated = SeatedModel(record, load, model, kit)
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
-
-
-def limit_wired(load: Load) -> None:
-    """Wires weights and KV budget, not the whole working set as mlx-lm's generator does."""
-    if not mx.metal.is_available():
-        return
-    recommended = int(mx.device_info()["max_recommended_working_set_size"])
-    wanted = int(mx.get_active_memory()) + load.kv_budget_bytes
-    mx.set_wired_limit(max(0, min(wanted, recommended - WIRED_MARGIN_BYTES)))
 
 
 def warm_model(seated: SeatedModel) -> Warmed:
@@ -107,6 +98,7 @@ def warm_model(seated: SeatedModel) -> Warmed:
     try:
         mx.eval(seated.model(mx.array([[token]]), cache=new_caches(seated.model)))
     except Exception as error:
+        pass_on_gpu_loss(error)
         raise _as_failure(seated.record, error) from error
     mx.clear_cache()
     return Warmed(seconds=time.monotonic() - started, peak_bytes=int(mx.get_peak_memory()))

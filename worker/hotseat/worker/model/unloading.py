@@ -1,4 +1,4 @@
-"""Proof that a model is gone from this process: weak references to its parts.
+"""Proof that a model is gone from this process: weak references to its parts, and bytes.
 
 Must not know seats.
 """
@@ -8,6 +8,9 @@ from typing import Any, Final
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+
+from hotseat.protocol.link_reports import Unloaded
+from hotseat.worker.model.footprint import footprint_bytes, give_back, settled_footprint
 
 WATCHED_ARRAYS: Final = 16
 """The biggest ones: what matters if it stays."""
@@ -34,3 +37,25 @@ def watch_model(model: Any) -> Watched:
 def names_alive(watched: Watched) -> tuple[str, ...]:
     """Names of what is still referenced from somewhere; call it after a garbage collection."""
     return tuple(name for name, reference in watched if reference() is not None)
+
+
+class Unloading:
+    """What a model held, taken down before it goes; None: nothing was loaded."""
+
+    def __init__(self, model: Any | None) -> None:
+        self._watched = [] if model is None else watch_model(model)
+        self._active = int(mx.get_active_memory())
+        self._footprint = footprint_bytes()
+
+    def report(self) -> Unloaded:
+        """Once nobody holds it any more: gives memory back, and says how much came back."""
+        give_back()
+        mx.reset_peak_memory()
+        active_before, active_after = self._active, int(mx.get_active_memory())
+        return Unloaded(
+            active_before=active_before,
+            active_after=active_after,
+            footprint_before=self._footprint,
+            footprint_after=settled_footprint(active_before - active_after, self._footprint),
+            leaked=names_alive(self._watched),
+        )

@@ -30,7 +30,7 @@ class Watching:
         planner, catalogue, figures = ground.planner, ground.catalogue, ground.figures
         seat, works, keeper = ground.seat, requests.works, requests.keeper
         self.watches = make_watches(ground, requests, dispatch)
-        self.guard = Guard(self.watches, seat, figures, ground.home, dispatch.rhythm)
+        self.guard = Guard(self.watches, seat, figures, planner.own, ground.home, dispatch.rhythm)
         samples = SampleTaker(planner, seat, works, keeper, figures)
         self.feed = TelemetryFeed(samples, ground.events)
         self.disk = DiskTier(
@@ -84,7 +84,7 @@ def make_watches(ground: Ground, requests: Requests, dispatch: Dispatch) -> Watc
     seat, works, events, figures = ground.seat, requests.works, ground.events, ground.figures
     now, whole_now = time.monotonic(), whole_time()
     return Watches(
-        stalls=StallWatch(dispatch.runner, works, events, ground.settings),
+        stalls=StallWatch(dispatch.runner, works, events, figures, ground.settings),
         memory=dispatch.memory,
         pressure=PressureWatch(dispatch.memory, seat, works, requests.runs, figures, events),
         power=PowerWatch(seat, works, events, figures, ground.settings, system_power()),

@@ -11,12 +11,16 @@ from typing import Final, Literal, assert_never
 from msgspec import Struct
 
 from hotseat.protocol.limits import REST_BEAT_S
+from hotseat.supervisor.guards.rules.pressure import Level
 from hotseat.supervisor.settings.values import StallSettings
 
 LOOK_S: Final = 1.0
 """The most that passes between two looks while this process runs; a longer time was sleep."""
 REST_LOOK_S: Final = 2.0
 """The same while nothing is expected of the worker: then looks are about a second apart."""
+CRITICAL_PACE: Final = 1 / 3
+"""Of time while the system itself calls memory critical: it may page threads out for a minute. Not
+none at all, since a worker that hangs may be what fills it."""
 Task = Literal["nothing", "load", "warm", "restore", "prefill", "decode", "write"]
 
 
@@ -34,6 +38,8 @@ class Signs(Struct, frozen=True, kw_only=True):
     heard: int = 0
     progress: tuple[int, ...] = ()
     expected: tuple[DueWork, ...] = ()
+    os_level: int | None = None
+    """How short memory is, as the system says; None where it has no such level."""
 
 
 class Clocks(Struct, frozen=True, kw_only=True):
@@ -84,6 +90,8 @@ def look(clocks: Clocks, signs: Signs, now: float) -> Clocks:
         return Clocks(signs=signs, at=now)
     longest_s = LOOK_S if clocks.signs.expected else REST_LOOK_S
     passed_s = now - clocks.at if now - clocks.at <= longest_s else 0.0
+    if signs.os_level == Level.CRITICAL:
+        passed_s *= CRITICAL_PACE
     heard = signs.heard != clocks.signs.heard
     # A worker at rest beats slowly: what it is asked for now finds it with its whole time.
     begins = bool(signs.expected) and not clocks.signs.expected
@@ -97,13 +105,13 @@ def look(clocks: Clocks, signs: Signs, now: float) -> Clocks:
     )
 
 
-def stalled(clocks: Clocks, settings: StallSettings) -> Stall | None:
-    """The stall that the clocks tell of, if there is one."""
+def stalled(clocks: Clocks, settings: StallSettings, platform: str) -> Stall | None:
+    """The stall that the clocks tell of on such a system, if there is one."""
     expected = clocks.signs.expected
     # One step may do a piece of each: the longest budget counts.
     budgets = [(budget_s(entry, settings), entry.task) for entry in expected]
     allowed_s, task = max(budgets, default=(0.0, "nothing"))
-    silence_s = settings.silent_s if expected else settings.silent_s + REST_BEAT_S
+    silence_s = settings.silence_s(platform) + (0.0 if expected else REST_BEAT_S)
     if clocks.silent_s > silence_s:
         return Stall(kind="silent", task=task, waited_s=clocks.silent_s, budget_s=silence_s)
     if expected and clocks.still_s > allowed_s:

@@ -8,12 +8,15 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hotseat.supervisor.scheduling.waiting import Waiting
 
 MAX_LONE_DEATHS: Final = 2
 MAX_LONE_KILLS: Final = 3
 """Kills by the system are counted apart: memory may have been short for another's sake."""
+MAX_LONE_GPU_LOSSES: Final = 2
+"""So are losses of the GPU: a first one says more of the process than of the request."""
 
 
 class Suspicion(Struct, frozen=True, kw_only=True):
@@ -24,29 +27,41 @@ class Suspicion(Struct, frozen=True, kw_only=True):
     """It got further than ever since the last death."""
     lone_deaths: int = 0
     lone_kills: int = 0
+    lone_gpu_losses: int = 0
 
     @property
     def is_poison(self) -> bool:
         """True when no worker survives it."""
-        return self.lone_deaths >= MAX_LONE_DEATHS or self.lone_kills >= MAX_LONE_KILLS
+        return (
+            self.lone_deaths >= MAX_LONE_DEATHS
+            or self.lone_kills >= MAX_LONE_KILLS
+            or self.lone_gpu_losses >= MAX_LONE_GPU_LOSSES
+        )
+
+    @property
+    def count(self) -> int:
+        """Ends of workers that it was alone on without getting further."""
+        return self.lone_deaths + self.lone_kills + self.lone_gpu_losses
 
 
 INNOCENT: Final = Suspicion(advanced=True)
 """Of a request that got further."""
 
 
-def after_death(known: Suspicion, *, alone: bool, by_system: bool) -> Suspicion:
+def after_death(
+    known: Suspicion, *, alone: bool, by_system: bool = False, by_gpu: bool = False
+) -> Suspicion:
     """The worker died under a request, which was `alone` on it or not."""
     if known.advanced:
         return Suspicion(is_suspect=True)
     if not alone:
-        return Suspicion(
-            is_suspect=True, lone_deaths=known.lone_deaths, lone_kills=known.lone_kills
-        )
-    return Suspicion(
+        return replace(known, is_suspect=True)
+    return replace(
+        known,
         is_suspect=True,
-        lone_deaths=known.lone_deaths + (not by_system),
+        lone_deaths=known.lone_deaths + (not by_system and not by_gpu),
         lone_kills=known.lone_kills + by_system,
+        lone_gpu_losses=known.lone_gpu_losses + by_gpu,
     )
 
 

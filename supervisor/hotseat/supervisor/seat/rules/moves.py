@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from hotseat.protocol.exits import EX_OUT_OF_MEMORY
 from hotseat.protocol.replies import Cause
 from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.gpu_losses import SEAT_AGAIN, gpu_refusal
 from hotseat.supervisor.seat.rules.states import (
     Fault,
     Mark,
@@ -69,12 +70,9 @@ def restart(
     state: SeatState, fault: Fault, now: float, limits: Deadlines, jitter: float = 0.0
 ) -> Outcome:
     """The same model again, until its workers died or hung too often without any progress."""
-    deaths = (*(at for at in state.deaths if now - at < DEATHS_WINDOW_S), now)
     lose = t.LoseRunning(fault)
-    state = replace(state, deaths=deaths, fault=fault, marks=(), came_from=None)
-    gives_up = fault.permanent or len(deaths) > MAX_DEATHS
-    if gives_up:
-        state = replace(state, misses=bar(state.misses, state.model or "", fault.message, now))
+    state, in_a_row, gives_up = _count_end(state, fault, now)
+    state = replace(state, marks=(), came_from=None)
     if gives_up and not state.worker_lives:
         state, effects = give_up(state, now)
         return state, (lose, *effects)
@@ -88,9 +86,22 @@ def restart(
     if state.worker_lives:
         state, effects = end_stuck(state, now, limits)
     else:
-        delay_s = back_off_s(len(deaths), limits, jitter)
+        delay_s = back_off_s(in_a_row, limits, jitter)
         state, effects = await_memory(state, now, limits, delay_s)
     return state, (lose, *effects)
+
+
+def _count_end(state: SeatState, fault: Fault, now: float) -> tuple[SeatState, int, bool]:
+    """With one more end in it, how many that makes in a row, and whether it is one too many."""
+    if fault.gpu:  # counted where it ended, and no fault of the model
+        refusal = gpu_refusal(state.gpu, now)
+        return replace(state, fault=refusal or fault), state.gpu.in_a_row, refusal is not None
+    deaths = (*(at for at in state.deaths if now - at < DEATHS_WINDOW_S), now)
+    state = replace(state, deaths=deaths, fault=fault)
+    gives_up = fault.permanent or len(deaths) > MAX_DEATHS
+    if gives_up:
+        state = replace(state, misses=bar(state.misses, state.model or "", fault.message, now))
+    return state, len(deaths), gives_up
 
 
 def give_up(state: SeatState, now: float) -> Outcome:
@@ -115,6 +126,23 @@ def await_memory(state: SeatState, now: float, limits: Deadlines, delay_s: float
     return state, (t.AwaitMemory(state.epoch, target, delay_s),)
 
 
+def died_seating(
+    state: SeatState, fault: Fault, now: float, limits: Deadlines, jitter: float
+) -> Outcome:
+    """The worker ended under a model on its way. If it was the GPU, the swap goes on with another.
+
+    Not for ever, and not for long while there is a model that can be gone back to.
+    """
+    if not fault.gpu:
+        return missed(state, fault, now, limits)
+    refusal = gpu_refusal(state.gpu, now)
+    goes_on = state.came_from is None or state.gpu.in_a_row <= SEAT_AGAIN
+    if refusal is not None or not goes_on:
+        return missed(state, refusal or fault, now, limits)
+    delay_s = back_off_s(state.gpu.in_a_row, limits, jitter)
+    return await_memory(replace(state, fault=fault), now, limits, delay_s)
+
+
 def missed(
     state: SeatState, fault: Fault, now: float, limits: Deadlines, *, is_stuck: bool = False
 ) -> Outcome:
@@ -126,17 +154,19 @@ def missed(
     # which somebody can put right.
     ran_out = fault.facts.get("returncode") == EX_OUT_OF_MEMORY
     is_final = not state.worker_lives and (fault.permanent or ran_out)
-    count = bar if is_final else count_miss
-    state = replace(state, misses=count(state.misses, failed_model, fault.message, now))
+    is_broken = bool(fault.gpu) and gpu_refusal(state.gpu, now) is not None
+    if not fault.gpu:
+        count = bar if is_final else count_miss
+        state = replace(state, misses=count(state.misses, failed_model, fault.message, now))
     state = replace(state, fault=fault)
     effects: tuple[SeatEffect, ...] = ()
-    back_to = state.came_from if state.came_from != failed_model else None
+    back_to = state.came_from if state.came_from != failed_model and not is_broken else None
     if plan.exits:
         back_to = None
     else:
         effects = (t.SwapFailed(plan, fault, back_to),)
         restart = replace(RESTART, model_asked=back_to or "")
-        plan = SwapPlan(swap=0, target=back_to, cause=restart)
+        plan = SwapPlan(swap=0, target=back_to, cause=restart, gives_up=is_broken)
     state = replace(state, plan=plan, came_from=None)
     end = end_stuck if is_stuck else kill
     state, more = end(state, now, limits) if state.worker_lives else (state, ())

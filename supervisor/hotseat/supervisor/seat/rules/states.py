@@ -38,6 +38,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     permanent: bool = False
     by_system: bool = False
     """A signal that hotseat did not send ended the worker, and not for a crash of its own."""
+    gpu: str = ""
+    """What the GPU failed with, if that ended the worker."""
     facts: dict[str, Any] = {}
 
 
@@ -75,6 +77,15 @@ class Misses(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class GpuLosses(Struct, frozen=True, kw_only=True):
+    """Workers that lost the GPU in a row, without a token in between, whatever model they had."""
+
+    in_a_row: int = 0
+    until: float = 0.0
+    """Nothing is seated before this time."""
+    reason: str = ""
+
+
 class SeatState(Struct, frozen=True, kw_only=True):
     """Everything there is to know about the seat."""
 
@@ -98,6 +109,7 @@ class SeatState(Struct, frozen=True, kw_only=True):
     misses: tuple[Misses, ...] = ()
     deaths: tuple[float, ...] = ()
     """When workers died in a row without progress in between; old ones are forgotten."""
+    gpu: GpuLosses = GpuLosses()
 
 
 # --- events -------------------------------------------------------------------------------------

@@ -9,12 +9,14 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from hotseat.supervisor.seat.rules import states as t
+from hotseat.supervisor.seat.rules.gpu_losses import after_loss
 from hotseat.supervisor.seat.rules.moves import (
     MISSES_TO_QUARANTINE,
     Outcome,
     await_memory,
     back_off_s,
     checkpointed,
+    died_seating,
     end_stuck,
     enter,
     give_up,
@@ -28,6 +30,7 @@ from hotseat.supervisor.seat.rules.overdue import OVERDUE
 from hotseat.supervisor.seat.rules.states import (
     SETTLED,
     Fault,
+    GpuLosses,
     Mark,
     Misses,
     Phase,
@@ -80,7 +83,7 @@ def next_state(  # noqa: C901, PLR0911, PLR0912 - one case per event is what a t
         case t.Reclaimed():
             return _reclaimed(state, now, limits)
         case t.WorkAdvanced():
-            return (replace(state, deaths=()), ()) if state.deaths else (state, ())
+            return replace(state, deaths=(), gpu=GpuLosses()), ()
         case t.TimePassed():
             return _time(state, now, limits)
         case _:
@@ -188,6 +191,8 @@ def _died(
 ) -> Outcome:
     """The worker is reaped: asked for, or not."""
     state = replace(state, worker_lives=False)
+    if fault.gpu:
+        state = replace(state, gpu=after_loss(state.gpu, fault.gpu, now))
     match state.phase:
         case Phase.STOPPING:
             delay_s = back_off_s(len(state.deaths), limits, jitter)
@@ -198,7 +203,7 @@ def _died(
         case Phase.READY:
             return restart(state, fault, now, limits, jitter)
         case Phase.STARTING | Phase.LOADING | Phase.WARMING:
-            return missed(state, fault, now, limits)
+            return died_seating(state, fault, now, limits, jitter)
         case Phase.MEMORY_STRANDED:
             empty = replace(enter(state, Phase.EMPTY, now, None), fault=None)
             return empty, (t.ReleaseSeat(), t.ResumeAdmission())

@@ -1,12 +1,16 @@
 """How the end of a worker process is named. Pure."""
 
+import re
 import signal
 from collections.abc import Sequence
+from typing import Final
 
-from hotseat.protocol.exits import PERMANENT, exit_meaning
+from hotseat.protocol.exits import EX_GPU, PERMANENT, exit_meaning
 from hotseat.supervisor.seat.rules.states import Fault
 
 _QUOTED_LINES = 5
+_METAL_ERROR: Final = re.compile(r"kIOGPUCommandBufferCallbackError(\w+)")
+_WORD: Final = re.compile(r"[A-Z][a-z0-9]*")
 
 
 def describe_exit(
@@ -26,6 +30,11 @@ def describe_exit(
             text = f"worker crashed ({name})"
         facts["signal"] = name
         return Fault(code="worker_lost", message=text, by_system=by_system, facts=facts)
+    if returncode == EX_GPU:
+        gpu = gpu_reason(stderr)
+        text = f"the worker {exit_meaning(returncode)} ({gpu}); if that goes on, restart the Mac"
+        facts["gpu"] = gpu
+        return Fault(code="worker_lost", message=text, gpu=gpu, facts=facts)
     last = f": {stderr[-1]}" if stderr and returncode else ""
     return Fault(
         code="worker_lost",
@@ -33,6 +42,15 @@ def describe_exit(
         permanent=returncode in PERMANENT,
         facts=facts,
     )
+
+
+def gpu_reason(stderr: Sequence[str]) -> str:
+    """What class of error Metal told, from the worker's last words: `submissions ignored`."""
+    found = _METAL_ERROR.findall("\n".join(stderr))
+    if not found:
+        return "command buffer: another error"
+    words = _WORD.findall(found[-1]) or [found[-1]]
+    return f"command buffer: {' '.join(words).lower()}"
 
 
 def _signal_name(number: int) -> str:
