@@ -14,9 +14,12 @@ from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.schema import Opened, open_catalogue
 from hotseat.supervisor.catalogue.session_mirror import SessionMirror
+from hotseat.supervisor.machine.drives import Drives
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
+MustLast = Callable[[T], bool]
+"""Tells from a result whether its change has to be on the medium before anybody is told."""
 _BATCH: Final = 64
 """Most calls in one transaction: bounds how long the first of them waits."""
 _FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR")
@@ -25,25 +28,39 @@ _FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 class _Call:
     """One call with the future that waits for it."""
 
-    __slots__ = ("error", "future", "result", "work")
+    __slots__ = ("error", "future", "must_last", "needs_flush", "result", "work")
 
-    def __init__(self, work: Work[Any], future: "asyncio.Future[Any]") -> None:
+    def __init__(
+        self, work: Work[Any], future: "asyncio.Future[Any]", must_last: MustLast[Any]
+    ) -> None:
         self.work = work
         self.future = future
+        self.must_last = must_last
+        self.needs_flush = False
         self.result: Any = None
         self.error: Exception | None = None
+
+
+def always(_result: object) -> bool:
+    """What nothing else could tell again."""
+    return True
 
 
 class CatalogueThread:
     """Owns the connection. A call resolves after its transaction is durable.
 
+    One that need not last is only handed to the drive, unless others of its transaction must.
+
     Calls run in the order in which they were made. A call that fails changes nothing and does not
     disturb the others of its transaction. Cancelling the waiting task does not undo the call.
     """
 
-    def __init__(self, path: Path, mirror: SessionMirror | None = None) -> None:
+    def __init__(
+        self, path: Path, mirror: SessionMirror | None = None, drives: Drives | None = None
+    ) -> None:
         self._path = path
         self._mirror = mirror
+        self._drives = drives or Drives(path.parent)
         self._jobs: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,12 +77,12 @@ class CatalogueThread:
         self._thread.start()
         return await opened
 
-    async def call(self, work: Work[T]) -> T:
+    async def call(self, work: Work[T], must_last: MustLast[T] = always) -> T:
         """Runs `work` inside a transaction and returns after the commit."""
         if self._loop is None or self._closing:
             raise HotseatError("shutting_down", "the catalogue is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Call(work, future))
+        self._jobs.put(_Call(work, future, must_last))
         return await future
 
     async def close(self) -> None:
@@ -125,11 +142,13 @@ class CatalogueThread:
             if failpoints.ARMED:
                 failpoints.reach("catalogue.committing")
             connection.execute("COMMIT")
+            if any(job.needs_flush for job in batch):
+                self._drives.flush()
             if self._mirror is not None:
                 self._mirror.after_commit()
             if failpoints.ARMED:
                 failpoints.reach("catalogue.committed")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             # Nothing of this transaction is durable, also not what seemed to succeed.
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
@@ -141,8 +160,10 @@ class CatalogueThread:
 
     def _run_job(self, connection: sqlite3.Connection, job: _Call) -> None:
         connection.execute("SAVEPOINT call")
+        changes = connection.total_changes
         try:
             job.result = job.work(connection)
+            job.needs_flush = connection.total_changes > changes and job.must_last(job.result)
         except Exception as error:
             # Root of the call: its caller gets whatever went wrong.
             if not connection.in_transaction and isinstance(error, sqlite3.Error):

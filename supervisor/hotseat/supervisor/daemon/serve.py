@@ -23,6 +23,7 @@ from hotseat.supervisor.daemon.service_log import is_service, keep_output_small
 from hotseat.supervisor.kv.files import kv_sweep
 from hotseat.supervisor.kv.rebuild import restore_catalogue
 from hotseat.supervisor.machine.c_heap import return_large_blocks
+from hotseat.supervisor.machine.drives import Drives
 from hotseat.supervisor.machine.locks import InstanceLock
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
@@ -57,7 +58,9 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
 
 
 async def _serve(home: Home, settings: Settings) -> None:
-    catalogue = await Catalogue.open(home.catalogue, home.sessions_dir)
+    catalogue = await Catalogue.open(
+        home.catalogue, home.sessions_dir, Drives(home.catalogue.parent, home.kv_dir)
+    )
     opened = catalogue.opened
     if opened.damaged is not None:
         log.error("catalogue.damaged", kept_as=str(opened.damaged), reason=opened.reason)
