@@ -1,4 +1,4 @@
-"""No job is installed that macOS would ask about before it says a word; the doctor says the same."""
+"""No job is installed that macOS would ask about before it speaks; the doctor says the same."""
 
 import sys
 from pathlib import Path
