@@ -19,6 +19,7 @@ from msgspec import Struct
 from hotseat.protocol.discovery import HOME_VARIABLE
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.daemon.logs import SERVICE_LOG, SERVICE_VARIABLE
+from hotseat.supervisor.machine.processes import OPEN_FILES
 from hotseat.supervisor.seat.rules.exit_bound import exit_time_out_s
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Deadlines
@@ -26,7 +27,6 @@ from hotseat.supervisor.settings.values import Deadlines
 LABEL: Final = "local.hotseat"
 HOME_PLACE: Final = "home folder"
 THROTTLE_S: Final = 10
-OPEN_FILES: Final = 8192
 UMASK: Final = 0o077
 _UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What XML cannot hold, or changes on the way."""

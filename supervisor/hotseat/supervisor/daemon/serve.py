@@ -25,6 +25,7 @@ from hotseat.supervisor.kv.rebuild import restore_catalogue
 from hotseat.supervisor.machine.c_heap import return_large_blocks
 from hotseat.supervisor.machine.drives import Drives
 from hotseat.supervisor.machine.locks import InstanceLock
+from hotseat.supervisor.machine.processes import raise_open_files
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.values import Settings
@@ -44,6 +45,7 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
     return_large_blocks()
+    raise_open_files()
     place, settings = open_home(home)
     place.create()
     lock = InstanceLock(place.lock_file)
