@@ -218,10 +218,12 @@ class Flushes:
 
     def __init__(self):
         self.count = 0
+        self.with_files = []
         self.error = None
 
-    def flush(self):
+    def flush(self, *, with_files):
         self.count += 1
+        self.with_files.append(with_files)
         if self.error is not None:
             raise self.error
 
@@ -236,6 +238,8 @@ async def test_only_changes_that_must_last_flush_the_drive(path):
     assert drives.count == 1
     assert await catalogue.add_blocks([block("b" * 32, "blocks/bb/b.1.kv")])
     assert drives.count == 2, "before a file goes, the row that named it has to be gone"
+    await catalogue.meta_set("k", "w")
+    assert drives.with_files == [True, True, False], "files are flushed once"
     await catalogue.close()
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 
 import pytest
+import structlog
 
 from hotseat.supervisor.machine import drives
 from hotseat.supervisor.machine.drives import Drives, system_control
@@ -26,16 +27,17 @@ class Mac:
 
 
 def test_folders_of_one_volume_are_flushed_once(tmp_path):
-    mac, other = Mac(), tmp_path / "kv"
-    other.mkdir()
-    Drives(tmp_path, other, tmp_path / "not there", control=mac.control).flush()
+    mac, files = Mac(), tmp_path / "kv"
+    files.mkdir()
+    Drives(tmp_path, files, mac.control).flush(with_files=True)
     assert mac.asked == [tmp_path.stat().st_ino]
 
 
-def test_each_volume_is_flushed(tmp_path, monkeypatch):
-    mac, other = Mac(), tmp_path / "kv"
-    other.mkdir()
-    inode, fstat = other.stat().st_ino, os.fstat
+@pytest.mark.parametrize("with_files", [True, False])
+def test_other_volume_is_flushed_when_files_were_written_there(tmp_path, monkeypatch, with_files):
+    mac, files = Mac(), tmp_path / "kv"
+    files.mkdir()
+    inode, fstat = files.stat().st_ino, os.fstat
 
     class Elsewhere:
         def __init__(self, found):
@@ -44,14 +46,22 @@ def test_each_volume_is_flushed(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(drives.os, "fstat", lambda fd: Elsewhere(fstat(fd)))
-        Drives(tmp_path, other, control=mac.control).flush()
-    assert mac.asked == [tmp_path.stat().st_ino, inode]
+        Drives(tmp_path, files, mac.control).flush(with_files=with_files)
+    assert mac.asked == [tmp_path.stat().st_ino, *([inode] if with_files else [])]
+
+
+def test_volume_of_files_that_is_away_fails_no_commit(tmp_path):
+    mac = Mac()
+    with structlog.testing.capture_logs() as said:
+        Drives(tmp_path, tmp_path / "away", mac.control).flush(with_files=True)
+    assert len(mac.asked) == 1
+    assert [entry["event"] for entry in said] == ["kv.flush_failed"]
 
 
 def test_file_system_that_knows_no_flush_is_synced(tmp_path, monkeypatch):
     synced, mac = [], Mac(errno.ENOTSUP)
     monkeypatch.setattr(drives.os, "fsync", synced.append)
-    Drives(tmp_path, control=mac.control).flush()
+    Drives(tmp_path, control=mac.control).flush(with_files=False)
     assert len(synced) == 1
 
 
@@ -61,7 +71,7 @@ def test_drive_that_fails_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(drives.os, "fsync", fail)
     with pytest.raises(OSError, match="input/output"):
-        Drives(tmp_path, control=Mac(errno.EIO).control).flush()
+        Drives(tmp_path, control=Mac(errno.EIO).control).flush(with_files=False)
 
 
 @pytest.mark.parametrize(("platform", "flushes"), [("darwin", True), ("linux", False)])

@@ -29,7 +29,7 @@ from hotseat.supervisor.catalogue import journal as entries
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.schema import Opened
 from hotseat.supervisor.catalogue.session_mirror import SessionMirror
-from hotseat.supervisor.catalogue.thread import CatalogueThread, MustLast, always
+from hotseat.supervisor.catalogue.thread import ALWAYS, CatalogueThread, Lasting
 from hotseat.supervisor.machine.drives import Drives
 
 P = ParamSpec("P")
@@ -37,13 +37,13 @@ T = TypeVar("T")
 
 
 def on_thread(
-    work: Callable[Concatenate[sqlite3.Connection, P], T], must_last: MustLast[T] = always
+    work: Callable[Concatenate[sqlite3.Connection, P], T], lasting: Lasting = ALWAYS
 ) -> Callable[Concatenate["Catalogue", P], Coroutine[Any, Any, T]]:
     """The method that runs `work` on the catalogue's thread, with its parameters and words."""
 
     @functools.wraps(work)
     async def method(self: "Catalogue", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.call(lambda db: work(db, *args, **kwargs), must_last)
+        return await self.call(lambda db: work(db, *args, **kwargs), lasting)
 
     return method
 
@@ -83,11 +83,6 @@ def _commit_tail(
     return blocks.commit_tail(db, tag, *session, tail, at)
 
 
-def _never(_result: object) -> bool:
-    """When blocks were used: eviction may be wrong about that."""
-    return False
-
-
 class Catalogue:
     """Typed asynchronous access to the catalogue of one home. Raises `HotseatError` only.
 
@@ -125,11 +120,9 @@ class Catalogue:
         mirror = self._mirror
         return 0 if mirror is None else await self.call(mirror.catch_up)
 
-    async def call(
-        self, work: Callable[[sqlite3.Connection], T], must_last: MustLast[T] = always
-    ) -> T:
+    async def call(self, work: Callable[[sqlite3.Connection], T], lasting: Lasting = ALWAYS) -> T:
         """Runs `work` inside a transaction and returns after the commit."""
-        return await self._thread.call(work, must_last)
+        return await self._thread.call(work, lasting)
 
     async def close(self) -> None:
         """Finishes what was asked for and closes the file; calling it again does nothing."""
@@ -158,15 +151,16 @@ class Catalogue:
     change_session = on_thread(session_verbs.change_session)
 
     # Before a file goes that a row named, that row must be gone for good.
-    add_blocks = on_thread(blocks.add_blocks, must_last=bool)
-    known_prefix = on_thread(blocks.known_prefix, must_last=_never)
+    add_blocks = on_thread(blocks.add_blocks, Lasting(is_due=bool, has_files=True))
+    # When blocks were used need not last: eviction may be wrong about that.
+    known_prefix = on_thread(blocks.known_prefix, Lasting(is_due=lambda _count: False))
     stored_under = on_thread(blocks.stored_under)
     blocks_behind = on_thread(blocks.blocks_behind)
     forget_file = on_thread(blocks.forget_file)
     files = on_thread(blocks.files)
     totals = on_thread(blocks.totals)
     tails_under = on_thread(_tails_under)
-    commit_tail = on_thread(_commit_tail)
+    commit_tail = on_thread(_commit_tail, Lasting(has_files=True))
 
     evict = on_thread(eviction.evict)
     usage = on_thread(eviction.usage)

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.schema import Opened, open_catalogue
@@ -18,32 +20,40 @@ from hotseat.supervisor.machine.drives import Drives
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
-MustLast = Callable[[T], bool]
-"""Tells from a result whether its change has to be on the medium before anybody is told."""
 _BATCH: Final = 64
 """Most calls in one transaction: bounds how long the first of them waits."""
 _FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 
 
-class _Call:
-    """One call with the future that waits for it."""
-
-    __slots__ = ("error", "future", "must_last", "needs_flush", "result", "work")
-
-    def __init__(
-        self, work: Work[Any], future: "asyncio.Future[Any]", must_last: MustLast[Any]
-    ) -> None:
-        self.work = work
-        self.future = future
-        self.must_last = must_last
-        self.needs_flush = False
-        self.result: Any = None
-        self.error: Exception | None = None
-
-
 def always(_result: object) -> bool:
     """What nothing else could tell again."""
     return True
+
+
+class Lasting(Struct, frozen=True):
+    """What a change needs of the drives before anybody is told of it."""
+
+    is_due: Callable[[Any], bool] = always
+    """Tells from a result whether it has to be on the medium; else a later change sees to it."""
+    has_files: bool = False
+    """A worker wrote files for it."""
+
+
+ALWAYS: Final = Lasting()
+
+
+class _Call:
+    """One call with the future that waits for it."""
+
+    __slots__ = ("error", "future", "is_change", "lasting", "result", "work")
+
+    def __init__(self, work: Work[Any], future: "asyncio.Future[Any]", lasting: Lasting) -> None:
+        self.work = work
+        self.future = future
+        self.lasting = lasting
+        self.is_change = False
+        self.result: Any = None
+        self.error: Exception | None = None
 
 
 class CatalogueThread:
@@ -61,6 +71,8 @@ class CatalogueThread:
         self._path = path
         self._mirror = mirror
         self._drives = drives or Drives(path.parent)
+        self._has_files = False
+        """Rows were committed whose files no flush covers yet."""
         self._jobs: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,12 +89,12 @@ class CatalogueThread:
         self._thread.start()
         return await opened
 
-    async def call(self, work: Work[T], must_last: MustLast[T] = always) -> T:
+    async def call(self, work: Work[T], lasting: Lasting = ALWAYS) -> T:
         """Runs `work` inside a transaction and returns after the commit."""
         if self._loop is None or self._closing:
             raise HotseatError("shutting_down", "the catalogue is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Call(work, future, must_last))
+        self._jobs.put(_Call(work, future, lasting))
         return await future
 
     async def close(self) -> None:
@@ -142,8 +154,7 @@ class CatalogueThread:
             if failpoints.ARMED:
                 failpoints.reach("catalogue.committing")
             connection.execute("COMMIT")
-            if any(job.needs_flush for job in batch):
-                self._drives.flush()
+            self._flush_for([job for job in batch if job.is_change])
             if self._mirror is not None:
                 self._mirror.after_commit()
             if failpoints.ARMED:
@@ -163,7 +174,7 @@ class CatalogueThread:
         changes = connection.total_changes
         try:
             job.result = job.work(connection)
-            job.needs_flush = connection.total_changes > changes and job.must_last(job.result)
+            job.is_change = connection.total_changes > changes
         except Exception as error:
             # Root of the call: its caller gets whatever went wrong.
             if not connection.in_transaction and isinstance(error, sqlite3.Error):
@@ -171,6 +182,12 @@ class CatalogueThread:
             connection.execute("ROLLBACK TO call")
             job.error = as_hotseat_error(error, self._path)
         connection.execute("RELEASE call")
+
+    def _flush_for(self, changes: list[_Call]) -> None:
+        self._has_files |= any(job.lasting.has_files for job in changes)
+        if any(job.lasting.is_due(job.result) for job in changes):
+            self._drives.flush(with_files=self._has_files)
+            self._has_files = False
 
     def _on_loop(self, action: Callable[[], object]) -> None:
         loop = self._loop
