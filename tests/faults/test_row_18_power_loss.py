@@ -1,8 +1,9 @@
 """Promise: no power cut leaves an acknowledged checkpoint missing or wrong.
 
 Every call the writer and the supervisor make on KV files is recorded. A crash may leave any prefix
-of them, with any part of what was not synced: all of those states are looked at. The catalogue's
-own commits are SQLite's; what may be left of its log is looked at the same way.
+of them, with any part of what was not synced: all of those states are looked at. On a Mac a sync
+only hands over to the drive, and the flush of a commit makes durable what was handed over before.
+The catalogue's own commits are SQLite's; what may be left of its log is looked at the same way.
 """
 
 import shutil
@@ -19,6 +20,7 @@ from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.schema import open_catalogue
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.files import unlink_files
+from hotseat.supervisor.machine.drives import Drives
 from hotseat.worker.store import kv_file, sync
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv
 from hotseat.worker.store.writer import WriterThread
@@ -27,7 +29,8 @@ from hotseat.worker.store.writer import WriterThread
 class Disk:
     """Writes what a swap writes, twice, and has the supervisor commit it; all on record."""
 
-    def __init__(self, folder, recorder):
+    def __init__(self, folder, recorder, *, drive_caches=False):
+        self.drive_caches = drive_caches
         self.folder = folder
         self.recorder = recorder
         self.payloads = {}
@@ -53,16 +56,25 @@ class Disk:
             row = BlockRow(
                 id=report.block, tag=TAG, size_bytes=report.size_bytes, written_at=0.0, **fields
             )
-            obsolete = await catalogue.add_block(row)
+            obsolete = await catalogue.add_blocks([row])
         else:
             session = (ModelName("m"), SessionName("s"))
             obsolete = await catalogue.commit_tail(TAG, session, report, 0.0)
             assert report.file not in {file.file for file in obsolete}, "the tail was refused"
-        self.recorder.acknowledge(("named", frozenset(await catalogue.files(TAG))))
+        # What is known of blocks alone becomes durable with the turn that has them.
+        if isinstance(report, TailWritten) or not self.drive_caches:
+            await self.acknowledge(catalogue)
         unlink_files(self.folder, obsolete)
 
+    async def acknowledge(self, catalogue):
+        self.recorder.acknowledge(("named", frozenset(await catalogue.files(TAG))))
 
-@pytest.fixture(params=["cached", "direct"])
+    def states(self):
+        log = self.recorder.log
+        return CrashStates(log, self.folder, drive_caches=self.drive_caches)
+
+
+@pytest.fixture(params=["cached", "direct", "mac"])
 async def recorded(request, tmp_path, monkeypatch):
     if request.param == "direct":  # as files of a megabyte and more are written
         monkeypatch.setattr(kv_file, "DIRECT_FROM_BYTES", 1)
@@ -71,8 +83,10 @@ async def recorded(request, tmp_path, monkeypatch):
     chain = make_chain(2)
     tokens = [token for _, payload in chain for token in _ids(payload)]
     recorder = Recorder(monkeypatch, folder)
-    disk = Disk(folder, recorder)
-    catalogue = await Catalogue.open(tmp_path / "catalogue.sqlite")
+    is_mac = request.param == "mac"
+    disk = Disk(folder, recorder, drive_caches=is_mac)
+    drives = Drives(folder, control=recorder.control if is_mac else None)
+    catalogue = await Catalogue.open(tmp_path / "catalogue.sqlite", drives=drives)
     tails = [[5] * 20, [5] * 20 + [6] * 10]
     with recorder.active():
         for epoch, (blocks, tail) in enumerate(zip((chain, []), tails, strict=True)):
@@ -82,6 +96,7 @@ async def recorded(request, tmp_path, monkeypatch):
                 await disk.commit(catalogue, report)
             turn = turn_commit(tokens + tail, "s", turn=epoch + 1, tag=TAG)
             await catalogue.commit_turn(turn)
+            await disk.acknowledge(catalogue)
             await disk.commit(catalogue, reports[-1])
     await catalogue.close()
     return disk
@@ -110,7 +125,7 @@ def test_every_state_after_a_power_cut_has_all_that_was_acknowledged(row, record
         return believed[file, content]
 
     states = broken = 0
-    for acknowledged, files in CrashStates(recorded.recorder.log, recorded.folder):
+    for acknowledged, files in recorded.states():
         states += 1
         named = acknowledged[-1][1] if acknowledged else frozenset()
         for file in named:
@@ -137,6 +152,29 @@ def test_states_are_lost_when_files_are_not_synced(monkeypatch, tmp_path):
         files.get(path) for acknowledged, files in CrashStates(recorder.log, folder) if acknowledged
     ]
     assert any(content is None or len(content) < report.size_bytes for content in whole)
+
+
+def test_states_are_lost_when_a_macs_drive_is_not_flushed(monkeypatch, tmp_path):
+    """The test of the test: what was only handed over to the drive may be gone."""
+    folder = tmp_path / "kv"
+    folder.mkdir()
+    recorder = Recorder(monkeypatch, folder)
+    disk = Disk(folder, recorder, drive_caches=True)
+    with recorder.active():
+        (report,) = disk.write(1, [], make_payload([5] * 20))
+        recorder.acknowledge("synced")
+        Drives(folder, control=recorder.control).flush(with_files=False)
+        recorder.acknowledge("flushed")
+    path = str(folder / TAG / report.file)
+    sizes = {
+        said: {
+            len(files.get(path, b""))
+            for acknowledged, files in disk.states()
+            if acknowledged and acknowledged[-1] == said
+        }
+        for said in ("synced", "flushed")
+    }
+    assert {0, report.size_bytes} < sizes["synced"] and sizes["flushed"] == {report.size_bytes}
 
 
 async def test_every_cut_of_the_catalogues_log_keeps_what_was_committed(row, tmp_path):

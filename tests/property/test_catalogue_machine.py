@@ -103,7 +103,7 @@ class CatalogueMachine(RuleBasedStateMachine):
                 size_bytes=10,
                 written_at=self.now(),
             )
-            assert self.run(self.catalogue.add_block(row)) == []
+            assert self.run(self.catalogue.add_blocks([row])) == []
             self.blocks[block] = file
 
     @rule(name=NAMES, tokens=TOKENS, request_id=st.none() | IDS)

@@ -1,11 +1,14 @@
 """Pure decisions of the engine against the plainest statement of what they must do."""
 
 import mlx.core as mx
+import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotseat.protocol.ids import ModelName, Tag
+from hotseat.protocol.link_orders import Load
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import (
     LayerSpec,
@@ -24,8 +27,10 @@ from hotseat.worker.context.steps import (
     encode_hint,
     plan_segments,
 )
+from hotseat.worker.model import loading
 from hotseat.worker.model.budget import KvBudget, padded
 from hotseat.worker.model.caches import BatchRingKVCache, RingKVCache, ring_starts
+from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.text_out import TextOut
 
 STEPS = st.lists(st.integers(1, 256), max_size=40)
@@ -210,6 +215,54 @@ def test_row_avoids_a_lane_it_would_blow_up():
     assert budget.lane_order([[8192], [256], []], 256)[0] == 1
     assert budget.lane_order([[256] * 7, [], []], 8192) == [1, 2, 0]
     assert budget.lane_order([[300], [], []], 400)[0] == 0
+
+
+TOKEN_BYTES = 1024
+"""Of the one layer below, float32."""
+
+
+@pytest.mark.parametrize(
+    ("weights_tokens", "lanes", "tokens", "order"),
+    [
+        # Padding is 8192 - 256 tokens: less than the weights are worth, and more.
+        (8000, [[8192], [], []], 256, [0, 1, 2]),
+        (7900, [[8192], [], []], 256, [1, 2, 0]),
+        # The lane where it adds least comes first, also when it would join both.
+        (8000, [[8192], [256], []], 256, [1, 0, 2]),
+        # Seven rows would be padded to the new one's length.
+        (8000, [[256] * 7, [], []], 8192, [1, 2, 0]),
+        (7 * 8000, [[256] * 7, [], []], 8192, [0, 1, 2]),
+        (0, [[8192], [], []], 256, [1, 2, 0]),
+    ],
+)
+def test_row_joins_a_lane_when_padding_reads_less_than_the_weights(
+    weights_tokens, lanes, tokens, order
+):
+    record = record_of([LayerSpec(kind="full", kv_heads=4, k_dim=32, v_dim=32)])
+    budget = KvBudget(record, 10**9, weights_tokens * TOKEN_BYTES)
+    assert budget.lane_order(lanes, tokens) == order
+
+
+@given(LAYERS, LANES, st.integers(1, 8192), st.integers(0, 10**9), st.integers(0, 10**9))
+def test_heavier_weights_never_send_a_row_to_a_lane_of_its_own(layers, lanes, tokens, one, more):
+    record = record_of(layers)
+    light, heavy = KvBudget(record, 10**9, one), KvBudget(record, 10**9, one + more)
+
+    def is_alone(budget):
+        return not lanes[budget.lane_order(lanes, tokens)[0]]
+
+    assert is_alone(light) or not is_alone(heavy) or not any(lanes)
+
+
+@pytest.mark.parametrize(("has_metal", "reads"), [(True, 3 << 30), (False, 0)])
+def test_weights_are_weighed_on_metal_alone(monkeypatch, has_metal, reads):
+    record = msgspec.structs.replace(record_of([]), weights_bytes=3 << 30)
+    load = Load(
+        record=record, kv_dir="", kv_budget_bytes=5, cache_limit_bytes=0, memory_limit_bytes=0
+    )
+    monkeypatch.setattr(loading.mx.metal, "is_available", lambda: has_metal)
+    budget = SeatedModel(record, load, None, None, None, None).kv_budget()
+    assert (budget.limit_bytes, budget._lane_reads_bytes) == (5, reads)
 
 
 @settings(max_examples=60)

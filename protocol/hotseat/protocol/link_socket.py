@@ -1,4 +1,4 @@
-"""What both ends of the link want of their socket. Must not know messages."""
+"""What stream sockets on this machine want to be quick. Must not know messages."""
 
 import socket
 from typing import Final

@@ -7,6 +7,7 @@ a power cut: each prefix of the recorded calls with any part of what was not syn
 import contextlib
 import itertools
 import os
+import random
 from pathlib import Path
 
 CALLS = (
@@ -21,6 +22,11 @@ CALLS = (
     "mkdir",
     "close",
 )
+F_FULLFSYNC = 51
+MOST_STATES = 100
+"""Looked at for one moment of a Mac: its drive may keep any part of many files."""
+CUTS = (0.0, 0.5, 1.0)
+"""Nothing, a torn half or all of a write."""
 SECTOR_BYTES = 512
 """What a direct write that is cut short still keeps to."""
 
@@ -190,17 +196,27 @@ class Recorder(FaultyOs):
     def made(self, path):
         self.log.append(("name", path, None))
 
+    def control(self, _fd, command):
+        """The `fcntl` of a Mac whose drive has a cache: see `Drives`."""
+        assert command == F_FULLFSYNC
+        self.log.append(("flush",))
+
     def acknowledge(self, what):
         """From here on `what` has to survive."""
         self.log.append(("ack", what))
 
 
 class CrashStates:
-    """Iterates (acknowledged so far, {path: bytes}) over every state a power cut may leave."""
+    """Iterates (acknowledged so far, {path: bytes}) over every state a power cut may leave.
 
-    def __init__(self, log, folder):
+    With `drive_caches` a sync hands over to the drive, and only a flush makes durable what was
+    handed over: macOS. There are too many such states: drawn ones stand for them.
+    """
+
+    def __init__(self, log, folder, *, drive_caches=False):
         self._log = log
         self._folder = os.fspath(folder)
+        self._drive_caches = drive_caches
 
     def __iter__(self):
         for end in range(len(self._log) + 1):
@@ -212,6 +228,7 @@ class CrashStates:
         pending = []
         """Changes of names that no sync of their folder followed, in order."""
         safe, unsafe = {}, {}
+        handed, handed_names = {}, []
         for entry in log:
             match entry:
                 case ("ack", what):
@@ -220,17 +237,47 @@ class CrashStates:
                     pending.append(entry)
                 case ("write", inode, data):
                     unsafe[inode] = unsafe.get(inode, b"") + data
+                case ("sync", inode) if self._drive_caches:
+                    handed[inode] = handed.get(inode, b"") + unsafe.pop(inode, b"")
+                case ("sync_folder", folder) if self._drive_caches:
+                    handed_names += _below(pending, folder)
+                    pending = [one for one in pending if one not in handed_names]
+                case ("flush",):
+                    for inode, data in handed.items():
+                        safe[inode] = safe.get(inode, b"") + data
+                    _apply(handed_names, names, folders)
+                    handed, handed_names = {}, []
                 case ("sync", inode):
                     safe[inode] = safe.get(inode, b"") + unsafe.pop(inode, b"")
                 case ("sync_folder", folder):
-                    mine = [one for one in pending if Path(one[1]).parent == Path(folder)]
+                    mine = _below(pending, folder)
                     pending = [one for one in pending if one not in mine]
                     _apply(mine, names, folders)
-        for chosen in itertools.product((False, True), repeat=len(pending)):
+        pending = handed_names + pending
+        unsafe = {
+            inode: handed.get(inode, b"") + unsafe.get(inode, b"") for inode in handed | unsafe
+        }
+        for chosen, cuts in self._choices(len(pending), len(unsafe)):
             now, places = dict(names), set(folders)
             kept = [one for one, is_kept in zip(pending, chosen, strict=True) if is_kept]
             _apply(kept, now, places)
-            yield from _with_data(acknowledged, now, places, safe, unsafe, self._folder)
+            yield acknowledged, _with_data(now, places, safe, unsafe, cuts, self._folder)
+
+    def _choices(self, names, writes):
+        """Which changes of names are kept, and how much of each write that is not durable."""
+        if not self._drive_caches:
+            kept = itertools.product((False, True), repeat=names)
+            return itertools.product(kept, itertools.product(CUTS, repeat=writes))
+        draw = random.Random(names * 1000 + writes)
+        drawn = [
+            (draw.choices((False, True), k=names), draw.choices(CUTS, k=writes))
+            for _ in range(MOST_STATES)
+        ]
+        return [([kept] * names, [cut] * writes) for kept in (False, True) for cut in CUTS] + drawn
+
+
+def _below(changes, folder):
+    return [one for one in changes if Path(one[1]).parent == Path(folder)]
 
 
 def _apply(changes, names, folders):
@@ -244,22 +291,17 @@ def _apply(changes, names, folders):
                 names.pop(path, None)
 
 
-def _with_data(acknowledged, names, folders, safe, unsafe, root):
-    """Nothing, a torn half or all of each unsynced write."""
-    inodes = sorted(unsafe)
-    for cuts in itertools.product((0.0, 0.5, 1.0), repeat=len(inodes)):
-        content = dict(safe)
-        for inode, cut in zip(inodes, cuts, strict=True):
-            torn = unsafe[inode][: int(len(unsafe[inode]) * cut)]
-            content[inode] = content.get(inode, b"") + torn
-        yield (
-            acknowledged,
-            {
-                path: content.get(inode, b"")
-                for path, inode in names.items()
-                if _is_reachable(path, folders, root)
-            },
-        )
+def _with_data(names, folders, safe, unsafe, cuts, root):
+    """What the names stand for: of each write that is not durable, as much as its cut says."""
+    content = dict(safe)
+    for inode, cut in zip(sorted(unsafe), cuts, strict=True):
+        torn = unsafe[inode][: int(len(unsafe[inode]) * cut)]
+        content[inode] = content.get(inode, b"") + torn
+    return {
+        path: content.get(inode, b"")
+        for path, inode in names.items()
+        if _is_reachable(path, folders, root)
+    }
 
 
 def _is_reachable(path, folders, root):

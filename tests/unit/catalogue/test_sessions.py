@@ -46,7 +46,7 @@ def tail_of(tokens, file="tails/t1.kv", hint=b"", session="s"):
 
 async def store_blocks(catalogue, tokens):
     for row in block_rows(tokens):
-        await catalogue.add_block(row)
+        await catalogue.add_blocks([row])
 
 
 async def test_committed_session_comes_back_whole(catalogue):
@@ -100,7 +100,7 @@ async def test_chain_with_a_hole_is_linked_up_to_it(catalogue):
     tokens = list(range(1024))
     rows = block_rows(tokens)
     for row in (rows[0], rows[2], rows[3]):
-        await catalogue.add_block(row)
+        await catalogue.add_blocks([row])
     await catalogue.commit_turn(turn_commit(tokens))
     assert (await catalogue.session_summaries())[0].durable_tokens == 256
     assert await catalogue.known_prefix(TAG, [row.id for row in rows]) == 1
@@ -213,12 +213,12 @@ async def test_damaged_tail_is_forgotten(catalogue):
 
 async def test_rewritten_block_returns_the_file_it_replaces(catalogue):
     row = block_rows(LONG)[0]
-    assert await catalogue.add_block(row) == []
-    assert await catalogue.add_block(row) == []
+    assert await catalogue.add_blocks([row]) == []
+    assert await catalogue.add_blocks([row]) == []
     again = BlockRow(
         **{name: getattr(row, name) for name in row.__struct_fields__} | {"file": "v2"}
     )
-    assert [file.file for file in await catalogue.add_block(again)] == [row.file]
+    assert [file.file for file in await catalogue.add_blocks([again])] == [row.file]
     assert await catalogue.files(TAG) == {"v2"}
 
 
@@ -230,7 +230,7 @@ async def test_eviction_takes_unused_leaves_oldest_first(catalogue):
     old, new = list(range(768)), [5] * 512
     for rows in (block_rows(old, 1.0), block_rows(new, 2.0)):
         for row in rows:
-            await catalogue.add_block(row)
+            await catalogue.add_blocks([row])
     await catalogue.commit_turn(turn_commit(old[:256]))
     taken = await evict_loose(catalogue, 1500)
     assert [file.file for file in taken] == [row.file for row in reversed(block_rows(old)[1:])]
@@ -244,7 +244,7 @@ async def test_lookup_counts_as_use(catalogue):
     old, new = [1] * 256, [2] * 256
     for tokens, at in ((old, 1.0), (new, 2.0)):
         for row in block_rows(tokens, at):
-            await catalogue.add_block(row)
+            await catalogue.add_blocks([row])
     await catalogue.known_prefix(TAG, block_chain(TAG, old), now=1000.0)
     taken = await evict_loose(catalogue, 1)
     assert [file.file for file in taken] == [block_rows(new)[0].file]

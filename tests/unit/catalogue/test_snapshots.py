@@ -30,7 +30,7 @@ async def store_blocks(catalogue, tokens):
             size_bytes=1000,
             written_at=1.0,
         )
-        await catalogue.add_block(row)
+        await catalogue.add_blocks([row])
 
 
 async def put(catalogue, tokens, file, at=1.0):

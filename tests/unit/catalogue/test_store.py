@@ -1,15 +1,19 @@
 """Opening, closing, damage, grouping of commits, journal and remembered values."""
 
 import asyncio
+import errno
 import sqlite3
 import stat
 import threading
 
 import pytest
-from tests.support.models.records import accept_record
+from tests.support.models.records import TAG, accept_record
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.ids import BlockId
+from hotseat.protocol.tokens import root_id
 from hotseat.supervisor.catalogue import journal, schema
+from hotseat.supervisor.catalogue.rows import BlockRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.catalogue.thread import CatalogueThread
 
@@ -36,13 +40,22 @@ async def test_file_is_private_and_synced_at_every_commit(path):
     thread = catalogue._thread
     pragma = {
         name: await thread.call(lambda db, name=name: db.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("journal_mode", "synchronous", "foreign_keys", "user_version")
+        for name in (
+            "journal_mode",
+            "synchronous",
+            "fullfsync",
+            "checkpoint_fullfsync",
+            "foreign_keys",
+            "user_version",
+        )
     }
     modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     await catalogue.close()
     assert pragma == {
         "journal_mode": "wal",
         "synchronous": 2,
+        "fullfsync": 0,
+        "checkpoint_fullfsync": 1,
         "foreign_keys": 1,
         "user_version": schema.SCHEMA_VERSION,
     }
@@ -198,3 +211,58 @@ async def test_remembered_value_is_replaced(path):
     await catalogue.meta_set("k", "2")
     assert await catalogue.meta_get("k") == "2"
     await catalogue.close()
+
+
+class Flushes:
+    """Drives that count, and fail if they are told to."""
+
+    def __init__(self):
+        self.count = 0
+        self.with_files = []
+        self.error = None
+
+    def flush(self, *, with_files):
+        self.count += 1
+        self.with_files.append(with_files)
+        if self.error is not None:
+            raise self.error
+
+
+async def test_only_changes_that_must_last_flush_the_drive(path):
+    drives = Flushes()
+    catalogue = await Catalogue.open(path, drives=drives)
+    await catalogue.meta_get("k")
+    await catalogue.add_blocks([block("b" * 32, "blocks/bb/b.kv")])
+    assert drives.count == 0, "a look, and a row that its file can give again"
+    await catalogue.meta_set("k", "v")
+    assert drives.count == 1
+    assert await catalogue.add_blocks([block("b" * 32, "blocks/bb/b.1.kv")])
+    assert drives.count == 2, "before a file goes, the row that named it has to be gone"
+    await catalogue.meta_set("k", "w")
+    assert drives.with_files == [True, True, False], "files are flushed once"
+    await catalogue.close()
+
+
+async def test_change_that_the_drive_does_not_keep_is_told(path):
+    drives = Flushes()
+    catalogue = await Catalogue.open(path, drives=drives)
+    drives.error = OSError(errno.EIO, "input/output error")
+    with pytest.raises(HotseatError, match=r"input/output error.*see hotseat.log") as caught:
+        await catalogue.meta_set("k", "v")
+    assert caught.value.code == "internal"
+    drives.error = None
+    await catalogue.meta_set("k", "w")
+    assert await catalogue.meta_get("k") == "w"
+    await catalogue.close()
+
+
+def block(name, file):
+    return BlockRow(
+        id=BlockId(name),
+        tag=TAG,
+        parent=root_id(TAG),
+        index=0,
+        file=file,
+        size_bytes=1,
+        written_at=0.0,
+    )

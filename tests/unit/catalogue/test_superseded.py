@@ -29,7 +29,7 @@ async def commit(catalogue, tokens, session="s", tag=TAG, **options):
             size_bytes=10,
             written_at=1.0,
         )
-        await catalogue.add_block(row)
+        await catalogue.add_blocks([row])
     await catalogue.commit_turn(turn_commit(tokens, session, tag=tag, **options))
     return files
 

@@ -15,7 +15,7 @@ import pytest
 from mlx_lm.models.cache import KVCache, QuantizedKVCache
 from tests.support.models import tiny_gguf, tiny_models
 
-from hotseat.library import geometry
+from hotseat.library import geometry, importing
 from hotseat.library.importing import import_model
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import Capabilities, LayerSpec, ModelRecord, StateSpec
@@ -55,6 +55,14 @@ def test_folder_is_registered_in_place(home, folder):
     assert {file.name: file.size_bytes for file in record.files} == {
         file.name: file.stat().st_size for file in folder.iterdir()
     }
+
+
+def test_models_stay_out_of_time_machine(home, folder, monkeypatch):
+    """Like contexts: gigabytes that can be had again."""
+    excluded = []
+    monkeypatch.setattr(importing, "exclude_from_time_machine", excluded.append)
+    import_model(folder, home, "m", quiet)
+    assert excluded == [home / "models"]
 
 
 FULL = LayerSpec(kind="full", kv_heads=2, k_dim=16, v_dim=16)

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hotseat.supervisor.machine.folder_access import notices_for, probe_folder, protected_root
+from hotseat.supervisor.machine.folder_access import (
+    notices_for,
+    probe_folder,
+    protected_places,
+    protected_root,
+)
 
 YOU = Path("/Users/you")
 
@@ -18,6 +23,7 @@ YOU = Path("/Users/you")
         ("/Users/you/Desktop", "/Users/you/Desktop"),
         ("/Users/you/Downloads/a.gguf", "/Users/you/Downloads"),
         ("/Users/you/Library/Mobile Documents/x", "/Users/you/Library/Mobile Documents"),
+        ("/Users/you/Library/CloudStorage/Drive/x", "/Users/you/Library/CloudStorage"),
         ("/Volumes/SSD/hotseat", "/Volumes"),
     ],
 )
@@ -57,3 +63,14 @@ def test_only_protected_folders_are_touched(tmp_path):
     documents = tmp_path / "Documents" / "models"
     notices = notices_for([tmp_path / ".hotseat", documents], tmp_path, probe)
     assert tried == [documents] and "missing" in notices[0]
+
+
+def test_link_into_a_protected_folder_is_found_where_it_leads(tmp_path):
+    clone = tmp_path / "Documents" / "clone"
+    clone.mkdir(parents=True)
+    link = tmp_path / "clone"
+    link.symlink_to(clone)
+    found = protected_places({"program": link, "home folder": tmp_path / ".hotseat"}, tmp_path)
+    assert list(found) == ["program"]
+    assert found["program"].path == str(clone.resolve())
+    assert found["program"].root == str(tmp_path / "Documents")

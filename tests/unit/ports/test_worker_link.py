@@ -1,6 +1,7 @@
 """The supervisor's end of the link, with the worker's end played by a plain socket."""
 
 import asyncio
+import os
 import socket
 import struct
 import time
@@ -227,3 +228,32 @@ def test_reader_finds_every_frame_however_the_stream_is_cut(sizes, pieces):
         found += reader.feed(data[at : at + length])
         at, turn = at + length, turn + 1
     assert [tuple(frame) for frame in found] == frames
+
+
+class MacPeer:
+    """The other end as a Mac's kernel would describe it: `struct xucred` of <sys/ucred.h>."""
+
+    def __init__(self, user, version=0, error=None):
+        groups = (20, 12, 61, *[0] * 13)
+        self.answer = struct.pack("=IIh2x16I", version, user, 3, *groups)
+        self.error = error
+
+    def getsockopt(self, level, option, size):
+        assert (level, option, size) == (0, 1, 76)
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_own"),
+    [
+        (MacPeer(os.getuid()), True),
+        (MacPeer(os.getuid() + 1), False),
+        (MacPeer(os.getuid() + 1, version=1), True),  # of a layout nobody knows
+        (MacPeer(os.getuid() + 1, error=OSError(57, "not connected")), True),
+    ],
+)
+def test_another_user_is_refused_where_a_mac_can_tell(monkeypatch, peer, is_own):
+    monkeypatch.setattr(worker_link.sys, "platform", "darwin")
+    assert worker_link._is_own(peer) is is_own

@@ -2,11 +2,14 @@
 
 import asyncio
 import select
+import socket
 import time
 
 import pytest
 import zmq
 
+from hotseat.protocol.link_socket import BUFFER_BYTES
+from hotseat.supervisor.ports import zmq_socket
 from hotseat.supervisor.ports.zmq_socket import LoopSocket, bind_router
 
 DEADLINE_S = 5.0
@@ -51,3 +54,32 @@ async def hear_after_a_failed_send(context, address):
 
 def test_message_is_heard_though_a_send_to_somebody_gone_took_its_edge(context, tmp_path):
     asyncio.run(hear_after_a_failed_send(context, f"ipc://{tmp_path}/s"))
+
+
+def test_listener_of_a_mac_is_widened_before_anybody_connects(context, tmp_path, monkeypatch):
+    """Connections have the buffers of their listener there; ZeroMQ sets none of ipc sockets."""
+    path, widened = tmp_path / "s", []
+    path.write_bytes(b"left by a daemon that was killed")
+
+    def widen(listener):
+        is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        widened.append((listener.family, is_listening))
+
+    monkeypatch.setattr(zmq_socket, "widen", widen)
+    router = bind_router(context, f"ipc://{path}", max_frame_bytes=1 << 20, is_narrow=True)
+    assert widened == [(socket.AF_UNIX, 0)]
+    for _ in range(2):  # the socket stays for the next client
+        with context.socket(zmq.DEALER) as peer:
+            peer.connect(f"ipc://{path}")
+            peer.send(bytes(BUFFER_BYTES))
+            sender, body = router.recv_multipart()
+            router.send_multipart([sender, body])
+            assert peer.poll(DEADLINE_S * 1000) and len(peer.recv()) == BUFFER_BYTES
+
+
+def test_address_that_cannot_be_bound_is_told_as_zeromq_tells_it(context, tmp_path):
+    for is_narrow in (False, True):
+        with pytest.raises(zmq.ZMQError):
+            bind_router(
+                context, f"ipc://{tmp_path}/no/s", max_frame_bytes=1024, is_narrow=is_narrow
+            )

@@ -51,7 +51,7 @@ async def test_block_that_another_request_reads_outlives_the_suspended_one(tmp_p
         size_bytes=9,
         written_at=1.0,
     )
-    await catalogue.add_block(row)
+    await catalogue.add_blocks([row])
     await catalogue.commit_turn(turn_commit(TOKENS, session=hidden_name(ENDED)))
     keeper.lookup(Lookup(request=ALIVE, blocks=(block,)), model_record(), None)
     await keeper.flush()

@@ -6,6 +6,7 @@ import pytest
 from tests.support.models.records import model_record
 
 from hotseat.protocol.limits import GIB
+from hotseat.protocol.telemetry import MemoryPages
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
@@ -13,6 +14,7 @@ from hotseat.supervisor.seat.preparation import Preparation
 from hotseat.supervisor.settings.values import MemorySettings, SeatSettings, Settings
 
 RESERVE = 2 * GIB
+PAGES = MemoryPages(**dict.fromkeys(MemoryPages.__struct_fields__, 0))
 
 
 class Standby:
@@ -22,19 +24,22 @@ class Standby:
         self.prepared = []
         self.held = []
 
-    def prepare(self, record, **_options):
+    def prepare(self, record, **options):
         self.prepared.append(record.name)
+        self.options = options
 
     def hold_blank(self, size_bytes, free_floor_bytes):
         self.held.append((size_bytes, free_floor_bytes))
 
 
-def foreseen(available_gib, likely, **seat):
+def foreseen(available_gib, likely, pages=None, **seat):
     records = {
         name: model_record(name=name, weights_bytes=size * GIB)
         for name, size in {"a": 1, "b": 3, "c": 5}.items()
     }
-    machine = MachineMemory(total_bytes=24 * GIB, available_bytes=int(available_gib * GIB))
+    machine = MachineMemory(
+        total_bytes=24 * GIB, available_bytes=int(available_gib * GIB), pages=pages
+    )
     planner = Planner(
         SimpleNamespace(get=records.__getitem__),
         SimpleNamespace(machine=lambda: machine),
@@ -80,3 +85,17 @@ def test_held_memory_counts_as_available_and_not_as_the_standbys():
     plan = planner.plan(model_record(weights_bytes=GIB), returned_bytes=0)
     assert planner.machine().available_bytes == 13 * GIB
     assert plan.standby_bytes == 100
+
+
+@pytest.mark.parametrize(("available_gib", "reads"), [(7.1, True), (6.9, False)])
+def test_macs_weights_are_read_ahead_by_the_supervisors_own_count(available_gib, reads):
+    """psutil leaves the cache out that is being read into: a worker would stop in the middle."""
+    ready, standby, _ = foreseen(available_gib, [None], pages=PAGES)
+    ready.read_ahead("c")
+    assert standby.options == {"warm_pages": reads, "free_floor_bytes": 0}
+
+
+def test_elsewhere_the_worker_itself_keeps_to_the_floor():
+    ready, standby, _ = foreseen(1, [None])
+    ready.read_ahead("c")
+    assert standby.options == {"warm_pages": True, "free_floor_bytes": RESERVE + 5 * GIB}

@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hotseat.worker.store import direct_io
-from hotseat.worker.store.direct_io import ALIGNMENT, PIECE_BYTES, FileReads, write_directly
+from hotseat.worker.store.direct_io import (
+    ALIGNMENT,
+    PIECE_BYTES,
+    FileReads,
+    alignment_on,
+    write_directly,
+)
 
 SIZE = 2 * PIECE_BYTES + 3 * ALIGNMENT + 77
 """Two whole pieces, some pages and a rest."""
@@ -124,3 +131,36 @@ def test_refused_or_short_direct_writes_go_on_through_the_cache(
     write_directly(fd, [memoryview(content)])
     os.close(fd)
     assert path.read_bytes() == content
+
+
+def test_a_macs_pages_are_of_16_kib() -> None:
+    assert (alignment_on("darwin"), alignment_on("linux")) == (16_384, 4096)
+
+
+def test_writes_past_a_macs_cache_are_whole_pages_from_whole_pages(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct: list[tuple[int, int]] = []
+    is_direct = False
+    real = os.write
+
+    def set_direct(_fd: int, *, on: bool) -> bool:
+        nonlocal is_direct
+        is_direct = on
+        return on
+
+    def write(fd: int, data: memoryview) -> int:
+        if is_direct:
+            direct.append((np.asarray(data).ctypes.data, len(data)))
+        return real(fd, data)
+
+    monkeypatch.setattr(direct_io, "ALIGNMENT", alignment_on("darwin"))
+    monkeypatch.setattr(direct_io, "_set_direct", set_direct)
+    monkeypatch.setattr(direct_io.os, "write", write)
+    path = tmp_path / "file"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    write_directly(fd, [memoryview(content)])
+    os.close(fd)
+    assert path.read_bytes() == content
+    assert sum(length for _, length in direct) == SIZE - SIZE % 16_384
+    assert all(not address % 16_384 and not length % 16_384 for address, length in direct)

@@ -28,6 +28,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource
+from hotseat.worker.store.folders import exclude_from_time_machine
 
 MODELS_FOLDER: Final = "models"
 _STAGING: Final = ".import-"
@@ -65,6 +66,7 @@ def import_model(
     chosen = _model_name(source, name)
     models = models or Path(home).expanduser().absolute() / MODELS_FOLDER
     _make_folder(models, Path(home))
+    exclude_from_time_machine(models)
     with _only_import(models, on_progress):
         _remove_leftovers(models)
         _check_name_is_free(models / chosen, source)

@@ -50,7 +50,6 @@ from hotseat.worker.beat_figures import BeatFigures
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
 from hotseat.worker.dying import pass_on_gpu_loss
-from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.loading import (
     LoadFailedError,
     SeatedModel,
@@ -76,7 +75,7 @@ class _Seat:
         send: Callable[[FromWorker], None],
     ) -> None:
         self.seated = seated
-        self.budget = budget = KvBudget(seated.record, seated.load.kv_budget_bytes)
+        self.budget = budget = seated.kv_budget()
         self.keeper = Keeper(seated, epoch, send)
         endings = Endings(self.keeper, send)
         self.runner = Runner(seated, budget, self.keeper, endings, send)

@@ -1,5 +1,6 @@
 """What `hotseat doctor` looks at. Each check returns findings; none changes anything."""
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -7,10 +8,10 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hotseat.cli.home.connecting import connected, version_difference
 from hotseat.cli.terminal.findings import Finding, bad, doubtful, good
@@ -19,14 +20,19 @@ from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.version import VERSION
-from hotseat.supervisor.machine.folder_access import REMEDY, protected_root
+from hotseat.supervisor.machine.folder_access import protected_places
 from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, read_holder
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.machine.volumes import why_not_writable
+from hotseat.supervisor.models.rules.plan import metal_working_set
 from hotseat.supervisor.settings.home import MAX_SOCKET_BYTES, Home
 from hotseat.supervisor.settings.placed_home import find_placed
 from hotseat.supervisor.settings.reader import load_settings
 from hotseat.supervisor.settings.values import Settings
+
+if TYPE_CHECKING:
+    from hotseat.client.sync import Client
+    from hotseat.protocol.views import ModelView
 
 _WORKER_PARTS: Final = ("mlx", "mlx_lm", "gguf")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -71,7 +77,7 @@ def check_versions(home: Home) -> Iterator[Finding]:
 
 
 def check_home(home: Home) -> Iterator[Finding]:
-    """Owner, permissions, room, and whether macOS asks before a job may read it."""
+    """Owner, permissions, room."""
     name = "home"
     if not home.root.exists():
         yield good(name, f"{home.root} is made at the first start")
@@ -96,9 +102,6 @@ def check_home(home: Home) -> Iterator[Finding]:
             yield bad(name, f"{', '.join(foreign)} in {home.root} belong to others", remedy)
         else:
             yield good(name, str(home.root))
-    root = protected_root(home.root, Path.home())
-    if root is not None:
-        yield doubtful("grants", f"{home.root} lies in {root}, which needs a grant", REMEDY)
 
 
 def check_config(home: Home) -> Iterator[Finding]:
@@ -179,6 +182,7 @@ def check_daemon(home: Home) -> Iterator[Finding]:
         with connected() as client:
             view = client.status()
             models = client.models()
+            limit = _told_limit(client, models)
             running = client.welcome.version if client.welcome else view.version
     except DaemonUnreachable as error:
         yield doubtful("daemon", error.message, "`hotseat service install` or `hotseat serve`")
@@ -195,20 +199,25 @@ def check_daemon(home: Home) -> Iterator[Finding]:
         yield doubtful("GPU", text, "restart the Mac if that goes on; `hotseat logs`")
     for text in view.notices:
         yield bad("notice", text, "see the text; after a change of it `hotseat service restart`")
+    if limit:
+        yield good("metal limit", f"{size(limit)} for a process, as Metal told a worker")
     for model in models:
         if model.state not in {"ready", "seated"}:
             yield doubtful(f"model {model.name}", f"{model.state}: {model.reason}", "see the text")
 
 
 def check_service(home: Home) -> Iterator[Finding]:
-    """The launchd job, where there is launchd."""
+    """The launchd job, and whether macOS asks before it may read what it needs."""
     del home
     from hotseat.cli.launchd.launchctl import Launchctl
-    from hotseat.cli.launchd.service import open_service
+    from hotseat.cli.launchd.service import open_service, way_out
     from hotseat.cli.launchd.state import read_state
 
     if Launchctl().is_there:
-        yield from read_state(open_service(), VERSION).findings
+        service = open_service()
+        yield from read_state(service, VERSION).findings
+        for place in protected_places(service.job.places, Path.home()).values():
+            yield doubtful("grants", place.notice, way_out(place))
 
 
 CHECKS: Final[dict[str, Callable[[Home], Iterator[Finding]]]] = {
@@ -229,12 +238,21 @@ def _metal_limit(total_bytes: int) -> Iterator[Finding]:
     if sys.platform != "darwin":
         return
     done = subprocess.run(_SYSCTL, capture_output=True, text=True, timeout=5.0, check=False)
-    limit = int(done.stdout.strip() or 0) * MIB
+    said = done.stdout.strip()
+    limit = int(said) * MIB if said.isdecimal() else 0
     if limit:
         yield good("metal", f"iogpu.wired_limit_mb is set: {size(limit)} of {size(total_bytes)}")
     else:
-        text = "macOS's default: about two thirds of the memory, three quarters above 36 GiB"
+        text = f"macOS's default, about {size(metal_working_set(total_bytes))} for a process"
         yield good("metal", f"{text}; `hotseat plan MODEL` says whether that is what binds")
+
+
+def _told_limit(client: "Client", models: "Iterable[ModelView]") -> int | None:
+    """What Metal allows, if the daemon knows: any model's plan has it."""
+    for model in models:
+        with contextlib.suppress(HotseatError):
+            return client.plan(model.name).working_set_bytes
+    return None
 
 
 def _settings(home: Home) -> Settings:

@@ -19,13 +19,14 @@ from msgspec import Struct
 from hotseat.protocol.discovery import HOME_VARIABLE
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.daemon.logs import SERVICE_LOG, SERVICE_VARIABLE
+from hotseat.supervisor.machine.processes import OPEN_FILES
 from hotseat.supervisor.seat.rules.exit_bound import exit_time_out_s
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Deadlines
 
 LABEL: Final = "local.hotseat"
+HOME_PLACE: Final = "home folder"
 THROTTLE_S: Final = 10
-OPEN_FILES: Final = 8192
 UMASK: Final = 0o077
 _UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What XML cannot hold, or changes on the way."""
@@ -44,6 +45,16 @@ class Job(Struct, frozen=True, kw_only=True):
     def login_item(self) -> str:
         """The name under which System Settings → Login Items lists it: launchd's program's."""
         return Path(self.program[0]).name
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """What launchd's process has to read before any code of ours runs, by what it is."""
+        return {
+            HOME_PLACE: self.home.root,
+            "program": Path(self.program[0]),
+            "Python environment": Path(sys.prefix),
+            "package": Path(__file__).parents[1],
+        }
 
     def plist(self) -> bytes:
         """The property list, the same bytes for the same job.

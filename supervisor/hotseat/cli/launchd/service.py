@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from hotseat.cli.launchd.job import Job, agents_dir, make_job, stable_program
+from hotseat.cli.launchd.job import HOME_PLACE, Job, agents_dir, make_job, stable_program
 from hotseat.cli.launchd.launchctl import Launchctl, LoadedJob, refused
 from hotseat.cli.terminal.output import note
 from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable
-from hotseat.protocol.discovery import Endpoint
+from hotseat.protocol.discovery import HOME_VARIABLE, Endpoint
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.daemon.logs import SERVICE_LOG
+from hotseat.supervisor.machine.folder_access import ProtectedPlace, protected_places
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.reader import load_settings
 
@@ -69,6 +70,7 @@ class Service:
     def install(self) -> Endpoint:
         """Write, bootout, wait until gone, enable, bootstrap with retries, Welcome."""
         plist = self.job.plist()
+        self._refuse_protected()
         self._refuse_other_daemon()
         self.job.home.create()
         write_whole(self.plist_path, plist)
@@ -207,6 +209,16 @@ class Service:
                 plist=str(self.plist_path),
             )
 
+    def _refuse_protected(self) -> None:
+        """A job without a grant hangs on a question, or dies, before it can say a word."""
+        for place in protected_places(self.job.places, Path.home()).values():
+            raise HotseatError(
+                "invalid_config",
+                f"{place.notice}, and a job hangs on that question; {way_out(place)}",
+                path=place.path,
+                root=place.root,
+            )
+
     def _refuse_other_daemon(self) -> None:
         """A daemon started by hand holds the home: the job would die on its lock for ever."""
         from hotseat.supervisor.machine.processes import is_alive
@@ -222,6 +234,16 @@ class Service:
                 "`hotseat stop`",
                 pid=found.pid,
             )
+
+
+def way_out(place: ProtectedPlace) -> str:
+    """Of a folder that needs a grant."""
+    if place.what == HOME_PLACE:
+        return f"set {HOME_VARIABLE} to a folder elsewhere, or move it"
+    return (
+        f"`uv tool install` or `pipx install` puts hotseat elsewhere; or move the clone out of "
+        f"{place.root} and make its environment anew"
+    )
 
 
 def open_service() -> Service:

@@ -34,6 +34,11 @@ FROM blocks b WHERE b.tag = ? AND b.parent = ? ORDER BY b.used_at DESC LIMIT ?
 """
 
 
+def add_blocks(db: sqlite3.Connection, written: Sequence[BlockRow]) -> list[KvFile]:
+    """Makes written blocks known; files that they replace are returned."""
+    return [file for block in written for file in add_block(db, block)]
+
+
 def add_block(db: sqlite3.Connection, block: BlockRow) -> list[KvFile]:
     """Makes a written block known; a file that it replaces is returned."""
     before = db.execute(

@@ -7,12 +7,10 @@ revision gets a name of its own, and the one before goes after the commit.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
 import secrets
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -26,7 +24,6 @@ from hotseat.supervisor.conversation.cuts import TurnRow
 _MAGIC: Final = b"HOTSESS\n"
 _DIGEST_BYTES: Final = 16
 _NAME: Final = re.compile(r"([0-9a-f]{32})-(\d+)\.session")
-_F_FULLFSYNC: Final = 51
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
@@ -82,7 +79,7 @@ def write_session(folder: Path, content: SessionFile) -> None:
             stream.write(_MAGIC + digest)
             stream.write(body)
             stream.flush()
-            _sync(stream.fileno())
+            os.fsync(stream.fileno())
         # A file of this revision that lies there was written before a commit that never came.
         temporary.rename(target)
     except BaseException:
@@ -94,7 +91,7 @@ def sync_folder(folder: Path) -> None:
     """Makes names in `folder` durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _sync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -128,12 +125,3 @@ def newest_sessions(folder: Path) -> Iterator[SessionFile | SessionDamagedError]
         if found:
             # A session that was removed and made again counts its revisions from the start.
             yield max(found, key=lambda entry: (entry.row.created_at, entry.row.revision))
-
-
-def _sync(descriptor: int) -> None:
-    if sys.platform == "darwin":
-        # A plain fsync does not reach the medium there.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, _F_FULLFSYNC)
-            return
-    os.fsync(descriptor)

@@ -1,7 +1,9 @@
 """The catalogue: what is durable, and the only way to it. Knows nothing of sockets or workers.
 
-Every method returns after its change is durable. Cancelling the task that waits does not undo the
-change. Files that a method returns are named by no row any more: unlink them afterwards.
+Every method returns after its change is durable. What is known of blocks follows from their files:
+on macOS it becomes durable with the next change of another kind. Cancelling the task that waits
+does not undo the change. Files that a method returns are named by no row any more: unlink them
+afterwards.
 """
 
 import functools
@@ -27,20 +29,21 @@ from hotseat.supervisor.catalogue import journal as entries
 from hotseat.supervisor.catalogue.rows import KvFile
 from hotseat.supervisor.catalogue.schema import Opened
 from hotseat.supervisor.catalogue.session_mirror import SessionMirror
-from hotseat.supervisor.catalogue.thread import CatalogueThread
+from hotseat.supervisor.catalogue.thread import ALWAYS, CatalogueThread, Lasting
+from hotseat.supervisor.machine.drives import Drives
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def on_thread(
-    work: Callable[Concatenate[sqlite3.Connection, P], T],
+    work: Callable[Concatenate[sqlite3.Connection, P], T], lasting: Lasting = ALWAYS
 ) -> Callable[Concatenate["Catalogue", P], Coroutine[Any, Any, T]]:
     """The method that runs `work` on the catalogue's thread, with its parameters and words."""
 
     @functools.wraps(work)
     async def method(self: "Catalogue", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.call(lambda db: work(db, *args, **kwargs))
+        return await self.call(lambda db: work(db, *args, **kwargs), lasting)
 
     return method
 
@@ -93,13 +96,16 @@ class Catalogue:
         self.opened = opened
 
     @classmethod
-    async def open(cls, path: Path, sessions_dir: Path | None = None) -> "Catalogue":
+    async def open(
+        cls, path: Path, sessions_dir: Path | None = None, drives: Drives | None = None
+    ) -> "Catalogue":
         """Opens or creates the file; a damaged one is put aside and a fresh one begun.
 
-        With `sessions_dir`, every session is kept there as a file too.
+        With `sessions_dir`, every session is kept there as a file too. `drives` hold what the
+        rows speak of; by default that of the file alone is flushed.
         """
         mirror = None if sessions_dir is None else SessionMirror(sessions_dir)
-        thread = CatalogueThread(path, mirror)
+        thread = CatalogueThread(path, mirror, drives)
         catalogue = cls(thread, await thread.open())
         catalogue._mirror = mirror
         return catalogue
@@ -114,9 +120,9 @@ class Catalogue:
         mirror = self._mirror
         return 0 if mirror is None else await self.call(mirror.catch_up)
 
-    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def call(self, work: Callable[[sqlite3.Connection], T], lasting: Lasting = ALWAYS) -> T:
         """Runs `work` inside a transaction and returns after the commit."""
-        return await self._thread.call(work)
+        return await self._thread.call(work, lasting)
 
     async def close(self) -> None:
         """Finishes what was asked for and closes the file; calling it again does nothing."""
@@ -144,15 +150,17 @@ class Catalogue:
     insert_session = on_thread(session_verbs.insert)
     change_session = on_thread(session_verbs.change_session)
 
-    add_block = on_thread(blocks.add_block)
-    known_prefix = on_thread(blocks.known_prefix)
+    # Before a file goes that a row named, that row must be gone for good.
+    add_blocks = on_thread(blocks.add_blocks, Lasting(is_due=bool, has_files=True))
+    # When blocks were used need not last: eviction may be wrong about that.
+    known_prefix = on_thread(blocks.known_prefix, Lasting(is_due=lambda _count: False))
     stored_under = on_thread(blocks.stored_under)
     blocks_behind = on_thread(blocks.blocks_behind)
     forget_file = on_thread(blocks.forget_file)
     files = on_thread(blocks.files)
     totals = on_thread(blocks.totals)
     tails_under = on_thread(_tails_under)
-    commit_tail = on_thread(_commit_tail)
+    commit_tail = on_thread(_commit_tail, Lasting(has_files=True))
 
     evict = on_thread(eviction.evict)
     usage = on_thread(eviction.usage)

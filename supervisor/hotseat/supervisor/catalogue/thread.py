@@ -10,10 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+
 from hotseat.protocol import failpoints
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.catalogue.schema import Opened, open_catalogue
 from hotseat.supervisor.catalogue.session_mirror import SessionMirror
+from hotseat.supervisor.machine.drives import Drives
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -22,14 +25,33 @@ _BATCH: Final = 64
 _FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 
 
+def always(_result: object) -> bool:
+    """What nothing else could tell again."""
+    return True
+
+
+class Lasting(Struct, frozen=True):
+    """What a change needs of the drives before anybody is told of it."""
+
+    is_due: Callable[[Any], bool] = always
+    """Tells from a result whether it has to be on the medium; else a later change sees to it."""
+    has_files: bool = False
+    """A worker wrote files for it."""
+
+
+ALWAYS: Final = Lasting()
+
+
 class _Call:
     """One call with the future that waits for it."""
 
-    __slots__ = ("error", "future", "result", "work")
+    __slots__ = ("error", "future", "is_change", "lasting", "result", "work")
 
-    def __init__(self, work: Work[Any], future: "asyncio.Future[Any]") -> None:
+    def __init__(self, work: Work[Any], future: "asyncio.Future[Any]", lasting: Lasting) -> None:
         self.work = work
         self.future = future
+        self.lasting = lasting
+        self.is_change = False
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -37,13 +59,20 @@ class _Call:
 class CatalogueThread:
     """Owns the connection. A call resolves after its transaction is durable.
 
+    One that need not last is only handed to the drive, unless others of its transaction must.
+
     Calls run in the order in which they were made. A call that fails changes nothing and does not
     disturb the others of its transaction. Cancelling the waiting task does not undo the call.
     """
 
-    def __init__(self, path: Path, mirror: SessionMirror | None = None) -> None:
+    def __init__(
+        self, path: Path, mirror: SessionMirror | None = None, drives: Drives | None = None
+    ) -> None:
         self._path = path
         self._mirror = mirror
+        self._drives = drives or Drives(path.parent)
+        self._has_files = False
+        """Rows were committed whose files no flush covers yet."""
         self._jobs: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,12 +89,12 @@ class CatalogueThread:
         self._thread.start()
         return await opened
 
-    async def call(self, work: Work[T]) -> T:
+    async def call(self, work: Work[T], lasting: Lasting = ALWAYS) -> T:
         """Runs `work` inside a transaction and returns after the commit."""
         if self._loop is None or self._closing:
             raise HotseatError("shutting_down", "the catalogue is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Call(work, future))
+        self._jobs.put(_Call(work, future, lasting))
         return await future
 
     async def close(self) -> None:
@@ -125,11 +154,12 @@ class CatalogueThread:
             if failpoints.ARMED:
                 failpoints.reach("catalogue.committing")
             connection.execute("COMMIT")
+            self._flush_for([job for job in batch if job.is_change])
             if self._mirror is not None:
                 self._mirror.after_commit()
             if failpoints.ARMED:
                 failpoints.reach("catalogue.committed")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             # Nothing of this transaction is durable, also not what seemed to succeed.
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
@@ -141,8 +171,10 @@ class CatalogueThread:
 
     def _run_job(self, connection: sqlite3.Connection, job: _Call) -> None:
         connection.execute("SAVEPOINT call")
+        changes = connection.total_changes
         try:
             job.result = job.work(connection)
+            job.is_change = connection.total_changes > changes
         except Exception as error:
             # Root of the call: its caller gets whatever went wrong.
             if not connection.in_transaction and isinstance(error, sqlite3.Error):
@@ -150,6 +182,12 @@ class CatalogueThread:
             connection.execute("ROLLBACK TO call")
             job.error = as_hotseat_error(error, self._path)
         connection.execute("RELEASE call")
+
+    def _flush_for(self, changes: list[_Call]) -> None:
+        self._has_files |= any(job.lasting.has_files for job in changes)
+        if any(job.lasting.is_due(job.result) for job in changes):
+            self._drives.flush(with_files=self._has_files)
+            self._has_files = False
 
     def _on_loop(self, action: Callable[[], object]) -> None:
         loop = self._loop

@@ -23,7 +23,9 @@ from hotseat.supervisor.daemon.service_log import is_service, keep_output_small
 from hotseat.supervisor.kv.files import kv_sweep
 from hotseat.supervisor.kv.rebuild import restore_catalogue
 from hotseat.supervisor.machine.c_heap import return_large_blocks
+from hotseat.supervisor.machine.drives import Drives
 from hotseat.supervisor.machine.locks import InstanceLock
+from hotseat.supervisor.machine.processes import raise_open_files
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.values import Settings
@@ -43,6 +45,7 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
     return_large_blocks()
+    raise_open_files()
     place, settings = open_home(home)
     place.create()
     lock = InstanceLock(place.lock_file)
@@ -57,7 +60,9 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
 
 
 async def _serve(home: Home, settings: Settings) -> None:
-    catalogue = await Catalogue.open(home.catalogue, home.sessions_dir)
+    catalogue = await Catalogue.open(
+        home.catalogue, home.sessions_dir, Drives(home.catalogue.parent, home.kv_dir)
+    )
     opened = catalogue.opened
     if opened.damaged is not None:
         log.error("catalogue.damaged", kept_as=str(opened.damaged), reason=opened.reason)

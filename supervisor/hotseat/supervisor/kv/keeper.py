@@ -67,6 +67,8 @@ class KvKeeper:
         self.changed = asyncio.Event()
         """Set when files were written or could not be: the disk tier looks again."""
         self._leases: dict[RequestKey, _Lease] = {}
+        self._written: list[BlockRow] = []
+        """Reported in this turn of the loop: one commit for all."""
         self._waiting: list[KvFile] = []
         """Tails that no row names and that a request may still be reading."""
         self._unlinked: dict[tuple[Tag, str], float] = {}
@@ -152,14 +154,21 @@ class KvKeeper:
             written_at=time.time(),
             tokens=report.tokens,
         )
-        self._tasks.spawn(self._commit_block(row))
+        self._written.append(row)
+        if len(self._written) == 1:
+            self._tasks.spawn(self._commit_blocks(self._written))
 
-    async def _commit_block(self, row: BlockRow) -> None:
-        await self._unlink(await self._catalogue.add_block(row))
+    async def _commit_blocks(self, rows: list[BlockRow]) -> None:
+        if self._written is rows:
+            self._written = []
+        await self._unlink(await self._catalogue.add_blocks(rows))
         self.changed.set()
-        if (row.tag, row.file) not in self._unlinked:
-            return
-        # Evicted a moment ago: the worker may have found the file just before it went.
+        for row in rows:
+            # Evicted a moment ago: the worker may have found the file just before it went.
+            if (row.tag, row.file) in self._unlinked:
+                await self._forget_if_gone(row)
+
+    async def _forget_if_gone(self, row: BlockRow) -> None:
         async with self._unlinking:
             exists = await asyncio.to_thread((self._kv_dir / row.tag / row.file).exists)
         if not exists:
@@ -200,6 +209,7 @@ class KvKeeper:
         self._events.publish(
             "kv.quarantined", model=record.name, file=report.file, reason=report.reason
         )
+        self._written = []  # what is reported after this is committed after this
         self._tasks.spawn(self._forget(report, record))
 
     async def _forget(self, report: Quarantined, record: ModelRecord) -> None:

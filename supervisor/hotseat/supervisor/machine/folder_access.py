@@ -6,14 +6,20 @@ thread of its own, which is left behind when it does not come back.
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
 from msgspec import Struct
 
 PROBE_S: Final = 5.0
-_IN_HOME: Final = ("Documents", "Desktop", "Downloads", "Library/Mobile Documents")
+_IN_HOME: Final = (
+    "Documents",
+    "Desktop",
+    "Downloads",
+    "Library/Mobile Documents",
+    "Library/CloudStorage",
+)
 _VOLUMES: Final = Path("/Volumes")
 REMEDY: Final = (
     "allow it in System Settings → Privacy & Security → Files and Folders, or move the folder"
@@ -34,6 +40,31 @@ def protected_root(path: Path, user_home: Path) -> Path | None:
         if path == root or root in path.parents:
             return root
     return None
+
+
+class ProtectedPlace(Struct, frozen=True, kw_only=True):
+    """Something that a job needs and that lies in a folder which needs a grant."""
+
+    what: str
+    path: str
+    root: str
+
+    @property
+    def notice(self) -> str:
+        """What is so, without a way out."""
+        return f"{self.what} {self.path} lies in {self.root}, which macOS asks about first"
+
+
+def protected_places(places: Mapping[str, Path], user_home: Path) -> dict[str, ProtectedPlace]:
+    """Those of `places` that need a grant, where they are named or where their links lead."""
+    found = {}
+    for what, path in places.items():
+        for place in (path, path.resolve()):
+            root = protected_root(place, user_home) or protected_root(place, user_home.resolve())
+            if root is not None:
+                found[what] = ProtectedPlace(what=what, path=str(place), root=str(root))
+                break
+    return found
 
 
 def probe_folder(

@@ -29,6 +29,11 @@ PIECE_BYTES: Final = 16 * KIB
 """Read before the loop gets a turn."""
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of Linux: process, user and group ids."""
+_SOL_LOCAL: Final = 0
+_LOCAL_PEERCRED: Final = 1
+_XUCRED: Final = struct.Struct("=IIh2x16I")
+"""struct xucred of macOS: version, user id, how many groups, groups."""
+_XUCRED_VERSION: Final = 0
 log = structlog.get_logger()
 
 
@@ -188,8 +193,18 @@ class WorkerLink:
 
 def _is_own(worker: socket.socket) -> bool:
     """True if the other end belongs to this user, where the system can tell."""
-    if sys.platform != "linux":
-        return True
-    found = worker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _pid, user, _group = _CREDENTIALS.unpack(found)
+    match sys.platform:
+        case "linux":
+            found = worker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            _pid, user, _group = _CREDENTIALS.unpack(found)
+        case "darwin":
+            try:
+                found = worker.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED.size)
+            except OSError:
+                return True  # its folder is private and its secret is asked for all the same
+            version, user, *_groups = _XUCRED.unpack(found.ljust(_XUCRED.size, b"\0"))
+            if version != _XUCRED_VERSION:
+                return True
+        case _:
+            return True
     return bool(user == os.getuid())

@@ -2,12 +2,18 @@
 
 import asyncio
 import os
+import socket as socket_module
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
+from hotseat.protocol.link_socket import widen
+
+BACKLOG: Final = 100
+"""ZeroMQ's own."""
 Frames = list[bytes]
 BURST: Final = 64
 """Messages handled before the loop gets a turn."""
@@ -75,14 +81,38 @@ class LoopSocket:
 
 
 def bind_router(
-    context: "zmq.Context[Any]", address: str, *, max_frame_bytes: int
+    context: "zmq.Context[Any]",
+    address: str,
+    *,
+    max_frame_bytes: int,
+    is_narrow: bool = sys.platform == "darwin",
 ) -> "zmq.Socket[bytes]":
-    """A bound ROUTER; only processes of this user get in where the system can tell."""
+    """A bound ROUTER; only processes of this user get in where the system can tell.
+
+    `is_narrow`: connections have small buffers (8 KiB on macOS), and those of the listener.
+    ZeroMQ sets no buffers of ipc sockets, so it is given a listener that has them.
+    """
     socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     if hasattr(zmq, "IPC_FILTER_UID") and sys.platform == "linux":
         socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+    if is_narrow:
+        socket.setsockopt(zmq.USE_FD, _wide_listener(Path(address.removeprefix("ipc://"))))
     socket.bind(address)
     return socket
+
+
+def _wide_listener(path: Path) -> int:
+    """A descriptor that ZeroMQ owns from then on. Raises zmq.ZMQError, as a bind does."""
+    path.unlink(missing_ok=True)
+    listener = socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM)
+    try:
+        widen(listener)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise zmq.ZMQError(error.errno) from error
+    return listener.detach()

@@ -27,9 +27,16 @@ class Preparation:
     def read_ahead(self, model: str) -> None:
         """The model that a swap is under way to: its tokenizer is loaded, its weights are read."""
         record = self._record(model)
-        if record is not None:
-            floor = self._reserve_bytes() + record.weights_bytes
+        if record is None:
+            return
+        machine = self._planner.probe.machine()
+        floor = self._reserve_bytes() + record.weights_bytes
+        if machine.pages is None:
             self._standby.prepare(record, warm_pages=True, free_floor_bytes=floor)
+        else:
+            # What a Mac's worker could ask for leaves out the cache it is reading into.
+            has_room = machine.available_bytes >= floor
+            self._standby.prepare(record, warm_pages=has_room, free_floor_bytes=0)
 
     def prepare_likely(self) -> None:
         """A fresh standby gets tokenizers and memory for what is next and what was seated last."""

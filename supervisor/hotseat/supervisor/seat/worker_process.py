@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import structlog
 from msgspec import Struct
 
 from hotseat.protocol.ids import Epoch
@@ -30,6 +31,7 @@ REAP_POLL_S: Final = 0.001
 STACKS_S: Final = 0.5
 STACKS_QUIET_S: Final = 0.05
 """A dump is over when nothing more came for so long."""
+log = structlog.get_logger()
 _PASSED: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME")
 _PASSED_PREFIXES: Final = (
     "HOTSEAT_",
@@ -107,15 +109,17 @@ class WorkerProcess:
         return tuple(self._stderr)[-(self._lines - before) :] if self._lines > before else ()
 
     async def wait(self) -> None:
-        """Returns when the process is reaped and its end was reported."""
+        """Returns when the process is reaped, its end was reported and what it left is gone."""
         await asyncio.shield(self._watch)
 
     async def _reap(self, on_exit: Callable[[WorkerExit], None]) -> None:
         assert self._process.stderr is not None  # noqa: S101 - started with a pipe
         reading = asyncio.create_task(self._read_stderr(self._process.stderr))
         returncode = await self._wait_reaped()
-        # Before anybody is told: what it left may hold its memory, and our end of its stderr.
-        leftovers = await asyncio.to_thread(end_leftovers, self._mark)
+        # Of one that ended out of order before anybody is told: what it left may hold its memory,
+        # and our end of its stderr. Else no swap waits for a walk over all processes.
+        is_orderly = returncode == 0
+        leftovers = [] if is_orderly else await self._end_leftovers()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reading, 0.2)
         os.close(self._pipe_fd)
@@ -129,6 +133,11 @@ class WorkerProcess:
                 leftovers=tuple(leftovers),
             )
         )
+        if is_orderly and (late := await self._end_leftovers()):
+            log.warning("worker.left_processes", epoch=self.epoch, kin=late)
+
+    async def _end_leftovers(self) -> list[int]:
+        return await asyncio.to_thread(end_leftovers, self._mark)
 
     async def _wait_reaped(self) -> int:
         try:

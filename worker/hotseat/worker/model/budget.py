@@ -20,10 +20,15 @@ def padded(tokens: int) -> int:
 
 
 class KvBudget:
-    """Byte arithmetic of one model. `lanes` are the token counts of their rows."""
+    """Byte arithmetic of one model. `lanes` are the token counts of their rows.
 
-    def __init__(self, record: ModelRecord, limit_bytes: int) -> None:
+    `lane_reads_bytes` is what each lane reads in every step whatever its rows are: the weights,
+    on a machine whose memory is what bounds a step; 0 where computing does.
+    """
+
+    def __init__(self, record: ModelRecord, limit_bytes: int, lane_reads_bytes: int = 0) -> None:
         self.limit_bytes = limit_bytes
+        self._lane_reads_bytes = lane_reads_bytes
         self._layers = record.layers
         self._number_bytes = record.dtype_bytes
 
@@ -60,13 +65,15 @@ class KvBudget:
         """Lanes by preference for a row of `tokens`.
 
         First those it does not blow up, then empty ones, then the rest, each the cheapest first.
+        Padding that reads less in a step than a lane of its own would read again is not much.
         """
         alone = self.lane_bytes([tokens])
 
         def rank(index: int) -> tuple[int, int, int]:
             rows = lanes[index]
             added = self.lane_bytes([*rows, tokens]) - self.lane_bytes(rows)
-            if rows and added <= JOIN_FACTOR * alone:
+            padding = added - alone
+            if rows and (padding <= alone * (JOIN_FACTOR - 1) or padding <= self._lane_reads_bytes):
                 return (0, added, index)
             return (2, added, index) if rows else (1, added, index)
 

@@ -21,6 +21,7 @@ from hotseat.protocol.link_reports import Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.model_files import added_file
 from hotseat.worker.dying import pass_on_gpu_loss, tells_of_memory
+from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.building import build_model
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry
 from hotseat.worker.model.preparing import LoadKit, TokenizerKit
@@ -50,6 +51,11 @@ class SeatedModel(Struct, frozen=True):
     load: Load
     model: Any
     kit: TokenizerKit
+
+    def kv_budget(self) -> KvBudget:
+        """What rows may take. Metal's steps wait for memory, those of a CPU for its cores."""
+        reads = self.record.weights_bytes if mx.metal.is_available() else 0
+        return KvBudget(self.record, self.load.kv_budget_bytes, reads)
 
 
 def load_kit(record: ModelRecord) -> TokenizerKit:

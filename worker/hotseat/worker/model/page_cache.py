@@ -76,5 +76,5 @@ def _touch(fd: int, offset: int, length: int) -> int:
 
 
 def available_bytes() -> int:
-    """Memory that can be had without swapping."""
+    """Memory that can be had without swapping; of a Mac a guess, so no floor is set there."""
     return int(psutil.virtual_memory().available)

@@ -97,9 +97,9 @@ def write_block(
 
 
 def write_kv(kv_dir: Path, name: str, payload: KvPayload, *, floor_bytes: int = 0) -> KvWritten:
-    """Writes a file that must not exist yet; when this returns, it survives a power cut.
+    """Writes a file that must not exist yet; when this returns, the drive has it (`sync`).
 
-    On macOS that takes a `full_sync` afterwards. `floor_bytes` of the volume stay free. Raises
+    `floor_bytes` of the volume stay free. Raises
     KvWriteError; the temporary file is gone then.
     """
     path = kv_dir / name

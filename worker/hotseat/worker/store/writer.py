@@ -1,4 +1,4 @@
-"""The writer thread: makes blocks, tails, snapshots durable in the order put, and reports each.
+"""The writer thread: writes and syncs blocks, tails, snapshots in the order put, reports each.
 
 Must not know mlx: payloads arrive as bytes. The compute thread waits here only when the backlog
 is full, so a slow disk slows decoding down instead of eating memory.
@@ -31,7 +31,6 @@ from hotseat.worker.store.kv_file import (
     write_kv,
 )
 from hotseat.worker.store.kv_format import KvPayload
-from hotseat.worker.store.sync import full_sync
 
 BACKLOG_LIMIT_BYTES: Final = 256 * MIB
 WRITE_THREADS: Final = 3
@@ -102,7 +101,6 @@ class WriterThread:
         # Writer thread only.
         self._failures: list[WriteFailed] = []
         self._sequence = 0
-        self._unsynced_files = 0
         self._under_way: deque[_UnderWay] = deque()
         self._pool = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="writer")
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -130,7 +128,7 @@ class WriterThread:
         self._put(_TailJob(payload, session, "snapshot", failed), payload.size_bytes)
 
     def after_written(self, then: AfterWritten) -> None:
-        """Calls `then` once everything put before it is durable or has failed."""
+        """Calls `then` once everything put before it is synced and reported, or has failed."""
         self._put(_Barrier(then), 0)
 
     def drain(self, timeout_s: float | None = None) -> bool:
@@ -201,7 +199,6 @@ class WriterThread:
         """
         if isinstance(job, _Barrier):
             self._report_all()
-            self._full_sync()
             failures, self._failures = tuple(self._failures), []
             job.then(failures)
             self._done(0)
@@ -250,21 +247,10 @@ class WriterThread:
                 job.failed()
             self._fail(written, name, session)
         else:
-            # An adopted file (nothing written) was synced again, so it counts here too.
-            self._unsynced_files += 1
             self.files_written += written.bytes_written > 0
             self.bytes_written += written.bytes_written
             self._send(_written_report(job, written))
         self._done(job.payload.size_bytes)
-
-    def _full_sync(self) -> None:
-        if not self._unsynced_files:
-            return
-        try:
-            full_sync(self._kv_dir)
-        except OSError as error:
-            self._fail(KvWriteError("internal", f"full sync failed: {error}"), "", None)
-        self._unsynced_files = 0
 
     def _fail(self, error: KvWriteError, file: str, session: str | None) -> None:
         failure = WriteFailed(code=error.code, message=error.message, file=file, session=session)

@@ -20,7 +20,9 @@ DEFAULT_OVERHEAD_BYTES: Final = 300 * MIB
 """Interpreter, libraries, Metal's own heaps; used until a load of the model was measured."""
 DEFAULT_STANDBY_BYTES: Final = 80 * MIB
 """An idle process with the libraries imported, as measured."""
-_SMALL_MAC_BYTES: Final = 36 * GIB
+_LARGE_MAC_BYTES: Final = 96 * GIB
+_WIRED_PERCENT: Final = 74
+_WIRED_PERCENT_LARGE: Final = 84
 WORKING_SET_MARGIN_BYTES: Final = GIB
 LEAST_TOKENS: Final = 2048
 """A model fits when one session of this length (or its whole context) has room."""
@@ -128,8 +130,12 @@ def plan_elsewhere(
 
 
 def metal_working_set(ram_bytes: int) -> int:
-    """What Metal lets a process wire by default: two thirds of RAM, above 36 GiB three quarters."""
-    return ram_bytes * 2 // 3 if ram_bytes <= _SMALL_MAC_BYTES else ram_bytes * 3 // 4
+    """About what Metal lets a process wire by default, from macOS 15 on.
+
+    From what Macs of 16, 24, 36, 128 and 192 GiB said in public; in between the smaller share.
+    """
+    is_large = ram_bytes >= _LARGE_MAC_BYTES
+    return ram_bytes * (_WIRED_PERCENT_LARGE if is_large else _WIRED_PERCENT) // 100
 
 
 def session_bytes(record: ModelRecord, tokens: int) -> int:
