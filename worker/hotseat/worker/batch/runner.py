@@ -23,6 +23,8 @@ MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""
 PASS_TOKENS: Final = 64
 """What the shortest chunk counts for when chunks share a step."""
+SHORT_TOKENS: Final = 2 * BLOCK_TOKENS
+"""Of short prompts that begin together; of more each would wait for the others in vain."""
 
 
 class Runner:
@@ -36,9 +38,10 @@ class Runner:
         endings: Endings,
         send: Send,
     ) -> None:
-        chunk = seated.record.prefill_chunk
-        self._chunk = chunk
-        self.lanes = [Lane(seated.model, chunk) for _ in range(MAX_LANES)]
+        self._fed_at_most = seated.record.prefill_chunk
+        self.chunk = max(self._fed_at_most, PASS_TOKENS)
+        """What the longest chunk counts for when chunks share a step."""
+        self.lanes = [Lane(seated.model, self._fed_at_most) for _ in range(MAX_LANES)]
         self._budget = budget
         self._keeper = keeper
         self._endings = endings
@@ -62,7 +65,18 @@ class Runner:
         if self.is_decoding or not any(lane.has_ready for lane in self.lanes):
             return False
         tokens = [lane.next_feed_tokens for lane in self.lanes]
-        return 0 < max(tokens) < self._chunk
+        return 0 < max(tokens) < min(self._fed_at_most, BLOCK_TOKENS)
+
+    @property
+    def prompt_room(self) -> int:
+        """Prompt tokens that are fed in one step: a chunk's worth.
+
+        While nobody decodes, short prompts up to twice that begin together: each that began alone
+        would take a pass of the model for itself.
+        """
+        if self.is_decoding:
+            return self.chunk
+        return max(self.chunk, min(2 * self.chunk, SHORT_TOKENS))
 
     @property
     def is_busy(self) -> bool:

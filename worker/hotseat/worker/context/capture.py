@@ -63,7 +63,7 @@ def capture_parts(
     """K and V of tokens `begin`..`end`, copied out of MLX's memory.
 
     Window layers give their newest min(window, end - begin) tokens, or no part once some of these
-    have left the ring; recurrent layers give none. Runs on the thread and in the stream that own
+    are gone; recurrent layers give none. Runs on the thread and in the stream that own
     the caches.
     """
     wanted = []
@@ -133,11 +133,14 @@ def _locate(cache: Any, layer: LayerSpec, tokens: int, begin: int, end: int) -> 
         return _Span(((shift + begin, shift + end),))
     window = layer.window
     begin = max(begin, end - window)
-    if begin < tokens - window:
-        return None
     shift = row_end(cache) - tokens
     first, last = shift + begin, shift + end
-    if first >= 0 or not is_turned(cache):
+    if not is_turned(cache):
+        # Behind a chunk all of its blocks are still there, with their windows.
+        return _Span(((first, last),)) if first >= 0 else None
+    if begin < tokens - window:
+        return None
+    if first >= 0:
         return _Span(((first, last),))
     if last <= 0:
         return _Span(((first + window, last + window),))

@@ -28,6 +28,9 @@ _CONTEXTS: Final = (4096, 8192, 16_384, 32_768)
 _FUSED_HEAD_DIMS: Final = frozenset({64, 80, 128})
 """Head sizes for which MLX's attention over several queries never stores the scores."""
 _SCORED_TOKENS: Final = 8192
+_SPARSE_CHUNK: Final = 1024
+_DENSE_CHUNK: Final = 512
+_SMALL_PARAMETERS: Final = 2 * 10**9
 _ACTIVATIONS: Final = 16
 """Numbers per token and hidden unit alive in a layer: residual twice, q k v, MLP three wide."""
 _IN_FLIGHT: Final = 2
@@ -114,6 +117,7 @@ def plan_elsewhere(
 
     Without `working_set_bytes` Metal's default is assumed. Settings of this home do not count.
     """
+    record = structs.replace(record, prefill_chunk=prefill_chunk(record, "darwin"))
     working_set = metal_working_set(ram_bytes) if working_set_bytes is None else working_set_bytes
     view = plan_model(
         record,
@@ -158,6 +162,19 @@ def least_bytes(record: ModelRecord, plan: PlanView) -> int:
     tokens = min(LEAST_TOKENS, record.context_tokens)
     fixed = plan.weights_bytes + plan.overhead_bytes + plan.standby_bytes
     return fixed + plan.prefill_peak_bytes + session_bytes(record, tokens)
+
+
+def prefill_chunk(record: ModelRecord, system: str) -> int:
+    """Tokens of a prompt that this model feeds at once, unless it is set. `system`: sys.platform.
+
+    A block everywhere but on Metal. There a mixture of experts has little to do for each expert in
+    a block, and a small model as much to do for a chunk as in it. Others gain less from more, and
+    whoever decodes waits for a whole chunk.
+    """
+    if system != "darwin":
+        return BLOCK_TOKENS
+    is_sparse = record.experts > 0 or record.parameters < _SMALL_PARAMETERS
+    return _SPARSE_CHUNK if is_sparse else _DENSE_CHUNK
 
 
 def prefill_peak_bytes(record: ModelRecord) -> int:
