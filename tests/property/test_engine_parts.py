@@ -268,10 +268,12 @@ def test_ring_survives_extract_merge_capture_and_rebuild(window, steps):
         batch.update_and_fetch(numbers, -numbers)
         position += step
         newest = list(range(max(0, position - window), position))
-        (part,) = capture_parts(RowView([batch], 0, position), [layer], 0, position, "float32")
+        view = RowView([batch], 0, position)
+        (part,) = capture_parts(view, [layer], 0, position, "float32").read()
         assert np.frombuffer(part.keys, np.float32).tolist() == newest
         row = batch.extract(0)
-        (again,) = capture_parts(RowView([row], 0, position), [layer], 0, position, "float32")
+        view = RowView([row], 0, position)
+        (again,) = capture_parts(view, [layer], 0, position, "float32").read()
         assert bytes(again.keys) == bytes(part.keys)
         assert bytes(again.values) == bytes(part.values)
         stored = mx.array(newest, dtype=mx.float32).reshape(1, 1, len(newest), 1)

@@ -195,6 +195,7 @@ class Engine:
         worked = seat.enter() or worked
         worked = seat.decode() or worked
         worked = seat.feed() or worked
+        worked = worked or seat.keeper.finish_captures()
         if worked:
             self._steps += 1
             self._seen = self._look()

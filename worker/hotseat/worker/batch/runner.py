@@ -114,6 +114,7 @@ class Runner:
     def decode(self) -> bool:
         """One decode step of every lane; False if none has rows."""
         worked = False
+        begun_before = self._keeper.captures_underway
         has_full, self._has_full = self._has_full, False
         for lane in self.lanes:
             if not lane.turns:
@@ -131,6 +132,10 @@ class Runner:
                 worked = True
             else:
                 worked = worked or bool(drawn or fed)
+        if worked and begun_before:
+            # Of the step before, while this one is computed.
+            self._await_fed()
+            self._keeper.finish_captures(begun_before)
         return worked
 
     def feed(self, room: int) -> int:
@@ -146,13 +151,28 @@ class Runner:
             if cost > room:
                 return 0
             try:
+                self._await_fed(but=lane)
                 fed = lane.feed()
             except LaneBrokenError as error:
                 self._endings.lose(error)
             else:
+                # Of the chunk before, while this one is computed.
+                self._keeper.finish_captures()
                 self._take_chunk(lane, fed)
             return cost
         return 0
+
+    def _await_fed(self, *, but: Lane | None = None) -> None:
+        """Waits for the chunk under way: if it failed, its row is lost and no block of it is read.
+
+        Of all prompts one chunk is computed at a time.
+        """
+        for lane in self.lanes:
+            try:
+                if lane is not but:
+                    lane.await_fed()
+            except LaneBrokenError as error:
+                self._endings.lose(error)
 
     def cancel(self, request: RequestKey) -> None:
         """Ends a request now: between two steps is a token boundary. Unknown ones are ignored.
@@ -283,7 +303,7 @@ class Runner:
             if has_block:
                 trace.log.mark_rings(ring_starts(view.caches, view.tokens))
                 if turn.start.persist:
-                    self._keeper.capture_blocks(trace, view)
+                    self._keeper.begin_blocks(trace, view)
             if has_snapshot:
                 self._keeper.snapshot(trace, view, persist=turn.start.persist)
 

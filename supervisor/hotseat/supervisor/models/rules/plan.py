@@ -183,7 +183,8 @@ def prefill_peak_bytes(record: ModelRecord) -> int:
     The record has no hidden size. It follows from the parameter count of a dense transformer,
     `parameters = 12 * layers * hidden^2 + vocab * hidden` (Kaplan et al. 2020, section 2.1, plus
     the embedding); for mixtures of experts this is too large, which errs on the safe side.
-    Attention with head sizes that MLX has no fused kernel for also stores its scores.
+    Attention with head sizes that MLX has no fused kernel for also stores its scores. KV of the
+    chunk before is there a second time until it is read.
     """
     # Caches of one list belong to one layer.
     lists = {layer.group for layer in record.layers if layer.group is not None}
@@ -193,7 +194,12 @@ def prefill_peak_bytes(record: ModelRecord) -> int:
     root = math.isqrt(linear * linear + 4 * square * record.parameters)
     hidden = max((root - linear) // (2 * square), 1)
     activations = record.prefill_chunk * hidden * _ACTIVATIONS * _ACTIVATION_BYTES * _IN_FLIGHT
-    return activations + _scores_bytes(record, hidden)
+    copied = max(record.prefill_chunk, BLOCK_TOKENS) * sum(
+        layer.kv_heads * (layer.k_dim + layer.v_dim) * record.dtype_bytes
+        for layer in record.layers
+        if layer.kind != "state"
+    )
+    return activations + copied + _scores_bytes(record, hidden)
 
 
 def _scores_bytes(record: ModelRecord, hidden: int) -> int:
