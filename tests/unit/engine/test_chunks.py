@@ -13,7 +13,7 @@ from hotseat.protocol.link_reports import Emitted, Finished, Prefilled, Suspende
 PROMPTS = {512: (600, 560), 1024: (1150, 420)}
 """Of two turns: a chunk, some blocks, a rest; then the rest of a block, some blocks, a rest."""
 ANSWER = 12
-INTERRUPTIONS = 3
+INTERRUPTIONS = 2
 
 
 @pytest.fixture(scope="module", params=sorted(PROMPTS))

@@ -83,11 +83,11 @@ def test_blocks_are_the_same_whether_they_were_read_at_once_or_later(
 
 
 def test_cancelled_prompt_ends_behind_the_blocks_of_its_last_chunk(supervisor):
-    request = supervisor.start(prompt_tokens(3 * CHUNK), "s")
+    request = supervisor.start(prompt_tokens(3 * CHUNK))
     supervisor.until(Prefilled, request)
     assert supervisor.engine._seat.keeper.captures_underway == CHUNK // 256
     supervisor.engine.handle(CancelWork(request=request))
-    supervisor.finish(request, "s")
+    supervisor.finish(request)
     kinds = [type(m) for m in supervisor.messages if isinstance(m, BlockWritten | Finished)]
     assert kinds == [BlockWritten] * (CHUNK // 256) + [Finished]
 

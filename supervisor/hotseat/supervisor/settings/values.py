@@ -82,6 +82,8 @@ class SchedulingSettings(Struct, frozen=True, kw_only=True):
     """Waiting that outweighs one step of priority."""
     max_running: Count = 16
     """Requests on the worker at a time."""
+    exact: bool = False
+    """One request at a time, as if `max_running` were 1: no token depends on who runs beside."""
 
 
 class SchedulerSettings(SchedulingSettings, frozen=True, kw_only=True):
@@ -299,7 +301,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def scheduler(self) -> SchedulerSettings:
         """What the scheduler needs to know."""
-        return SchedulerSettings(grace_s=self.deadlines.grace_s, **asdict(self.scheduling))
+        policy = SchedulerSettings(grace_s=self.deadlines.grace_s, **asdict(self.scheduling))
+        return replace(policy, max_running=1) if policy.exact else policy
 
     def model(self, name: ModelName) -> ModelSettings:
         """Settings of a model, defaults if it has no section."""
