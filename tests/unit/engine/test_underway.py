@@ -106,20 +106,22 @@ def fail_once(monkeypatch):
     monkeypatch.setattr(lane, "_wait", failing)
 
 
-@pytest.mark.parametrize("chunks", [3, 1])
+@pytest.mark.parametrize(
+    ("kind", "rest"), [("lfm2", 1), ("lfm2", 40), ("lfm2", CHUNK + 40), ("llama", 1)]
+)
 def test_chunk_that_fails_late_breaks_its_own_row_and_leaves_no_block(
-    supervisor, monkeypatch, chunks
+    home, supervisors, monkeypatch, kind, rest
 ):
-    """The next chunk may be of the same prompt or of another one; a row decodes beside both."""
-    bad, good = prompt_tokens(chunks * CHUNK + 1, 1), prompt_tokens(CHUNK + 70, 2)
+    """Found before its snapshot or its row's first step, or at the next chunk; others go on."""
+    supervisor = supervisors(replace(tiny_record(home, kind), prefill_chunk=CHUNK))
+    bad, good = prompt_tokens(CHUNK + rest, 1), prompt_tokens(CHUNK + 70, 2)
     alone = [supervisor.turn(prompt_tokens(20), max_tokens=12).tokens]
     alone.append(supervisor.turn([*good, 7], max_tokens=6).tokens)
     steady = supervisor.start(prompt_tokens(20), max_tokens=12)
     supervisor.until(Emitted, steady)
-    lost = supervisor.start([*bad, 9], max_tokens=6)
-    other = supervisor.start([*good, 7], max_tokens=6)
-    supervisor.until(Prefilled, lost)
     fail_once(monkeypatch)
+    lost = supervisor.start(bad, max_tokens=6)
+    other = supervisor.start([*good, 7], max_tokens=6)
     broken = supervisor.until(Broken)
     assert broken.request == lost
     assert "no such kernel" in broken.message

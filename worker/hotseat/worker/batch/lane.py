@@ -177,6 +177,8 @@ class Lane:
         ready = [one for one in self._feeding if one.is_ready]
         if not (rows.uids or ready):
             return drawn, fed
+        if self._underway is not None and any(one.turn is self._underway.turn for one in ready):
+            self.await_fed()  # a chunk that failed must not take neighbours along
         # A ring is joined behind its prompt's last token, when it has its final form.
         rings = [one for one in ready if _has_ring(one)]
         try:
@@ -304,21 +306,15 @@ class Lane:
         return caches
 
     def _lose_fed(self, turn: Turn, error: Exception) -> LaneBrokenError:
-        """Its chunk failed; a row that decodes by now takes its neighbours along."""
-        reason = str(error) or type(error).__name__
-        if turn in self._rows.uids:
-            return self._lose_rows(reason)
         self._feeding = [feeding for feeding in self._feeding if feeding.turn is not turn]
         self.turns.remove(turn)
-        return LaneBrokenError([turn], reason)
+        return LaneBrokenError([turn], str(error) or type(error).__name__)
 
     def _lose_rows(self, reason: str) -> LaneBrokenError:
         """A step that stopped half-way leaves some layers one token ahead of the others."""
         kept = [feeding.turn for feeding in self._feeding]
         lost = [turn for turn in self.turns if turn.stage in _INSIDE and turn not in kept]
         self._rows = DecodingRows.none(self._model)
-        if self._underway is not None and self._underway.turn in lost:
-            self._underway = None
         for turn in lost:
             self.turns.remove(turn)
         return LaneBrokenError(lost, reason)

@@ -244,6 +244,8 @@ class Runner:
     def _take_chunk(self, lane: Lane, fed: Fed) -> None:
         turn = fed.turn
         self._note(lane, turn, fed.tokens)
+        if turn not in lane.turns:
+            return
         if fed.is_last:
             turn.stage = "decoding"
         self._send(Prefilled(request=turn.start.request, tokens_done=turn.fed_tokens))
@@ -305,6 +307,9 @@ class Runner:
                 if turn.start.persist:
                     self._keeper.begin_blocks(trace, view)
             if has_snapshot:
+                # It is read at once, and what failed must be found by its own row.
+                self._await_fed()
+            if has_snapshot and turn in lane.turns:
                 self._keeper.snapshot(trace, view, persist=turn.start.persist)
 
     def _grow(self, turn: Turn) -> bool:

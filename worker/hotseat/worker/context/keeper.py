@@ -39,6 +39,7 @@ class _Capture(Struct, frozen=True):
 
     trace: Trace
     index: int
+    block: BlockId
     payload: KvPayload
     parts: PartsUnderway
 
@@ -92,7 +93,8 @@ class Keeper:
 
     def capture_blocks(self, trace: Trace, view: RowView) -> None:
         """Puts every full block that is not stored; runs in the stream that owns `view`."""
-        self.finish_captures()
+        if any(one.trace is trace for one in self._captures):
+            self.finish_captures()
         for capture in self._uncaptured(trace, view):
             self._put_block(capture)
 
@@ -104,7 +106,7 @@ class Keeper:
     def finish_captures(self, count: int | None = None) -> bool:
         """Puts the oldest `count` blocks that were begun, or all; False if there were none.
 
-        Whatever else is put comes behind all that was begun before it.
+        Tails, snapshots and what waits for writes come behind all that was begun before them.
         """
         left = len(self._captures) if count is None else min(count, len(self._captures))
         for _ in range(left):
@@ -127,11 +129,11 @@ class Keeper:
             hint = encode_hint(Hint(HINT_VERSION, end, end, (), rings)) if rings else b""
             payload = self._payload(trace, index, (begin, end), hint)
             parts = capture_parts(view, record.layers, begin, end, record.kv_dtype)
-            yield _Capture(trace, index, payload, parts)
+            yield _Capture(trace, index, trace.chain[index], payload, parts)
 
     def _put_block(self, capture: _Capture) -> None:
         payload = replace(capture.payload, parts=capture.parts.read())
-        self._writer.put_block(payload, capture.trace.chain[capture.index], capture.index)
+        self._writer.put_block(payload, capture.block, capture.index)
 
     def keep(self, name: str, caches: list[Any], trace: Trace, *, persist: bool) -> None:
         """The session is idle from now on, its KV stays in memory.
@@ -229,9 +231,11 @@ class Keeper:
 
     def close(self) -> None:
         """Writes what was put or begun and drops all live KV."""
-        self.finish_captures()
-        self._writer.stop()
-        self.live.clear()
+        try:
+            self.finish_captures()
+        finally:
+            self._writer.stop()
+            self.live.clear()
 
     def _release(self, session: LiveSession) -> None:
         """Gives it up, once its tail is written."""
