@@ -23,6 +23,7 @@ BENCHMARKS = {
     "decode": "peers",
     "relay": "serving",
     "parsing": "serving",
+    "prefill": "serving",
     "agents": "peers",
     "shared-prefix": "kv",
     "wear": "kv",

@@ -5,6 +5,7 @@ Must not know what is measured.
 
 import argparse
 import ctypes
+import math
 import mmap
 import os
 import statistics
@@ -25,6 +26,7 @@ MIB = 1 << 20
 CACHE = Path("~/.cache/hotseat/bench").expanduser()
 SPARED_BYTES = 2 * GIB
 """Left alone when memory is touched: others use this machine too."""
+_Z95 = 1.96
 _TOUCH = """
 import mmap, sys
 left = int(sys.argv[1])
@@ -76,6 +78,14 @@ def paired_ratio(over: Arm, under: Arm) -> float:
     """Median of the ratios of neighbours in time: drift of the machine falls out."""
     pairs = zip(over.samples, under.samples, strict=True)
     return statistics.median(a / b for a, b in pairs)
+
+
+def interval(over: Arm, under: Arm) -> tuple[float, float, float]:
+    """Geometric mean of the ratios of neighbours in time, and its 95 % interval."""
+    logs = [math.log(a / b) for a, b in zip(over.samples, under.samples, strict=True)]
+    middle = statistics.fmean(logs)
+    half = _Z95 * statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 
 def print_arms(title: str, arms: Sequence[Arm]) -> None:

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from benchmarks.measure import (
     Verdict,
     conclude,
     console,
+    interval,
     print_arms,
     touch_memory,
 )
@@ -32,7 +32,6 @@ SMOLLM_SHARE = 0.5
 """Pairs with SmolLM2 for each pair with the tiny model."""
 SEATINGS = 2
 """Processes of each arm: which pages a process got shows in its rate."""
-Z95 = 1.96
 ABOUT = """\
 A prompt of 64 ids, greedy; time runs from the first token to the last one: at the iterator of
 stream_generate, and at the iterator of hotseat's client. Both arms hold the model loaded, one runs
@@ -132,11 +131,7 @@ def _compare(name: str, folder: Path, pairs: int, tokens: int, target: float) ->
             for side in sides.values():
                 side.close()
     print_arms(f"{name}, {tokens} tokens", [bare, ours])
-    logs = [math.log(a / b) for a, b in zip(ours.samples, bare.samples, strict=True)]
-    middle = statistics.fmean(logs)
-    half = Z95 * statistics.stdev(logs) / math.sqrt(len(logs))
-    low, high = math.exp(middle - half), math.exp(middle + half)
-    mean = math.exp(middle)
+    mean, low, high = interval(ours, bare)
     console.print(
         f"{name}: mean of the paired ratios {mean:.3f}, 95 % interval {low:.3f}-{high:.3f}"
     )

@@ -1,18 +1,15 @@
 """Decode rate with reasoning and calls looked for in the output, over output that is all text."""
 
-import math
-import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.homes import seat_as_shipped
-from benchmarks.measure import Arm, Verdict, base_parser, conclude, console, print_arms
+from benchmarks.measure import Arm, Verdict, base_parser, conclude, console, interval, print_arms
 
 TARGET = 0.98
 TOKENS = 1000
-Z95 = 1.96
 TOOL = {
     "type": "function",
     "function": {
@@ -50,14 +47,10 @@ def main(arguments: Sequence[str] = ()) -> int:
                     arm.samples.append(rate)
         daemon.__exit__()
     print_arms(f"tiny llama, prompt of {size} tokens", [plain, searched])
-    pairs = zip(searched.samples, plain.samples, strict=True)
-    logs = [math.log(a / b) for a, b in pairs]
-    middle = statistics.fmean(logs)
-    half = Z95 * statistics.stdev(logs) / math.sqrt(len(logs))
-    low, high = math.exp(middle - half), math.exp(middle + half)
+    mean, low, high = interval(searched, plain)
     console.print(f"95 % interval of the mean of the paired ratios {low:.3f}-{high:.3f}")
     figure = "decode rate with reasoning and calls looked for, over without"
-    return conclude(Verdict(figure, math.exp(middle), TARGET, ">="))
+    return conclude(Verdict(figure, mean, TARGET, ">="))
 
 
 def _rate(client: Any, asked: dict[str, Any]) -> float:

@@ -47,31 +47,74 @@ def log_of(steps: list[int]) -> tuple[StepLog, list[int]]:
     return log, ends
 
 
-@given(STEPS, st.integers(1, 900), st.data())
-def test_segments_cover_the_rest_and_never_cross_a_block(steps, more, data):
+CHUNKS = st.integers(1, 12).map(lambda blocks: 256 * blocks) | st.sampled_from([32, 128])
+
+
+@given(STEPS, st.integers(1, 4000), CHUNKS, st.data())
+def test_segments_cover_the_rest_and_those_of_many_blocks_end_on_one(steps, more, chunk, data):
     log, ends = log_of(steps)
     total = log.position + more
     start = data.draw(st.integers(0, total - 1))
-    hint = log.hint({})
-    segments = plan_segments(start, total, hint, log.position)
+    segments = plan_segments(start, total, log.hint({}), log.position, chunk)
     assert sum(segments) == total - start
     assert segments[-1] == 1
     assert all(length > 0 for length in segments)
     position = start
     reached = set()
     for length in segments:
-        assert position // 256 == (position + length - 1) // 256
-        position += length
+        begin, position = position, position + length
+        assert length <= max(chunk, 256)
+        crosses = begin // 256 != (position - 1) // 256
+        assert not crosses or begin % 256 == position % 256 == 0
         reached.add(position)
     assert {end for end in ends if max(start, log.boundary) < end < total} <= reached
 
 
-@given(STEPS, st.integers(1, 900))
-def test_tokens_behind_the_boundary_are_fed_in_the_first_shapes(steps, more):
+@given(STEPS, st.integers(1, 900), CHUNKS)
+def test_tokens_behind_the_boundary_are_fed_in_the_first_shapes(steps, more, chunk):
     log, ends = log_of(steps)
-    segments = plan_segments(log.boundary, log.position + more, log.hint({}), log.position)
+    total = log.position + more
+    segments = plan_segments(log.boundary, total, log.hint({}), log.position, chunk)
     first = [b - a for a, b in zip([0, *ends], ends, strict=False) if a >= log.boundary]
     assert segments[: len(first)] == first
+
+
+@given(
+    st.integers(0, 60_000),
+    st.integers(2, 9000),
+    CHUNKS,
+    st.lists(st.integers(0, 9000), max_size=3),
+    st.data(),
+)
+def test_feeding_that_goes_on_at_the_end_of_a_segment_has_the_same_segments(
+    start, more, chunk, snapshots, data
+):
+    total = start + more
+    wanted = [start + one for one in snapshots]
+    segments = plan_segments(start, total, None, 0, chunk, start, wanted)
+    fed = data.draw(st.integers(0, len(segments) - 1))
+    begin = start + sum(segments[:fed])
+    assert plan_segments(begin, total, None, 0, chunk, start, wanted) == segments[fed:]
+    assert plan_segments(begin, total, None, 0, chunk, 0, wanted) == segments[fed:]
+    assert plan_segments(start, total, None, 0, chunk, begin, wanted)[fed:] == segments[fed:]
+
+
+@pytest.mark.parametrize(
+    ("start", "total", "chunk", "lengths"),
+    [
+        (0, 2000, 1024, [1024, 768, 207, 1]),
+        (0, 2049, 1024, [1024, 1024, 1]),
+        (0, 200, 1024, [199, 1]),
+        (300, 2200, 1024, [212, 512, 1024, 151, 1]),
+        (0, 700, 256, [256, 256, 187, 1]),
+        (0, 700, 64, [256, 256, 187, 1]),
+        (15_360, 18_000, 1024, [1024, 512, 512, 512, 79, 1]),
+        (16_128, 17_000, 768, [256, 256, 256, 103, 1]),
+        (48_640, 50_000, 1024, [512, 256, 256, 256, 79, 1]),
+    ],
+)
+def test_chunks_end_on_multiples_of_what_holds_there(start, total, chunk, lengths):
+    assert plan_segments(start, total, None, 0, chunk) == lengths
 
 
 @given(STEPS, st.integers(0, 255))
@@ -277,10 +320,12 @@ def test_ring_survives_extract_merge_capture_and_rebuild(window, steps):
         batch.update_and_fetch(numbers, -numbers)
         position += step
         newest = list(range(max(0, position - window), position))
-        (part,) = capture_parts(RowView([batch], 0, position), [layer], 0, position, "float32")
+        view = RowView([batch], 0, position)
+        (part,) = capture_parts(view, [layer], 0, position, "float32").read()
         assert np.frombuffer(part.keys, np.float32).tolist() == newest
         row = batch.extract(0)
-        (again,) = capture_parts(RowView([row], 0, position), [layer], 0, position, "float32")
+        view = RowView([row], 0, position)
+        (again,) = capture_parts(view, [layer], 0, position, "float32").read()
         assert bytes(again.keys) == bytes(part.keys)
         assert bytes(again.values) == bytes(part.values)
         stored = mx.array(newest, dtype=mx.float32).reshape(1, 1, len(newest), 1)

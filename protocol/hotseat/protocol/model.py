@@ -164,6 +164,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     kv_dtype: FloatType
     template: TemplateProbe
     prefill_chunk: int = 256
+    """Tokens of a prompt fed at once; a file has the default, machine and settings decide."""
     unfit_reason: str = ""
     adapter: str = ""
     """Absolute folder of the LoRA adapter that is loaded with the model; empty: none."""
@@ -171,6 +172,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     mlx_lm_version: str = ""
     batches: bool = True
     """False: the model's code takes one sequence at a time."""
+    experts: int = 0
+    """Experts of a layer; 0: dense, or registered by an older version."""
 
     @property
     def dtype_bytes(self) -> int:

@@ -33,7 +33,9 @@ class Told:
     welcome = None
 
     def status(self):
-        return SimpleNamespace(version="1", pid=1, phase="READY", last_error="", notices=())
+        return SimpleNamespace(
+            version="1", pid=1, phase="READY", last_error="", notices=(), gpu_errors=0
+        )
 
     def models(self):
         return [SimpleNamespace(name=name, state="ready", reason="") for name in ("bad", "good")]

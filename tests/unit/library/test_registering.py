@@ -122,6 +122,11 @@ def test_record_says_where_contexts_can_be_cut_and_that_rows_batch(home, kind, c
     assert record.capabilities == Capabilities(cuts=cuts, batches=True)
 
 
+@pytest.mark.parametrize(("kind", "experts"), [("llama", 0), ("mixtral", 4), ("deepseek_v2", 4)])
+def test_record_says_how_many_experts_a_layer_has(home, kind, experts):
+    assert tiny_models.register_tiny(home, "m", kind).experts == experts
+
+
 def test_recurrent_state_is_counted_once_per_sequence_whatever_its_length(home):
     record = tiny_models.register_tiny(home, "m", "mamba2")
     conv, ssm = 3 * 160 * 4, 4 * 32 * 16 * 4

@@ -10,7 +10,9 @@ from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.plan import (
     DEFAULT_OVERHEAD_BYTES,
     max_context_tokens,
+    plan_elsewhere,
     plan_model,
+    prefill_chunk,
     prefill_peak_bytes,
     session_bytes,
 )
@@ -205,3 +207,29 @@ def test_prefill_peak_is_of_the_right_size(changes, low, high):
 def test_larger_chunk_has_a_larger_peak():
     small, large = (model_record(prefill_chunk=chunk) for chunk in (256, 512))
     assert prefill_peak_bytes(large) == 2 * prefill_peak_bytes(small)
+
+
+SMALL = {"parameters": 1_720_000_000}
+SPARSE = {"parameters": 30_500_000_000, "experts": 128}
+
+
+@pytest.mark.parametrize(
+    ("changes", "system", "tokens"),
+    [
+        ({}, "darwin", 512),
+        (SMALL, "darwin", 1024),
+        ({"parameters": 2_000_000_000}, "darwin", 512),
+        (SPARSE, "darwin", 1024),
+        ({}, "linux", 256),
+        (SMALL, "linux", 256),
+        (SPARSE, "linux", 256),
+    ],
+)
+def test_chunk_of_a_kind_of_model_on_a_system(changes, system, tokens):
+    assert prefill_chunk(model_record(**changes), system) == tokens
+
+
+def test_plan_for_another_mac_has_the_peak_of_metal_chunks():
+    record = model_record()
+    there = plan_elsewhere(record, 64 * GIB)
+    assert there.prefill_peak_bytes == prefill_peak_bytes(model_record(prefill_chunk=512))

@@ -174,6 +174,16 @@ def test_settings_narrow_the_context_and_name_other_folders(home):
     assert (registry.get("c").name, registry.get("c").context_tokens) == ("c", 10)
 
 
+def test_chunk_is_that_of_the_machine_unless_it_is_set(home):
+    for name in ("a", "b"):
+        write_model(home.models_dir / name)
+    settings = Settings(models={"b": ModelSettings(prefill_chunk=768)})
+    for system, tokens in (("darwin", 512), ("linux", 256)):
+        registry = Registry(home, settings, nobody, system)
+        assert registry.get("a").prefill_chunk == tokens
+        assert registry.get("b").prefill_chunk == 768
+
+
 def test_view_shows_the_callers_state_or_its_own(home):
     registry = Registry(home, Settings(), nobody)
     record = write_model(home.models_dir / "a")

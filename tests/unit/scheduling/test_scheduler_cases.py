@@ -369,5 +369,11 @@ def test_settings_of_the_scheduler_are_read_and_grace_is_that_of_the_drain(tmp_p
     )
 
 
+def test_exact_lets_one_request_run_whatever_else_is_set(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[scheduling]\nexact = true\nmax_running = 5\n")
+    assert load_settings(path, {}).scheduler.max_running == 1
+
+
 def test_settings_left_alone_are_those_of_the_scheduler(tmp_path):
     assert load_settings(tmp_path / "none.toml", {}).scheduler == SchedulerSettings()

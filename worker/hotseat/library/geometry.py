@@ -10,6 +10,7 @@ import mlx.core as mx
 import msgspec
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.utils import get_total_parameters
 
 from hotseat.library.folder import refusing, words_of
@@ -28,6 +29,7 @@ _REASONS: Final = {
     "ConcatenateKVCache": "attention without a growing buffer",
 }
 _SERVED: Final = (KVCache, RotatingKVCache, ArraysCache)
+_EXPERT_LAYERS: Final = (SwitchLinear, QuantizedSwitchLinear)
 _ROW_LENGTHS: Final = (2, 5)
 _OF_CONTENT: Final = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError)
 """What mlx-lm raises over a model it does not know; anything else is a defect."""
@@ -40,6 +42,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     kv_dtype: FloatType
     batches: bool
     parameters: int
+    experts: int
     quantisation: str
     model_context_tokens: int
     vocab_size: int
@@ -68,11 +71,18 @@ def measure_geometry(folder: Path) -> Geometry:
         kv_dtype=dtype,
         batches=batches,
         parameters=int(get_total_parameters(model)),
+        experts=_experts(model),
         quantisation=_quantisation_label(model),
         model_context_tokens=_built_context(model),
         vocab_size=_vocab_size(model),
         unfit_reason=unfit,
     )
+
+
+def _experts(model: Any) -> int:
+    """Experts of the layer that has most; their weights are stacked along the first axis."""
+    layers = (one for one in model.modules() if isinstance(one, _EXPERT_LAYERS))
+    return max((int(layer.weight.shape[0]) for layer in layers), default=0)
 
 
 class _UnfitGeometry(Exception):  # noqa: N818 - a finding about the model, not a failure

@@ -78,6 +78,7 @@ def describe_folder(
         architecture=str(opened.config["model_type"]),
         quantisation=geometry.quantisation + again,
         parameters=geometry.parameters,
+        experts=geometry.experts,
         files=(*digests.values(), *adapted),
         adapter="" if adapter is None else str(adapter),
         weights_bytes=sum(file.size_bytes for file in (*weights, *adapted)),

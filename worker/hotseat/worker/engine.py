@@ -45,7 +45,7 @@ from hotseat.protocol.link_reports import (
 from hotseat.worker.batch.context_source import ContextFetcher
 from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.entry import BatchEntry
-from hotseat.worker.batch.runner import PASS_TOKENS, Runner
+from hotseat.worker.batch.runner import Runner
 from hotseat.worker.beat_figures import BeatFigures
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
@@ -108,19 +108,17 @@ class _Seat:
         """Feeds a chunk's worth of prompts, one after the other; False if there are none.
 
         Short ones that came together decode together from then on, and whoever decodes meanwhile
-        waits no longer than for one chunk. While nobody does, twice as many short ones begin
-        together: each that began alone would take a pass of the model for itself.
+        waits no longer than for one chunk.
         """
         if not self.runner.is_prefilling:
             return False
-        chunk = max(self.seated.record.prefill_chunk, PASS_TOKENS)
-        room = chunk if self.runner.is_decoding else 2 * chunk
+        room = self.runner.prompt_room
         worked = False
         while cost := self.runner.feed(room):
             worked = True
             self.enter()
             # A piece of a long prompt is fed by itself: messages are looked at in between.
-            room = room - cost if cost < chunk else 0
+            room = room - cost if cost < self.runner.chunk else 0
         return worked
 
     def close(self) -> None:
@@ -192,6 +190,7 @@ class Engine:
         worked = seat.enter() or worked
         worked = seat.decode() or worked
         worked = seat.feed() or worked
+        worked = worked or seat.keeper.finish_captures()
         if worked:
             self._steps += 1
             self._seen = self._look()

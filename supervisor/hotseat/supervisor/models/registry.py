@@ -7,6 +7,7 @@ import difflib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +24,7 @@ from hotseat.protocol.views import ModelView
 from hotseat.supervisor.conversation.framing import registered_before
 from hotseat.supervisor.machine.volumes import missing_volume
 from hotseat.supervisor.models.adapters import Adapter, Adapters
+from hotseat.supervisor.models.rules.plan import prefill_chunk
 from hotseat.supervisor.settings.aliases import resolve_name
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
@@ -48,8 +50,15 @@ def nobody() -> None:
 class Registry:
     """The registered models. Every call looks for changes; unchanged records are not read again."""
 
-    def __init__(self, home: Home, settings: Settings, seated: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        seated: Callable[[], str | None],
+        system: str = sys.platform,
+    ) -> None:
         """`seated` gives the model that holds the seat, for the name `seated`."""
+        self._system = system
         self._home = home
         self._settings = settings
         self._entries: dict[ModelName, _Entry] = {}
@@ -229,7 +238,7 @@ class Registry:
             context_tokens=min(
                 record.context_tokens, chosen.context_tokens or record.context_tokens
             ),
-            prefill_chunk=chosen.prefill_chunk or record.prefill_chunk,
+            prefill_chunk=chosen.prefill_chunk or prefill_chunk(record, self._system),
         )
         if chosen.adapter is None:
             return _Entry(folder, stamp, record)

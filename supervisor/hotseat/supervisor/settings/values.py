@@ -85,6 +85,8 @@ class SchedulingSettings(Struct, frozen=True, kw_only=True):
     """Waiting that outweighs one step of priority."""
     max_running: Count = 16
     """Requests on the worker at a time."""
+    exact: bool = False
+    """One request at a time, as if `max_running` were 1: no token depends on who runs beside."""
 
 
 class SchedulerSettings(SchedulingSettings, frozen=True, kw_only=True):
@@ -263,7 +265,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     context_tokens: Count | None = None
     """Shorter context than the model could have."""
     prefill_chunk: ChunkTokens | None = None
-    """Tokens of a prompt computed in one step; a divisor or multiple of 256."""
+    """Tokens of a prompt computed at once, fewer behind 16,384; a divisor or multiple of 256.
+    Unset: 256; on a Mac 512, and 1024 for mixtures of experts and small models."""
     limit_bytes: Bytes | None = None
     """Cap on weights, contexts and overhead of this model together."""
     kv_budget_bytes: Bytes | None = None
@@ -310,7 +313,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def scheduler(self) -> SchedulerSettings:
         """What the scheduler needs to know."""
-        return SchedulerSettings(grace_s=self.deadlines.grace_s, **asdict(self.scheduling))
+        policy = SchedulerSettings(grace_s=self.deadlines.grace_s, **asdict(self.scheduling))
+        return replace(policy, max_running=1) if policy.exact else policy
 
     def model(self, name: ModelName) -> ModelSettings:
         """Settings of a model, defaults if it has no section."""

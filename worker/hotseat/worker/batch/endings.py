@@ -127,6 +127,8 @@ class Endings:
     def give_up(self, turn: Turn, reason: str) -> None:
         """Ends one that has no place in a lane any more, or never got it."""
         self._unwatch(turn)
+        if turn.trace is not None:
+            self._keeper.drop_captures(turn.trace)
         self._send(
             Broken(
                 request=turn.start.request,

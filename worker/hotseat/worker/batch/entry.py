@@ -98,7 +98,7 @@ class BatchEntry:
         """Takes the answer to a Lookup; one for a request that is gone is ignored."""
         for turn in (source.turn for source in self._waiting):
             if turn.start.request == answer.request and turn.stage == "asked":
-                turn.known = answer
+                turn.known = turn.in_first_shapes(answer)
                 turn.stage = "new"
 
     def cancel(self, request: RequestKey) -> bool:

@@ -86,14 +86,30 @@ class _Feeding:
         return Arrival(self.turn, self.caches, self.last_token)
 
     def feed(self, model: Any, limit: int) -> list[int]:
-        """Feeds the next tokens of the segment, `limit` at most."""
+        """Feeds the next tokens of the segment, `limit` at most; nothing is computed yet."""
         fed, rest = self._segments[0][:limit], self._segments[0][limit:]
         self._segments[:1] = [rest] if rest else []
         if not self._segments:
             self._segments, fed = [fed[-1:]], fed[:-1]
         model(mx.array([fed]), cache=self.caches)
-        mx.eval([cache_arrays(cache) for cache in leaves(self.caches)])
         return fed
+
+    def compute(self) -> mx.array:
+        """Begins to compute what was fed last; a number that is there when all of it is.
+
+        It holds no cache's array, which would then be copied with the next token.
+        """
+        arrays = [array for cache in leaves(self.caches) for array in cache_arrays(cache)]
+        mark = arrays[-1][(slice(1),) * arrays[-1].ndim] + 0
+        mx.async_eval(arrays, mark)  # type: ignore[no-untyped-call]
+        return mark
+
+
+class _Underway(Struct, frozen=True):
+    """The chunk that is being computed; `mark` is there when it is."""
+
+    turn: Turn
+    mark: mx.array
 
 
 class Lane:
@@ -105,6 +121,7 @@ class Lane:
         self.turns: list[Turn] = []
         self._rows = DecodingRows.none(model)
         self._feeding: list[_Feeding] = []
+        self._underway: _Underway | None = None
         self._steps = 0
         self._fed = 0
 
@@ -163,6 +180,8 @@ class Lane:
         ready = [one for one in self._feeding if one.is_ready]
         if not (rows.uids or ready):
             return drawn, fed
+        if self._underway is not None and any(one.turn is self._underway.turn for one in ready):
+            self.await_fed()  # a chunk that failed must not take neighbours along
         # A ring is joined behind its prompt's last token, when it has its final form.
         rings = [one for one in ready if _has_ring(one)]
         try:
@@ -189,23 +208,38 @@ class Lane:
     def feed(self) -> Fed:
         """Feeds the `next_feed_tokens` of one prompt, alone: no shape depends on another row.
 
-        Raises LaneBrokenError with that row.
+        Returns while they are computed, and not before the chunk fed last is: one is under way at a
+        time. Raises LaneBrokenError with the row whose chunk failed.
         """
         feeding = next(one for one in self._feeding if not one.is_ready)
         turn = feeding.turn
+        if self._underway is not None and self._underway.turn is not turn:
+            self.await_fed()
         try:
             with self.stream():
                 tokens = feeding.feed(self._model, self._chunk)
+                # What is to be done next is known before the wait for what was to be done before.
+                self.await_fed()
                 self._fed += len(tokens)
                 if self._fed >= _FED_KEPT:
                     self._fed = 0
                     clear_cache()
+                self._underway = _Underway(turn, feeding.compute())
+        except LaneBrokenError:
+            raise
         except Exception as error:
-            pass_on_gpu_loss(error)
-            self._feeding.remove(feeding)
-            self.turns.remove(turn)
-            raise LaneBrokenError([turn], str(error) or type(error).__name__) from error
+            raise self._lose_fed(turn, error) from error
         return Fed(turn, tokens, is_last=False)
+
+    def await_fed(self) -> None:
+        """Waits until the chunk fed last is computed. Raises LaneBrokenError with its row."""
+        underway, self._underway = self._underway, None
+        if underway is None:
+            return
+        try:
+            _wait(underway.mark)
+        except Exception as error:
+            raise self._lose_fed(underway.turn, error) from error
 
     def pending(self, turn: Turn) -> Drawn:
         """The token that is drawn for a decoding row and not in KV yet; stays where it is.
@@ -229,6 +263,8 @@ class Lane:
     def take(self, turn: Turn) -> list[Any]:
         """Removes a row; its caches if it has any tokens in KV. Never steps the others."""
         self.turns.remove(turn)
+        if self._underway is not None and self._underway.turn is turn:
+            self._underway = None
         is_wanted = turn.fed_tokens > 0
         with self.stream():
             for feeding in self._feeding:
@@ -247,6 +283,7 @@ class Lane:
         """Gives the memory of all rows back."""
         self._rows = DecodingRows.none(self._model)
         self._feeding.clear()
+        self._underway = None
         self.turns.clear()
 
     def _join(self, ready: list[_Feeding]) -> list[Turn]:
@@ -275,6 +312,12 @@ class Lane:
         self._rows.settle(caches)
         return caches
 
+    def _lose_fed(self, turn: Turn, error: Exception) -> LaneBrokenError:
+        pass_on_gpu_loss(error)
+        self._feeding = [feeding for feeding in self._feeding if feeding.turn is not turn]
+        self.turns.remove(turn)
+        return LaneBrokenError([turn], str(error) or type(error).__name__)
+
     def _lose_rows(self, reason: str) -> LaneBrokenError:
         """A step that stopped half-way leaves some layers one token ahead of the others."""
         kept = [feeding.turn for feeding in self._feeding]
@@ -283,6 +326,10 @@ class Lane:
         for turn in lost:
             self.turns.remove(turn)
         return LaneBrokenError(lost, reason)
+
+
+def _wait(mark: mx.array) -> None:
+    mx.eval(mark)
 
 
 def _has_ring(feeding: _Feeding) -> bool:

@@ -26,6 +26,8 @@ MAX_RAN_OUT: Final = 2
 """Steps in a row that memory does not suffice for, before the worker ends."""
 PASS_TOKENS: Final = 64
 """What the shortest chunk counts for when chunks share a step."""
+SHORT_TOKENS: Final = 2 * BLOCK_TOKENS
+"""Of short prompts that begin together; of more each would wait for the others in vain."""
 
 
 class Runner:
@@ -39,9 +41,10 @@ class Runner:
         endings: Endings,
         send: Send,
     ) -> None:
-        chunk = seated.record.prefill_chunk
-        self._chunk = chunk
-        self.lanes = [Lane(seated.model, chunk) for _ in range(MAX_LANES)]
+        self._fed_at_most = seated.record.prefill_chunk
+        self.chunk = max(self._fed_at_most, PASS_TOKENS)
+        """What the longest chunk counts for when chunks share a step."""
+        self.lanes = [Lane(seated.model, self._fed_at_most) for _ in range(MAX_LANES)]
         self._budget = budget
         self._keeper = keeper
         self._endings = endings
@@ -67,7 +70,18 @@ class Runner:
         if self.is_decoding or not any(lane.has_ready for lane in self.lanes):
             return False
         tokens = [lane.next_feed_tokens for lane in self.lanes]
-        return 0 < max(tokens) < self._chunk
+        return 0 < max(tokens) < min(self._fed_at_most, BLOCK_TOKENS)
+
+    @property
+    def prompt_room(self) -> int:
+        """Prompt tokens that are fed in one step: a chunk's worth.
+
+        While nobody decodes, short prompts up to twice that begin together: each that began alone
+        would take a pass of the model for itself.
+        """
+        if self.is_decoding:
+            return self.chunk
+        return max(self.chunk, min(2 * self.chunk, SHORT_TOKENS))
 
     @property
     def is_busy(self) -> bool:
@@ -106,6 +120,7 @@ class Runner:
     def decode(self) -> bool:
         """One decode step of every lane; False if none has rows."""
         worked = False
+        begun_before = self._keeper.captures_underway
         has_full, self._has_full = self._has_full, False
         for lane in self.lanes:
             if not lane.turns:
@@ -123,6 +138,10 @@ class Runner:
                 worked = True
             else:
                 worked = worked or bool(drawn or fed)
+        if worked and begun_before:
+            # Of the step before, while this one is computed.
+            self._await_fed()
+            self._keeper.finish_captures(begun_before)
         return worked
 
     def feed(self, room: int) -> int:
@@ -138,13 +157,28 @@ class Runner:
             if cost > room:
                 return 0
             try:
+                self._await_fed(but=lane)
                 fed = lane.feed()
             except LaneBrokenError as error:
                 self._lose(error)
             else:
+                # Of the chunk before, while this one is computed.
+                self._keeper.finish_captures()
                 self._take_chunk(lane, fed)
             return cost
         return 0
+
+    def _await_fed(self, *, but: Lane | None = None) -> None:
+        """Waits for the chunk under way: if it failed, its row is lost and no block of it is read.
+
+        Of all prompts one chunk is computed at a time.
+        """
+        for lane in self.lanes:
+            try:
+                if lane is not but:
+                    lane.await_fed()
+            except LaneBrokenError as error:
+                self._lose(error)
 
     def cancel(self, request: RequestKey) -> None:
         """Ends a request now: between two steps is a token boundary. Unknown ones are ignored.
@@ -216,6 +250,8 @@ class Runner:
     def _take_chunk(self, lane: Lane, fed: Fed) -> None:
         turn = fed.turn
         self._note(lane, turn, fed.tokens)
+        if turn not in lane.turns:
+            return
         if fed.is_last:
             turn.stage = "decoding"
         self._send(Prefilled(request=turn.start.request, tokens_done=turn.fed_tokens))
@@ -287,8 +323,11 @@ class Runner:
             if has_block:
                 trace.log.mark_rings(ring_starts(view.caches, view.tokens))
                 if turn.start.persist:
-                    self._keeper.capture_blocks(trace, view)
+                    self._keeper.begin_blocks(trace, view)
             if has_snapshot:
+                # It is read at once, and what failed must be found by its own row.
+                self._await_fed()
+            if has_snapshot and turn in lane.turns:
                 self._keeper.snapshot(trace, view, persist=turn.start.persist)
 
     def _grow(self, turn: Turn) -> bool:

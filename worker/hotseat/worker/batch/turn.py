@@ -1,10 +1,14 @@
 """State of one request in the engine, from Start to Finished. Must not know caches or disk."""
 
 import time
+from itertools import accumulate
 from typing import Literal
+
+from msgspec.structs import replace
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import BlockId
+from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link_orders import (
     AppendInput,
     Known,
@@ -46,6 +50,7 @@ class Turn:
     ) -> None:
         record = seated.record
         emitted = emitted_before(start)
+        self._chunk = record.prefill_chunk
         self.start = start
         self.prompt = prompt
         self.ids = prompt + emitted
@@ -137,9 +142,33 @@ class Turn:
         """Lengths in which the ids that have no KV yet are fed."""
         begin, prompt = self.fed_tokens, len(self.prompt)
         resume = self.start.resume
-        fed_first = resume.restored_tokens if resume is not None else 0
-        fed = plan_segments(begin, prompt, self.hint, self.agree, fed_first, self.snapshots_at)
+        fed = self._prompt_segments(begin, 0 if resume is None else resume.restored_tokens)
         return [*fed, *plan_completion(begin, prompt, len(self.ids))]
+
+    def in_first_shapes(self, known: Known) -> Known:
+        """Of stored blocks, those from whose end a resumed prompt goes on in its first shapes.
+
+        A worker that died may have written some blocks of a chunk and not the others: these would
+        be computed beside fewer tokens than the first time.
+        """
+        resume, position = self.start.resume, known.count * BLOCK_TOKENS
+        if resume is None or not resume.restored_tokens < position < len(self.prompt) - 1:
+            return known
+        first = resume.restored_tokens
+        ends = accumulate(self._prompt_segments(first, first), initial=first)
+        begun = max(end for end in ends if end <= position)
+        return replace(known, count=begun // BLOCK_TOKENS)
+
+    def _prompt_segments(self, begin: int, fed_first: int) -> list[int]:
+        return plan_segments(
+            begin,
+            len(self.prompt),
+            self.hint,
+            self.agree,
+            self._chunk,
+            fed_first,
+            self.snapshots_at,
+        )
 
     def _replay(self, emitted: list[int]) -> None:
         """Text, counts and limits as they were when the last of `emitted` had been reported."""

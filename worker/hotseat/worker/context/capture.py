@@ -57,43 +57,67 @@ class _Span(Struct, frozen=True):
         return sum(end - begin for begin, end in self.pieces)
 
 
+class PartsUnderway(Struct, frozen=True):
+    """K and V of a run of tokens that are still to be copied out of MLX's memory."""
+
+    dtype: FloatType
+    spans: tuple[tuple[int, int], ...]
+    """Cache entry and tokens of each part."""
+    slices: tuple[list[mx.array], ...]
+    """Of each part the pieces of K, then those of V."""
+
+    def read(self) -> tuple[LayerPart, ...]:
+        """Copies them, once they are computed. On the thread that owns the caches."""
+        mx.eval(self.slices)
+        numbers = [_joined(pieces) for pieces in self.slices]
+        return tuple(
+            LayerPart(
+                entry=entry,
+                tokens=tokens,
+                keys=keys.data,
+                values=values.data,
+                k_shape=keys.shape,
+                v_shape=values.shape,
+                dtype=self.dtype,
+            )
+            for (entry, tokens), keys, values in zip(
+                self.spans, numbers[::2], numbers[1::2], strict=True
+            )
+        )
+
+
 def capture_parts(
     view: RowView, layers: Sequence[LayerSpec], begin: int, end: int, dtype: FloatType
-) -> tuple[LayerPart, ...]:
-    """K and V of tokens `begin`..`end`, copied out of MLX's memory.
+) -> PartsUnderway:
+    """K and V of tokens `begin`..`end`, to be read before the caches change.
 
     Window layers give their newest min(window, end - begin) tokens, or no part once some of these
-    have left the ring; recurrent layers give none. Runs on the thread and in the stream that own
-    the caches.
+    are gone; recurrent layers give none. Runs on the thread and in the stream that own the caches.
     """
     wanted = []
-    if begin == end:
-        return ()
     for entry, (cache, layer) in enumerate(zip(leaves(view.caches), layers, strict=True)):
-        if layer.kind == "state":
+        if layer.kind == "state" or begin == end:
             continue
         span = _locate(cache, layer, view.tokens, begin, end)
         if span is not None:
             wanted.append((entry, span, cache))
-    slices = [
+    slices = tuple(
         [_cut(array, view.row, piece).view(_WORDS[dtype]) for piece in span.pieces]
         for _, span, cache in wanted
         for array in (cache.keys, cache.values)
-    ]
-    mx.eval(slices)
-    numbers = [_joined(pieces) for pieces in slices]
-    return tuple(
-        LayerPart(
-            entry=entry,
-            tokens=span.tokens,
-            keys=keys.data,
-            values=values.data,
-            k_shape=keys.shape,
-            v_shape=values.shape,
-            dtype=dtype,
-        )
-        for (entry, span, _), keys, values in zip(wanted, numbers[::2], numbers[1::2], strict=True)
     )
+    return PartsUnderway(dtype, tuple((entry, span.tokens) for entry, span, _ in wanted), slices)
+
+
+def set_apart(parts: PartsUnderway) -> PartsUnderway:
+    """Copies in MLX's memory, begun now: they may be read when the caches have long changed.
+
+    None of them holds a cache's array, which would then be copied with the next token. Runs in the
+    stream that owns the caches.
+    """
+    slices = tuple([mx.contiguous(piece) for piece in pieces] for pieces in parts.slices)
+    mx.async_eval(slices)  # type: ignore[no-untyped-call]
+    return PartsUnderway(parts.dtype, parts.spans, slices)
 
 
 def capture_states(view: RowView, layers: Sequence[LayerSpec]) -> tuple[StatePart, ...]:
@@ -133,11 +157,14 @@ def _locate(cache: Any, layer: LayerSpec, tokens: int, begin: int, end: int) -> 
         return _Span(((shift + begin, shift + end),))
     window = layer.window
     begin = max(begin, end - window)
-    if begin < tokens - window:
-        return None
     shift = row_end(cache) - tokens
     first, last = shift + begin, shift + end
-    if first >= 0 or not is_turned(cache):
+    if not is_turned(cache):
+        # Behind a chunk all of its blocks are still there, with their windows.
+        return _Span(((first, last),)) if first >= 0 else None
+    if begin < tokens - window:
+        return None
+    if first >= 0:
         return _Span(((first, last),))
     if last <= 0:
         return _Span(((first + window, last + window),))

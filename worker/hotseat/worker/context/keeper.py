@@ -4,24 +4,44 @@ Runs on the engine's thread; the writer thread only hands back what failed. Must
 """
 
 import queue
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hotseat.protocol.ids import BlockId, Epoch
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link_reports import Checkpointed, FromWorker, WriteFailed
 from hotseat.protocol.tokens import pack_tokens
-from hotseat.worker.context.capture import RowView, capture_parts, capture_states
+from hotseat.worker.context.capture import (
+    PartsUnderway,
+    RowView,
+    capture_parts,
+    capture_states,
+    set_apart,
+)
 from hotseat.worker.context.live import LiveSession, LiveTier
 from hotseat.worker.context.steps import HINT_VERSION, Hint, RingMark, encode_hint
 from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import SeatedModel
-from hotseat.worker.store.kv_format import KvPayload, StatePart
+from hotseat.worker.store.kv_format import KvPayload
 from hotseat.worker.store.writer import Failures, WriterThread
 
 Send = Callable[[FromWorker], None]
+
+
+class _Capture(Struct, frozen=True):
+    """A full block that goes to the writer when `parts` are read; `payload` lacks them."""
+
+    trace: Trace
+    index: int
+    block: BlockId
+    payload: KvPayload
+    parts: PartsUnderway
 
 
 class Keeper:
@@ -40,6 +60,12 @@ class Keeper:
         )
         self._returned: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._running: list[Trace] = []
+        self._captures: deque[_Capture] = deque()
+
+    @property
+    def captures_underway(self) -> int:
+        """Blocks of running requests that are not read yet."""
+        return len(self._captures)
 
     @property
     def backlog_bytes(self) -> int:
@@ -62,10 +88,37 @@ class Keeper:
                 self._send(then)
             self._returned.put(lambda: self._settle_failures(failures, then))
 
+        self.finish_captures()
         self._writer.after_written(returned)
 
     def capture_blocks(self, trace: Trace, view: RowView) -> None:
         """Puts every full block that is not stored; runs in the stream that owns `view`."""
+        if any(one.trace is trace for one in self._captures):
+            self.finish_captures()
+        for capture in self._uncaptured(trace, view):
+            self._put_block(capture)
+
+    def begin_blocks(self, trace: Trace, view: RowView) -> None:
+        """The same for a request that runs on: they are put by `finish_captures`, nothing waits."""
+        for capture in self._uncaptured(trace, view):
+            self._captures.append(replace(capture, parts=set_apart(capture.parts)))
+
+    def finish_captures(self, count: int | None = None) -> bool:
+        """Puts the oldest `count` blocks that were begun, or all; False if there were none.
+
+        Tails, snapshots and what waits for writes come behind all that was begun before them.
+        """
+        left = len(self._captures) if count is None else min(count, len(self._captures))
+        for _ in range(left):
+            self._put_block(self._captures.popleft())
+        return left > 0
+
+    def drop_captures(self, trace: Trace) -> None:
+        """The request was lost with a step: what was begun of it may never have been computed."""
+        self._captures = deque(one for one in self._captures if one.trace is not trace)
+
+    def _uncaptured(self, trace: Trace, view: RowView) -> Iterator[_Capture]:
+        record = self._record
         while trace.stored_blocks < len(trace.chain):
             index = trace.stored_blocks
             trace.stored_blocks += 1
@@ -74,8 +127,13 @@ class Keeper:
             marks = ring_starts(view.caches, view.tokens) if view.tokens == end else {}
             rings = tuple(RingMark(window, now, now) for window, now in sorted(marks.items()))
             hint = encode_hint(Hint(HINT_VERSION, end, end, (), rings)) if rings else b""
-            payload = self._payload(trace, view, index, (begin, end), hint)
-            self._writer.put_block(payload, trace.chain[index], index)
+            payload = self._payload(trace, index, (begin, end), hint)
+            parts = capture_parts(view, record.layers, begin, end, record.kv_dtype)
+            yield _Capture(trace, index, trace.chain[index], payload, parts)
+
+    def _put_block(self, capture: _Capture) -> None:
+        payload = replace(capture.payload, parts=capture.parts.read())
+        self._writer.put_block(payload, capture.block, capture.index)
 
     def keep(self, name: str, caches: list[Any], trace: Trace, *, persist: bool) -> None:
         """The session is idle from now on, its KV stays in memory.
@@ -136,6 +194,7 @@ class Keeper:
             for session in self.live.sessions()
             if session.persist and (names is None or session.name in names)
         ]
+        self.finish_captures()
         written_before = self._writer.bytes_written
         for session in sessions:
             self.capture_blocks(session.trace, _view(session))
@@ -171,9 +230,12 @@ class Keeper:
         self._running = [one for one in self._running if one is not trace]
 
     def close(self) -> None:
-        """Writes what was put and drops all live KV."""
-        self._writer.stop()
-        self.live.clear()
+        """Writes what was put or begun and drops all live KV."""
+        try:
+            self.finish_captures()
+        finally:
+            self._writer.stop()
+            self.live.clear()
 
     def _release(self, session: LiveSession) -> None:
         """Gives it up, once its tail is written."""
@@ -203,11 +265,13 @@ class Keeper:
             self._put_snapshot(trace, self._tail(trace, view, snapshot), session.name)
             return
         trace.tail_at = trace.position
+        self.finish_captures()
         self._writer.put_tail(session.name, self._tail(trace, view, None))
 
     def _put_snapshot(self, trace: Trace, payload: KvPayload, session: str | None) -> None:
         position = trace.position
         trace.snapshots_at.add(position)
+        self.finish_captures()
 
         def forget() -> None:
             trace.snapshots_at.discard(position)
@@ -218,28 +282,19 @@ class Keeper:
         """What follows the last full block, with the states of `snapshot`."""
         hint = encode_hint(trace.log.hint(ring_starts(view.caches, view.tokens)))
         span = (trace.boundary, trace.position)
+        parts = capture_parts(view, self._record.layers, *span, self._record.kv_dtype)
+        payload = self._payload(trace, len(trace.chain), span, hint)
         states = snapshot.states if snapshot is not None else ()
-        return self._payload(trace, view, len(trace.chain), span, hint, states)
+        return replace(payload, parts=parts.read(), states=states)
 
-    def _payload(
-        self,
-        trace: Trace,
-        view: RowView,
-        index: int,
-        span: tuple[int, int],
-        hint: bytes,
-        states: tuple[StatePart, ...] = (),
-    ) -> KvPayload:
-        record = self._record
-        begin, end = span
-        parts = capture_parts(view, record.layers, begin, end, record.kv_dtype)
+    def _payload(self, trace: Trace, index: int, span: tuple[int, int], hint: bytes) -> KvPayload:
+        """What goes with the numbers of a block or a tail."""
         return KvPayload(
-            tag=record.tag,
+            tag=self._record.tag,
             parent=trace.parent(index),
-            tokens=pack_tokens(trace.tokens[begin:end]),
+            tokens=pack_tokens(trace.tokens[slice(*span)]),
             hint=hint,
-            parts=parts,
-            states=states,
+            parts=(),
         )
 
     def _settle_failures(

@@ -4,7 +4,7 @@ Pure: knows token positions and counts, no arrays. A sum over the same numbers i
 rounds differently, so tokens that are fed again are fed in the chunks of the first time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
 import msgspec
@@ -15,6 +15,11 @@ Shared = TypeVar("Shared")
 HINT_VERSION: Final = 1
 MAX_RUNS: Final = 1024
 """Runs of equal steps that are remembered; older ones would be computed in whole chunks."""
+LONG_TOKENS: Final = 16_384
+"""From here on a chunk is half as long: attention over the past makes each token dearer, and a GPU
+gives up on work that takes it seconds."""
+LONGEST_TOKENS: Final = 49_152
+"""From here on a chunk is one block."""
 
 
 class RingMark(msgspec.Struct, frozen=True, array_like=True):
@@ -92,9 +97,9 @@ class StepLog:
             self._steps = [(rest, 1)] if rest else []
 
     def advance(self, size: int) -> bool:
-        """Note a step of `size` tokens; True if it ended on a block boundary.
+        """Note a step of `size` tokens; True if it completed blocks.
 
-        A step never passes over a boundary: segments end on them.
+        A step that does ends on the boundary of the last of them: so segments are cut.
         """
         self.position += size
         ends_block = self.position % BLOCK_TOKENS == 0
@@ -159,33 +164,62 @@ def rings_at(hint: Hint | None, position: int) -> dict[int, int]:
     return {}
 
 
+def chunk_at(chunk: int, position: int) -> int:
+    """Tokens that are fed at once from `position` on, of a model with this chunk."""
+    if chunk <= BLOCK_TOKENS or position >= LONGEST_TOKENS:
+        return BLOCK_TOKENS
+    if position >= LONG_TOKENS:
+        return max(BLOCK_TOKENS, boundary_below(chunk // 2))
+    return chunk
+
+
 def plan_segments(
     start: int,
     total: int,
     hint: Hint | None,
     agree: int,
+    chunk: int,
     fed_first: int = 0,
     snapshots: Iterable[int] = (),
 ) -> list[int]:
-    """Lengths in which tokens `start`..`total` are fed.
+    """Lengths in which tokens `start`..`total` are fed, `chunk` at most.
 
-    Ends fall on block boundaries, on the ends of the steps in `hint` as far as the first `agree`
-    tokens are the ones it speaks of, on `fed_first`, where the same prompt was fed from before,
-    on positions where `snapshots` are wanted, and before the last token, which starts the
-    generation.
+    Ends fall on multiples of the chunk, on the ends of the steps in `hint` as far as the first
+    `agree` tokens are the ones it speaks of, on `fed_first`, where the same prompt was fed from
+    before, on positions where `snapshots` are wanted, and before the last token, which starts the
+    generation. A block with an end inside is fed apart from its neighbours. So no end depends on
+    where the feeding began, if it began at an end: tokens that are lost are fed in the shapes of
+    the first time.
     """
     last = total - 1
-    cuts = {fed_first, *snapshots, *range(boundary_below(start) + BLOCK_TOKENS, last, BLOCK_TOKENS)}
+    cuts = {start, last, fed_first, *snapshots}
     if hint is not None:
-        position = hint.boundary
-        for size, count in hint.steps:
-            for _ in range(count):
-                position += size
-                if position <= agree:
-                    cuts.add(position)
+        cuts.update(position for position in _step_ends(hint) if position <= agree)
+    inside = {boundary_below(cut) for cut in cuts if cut % BLOCK_TOKENS}
+    cuts.update(inside, (boundary + BLOCK_TOKENS for boundary in inside))
+    cuts.update(_chunk_ends(start, last, chunk))
     ends = sorted({cut for cut in cuts if start < cut < last} | {last, total})
     ends = [end for end in ends if end > start]
     return [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
+
+
+def _step_ends(hint: Hint) -> Iterator[int]:
+    position = hint.boundary
+    yield position
+    for size, count in hint.steps:
+        for _ in range(count):
+            position += size
+            yield position
+
+
+def _chunk_ends(start: int, end: int, chunk: int) -> Iterator[int]:
+    """Multiples of the chunk between `start` and `end`; one that grows shorter begins anew."""
+    position = start
+    while position < end:
+        size = chunk_at(chunk, position)
+        shorter = min((at for at in (LONG_TOKENS, LONGEST_TOKENS) if at > position), default=end)
+        position = min(position - position % size + size, shorter)
+        yield position
 
 
 def plan_completion(start: int, prompt: int, total: int) -> list[int]:

@@ -31,6 +31,7 @@ class KvBudget:
         self._lane_reads_bytes = lane_reads_bytes
         self._layers = record.layers
         self._number_bytes = record.dtype_bytes
+        self._chunk = max(record.prefill_chunk, BLOCK_TOKENS)
 
     def lane_bytes(self, rows: Sequence[int]) -> int:
         """KV of a batch of these rows."""
@@ -84,8 +85,8 @@ class KvBudget:
             return sum(state.size_bytes for state in layer.states) * STATES_HELD
         held = padded(tokens)
         if layer.kind == "window":
-            # After a chunk a window layer holds up to window + 255 tokens until the next step.
-            held = min(held, layer.window + BLOCK_TOKENS)
+            # After a chunk a window layer holds it and window - 1 tokens until the next step.
+            held = min(held, layer.window + self._chunk)
         return held * layer.kv_heads * (layer.k_dim + layer.v_dim) * self._number_bytes
 
     def _largest_layer(self, rows: Sequence[int]) -> int:

@@ -184,7 +184,7 @@ class BatchRingKVCache(BatchRotatingKVCache):  # type: ignore[misc]
             row._idx = self._idx
             return row
         plain = super().extract(idx)
-        # A chunk leaves up to window + 255 tokens; only the newest `window` count from now on.
+        # A chunk leaves more than a window of tokens; only the newest count from now on.
         row.keys = mx.contiguous(plain.keys[..., -self.max_size :, :])
         row.values = mx.contiguous(plain.values[..., -self.max_size :, :])
         row._idx = row.keys.shape[2]
