@@ -191,7 +191,7 @@ def check_daemon(home: Home) -> Iterator[Finding]:
     if view.last_error:
         yield doubtful("last error", view.last_error, "`hotseat logs`")
     for text in view.notices:
-        yield bad("folders", text, "then `hotseat service restart`")
+        yield bad("notice", text, "then `hotseat service restart`")
     for model in models:
         if model.state not in {"ready", "seated"}:
             yield doubtful(f"model {model.name}", f"{model.state}: {model.reason}", "see the text")

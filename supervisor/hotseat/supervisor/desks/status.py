@@ -88,7 +88,7 @@ class StatusDesk:
             last_error=state.fault.message if state.fault else "",
             quarantined=self._quarantined(state, now),
             recovery=self._figures.recovery,
-            notices=self._figures.notices,
+            notices=tuple(filter(None, (*self._figures.notices, seat.code.notice(now)))),
             released_until=self._releases.held_until(time.time()),
             seated_until=None if left_s is None else round(time.time() + left_s, 3),
             keeps_awake=self._figures.keeps_awake,

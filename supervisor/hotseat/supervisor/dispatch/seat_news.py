@@ -21,7 +21,7 @@ from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatState
 from hotseat.supervisor.seat.worker_process import WorkerExit
 
-_NOT_THE_MODEL = frozenset({"interrupted"})
+_NOT_THE_MODEL = frozenset({"interrupted", "restart_needed"})
 
 
 class SeatAnnouncer:
