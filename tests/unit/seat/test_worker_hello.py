@@ -10,14 +10,15 @@ from hotseat.supervisor.seat.rules.states import Greeted, StartRefused
 from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.seat.worker_messages import WorkerMessages
 
+SHOWN = "s"
 OWN = Code(version="1.0", digest="own")
 
 
-def greet(code="own", shown="s"):
+def greet(code="own", shown=SHOWN):
     """Events that the table got, and signals that the process got."""
     fed, signals = [], []
     seat = Seat(RunningCode(SimpleNamespace(read=lambda: OWN)))
-    seat.process = SimpleNamespace(signal=signals.append, secret="s")
+    seat.process = SimpleNamespace(signal=signals.append, secret=SHOWN)
     messages = WorkerMessages(seat, None, None, None, SimpleNamespace(feed=fed.append))
     messages.greet(4, WorkerHello(pid=1, token=shown, code=code))
     return fed, signals
