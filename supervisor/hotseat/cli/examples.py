@@ -54,7 +54,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "reload": ("hotseat config check && hotseat reload",),
     "doctor": ("hotseat doctor",),
     "service": ("hotseat service install", "hotseat service status"),
-    "service install": ("hotseat service install",),
+    "service install": ("hotseat service install", "hotseat service install --system    with sudo"),
     "service uninstall": ("hotseat service uninstall", "hotseat service uninstall --purge"),
     "service start": ("hotseat service start",),
     "service stop": ("hotseat service stop",),

@@ -74,7 +74,8 @@ def adopt(db: sqlite3.Connection, copy: Path, kept: Collection[Key] | None) -> A
     """Takes answers, journal, figures, and sessions without a file.
 
     `kept`: sessions that were still there when the copy was left behind, None if unknown; others
-    were removed since. Requests under way are left out: a newer version may have ended them. Inside a transaction.
+    were removed since. Requests under way are left out: a newer version may have ended them.
+    Runs inside a transaction.
     """
     with closing(_read_only(copy, "&immutable=1")) as old:
         for table in _TABLES:
