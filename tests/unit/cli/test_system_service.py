@@ -56,7 +56,7 @@ def mac(tmp_path, monkeypatch):
     made.daemons.mkdir()
     monkeypatch.setattr(jobs, "DAEMONS_DIR", made.daemons)
     monkeypatch.setattr(accounts.os, "geteuid", lambda: made.uid)
-    monkeypatch.setattr(accounts.os, "seteuid", lambda uid: made.acted.append(uid))
+    monkeypatch.setattr(accounts.os, "seteuid", made.acted.append)
     monkeypatch.setattr(accounts.os, "setegid", lambda _gid: None)
     listed = SimpleNamespace(pw_name="you", pw_uid=501, pw_gid=20, pw_dir=str(made.user.home))
     root = SimpleNamespace(pw_name="root", pw_uid=0, pw_gid=0, pw_dir="/var/root")
