@@ -52,6 +52,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "config check": ("hotseat config check",),
     "config show": ("hotseat config show",),
     "reload": ("hotseat config check && hotseat reload",),
+    "upgrade": ("hotseat upgrade --check",),
     "doctor": ("hotseat doctor",),
     "service": ("hotseat service install", "hotseat service status"),
     "service install": ("hotseat service install", "hotseat service install --system    with sudo"),
