@@ -74,10 +74,8 @@ class UpgradeView(Struct, frozen=True, kw_only=True):
     @property
     def changed(self) -> tuple[str, ...]:
         """Each as "name: before -> now", where both are known."""
-        names = Versions.__struct_fields__
-        pairs = [
-            (name, getattr(self.running, name), getattr(self.installed, name)) for name in names
-        ]
+        before, now = (msgspec.structs.asdict(one) for one in (self.running, self.installed))
+        pairs = [(name, before[name], now[name]) for name in now]
         return tuple(f"{name}: {a} -> {b}" for name, a, b in pairs if a and b and a != b)
 
 
@@ -128,7 +126,8 @@ def _cold(
 def check_upgrade() -> UpgradeView:
     """Of the home that is set. Raises `HotseatError` for settings or a catalogue it cannot read."""
     home, settings = open_home()
-    tags = {record.name: record.tag for record in Registry(home, settings, nobody).records()}
+    records = Registry(home, settings, nobody).records()
+    tags: dict[str, Tag] = {record.name: record.tag for record in records}
     installed = installed_versions()
     if not home.catalogue.exists():
         return UpgradeView(running=Versions(), installed=installed)
@@ -145,8 +144,8 @@ def check_upgrade() -> UpgradeView:
     except sqlite3.Error as error:
         raise HotseatError(
             "version_mismatch",
-            f"catalogue {home.catalogue} cannot be read as it is ({error}); `hotseat restart` brings "
-            "it to the installed version, and `hotseat disk` then shows what is cold",
+            f"catalogue {home.catalogue} cannot be read as it is ({error}); `hotseat restart` "
+            "brings it to the installed version, and `hotseat disk` then shows what is cold",
             file=str(home.catalogue),
         ) from error
     cold = cold_models(sessions, tags, decode_costs(meta.get(COSTS_KEY)))
