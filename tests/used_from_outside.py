@@ -24,6 +24,8 @@ _.model_asked  # wire: cause of a swap
 _.runtime_bytes  # wire: a sample, read by name where memory is drawn
 _.other_bytes  # wire: the same
 _.doctor  # command, named in cli/group.py
+_.upgrade  # command, named in cli/group.py
+_.mlx_lm  # upgrade --check: for people
 _.help_  # command, named in cli/group.py
 _.import_  # command, named in cli/group.py
 _.ps  # command, named in cli/group.py

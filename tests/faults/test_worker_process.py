@@ -139,7 +139,7 @@ def frozen(tmp_path: Path) -> Iterator[Spawned]:
 
 
 # Elsewhere the watchdog of the worker holds this promise; its tests run everywhere.
-@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+@pytest.mark.needs_linux("the parent-death signal")
 def test_killed_parent_takes_a_frozen_worker_along(frozen: Spawned) -> None:
     while not frozen.worker.cpu_times().user:
         assert frozen.worker.is_running()
@@ -196,6 +196,7 @@ def test_sigterm_while_idle_stops_in_order(tmp_path: Path) -> None:
         assert peer.stderr() == ""
 
 
+@pytest.mark.needs_linux("/proc tells which signals a process catches")
 def test_sigterm_before_the_hello_stops_in_order(tmp_path: Path) -> None:
     with WorkerPeer(tmp_path, env=faults(hello_s=0.5)) as peer:
         while signal.SIGTERM not in caught_signals(peer.process.pid):

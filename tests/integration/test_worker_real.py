@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +100,7 @@ def test_sigterm_while_seated_writes_and_exits_zero(
     assert peer.stderr() == ""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="pidfd is Linux's")
+@pytest.mark.needs_linux("pidfd")
 def test_supervisor_death_while_decoding_ends_the_worker_in_time(
     tmp_path: Path, record: ModelRecord, peer: WorkerPeer
 ) -> None:

@@ -33,6 +33,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ("context_overflow", "The prompt does not fit the context or the KV budget.", False, 2, 400),
     ("not_seated", "The model is not seated and the request forbids a swap.", True, 6, 409),
     ("seat_taken", "Another hotseat on this machine holds the seat.", True, 6, 423),
+    ("restart_needed", "hotseat was upgraded and the daemon not restarted.", True, 6, 503),
     ("seat_released", "The seat was given up on purpose.", True, 6, 423),
     ("session_missing", "No session of this name on this model.", False, 4, 404),
     ("session_busy", "The session has a turn running.", True, 6, 409),

@@ -15,6 +15,8 @@ class WorkerHello(Struct, frozen=True, tag="hello", kw_only=True):
     token: str
     working_set_bytes: int | None = None
     """Metal's recommended working set; None on the CPU backend."""
+    code: str = ""
+    """Digest of the files it was started from (`installed_code.py`); empty: it does not know."""
 
 
 class LoadProgress(Struct, frozen=True, tag="load_progress", kw_only=True):

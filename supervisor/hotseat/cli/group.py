@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "restart": ("daemon:restart", "End the daemon and start it again."),
     "config": ("config:config", "Check or show the settings."),
     "reload": ("config:reload", "Have the daemon read config.toml again."),
+    "upgrade": ("upgrade:upgrade", "Show what an upgrade makes cold."),
     "doctor": ("doctor:doctor", "Look for what is wrong, with remedies."),
     "service": ("service:service", "Have launchd run the daemon."),
     "demo": ("daemon:demo", "Watch two models share the seat."),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from hotseat.protocol.ids import Epoch
+from hotseat.protocol.installed_code import InstalledCode
 from hotseat.protocol.link_reports import FromWorker, WorkerHello
 from hotseat.worker import orphan, process
 from hotseat.worker.process import exit_process, parse_arguments, run_worker
@@ -18,7 +19,12 @@ from tests.support.stub_worker.faults import Trigger, fork_twice, read_faults
 
 
 def stub_hello(secret: str, working_set_bytes: int | None = None) -> WorkerHello:
-    return WorkerHello(pid=os.getpid(), token=secret, working_set_bytes=working_set_bytes)
+    return WorkerHello(
+        pid=os.getpid(),
+        token=secret,
+        working_set_bytes=working_set_bytes,
+        code=InstalledCode().read().digest,
+    )
 
 
 def main() -> None:

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from tests.support.daemons.plist_dtd import faults
 
-from hotseat.cli.launchd.job import Job, agents_dir, job_label, make_job, stable_program
+from hotseat.cli.launchd.job import (
+    Job,
+    agents_dir,
+    job_label,
+    make_job,
+    refuse_passing,
+    stable_program,
+)
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.seat.rules.exit_bound import exit_bound_s
 from hotseat.supervisor.settings.home import Home
@@ -139,3 +146,32 @@ def test_other_installation_on_path_is_not_taken(installed, tmp_path):
 def test_module_is_called_by_the_interpreter_as_it_was_named():
     found = stable_program("/x/hotseat/cli/main.py", {"PATH": ""})
     assert found == (str(Path(sys.executable).absolute()), "-m", "hotseat.cli.main")
+
+
+@pytest.mark.parametrize("tools", [".local/share/uv/tools", ".local/pipx/venvs"])
+def test_shim_of_a_tool_environment_outlives_its_upgrade(tmp_path, tools):
+    """As uv and pipx lay it out: the shim stays, the environment behind it is made anew."""
+    program = tmp_path / tools / "hotseat" / "bin" / "hotseat"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    shim = tmp_path / ".local" / "bin" / "hotseat"
+    shim.parent.mkdir(parents=True, exist_ok=True)
+    shim.symlink_to(program)
+    environ = {"PATH": f"/usr/bin:{shim.parent}"}
+    assert stable_program(str(shim), environ) == stable_program(str(program), environ)
+    assert stable_program(str(program), environ) == (str(shim),)
+    assert stable_program(str(program), {"PATH": "/usr/bin"}) == (str(program),)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/Users/you/.cache/uv/archive-v0/x1", "/Users/you/Library/Caches/pipx/1a"]
+)
+def test_environment_in_a_cache_gets_no_service(prefix):
+    with pytest.raises(HotseatError) as caught:
+        refuse_passing(prefix)
+    assert prefix in caught.value.message and "uv tool install" in caught.value.message
+
+
+def test_environment_of_a_tool_may_have_a_service():
+    refuse_passing("/Users/you/.local/share/uv/tools/hotseat")

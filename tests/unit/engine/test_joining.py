@@ -1,6 +1,7 @@
 """Prompts on their way into a batch: several in a step, one chunk's worth of them at most."""
 
 import pytest
+from tests.support.engine.beside_others import expect_as_alone
 from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
 from hotseat.protocol.link_orders import CancelWork
@@ -113,7 +114,8 @@ def test_rows_that_joined_others_draw_what_they_draw_alone(supervisor):
     alone = [supervisor.turn(prompt, max_tokens=20, **more) for prompt, more in asked]
     requests = [supervisor.start(prompt, max_tokens=20, **more) for prompt, more in asked]
     together = [supervisor.finish(request) for request in requests]
-    assert [one.tokens for one in together] == [one.tokens for one in alone]
+    for one, other in zip(together, alone, strict=True):
+        expect_as_alone(one.tokens, other.tokens)
 
 
 def test_logprobs_of_a_row_beside_others_belong_to_its_tokens(supervisor):

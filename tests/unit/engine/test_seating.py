@@ -188,7 +188,7 @@ def test_cancelled_reading_ahead_stops_within_a_piece_of_each_thread(tmp_path):
     assert warm_files([path], 0, is_cancelled) == 2 * PIECE_BYTES
 
 
-@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="needs Linux to look into the cache")
+@pytest.mark.needs_linux("RWF_NOWAIT looks into the page cache")
 def test_file_out_of_the_page_cache_is_back_in_it_after_reading_ahead(tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(bytes(2 * PIECE_BYTES))

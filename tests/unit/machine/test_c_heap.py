@@ -1,7 +1,6 @@
 """Large blocks that were freed are the system's again, whatever lives behind them."""
 
 import os
-import platform
 import subprocess
 import sys
 
@@ -39,7 +38,7 @@ def growth(call):
     return int(done.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a rule of glibc")
+@pytest.mark.needs_linux("glibc's heap")
 def test_freed_large_blocks_go_back_to_the_system():
     assert growth("assert c_heap.return_large_blocks()") < 2 * MIB
     assert growth("") > 16 * MIB, "without it they stay: the test can fail"

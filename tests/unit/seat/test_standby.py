@@ -6,10 +6,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from tests.support.stub_worker import COMMAND
 
 from hotseat.protocol.ids import Epoch
+from hotseat.protocol.installed_code import Code
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.locks import SeatLock
+from hotseat.supervisor.machine.running_code import RunningCode
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.seat import standby as standby_module
 from hotseat.supervisor.seat.seat import Seat
@@ -67,3 +70,54 @@ async def test_standby_that_is_still_starting_is_taken(started):
     taken.process.signal(standby_module.signal.SIGKILL)
     await asyncio.wait_for(ended.get(), ENDED_S)
     taken.link.close()
+
+
+class Disk:
+    """Code that a test says is installed."""
+
+    def __init__(self):
+        self.code = Code(version="1", digest="old")
+
+    def read(self):
+        return self.code
+
+
+@pytest.fixture
+def standby_of(tmp_path, monkeypatch):
+    """Makes a standby whose workers are stubs of the code under test, beside `disk`."""
+    monkeypatch.setenv(COMMAND_VARIABLE, json.dumps(COMMAND))
+    home = Home.find(tmp_path)
+    home.create()
+    lock = SeatLock(tmp_path / "seat.lock")
+
+    def make(disk):
+        seat = Seat(RunningCode(disk))
+        host = SimpleNamespace(standby_greeted=lambda _hello: None)
+        return Standby(home, seat, lock, OwnMemory(), Rhythm(lambda: True), host, enabled=True)
+
+    yield make
+    lock.close()
+
+
+async def until(is_so):
+    async with asyncio.timeout(ENDED_S):
+        while not is_so():  # noqa: ASYNC110 - the standby tells nobody
+            await asyncio.sleep(0.01)  # between two looks at it
+
+
+async def test_standby_of_other_code_is_ended_and_no_other_started(standby_of):
+    standby = standby_of(Disk())
+    standby.start_soon(0.0)
+    await until(lambda: standby.pid is not None)
+    await until(lambda: standby.pid is None)
+    assert not standby.is_greeted and standby._timer is None
+    await standby.close()
+
+
+async def test_no_standby_is_started_once_the_code_was_replaced(standby_of):
+    disk = Disk()
+    standby = standby_of(disk)
+    disk.code = Code(version="2", digest="new")
+    standby._start()
+    assert standby._starting is None
+    await standby.close()

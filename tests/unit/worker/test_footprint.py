@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import sys
 
 import pytest
 from hypothesis import given
@@ -74,6 +73,6 @@ def test_linux_looks_once_whatever_it_finds(freed, before):
 
 
 # The number of macOS has its own tests, with what the kernel would answer.
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.needs_linux("/proc has the number")
 def test_footprint_of_this_process_is_measured_on_linux():
     assert linux_footprint() > MIB

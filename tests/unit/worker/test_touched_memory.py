@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.support.daemons.live_daemon import wait_for as until
 
 from hotseat.protocol.limits import MIB
 from hotseat.worker.model.touched_memory import BlankMemory
 
+pytestmark = pytest.mark.needs_linux("blank memory is held in glibc's heap")
 SIZE = 64 * MIB
 PLENTY = 1024 * MIB
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hotseat.protocol.ids import Epoch
+from hotseat.protocol.installed_code import InstalledCode
 from hotseat.protocol.link_reports import FromWorker, WorkerHello
 from hotseat.worker.process import ComputeEngine, exit_process, parse_arguments, run_worker
 
@@ -20,7 +21,12 @@ def import_libraries(secret: str) -> WorkerHello:
 
     import hotseat.worker.engine  # noqa: F401, PLC0415 - same
 
-    return WorkerHello(pid=os.getpid(), token=secret, working_set_bytes=_working_set_bytes(mx))
+    return WorkerHello(
+        pid=os.getpid(),
+        token=secret,
+        working_set_bytes=_working_set_bytes(mx),
+        code=InstalledCode().read().digest,  # after the imports: a mixture is told from both
+    )
 
 
 def build_engine(

@@ -23,6 +23,7 @@ from hotseat.protocol.version import VERSION
 from hotseat.supervisor.machine.folder_access import protected_places
 from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, read_holder
 from hotseat.supervisor.machine.memory import system_probe
+from hotseat.supervisor.machine.processor import NO_INTEL, is_intel_mac
 from hotseat.supervisor.machine.volumes import why_not_writable
 from hotseat.supervisor.models.rules.plan import metal_working_set
 from hotseat.supervisor.settings.home import MAX_SOCKET_BYTES, Home
@@ -58,9 +59,8 @@ def check_versions(home: Home) -> Iterator[Finding]:
     del home
     python = platform.python_version()
     machine = f"{platform.system()} {platform.machine()}"
-    if sys.platform == "darwin" and platform.machine() != "arm64":
-        text = f"Python {python} is a build for Intel: MLX has no GPU there"
-        yield bad("python", text, "install a native (arm64) Python")
+    if is_intel_mac():
+        yield bad("python", f"{python}, {machine}", NO_INTEL)
     elif sys.platform == "darwin":
         yield good("python", f"{python}, {machine}")
     else:

@@ -58,7 +58,10 @@ def gc(*, dry_run: bool, as_json: bool) -> None:
 @kv.command()
 @JSON
 def rebuild(*, as_json: bool) -> None:
-    """Make the catalogue anew from KV files and session files; the daemon must not run."""
+    """Make the catalogue anew from KV files and session files; the daemon must not run.
+
+    After going back to an older hotseat this takes the home back too: no conversation is lost.
+    """
     from hotseat.cli.views.disk import render_rebuilt
     from hotseat.supervisor.kv.offline import rebuild_offline
 

@@ -15,13 +15,14 @@ def service() -> None:
 
 
 @service.command()
+@click.option("--system", is_flag=True, help="Run without anybody logged in; needs sudo.")
 @JSON
-def install(*, as_json: bool) -> None:
+def install(*, system: bool, as_json: bool) -> None:
     """Write the property list, load the job, and wait for the daemon's Welcome."""
     from hotseat.cli.launchd.screen import show_running
     from hotseat.cli.launchd.service import open_service
 
-    job = open_service()
+    job = open_service(system=system)
     show_running(job, job.install(), "installed", as_json=as_json)
 
 

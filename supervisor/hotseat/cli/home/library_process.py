@@ -12,6 +12,7 @@ from hotseat.cli.terminal.output import console, last_line, note
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.process_lines import LIBRARY_LINE, Inspected, LibraryLine
+from hotseat.supervisor.machine.processor import refuse_intel_mac
 from hotseat.supervisor.settings.placed_home import open_home
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def inspect_folder(folder: str, on_progress: OnProgress) -> Inspected:
 
 def run_library(arguments: Sequence[str], on_progress: OnProgress) -> LibraryLine:
     """Runs one command of the library; returns its last line or raises its error."""
+    refuse_intel_mac()
     missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
     if missing:
         raise MissingExtraError(

@@ -50,11 +50,11 @@ class LoadedJob(Struct, frozen=True, kw_only=True):
 
 
 class Launchctl:
-    """The jobs of this user's graphical session."""
+    """The jobs of this user's graphical session, or those of the system."""
 
-    def __init__(self, program: str | None = None) -> None:
+    def __init__(self, program: str | None = None, *, system: bool = False) -> None:
         self._program = program or os.environ.get(PROGRAM_VARIABLE) or PROGRAM
-        self._domain = f"gui/{os.getuid()}"
+        self._domain = "system" if system else f"gui/{os.getuid()}"
 
     @property
     def is_there(self) -> bool:
@@ -129,7 +129,10 @@ def refused(verb: str, answer: Answer) -> HotseatError:
     """The error for a call that failed for good, with what to do."""
     remedy = "see `hotseat service status` and `hotseat service logs`"
     if answer.code == _NO_DOMAIN:
-        remedy = "log in on the Mac's screen once: a launchd job of a user needs that session"
+        remedy = (
+            "log in on the Mac's screen once: a launchd job of a user needs that session, one of "
+            "the system does not (`sudo hotseat service install --system`)"
+        )
     elif answer.is_disabled:
         remedy = "switch it on in System Settings → General → Login Items & Extensions"
     return HotseatError(

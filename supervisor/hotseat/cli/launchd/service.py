@@ -11,7 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from hotseat.cli.launchd.job import HOME_PLACE, Job, agents_dir, make_job, stable_program
+from hotseat.cli.launchd.account import acting_as, own_account, refuse_unfit
+from hotseat.cli.launchd.job import (
+    AGENTS,
+    HOME_PLACE,
+    Job,
+    home_of,
+    is_of_system,
+    make_job,
+    refuse_passing,
+    stable_program,
+)
 from hotseat.cli.launchd.launchctl import Launchctl, LoadedJob, refused
 from hotseat.cli.terminal.output import note
 from hotseat.client.endpoint import read_endpoint
@@ -48,17 +58,18 @@ class Service:
                 "manager, or `hotseat restart` for a daemon in the background",
                 field="service",
             )
-        if os.environ.get("SUDO_USER"):
+        if job.account is None and os.environ.get("SUDO_USER"):
             raise HotseatError(
                 "invalid_request",
-                "the service belongs to a user; run this without sudo",
+                "the service belongs to a user; run this without sudo, or install one that needs "
+                "nobody logged in: `sudo hotseat service install --system`",
                 user=os.environ["SUDO_USER"],
             )
 
     @property
     def plist_path(self) -> Path:
         """Where the property list lies."""
-        return agents_dir() / f"{self.job.label}.plist"
+        return self.job.plist_path
 
     @property
     def is_installed(self) -> bool:
@@ -70,15 +81,20 @@ class Service:
     def install(self) -> Endpoint:
         """Write, bootout, wait until gone, enable, bootstrap with retries, Welcome."""
         plist = self.job.plist()
+        refuse_passing()
+        self._refuse_powerless()
+        self._refuse_second_job()
         self._refuse_protected()
         self._refuse_other_daemon()
-        self.job.home.create()
+        with acting_as(self.job.account):
+            self.job.home.create()
         write_whole(self.plist_path, plist)
         self._unload()
         return self._load()
 
     def uninstall(self) -> bool:
         """Ends the job, which saves its contexts, and removes the property list."""
+        self._refuse_powerless()
         was_there = self.is_installed
         self._unload()
         self.plist_path.unlink(missing_ok=True)
@@ -86,6 +102,7 @@ class Service:
 
     def start(self) -> Endpoint:
         """Starts the installed job; one that runs already is left alone."""
+        self._refuse_powerless()
         self._refuse_missing()
         self._refuse_other_daemon()
         loaded = self.launchctl.find(self.job.label)
@@ -102,6 +119,7 @@ class Service:
 
         False: it was not running.
         """
+        self._refuse_powerless()
         self._refuse_missing()
         loaded = self.launchctl.find(self.job.label)
         if loaded is None or loaded.pid is None:
@@ -120,6 +138,13 @@ class Service:
         load_settings(self.job.home.config)
         self.stop()
         return self.start()
+
+    def greet(self, endpoint: Endpoint) -> None:
+        """Returns when that daemon says Welcome; raises `DaemonUnreachable` when none does."""
+        from hotseat.client.sync import Client
+
+        with acting_as(self.job.account):
+            Client(name="hotseat-cli", endpoint=endpoint.requests).close()
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -178,7 +203,7 @@ class Service:
             with contextlib.suppress(DaemonUnreachable):
                 found = read_endpoint(self.job.home.root)
                 if loaded is not None and loaded.pid == found.pid:
-                    greet(found)
+                    self.greet(found)
                     return found
             is_dead = loaded is not None and loaded.pid is None and bool(loaded.last_exit_code)
             dead_polls = dead_polls + 1 if is_dead else 0
@@ -199,6 +224,25 @@ class Service:
     def _pid(self) -> int | None:
         loaded = self.launchctl.find(self.job.label)
         return loaded.pid if loaded is not None else None
+
+    def _refuse_powerless(self) -> None:
+        """What a job of the system is asked to do, root has to ask."""
+        if self.job.account is not None:
+            refuse_unfit(self.job.account)
+
+    def _refuse_second_job(self) -> None:
+        """One home, one daemon: a job of the login session would be in the way of the other."""
+        account = self.job.account
+        if account is None:
+            return
+        agent = account.home / AGENTS / self.plist_path.name
+        if agent.exists():
+            raise HotseatError(
+                "already_running",
+                f"{account.name} has a service of the login session for this home ({agent}); "
+                "remove it first, without sudo: `hotseat service uninstall`",
+                plist=str(agent),
+            )
 
     def _refuse_missing(self) -> None:
         if not self.is_installed:
@@ -246,18 +290,18 @@ def way_out(place: ProtectedPlace) -> str:
     )
 
 
-def open_service() -> Service:
-    """The service of this home, with deadlines from its settings."""
-    home = Home.find()
+def open_service(*, system: bool = False) -> Service:
+    """The service of this home, with deadlines from its settings.
+
+    One of the system if that is asked for, or is what was installed.
+    """
+    account = own_account()
+    system = system or is_of_system(account)
+    home = home_of(account) if system else Home.find()
     limits = load_settings(home.config).deadlines
-    return Service(make_job(home, stable_program(sys.argv[0]), limits), Launchctl())
-
-
-def greet(endpoint: Endpoint) -> None:
-    """Returns when that daemon says Welcome; raises `DaemonUnreachable` when none does."""
-    from hotseat.client.sync import Client
-
-    Client(name="hotseat-cli", endpoint=endpoint.requests).close()
+    program = stable_program(sys.argv[0])
+    job = make_job(home, program, limits, account if system else None)
+    return Service(job, Launchctl(system=system))
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.cli.launchd.service import Service, greet
+from hotseat.cli.launchd.service import Service
 from hotseat.cli.terminal.findings import Finding, bad, doubtful, good
 from hotseat.client.endpoint import read_endpoint
 from hotseat.client.errors import DaemonUnreachable
@@ -117,7 +117,7 @@ def _greeted_version(service: Service, pid: int | None) -> str | None:
         found = read_endpoint(service.job.home.root)
         if found.pid != pid:
             return None
-        greet(found)
+        service.greet(found)
     except DaemonUnreachable:
         return None
     return found.version

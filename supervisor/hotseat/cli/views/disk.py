@@ -103,6 +103,11 @@ def render_rebuilt(rebuilt: Rebuilt, aside: Path | None) -> None:
         f"{count(rebuilt.blocks)} blocks, {count(rebuilt.tails)} tails, "
         f"{count(rebuilt.snapshots)} snapshots"
     )
+    if rebuilt.copied_sessions or rebuilt.copied_replies:
+        print(
+            f"from the copy before the last migration: {count(rebuilt.copied_sessions)} sessions, "
+            f"{count(rebuilt.copied_replies)} stored replies"
+        )
     if rebuilt.unused_files:
         print(f"{count(rebuilt.unused_files)} files fit nowhere; the next start removes them")
     if aside is not None:

@@ -67,6 +67,10 @@ class Rebuilt(Struct, frozen=True, kw_only=True):
     tails: int = 0
     snapshots: int = 0
     unused_files: int = 0
+    copied_sessions: int = 0
+    """Without a file of their own: from the copy of the catalogue before a migration."""
+    copied_replies: int = 0
+    """From the same copy."""
 
 
 def rebuild(db: sqlite3.Connection, found: Found) -> Rebuilt:
@@ -76,7 +80,7 @@ def rebuild(db: sqlite3.Connection, found: Found) -> Rebuilt:
         blocks.add_block(db, row)
     turns = replies = 0
     for content in found.sessions:
-        turns += _add_session(db, content)
+        turns += add_session(db, content)
         replies += content.request is not None
     tails = _add_tails(db, found)
     added = _add_snapshots(db, found)
@@ -119,7 +123,7 @@ def _block_rows(files: Iterable[FoundFile]) -> list[BlockRow]:
     return list(rows.values())
 
 
-def _add_session(db: sqlite3.Connection, content: SessionFile) -> int:
+def add_session(db: sqlite3.Connection, content: SessionFile) -> int:
     """Session, turns and last reply; how many turns it has."""
     row = msgspec.structs.asdict(content.row)
     del row["id"]

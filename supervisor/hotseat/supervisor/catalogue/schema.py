@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
+from hotseat.supervisor.catalogue.copies import drop_copies_before, keep_copy
 
 _BUSY_MS: Final = 5_000
 _CHECKED_BYTES: Final = 64 * MIB
@@ -218,8 +219,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise HotseatError(
             "version_mismatch",
             f"{path} has catalogue version {version}, this hotseat reads up to {SCHEMA_VERSION};"
-            " run the newer hotseat again, or move the file away: a new one is made from the files"
-            " of sessions and contexts",
+            " run the newer hotseat again, or go back with `hotseat kv rebuild`, which keeps this"
+            " file (or move the file away): a new one is made from the files of sessions and"
+            " contexts",
             file=str(path),
             version=version,
             known=SCHEMA_VERSION,
@@ -238,9 +240,23 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if finding != "ok":
             raise _Malformed(str(finding))
-    for step in _MIGRATIONS[version:]:
-        version += 1
-        connection.executescript(f"BEGIN;{step}PRAGMA user_version = {version};COMMIT;")
+    _migrate(connection, path, version)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """All steps or none; what an older hotseat reads is copied before."""
+    if version == SCHEMA_VERSION:
+        return
+    if version:
+        keep_copy(connection, path, version)
+    steps = "".join(_MIGRATIONS[version:])
+    try:
+        connection.executescript(f"BEGIN;{steps}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    drop_copies_before(path, version)
 
 
 class _Malformed(sqlite3.DatabaseError):

@@ -21,6 +21,7 @@ from hotseat.supervisor.daemon.assembly.requests import Requests
 from hotseat.supervisor.daemon.assembly.watching import Watching
 from hotseat.supervisor.daemon.recovery import announce, recover
 from hotseat.supervisor.daemon.router import Router
+from hotseat.supervisor.daemon.upgrade_check import note_versions
 from hotseat.supervisor.loop.tasks import TaskSet, settle
 from hotseat.supervisor.machine.folder_access import notices_for
 from hotseat.supervisor.ports.client_port import Identity
@@ -56,6 +57,7 @@ class Daemon:
         ground.figures.recovery = recovery
         await watching.guard.recall()
         await watching.kept.recall()
+        await note_versions(ground.catalogue)
         await watching.disk.recall()
         ground.port.open(self._router)
         loop = asyncio.get_running_loop()

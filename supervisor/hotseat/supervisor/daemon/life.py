@@ -71,9 +71,9 @@ class Life:
             self._emptied.set()
 
     def refuse_waiting(self) -> None:
-        """Who waits is told so; suspended requests go on under the next daemon."""
+        """Who waits is told so; requests that began go on under the next daemon."""
         for work in self._works.in_state(WorkState.WAITING):
-            if work.held_as is None:
+            if not work.outlives_daemon:
                 self._runs.fail_soon(work, shutting_down())
 
     def refuse_when_stopping(self) -> None:

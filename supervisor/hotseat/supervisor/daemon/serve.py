@@ -26,6 +26,7 @@ from hotseat.supervisor.machine.c_heap import return_large_blocks
 from hotseat.supervisor.machine.drives import Drives
 from hotseat.supervisor.machine.locks import InstanceLock
 from hotseat.supervisor.machine.processes import raise_open_files
+from hotseat.supervisor.machine.processor import refuse_intel_mac
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.placed_home import open_home
 from hotseat.supervisor.settings.values import Settings
@@ -42,6 +43,7 @@ def serve(home: Path | None = None, *, verbose: bool = False) -> int:
     Raises `HotseatError` before anything is touched when another daemon holds the home, or the
     settings cannot be read.
     """
+    refuse_intel_mac()
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
     return_large_blocks()

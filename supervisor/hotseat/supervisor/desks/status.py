@@ -88,16 +88,21 @@ class StatusDesk:
             last_error=state.fault.message if state.fault else "",
             quarantined=self._quarantined(state, now),
             recovery=self._figures.recovery,
-            notices=self._notices(),
+            notices=self._notices(now),
             gpu_errors=self._figures.gpu_errors,
             released_until=self._releases.held_until(time.time()),
             seated_until=None if left_s is None else round(time.time() + left_s, 3),
             keeps_awake=self._figures.keeps_awake,
         )
 
-    def _notices(self) -> tuple[str, ...]:
-        figures = self._figures
-        found = (*figures.notices, figures.pages_notice, self._planner.wiring_notice)
+    def _notices(self, now: float) -> tuple[str, ...]:
+        figures, code = self._figures, self._seat.code
+        found = (
+            *figures.notices,
+            figures.pages_notice,
+            self._planner.wiring_notice,
+            code.notice(now),
+        )
         return tuple(text for text in found if text)
 
     def status_dict(self) -> dict[str, Any]:

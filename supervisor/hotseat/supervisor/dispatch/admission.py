@@ -70,6 +70,7 @@ class Admission:
     def model(self, name: str, *, force: bool = False) -> ModelRecord:
         """The record of a model that can be seated; `force`: whatever other programs hold."""
         record = self._planner.registry.get(name)
+        self._seat.code.refuse_replaced()
         self._memory.refuse_new()
         return self._planner.check(record, force=force)
 

@@ -168,6 +168,8 @@ class Dispatcher:
         """A swap that no client asked for; running work is drained or suspended, contexts kept."""
         if self._seat.state.phase not in SETTLED or not model or not self._is_open:
             return
+        if self._seat.code.is_replaced:
+            return  # it could not be seated again
         cause = Cause(client="hotseat", request_id=why, model_asked=model)
         number = self._swaps.next_number()
         plan = SwapPlan(swap=number, target=model, cause=cause, drain=self._settings.drain)
@@ -249,7 +251,7 @@ class Dispatcher:
             self._releases.end_hold()
         elif self._releases.refuses(time.time()) is not None:
             return  # those who wait said they would
-        if model in self._refusing:
+        if model in self._refusing or (swap is None and self._waits_for_restart(model)):
             return
         try:
             self._refuse_quarantined(model)
@@ -280,6 +282,11 @@ class Dispatcher:
         )
         self._for_requests = number if swap is None else None
         self._runner.feed(Asked(plan))
+
+    def _waits_for_restart(self, model: str) -> bool:
+        """Only requests that began want it, and the next daemon is who goes on with them."""
+        waiting = [w for w in self._works.in_state(WorkState.WAITING) if w.model == model]
+        return all(work.outlives_daemon for work in waiting) and self._seat.code.is_replaced
 
     async def _refuse(self, model: str, swap: AskedSwap | None, error: HotseatError) -> None:
         """Whoever wants this model is told why it cannot be; nobody begins it meanwhile."""

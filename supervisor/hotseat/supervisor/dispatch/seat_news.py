@@ -23,7 +23,7 @@ from hotseat.supervisor.seat.rules.states import SETTLED, Fault, Phase, SeatStat
 from hotseat.supervisor.seat.rules.wired import Strands
 from hotseat.supervisor.seat.worker_process import WorkerExit
 
-_NOT_THE_MODEL = frozenset({"interrupted"})
+_NOT_THE_MODEL = frozenset({"interrupted", "restart_needed"})
 
 
 class SeatAnnouncer:

@@ -9,7 +9,9 @@ import msgspec
 import structlog
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.supervisor.catalogue.copies import adopt, copy_of, known_sessions
 from hotseat.supervisor.catalogue.rebuilding import Rebuilt
+from hotseat.supervisor.catalogue.schema import SCHEMA_VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.kv.scan import find_everything
 from hotseat.supervisor.settings.home import Home
@@ -48,13 +50,18 @@ async def rebuild_into(home: Home, catalogue: Catalogue) -> Rebuilt:
 async def rebuild_home(home: Home) -> tuple[Rebuilt, Path | None]:
     """Puts the catalogue of a home aside and makes a new one; where the old one is.
 
-    The caller holds the home's lock. If it fails, the old one is put back.
+    What no file holds comes from the copy that a migration away from this version left, if it
+    did: that is how a home goes back to an older hotseat. The caller holds the home's lock. If it
+    fails, the old one is put back.
     """
     aside = _put_aside(home.catalogue)
     try:
         catalogue = await Catalogue.open(home.catalogue, home.sessions_dir)
         try:
             rebuilt = await rebuild_into(home, catalogue)
+            copy = copy_of(home.catalogue, SCHEMA_VERSION)
+            if copy.exists():
+                rebuilt = await _adopt(catalogue, rebuilt, copy, aside)
             await catalogue.reconcile_files()
         finally:
             await catalogue.close()
@@ -63,6 +70,15 @@ async def rebuild_home(home: Home) -> tuple[Rebuilt, Path | None]:
             _move(aside, home.catalogue)
         raise
     return rebuilt, aside
+
+
+async def _adopt(catalogue: Catalogue, rebuilt: Rebuilt, copy: Path, newer: Path | None) -> Rebuilt:
+    """Sessions that the newer version knew no more were removed under it: they stay removed."""
+    kept = None if newer is None else known_sessions(newer)
+    taken = await catalogue.call(lambda db: adopt(db, copy, kept))
+    return msgspec.structs.replace(
+        rebuilt, copied_sessions=taken.sessions, copied_replies=taken.requests
+    )
 
 
 def _has_files(home: Home) -> bool:

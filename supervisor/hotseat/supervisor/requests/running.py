@@ -172,9 +172,13 @@ class WorkRuns:
             self.break_off(work, error)
 
     def fail_waiting(self, model: str, error: HotseatError) -> None:
-        """Everybody who waits for this model gets the reason."""
+        """Everybody who waits for this model gets the reason.
+
+        Where only a restart is missing, requests that began wait for it.
+        """
+        keeps_begun = error.code == "restart_needed"
         for work in self._works.in_state(WorkState.WAITING):
-            if work.model == model:
+            if work.model == model and not (keeps_begun and work.outlives_daemon):
                 self.fail_soon(work, error)
 
     def break_off(self, work: Work, error: HotseatError) -> None:

@@ -138,6 +138,11 @@ class Work:
         return self.state is WorkState.WAITING and self.held_as is not None
 
     @property
+    def outlives_daemon(self) -> bool:
+        """True when the next daemon can go on with it: suspended, or begun and on record."""
+        return self.held_as is not None or (self.started is not None and self.is_recorded)
+
+    @property
     def resting_phase(self) -> str:
         """What it does while the seat does nothing for it."""
         return "suspended" if self.is_suspended else "queued"

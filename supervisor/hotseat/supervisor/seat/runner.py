@@ -206,6 +206,7 @@ class SeatRunner:
         """Takes the machine's seat, binds the link, starts the process."""
         try:
             record = self._planner.registry.get(model)
+            self.seat.code.refuse_replaced()
             self._lock.acquire(model, record.weights_bytes)
             is_outdated = self._planner.is_working_set_stale
             worker = await self.standby.take(epoch, is_outdated=is_outdated)

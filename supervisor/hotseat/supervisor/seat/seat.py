@@ -11,6 +11,7 @@ from hotseat.protocol.ids import Epoch, ModelName, SessionName
 from hotseat.protocol.link_orders import ToWorker
 from hotseat.protocol.link_reports import Beat, FromWorker, LoadProgress
 from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.machine.running_code import RunningCode
 from hotseat.supervisor.ports.worker_link import WorkerLink
 from hotseat.supervisor.seat.rules.states import SETTLED, Phase, SeatState
 from hotseat.supervisor.seat.worker_process import WorkerProcess
@@ -19,7 +20,9 @@ from hotseat.supervisor.seat.worker_process import WorkerProcess
 class Seat:
     """One per daemon; empty at first."""
 
-    def __init__(self) -> None:
+    def __init__(self, code: RunningCode | None = None) -> None:
+        self.code = code or RunningCode()
+        """What its workers have to be made of."""
         self.state = SeatState(since=time.monotonic())
         self.record: ModelRecord | None = None
         """What the worker has loaded, or is loading."""

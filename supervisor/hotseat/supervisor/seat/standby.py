@@ -216,6 +216,9 @@ class Standby:
         epoch = self._seat.next_epoch
         if epoch is None:
             return  # asked for again when the swap is over
+        if self._seat.code.is_replaced:
+            log.warning("standby.not_started", error=self._seat.code.notice(time.monotonic()))
+            return  # it could not be seated
         if self.enabled and self._ready is None and self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start_now(epoch))
 
@@ -243,7 +246,11 @@ class Standby:
             return
         match message:
             case WorkerHello():
-                if ready.is_greeted:
+                if not self._seat.code.is_of(message.code):
+                    log.warning("standby.of_other_code", pid=message.pid)
+                    self._deaths = MAX_EARLY_DEATHS  # another one would be of that code too
+                    ready.process.signal(signal.SIGKILL)
+                elif ready.is_greeted:
                     self._deaths = 0
                     self._host.standby_greeted(message)
             case Prepared():

@@ -4,6 +4,7 @@ Knows nothing of requests: what concerns them goes out through `SeatHost`.
 """
 
 import random
+import signal
 from typing import Protocol
 
 import msgspec
@@ -25,7 +26,7 @@ from hotseat.protocol.link_reports import (
     WorkerHello,
 )
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat.host import SeatHost, SeatNews
+from hotseat.supervisor.seat.host import SeatHost, SeatNews, fault_of
 from hotseat.supervisor.seat.memory_gate import unload_fault
 from hotseat.supervisor.seat.rules import states as t
 from hotseat.supervisor.seat.rules.states import Fault, Phase, SeatEvent
@@ -100,6 +101,12 @@ class WorkerMessages:
         process = self._seat.process
         if process is None or hello.token != process.secret:
             log.error("worker.hello_refused", epoch=epoch, pid=hello.pid)
+            return
+        if not self._seat.code.is_of(hello.code):
+            refusal = self._seat.code.refusal_of_worker()
+            log.error("worker.of_other_code", epoch=epoch, pid=hello.pid, reason=refusal.message)
+            process.signal(signal.SIGKILL)  # it has neither weights nor contexts
+            self._table.feed(t.StartRefused(epoch=epoch, fault=fault_of(refusal)))
             return
         self._table.feed(t.Greeted(epoch=epoch))
 
