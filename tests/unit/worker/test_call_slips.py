@@ -1,5 +1,7 @@
 """Slips of models and odd schemas: nothing is guessed, melted together, cut, or fatal."""
 
+import json
+
 import pytest
 from tests.support.call_samples import SAMPLES, error_of, parts_of, said
 
@@ -192,3 +194,75 @@ def test_pythonic_model_that_was_told_to_write_json_calls_as_well(inside):
     inside = inside.replace("{NAME}", '{"name": "look", "arguments": {"at": "x"}}')
     text = f"<|tool_call_start|>{inside}<|tool_call_end|>"
     assert said(parts_of("pythonic", text)) == [("look", {"at": "x"})]
+
+
+def json_call(arguments):
+    return f'<tool_call>{{"name": "rest", "arguments": {arguments}}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    "place",
+    [lambda one: {"anyOf": one}, lambda one: {"properties": {"a": {"anyOf": one}}}],
+    ids=["root", "argument"],
+)
+def test_schema_of_many_ways_to_itself_is_read_in_time(place):
+    loop = tool("rest", place([{"$ref": "#/properties/a"}, {"$ref": "#"}] * 40))
+    assert said(parts_of("json_tools", json_call('{"a": {"a": 1}}'), tools=(loop,))) == [
+        ("rest", {"a": {"a": 1}})
+    ]
+
+
+NEEDS = {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]}
+
+
+@pytest.mark.parametrize("arguments", ["null", '""', '{"x": null}'])
+@pytest.mark.parametrize(
+    "parameters",
+    [{"$ref": "#/$defs/My%20own", "$defs": {"My own": NEEDS}}, {"allOf": [NEEDS]}],
+    ids=["reference", "all of"],
+)
+def test_argument_that_is_required_in_another_place_of_the_schema_is_not_left_out(
+    parameters, arguments
+):
+    text = json_call(arguments)
+    (part,) = parts_of("json_tools", text, tools=(tool("rest", parameters),))
+    assert (part.type, part.text) == ("text", text)
+    assert part.tool_parse_error
+
+
+@pytest.mark.parametrize(
+    ("reference", "schema"),
+    [
+        ("#/$defs/a%20b", {"$defs": {"a b": {"type": "string"}}}),
+        ("#/anyOf/0", {"anyOf": [{"type": "string"}]}),
+        ("#word", {"$defs": {"w": {"$anchor": "word", "type": "string"}}}),
+    ],
+)
+def test_type_is_found_wherever_a_reference_leads(reference, schema):
+    parameters = {"properties": {"a": {"$ref": reference}}, "$defs": schema.get("$defs", {})}
+    parameters |= {"anyOf": [{"type": "string"}]}
+    text = coder(f"<function=rest>\n{parameter('a', '{}')}</function>")
+    parts = parts_of("qwen3_coder", text, tools=(tool("rest", parameters),))
+    assert said(parts) == [("rest", {"a": "{}"})]
+
+
+@pytest.mark.parametrize("value", ["5", 5])
+def test_value_of_another_alternative_stays_what_it_is(value):
+    kinds = [
+        {"properties": {"kind": {"const": "count"}, "value": {"type": "integer"}}},
+        {"properties": {"kind": {"const": "word"}, "value": {"type": "string"}}},
+    ]
+    arguments = {"kind": "word" if isinstance(value, str) else "count", "value": value}
+    text = json_call(json.dumps({"a": arguments}))
+    chosen = tool("rest", {"properties": {"a": {"oneOf": kinds}}})
+    assert said(parts_of("json_tools", text, tools=(chosen,))) == [("rest", {"a": arguments})]
+
+
+def test_items_of_a_list_that_may_be_null_have_their_type():
+    numbers = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
+    tools = (tool("rest", {"properties": {"a": numbers}}),)
+    assert said(parts_of("json_tools", json_call('{"a": ["1", 2]}'), tools=tools)) == [
+        ("rest", {"a": [1, 2]})
+    ]
+    (part,) = parts_of("json_tools", json_call('{"a": ["one"]}'), tools=tools)
+    assert "'a[]' is string, not integer" in part.tool_parse_error
