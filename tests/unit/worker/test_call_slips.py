@@ -266,3 +266,17 @@ def test_items_of_a_list_that_may_be_null_have_their_type():
     ]
     (part,) = parts_of("json_tools", json_call('{"a": ["one"]}'), tools=tools)
     assert "'a[]' is string, not integer" in part.tool_parse_error
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [("llama", '{"name": "look", "parameters": {"at": "x"}}'), ("qwen3_coder", SHOWN)],
+)
+@pytest.mark.parametrize("lead", ["\n\n", " \u2028", "<think>Hm.</think>\n\n\n"])
+def test_white_space_before_a_call_without_a_mark_streams_as_it_is_read_whole(name, call, lead):
+    whole = parts_of(name, f"{lead}{call}")
+    assert parts_of(name, f"{lead}{call}", range(100)) == whole
+    assert [part.type for part in whole if part.type != "reasoning"] == ["tool_call"]
+    words = parts_of(name, f"{lead}Hello", range(100))
+    assert words == parts_of(name, f"{lead}Hello")
+    assert words[-1].text == f"{lead.removeprefix('<think>Hm.</think>')}Hello"

@@ -148,9 +148,9 @@ class Speech:
         self._open = _Open(mark, calls, search, self._state, is_named)
 
     def _may_be_bare(self, *, is_over: bool) -> bool:
-        """True while the answer may be a call that no mark opens."""
+        """True while the answer may be a call that no mark opens; white space before it is none."""
         signs = self._signs()
-        if not signs or self._has_text or self._state != NORMAL or not self._held.strip():
+        if not signs or self._has_text or self._state != NORMAL or not self._held:
             return False
         begun = "".join(self._held.split())
         if any(begun.startswith(sign) for sign in signs):
