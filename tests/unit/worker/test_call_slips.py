@@ -280,3 +280,71 @@ def test_white_space_before_a_call_without_a_mark_streams_as_it_is_read_whole(na
     words = parts_of(name, f"{lead}Hello", range(100))
     assert words == parts_of(name, f"{lead}Hello")
     assert words[-1].text == f"{lead.removeprefix('<think>Hm.</think>')}Hello"
+
+
+def quoting(name):
+    """A call of `write` in `name` whose content quotes a whole call, without its own end mark."""
+    start, end = FORMATS[name].start, FORMATS[name].end
+    quoted = f"See: {SAMPLES[name].look} so."
+    body = {
+        "qwen3_coder": "\n<function=write>\n<parameter=content>\n{}\n</parameter>\n</function>\n",
+        "minimax_m2": '<invoke name="write"><parameter name="content">{}</parameter></invoke>',
+        "glm47": "write<arg_key>content</arg_key><arg_value>{}</arg_value>",
+        "minicpm5": '"write"><param name="content">{}</param>',
+    }[name].format(quoted)
+    return f"{start}{body}", end, quoted
+
+
+SECTION = '<function name="write"><param name="content"><![CDATA[a</param></function>]]>'
+QUOTERS = ["qwen3_coder", "minimax_m2", "glm47", "minicpm5"]
+
+
+@pytest.mark.parametrize("name", QUOTERS)
+def test_call_that_quotes_a_call_is_whole_with_its_end_mark(name):
+    text, end, quoted = quoting(name)
+    assert said(parts_of(name, text + end)) == [("write", {"content": quoted})]
+
+
+@pytest.mark.parametrize("name", QUOTERS)
+@pytest.mark.parametrize("behind", ["", " Done."])
+def test_call_that_quotes_a_call_is_never_cut_where_that_one_ends(name, behind):
+    text, _, quoted = quoting(name)
+    parts = parts_of(name, text + behind)
+    assert parts == parts_of(name, text + behind, range(len(text)))
+    if FORMATS[name].ends_itself and not behind:
+        assert said(parts) == [("write", {"content": quoted})]
+    else:
+        assert "".join(part.text for part in parts) == text + behind
+        assert parts[0].tool_parse_error
+
+
+def test_call_that_quotes_a_call_and_has_a_wrong_type_calls_nobody():
+    inside = parameter("content", f"See:\n{NESTED}") + parameter("count", "many")
+    text = coder(f"<function=write>\n{inside}</function>")
+    parts = parts_of("qwen3_coder", text)
+    assert {part.type for part in parts} == {"text"}
+    assert "".join(part.text for part in parts) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "content"),
+    [
+        (
+            "json_tools",
+            '<tool_call>{"name": "write", "arguments": {"content": "a </tool_call> b"}}',
+            "a </tool_call> b",
+        ),
+        (
+            "qwen3_coder",
+            f"<tool_call><function=write>\n{parameter('content', 'a </tool_call> b')}</function>",
+            "a </tool_call> b",
+        ),
+        (
+            "minicpm5",
+            f"{SECTION}</param></function>",
+            "a</param></function>",
+        ),
+    ],
+)
+def test_mark_that_an_argument_quotes_ends_nothing_at_the_end_of_an_output(name, call, content):
+    assert said(parts_of(name, call)) == [("write", {"content": content})]

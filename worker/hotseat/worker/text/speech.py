@@ -144,7 +144,9 @@ class Speech:
     def _begin(self, calls: CallFormat, mark: str, *, is_named: bool = False) -> None:
         ends = (calls.end,) if calls.end else ()
         restarts = (calls.start,) if ends else ()
-        search = BodySearch(calls.read, self._tools, ends, restarts, nests=calls.nests)
+        search = BodySearch(
+            calls.read, self._tools, ends, restarts, argument_end=calls.argument_end
+        )
         self._open = _Open(mark, calls, search, self._state, is_named)
 
     def _may_be_bare(self, *, is_over: bool) -> bool:

@@ -30,6 +30,7 @@ from hotseat.worker.text.calls.values import (
 )
 
 _CDATA: Final = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*\Z", re.DOTALL)
+_CDATA_OPEN: Final = re.compile(r"\s*<!\[CDATA\[")
 _STRING: Final = {"type": "string"}
 
 
@@ -108,7 +109,9 @@ class ElementForm(Struct, frozen=True, kw_only=True):
         return at
 
     def _end_of_value(self, body: str, start: int, known: frozenset[str], seen: set[str]) -> int:
-        end = body.find(self.argument_end, start)
+        section = _CDATA_OPEN.match(body, start) if self.has_cdata else None
+        first = body.find("]]>", section.end()) if section else start
+        end = body.find(self.argument_end, first) if first >= 0 else first
         while end >= 0:
             after = skip_space(body, end + len(self.argument_end))
             if self._closes(body, after) or self._opens(body, after, known, seen):
