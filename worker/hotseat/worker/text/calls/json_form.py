@@ -17,9 +17,10 @@ from hotseat.worker.text.calls.call import (
     Found,
     ParsedCall,
     make_call,
+    schema_of,
     skip_space,
 )
-from hotseat.worker.text.calls.values import DECODER, MismatchError
+from hotseat.worker.text.calls.values import DECODER, MismatchError, names_of_arguments
 
 _FENCE: Final = re.compile(r"```[a-z]*[ \t]*\n")
 _FENCE_END: Final = re.compile(r"```\s*")
@@ -110,13 +111,19 @@ def _call_of(item: dict[str, Any], tools: Sequence[Tool], at: int) -> ParsedCall
     chosen = item.get("id", item.get("tool_call_id", ""))
     inner = item.get("function")
     if isinstance(inner, dict):
+        if item.keys() & {"name", "tool_name", *_ARGUMENTS}:
+            raise CallError("a part of the call stands beside its `function` object", at)
         item = inner
-    name = next((item[key] for key in _NAMES if isinstance(item.get(key), str)), None)
+    names = {item[key] for key in _NAMES if isinstance(item.get(key), str)}
+    if len(names) > 1:
+        raise CallError("the call names two functions", at)
+    name = next(iter(names), None)
     given = [key for key in _ARGUMENTS if key in item]
     if len(given) > 1:
         raise CallError("the call has arguments twice", at)
     rest = set(item) - set(_NAMES) - set(_ARGUMENTS) - _BESIDE
-    if rest and not given and name:
+    schema = schema_of(name or "", tools)
+    if name and (rest if not given else rest & names_of_arguments(schema, schema)):
         raise CallError("the arguments stand beside the name instead of in `arguments`", at)
     return _placed(at, name, item[given[0]] if given else None, tools, chosen)
 
