@@ -3,6 +3,8 @@
 import pytest
 from tests.support.call_samples import error_of, parts_of, said
 
+from hotseat.worker.text.calls.formats import FORMATS
+
 
 @pytest.mark.parametrize(
     ("inside", "reason"),
@@ -22,3 +24,20 @@ def test_what_stands_beside_a_call_and_is_no_argument_is_left_out():
     inside = '{"thought": "up", "name": "look", "arguments": {"at": "x"}, "id": "1"}'
     parts = parts_of("json_tools", f"<tool_call>{inside}</tool_call>")
     assert said(parts) == [("look", {"at": "x"})]
+
+
+LONG = 60_000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("muse_spark", "<atem:invoke " + 'name="a" ' * LONG),
+        ("muse_spark", '<atem:invoke name="look"><atem:parameter ' + 'name="a" ' * LONG),
+        ("kimi_k3", "<|open|>call " + 'tool="a" ' * LONG),
+    ],
+    ids=["name", "argument", "tool"],
+)
+def test_endless_head_of_a_call_is_read_in_time(name, inside):
+    assert error_of(name, f"{FORMATS[name].start}{inside}{FORMATS[name].end}")

@@ -175,9 +175,9 @@ MINIMAX: Final = ElementForm(
     argument_end="</parameter>",
 )
 MUSE: Final = ElementForm(
-    opening=re.compile(r"<atem:invoke\b[^>]*?\bname=\"(?P<name>[^\"]+)\"[^>]*>"),
+    opening=re.compile(r"<atem:invoke\b[^>]{0,99}?\bname=\"(?P<name>[^\"]{1,256})\"[^>]{0,99}>"),
     closing="</atem:invoke>",
-    argument=re.compile(r"<atem:parameter\b[^>]*?\bname=\"(?P<key>[^\"]+)\"[^>]*>"),
+    argument=re.compile(r"<atem:parameter\b[^>]{0,99}?\bname=\"(?P<key>[^\"]{1,256})\"[^>]{0,99}>"),
     argument_end="</atem:parameter>",
 )
 MINICPM: Final = ElementForm(
@@ -197,11 +197,13 @@ LONGCAT: Final = ElementForm(
     argument_end="</longcat_arg_value>",
 )
 KIMI_K3: Final = ElementForm(
-    opening=re.compile(r"<\|open\|>call\b[^<]*?\btool=\"(?P<name>[^\"]+)\"[^<]*<\|sep\|>"),
+    opening=re.compile(
+        r"<\|open\|>call\b[^<]{0,99}?\btool=\"(?P<name>[^\"]{1,256})\"[^<]{0,99}<\|sep\|>"
+    ),
     closing="<|close|>call<|sep|>",
     argument=re.compile(
-        r"<\|open\|>argument\b(?=[^<]*?\bkey=\"(?P<key>[^\"]+)\")"
-        r"(?=(?:[^<]*?\btype=\"(?P<type>[^\"]+)\")?)[^<]*<\|sep\|>"
+        r"<\|open\|>argument\b(?=[^<]{0,199}?\bkey=\"(?P<key>[^\"]{1,256})\")"
+        r"(?=(?:[^<]{0,199}?\btype=\"(?P<type>[^\"]{1,99})\")?)[^<]{0,399}<\|sep\|>"
     ),
     argument_end="<|close|>argument<|sep|>",
     whole=re.compile(r"<\|open\|>json\b[^<]*<\|sep\|>"),
