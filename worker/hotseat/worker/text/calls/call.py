@@ -52,6 +52,10 @@ class CallUnfinishedError(CallError):
     """The text ends inside a value: what follows may still complete the call."""
 
 
+class CallNotBegunError(CallError):
+    """Nothing of a call stands there: the mark was said in passing."""
+
+
 def make_call(name: Any, arguments: Any, tools: Sequence[Tool], chosen: Any = "") -> ParsedCall:
     """A call with arguments as the tool's schema wants them. Raises CallError.
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from hotseat.protocol.messages import Tool
 from hotseat.worker.text.calls.call import (
     CallError,
+    CallNotBegunError,
     CallUnfinishedError,
     Found,
     ParsedCall,
@@ -65,7 +66,7 @@ class ElementForm(Struct, frozen=True, kw_only=True):
             if not self.closing:
                 break
         if not calls:
-            kind = CallError if at < len(body) else CallUnfinishedError
+            kind = CallNotBegunError if at < len(body) else CallUnfinishedError
             raise kind("the call does not begin as this model's calls do", at)
         return calls, at
 
@@ -83,7 +84,8 @@ class ElementForm(Struct, frozen=True, kw_only=True):
         while not self._is_closed(body, at):
             element = self.argument.match(body, at)
             if element is None:
-                kind = CallError if at < len(body) else CallUnfinishedError
+                wrong = CallError if arguments else CallNotBegunError
+                kind = wrong if at < len(body) else CallUnfinishedError
                 raise kind("neither an argument nor the end of the call follows", at)
             key = element["key"].strip()
             if key in arguments:
@@ -96,7 +98,7 @@ class ElementForm(Struct, frozen=True, kw_only=True):
                 raise CallError(str(error), at) from error
             at = skip_space(body, end + len(self.argument_end))
         if not (arguments or self.closing or any(tool.function.name == name for tool in tools)):
-            raise CallError("a word alone is no call of a tool that was given")
+            raise CallNotBegunError("a word alone is no call of a tool that was given")
         return make_call(name, arguments, tools), at + len(self.closing)
 
     def _expect_end(self, body: str, at: int, ending: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from hotseat.protocol.messages import Tool
 from hotseat.worker.text.calls.call import (
     CallError,
+    CallNotBegunError,
     CallUnfinishedError,
     Found,
     ParsedCall,
@@ -36,6 +37,8 @@ def read_objects(body: str, tools: Sequence[Tool]) -> Found:
     """Calls of one or several objects or lists of them; a code fence around them is no part."""
     fence = _FENCE.match(body, skip_space(body, 0))
     at = skip_space(body, fence.end() if fence else 0)
+    if at < len(body) and body[at] not in "[{":
+        raise CallNotBegunError("the call does not begin with a JSON object", at)
     calls: list[ParsedCall] = []
     while at < len(body) and (body[at] in "[{" or not calls):
         value, end_at = read_json(body, at)

@@ -14,6 +14,7 @@ from hotseat.protocol.messages import Tool
 from hotseat.protocol.replies import ChunkPart
 from hotseat.worker.text.calls.call import (
     CallError,
+    CallNotBegunError,
     CallUnfinishedError,
     ParsedCall,
     call_id,
@@ -77,6 +78,9 @@ class BodySearch:
             body = self._body(held[:at], mark)
             if body.error is None and not (self._argument_end and is_end and self._open):
                 return body
+            is_empty = isinstance(body.error, CallNotBegunError) or not body.text.strip()
+            if is_empty and not is_end:
+                return Body(body.text, "", error=body.error)
             self._open = max(0, self._open - 1) if is_end else self._open + 1
             if body.error is None:
                 self._first_call = self._first_call or body
