@@ -230,7 +230,15 @@ def test_reply_without_text_says_so_where_templates_want_some():
 
 
 @pytest.mark.parametrize(
-    "arguments", ['{"x": ' + "[" * 100_000 + "]" * 100_000 + "}", '{"x": "\\ud800"}', "[1]", "{"]
+    "arguments",
+    [
+        '{"x": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"x": "\\ud800"}',
+        "[1]",
+        "{",
+        '{"x": NaN}',
+        '{"x": -1e999}',
+    ],
 )
 def test_arguments_that_nobody_can_read_are_refused(arguments):
     call = ToolCall(id="a", name="look_up", arguments=arguments)

@@ -98,9 +98,12 @@ def _check_arguments(call: ToolCall, path: str) -> None:
         text = f"{path}: JSON that cannot be read: nested too deeply, or a number too long"
         raise HotseatError("invalid_request", text, path=path) from error
     try:
-        json.dumps(arguments, ensure_ascii=False).encode()
+        json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError as error:
         text = f"{path}: holds half of a character (a lone surrogate); send whole ones"
+        raise HotseatError("invalid_request", text, path=path) from error
+    except (ValueError, RecursionError) as error:
+        text = f"{path}: holds NaN or an infinite number, or is nested too deeply; send JSON"
         raise HotseatError("invalid_request", text, path=path) from error
     if not isinstance(arguments, dict):
         # Not the value itself: errors are logged and journalled, conversations are not.
