@@ -8,6 +8,7 @@ from tests.support import call_samples
 from tests.support.call_samples import SAMPLES
 
 from hotseat.protocol.parts import collect_parts, join_parts, missing_parts, split_parts, units_of
+from hotseat.worker.text.calls.formats import FORMATS
 
 CALL = '<tool_call>\n{"name": "look", "arguments": {"at": "sky"}}\n</tool_call>'
 PIECES = st.lists(
@@ -108,3 +109,32 @@ def test_no_format_depends_on_how_the_text_came_in(name, cuts, order):
     whole = call_samples.parts_of(name, text)
     assert call_samples.parts_of(name, text, cuts) == whole
     assert call_samples.parts_of(name, text, range(len(text))) == whole
+
+
+CRUMBS = (
+    *("\n\n", " so < ", "<think>", "</think>", "{", "}", '"', "```json\n", "x" * 270, "to=", "<"),
+    *('{"name": "look", "parameters": {"at": "x"}}', "<function=look>\n", "</function>"),
+    *("<|start|>", "<|channel|>", "<|message|>", "<|end|>", " to=functions.look ", "final"),
+)
+
+
+@st.composite
+def outputs(draw):
+    """What a model of a format could say if it knew its marks and nothing else."""
+    odd = st.sampled_from(["llama", "qwen3_coder", "harmony"])
+    name = draw(st.one_of(odd, st.sampled_from(sorted(SAMPLES))))
+    sample = SAMPLES[name]
+    lead = draw(st.sampled_from(["", "\n\n", f"<|channel|>{'x' * 270}", "<think>a</think>\n\n"]))
+    marks = (FORMATS[name].start, FORMATS[name].end) if name in FORMATS else ()
+    whole = (sample.look, sample.rest, sample.look[: len(sample.look) // 2], sample.both[9:])
+    pieces = st.sampled_from([*CRUMBS, *marks, *whole])
+    return name, lead + "".join(draw(st.lists(pieces, min_size=1, max_size=8)))
+
+
+@settings(max_examples=500, deadline=None)
+@given(output=outputs(), cuts=st.lists(st.integers(0, 600), max_size=8), thinks=st.booleans())
+def test_marks_in_any_order_do_not_depend_on_how_the_text_came_in(output, cuts, thinks):
+    name, text = output
+    whole = call_samples.parts_of(name, text, thinks=thinks)
+    assert call_samples.parts_of(name, text, cuts, thinks=thinks) == whole
+    assert call_samples.parts_of(name, text, range(len(text)), thinks=thinks) == whole

@@ -9,8 +9,16 @@ from llguidance import LLMatcher
 from tests.support.models.records import model_record
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.messages import FunctionSpec, Generate, Message, ResponseFormat, Tool
+from hotseat.protocol.messages import (
+    FunctionSpec,
+    Generate,
+    Message,
+    ResponseFormat,
+    Tool,
+    ToolCall,
+)
 from hotseat.protocol.model import TemplateProbe
+from hotseat.supervisor.conversation.framing import is_same_message
 from hotseat.supervisor.conversation.intake import check_generate, plan_turn
 from hotseat.supervisor.conversation.schemas.check import (
     MAX_SCHEMA_BYTES,
@@ -162,3 +170,12 @@ def test_long_chain_of_references_is_taken_up_to_a_limit():
     with pytest.raises(HotseatError, match="stand in each other") as caught:
         check_schema(chain(3000), FIELD)
     assert caught.value.code == "unsupported_feature"
+
+
+@pytest.mark.parametrize("arguments", ["[" * 100_000, "{", '{"a": 1}'])
+def test_message_is_compared_whatever_the_arguments_of_its_calls_hold(arguments):
+    given_calls = (ToolCall(id="a", name="look", arguments=arguments),)
+    sent = Message(role="assistant", tool_calls=given_calls)
+    held = Message(role="assistant", tool_calls=(ToolCall(id="a", name="look", arguments="{}"),))
+    assert is_same_message(sent, sent)
+    assert not is_same_message(sent, held)

@@ -1,5 +1,7 @@
 """Slips of models and odd schemas: nothing is guessed, melted together, cut, or fatal."""
 
+import json
+
 import pytest
 from tests.support.call_samples import SAMPLES, error_of, parts_of, said
 
@@ -195,3 +197,157 @@ def test_pythonic_model_that_was_told_to_write_json_calls_as_well(inside):
     inside = inside.replace("{NAME}", '{"name": "look", "arguments": {"at": "x"}}')
     text = f"<|tool_call_start|>{inside}<|tool_call_end|>"
     assert said(parts_of("pythonic", text)) == [("look", {"at": "x"})]
+
+
+def json_call(arguments):
+    return f'<tool_call>{{"name": "rest", "arguments": {arguments}}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    "place",
+    [lambda one: {"anyOf": one}, lambda one: {"properties": {"a": {"anyOf": one}}}],
+    ids=["root", "argument"],
+)
+def test_schema_of_many_ways_to_itself_is_read_in_time(place):
+    loop = tool("rest", place([{"$ref": "#/properties/a"}, {"$ref": "#"}] * 40))
+    assert said(parts_of("json_tools", json_call('{"a": {"a": 1}}'), tools=(loop,))) == [
+        ("rest", {"a": {"a": 1}})
+    ]
+
+
+NEEDS = {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]}
+
+
+@pytest.mark.parametrize("arguments", ["null", '""', '{"x": null}'])
+@pytest.mark.parametrize(
+    "parameters",
+    [{"$ref": "#/$defs/My%20own", "$defs": {"My own": NEEDS}}, {"allOf": [NEEDS]}],
+    ids=["reference", "all of"],
+)
+def test_argument_that_is_required_in_another_place_of_the_schema_is_not_left_out(
+    parameters, arguments
+):
+    text = json_call(arguments)
+    (part,) = parts_of("json_tools", text, tools=(tool("rest", parameters),))
+    assert (part.type, part.text) == ("text", text)
+    assert part.tool_parse_error
+
+
+@pytest.mark.parametrize(
+    ("reference", "schema"),
+    [
+        ("#/$defs/a%20b", {"$defs": {"a b": {"type": "string"}}}),
+        ("#/anyOf/0", {"anyOf": [{"type": "string"}]}),
+        ("#word", {"$defs": {"w": {"$anchor": "word", "type": "string"}}}),
+    ],
+)
+def test_type_is_found_wherever_a_reference_leads(reference, schema):
+    parameters = {"properties": {"a": {"$ref": reference}}, "$defs": schema.get("$defs", {})}
+    parameters |= {"anyOf": [{"type": "string"}]}
+    text = coder(f"<function=rest>\n{parameter('a', '{}')}</function>")
+    parts = parts_of("qwen3_coder", text, tools=(tool("rest", parameters),))
+    assert said(parts) == [("rest", {"a": "{}"})]
+
+
+@pytest.mark.parametrize("value", ["5", 5])
+def test_value_of_another_alternative_stays_what_it_is(value):
+    kinds = [
+        {"properties": {"kind": {"const": "count"}, "value": {"type": "integer"}}},
+        {"properties": {"kind": {"const": "word"}, "value": {"type": "string"}}},
+    ]
+    arguments = {"kind": "word" if isinstance(value, str) else "count", "value": value}
+    text = json_call(json.dumps({"a": arguments}))
+    chosen = tool("rest", {"properties": {"a": {"oneOf": kinds}}})
+    assert said(parts_of("json_tools", text, tools=(chosen,))) == [("rest", {"a": arguments})]
+
+
+def test_items_of_a_list_that_may_be_null_have_their_type():
+    numbers = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
+    tools = (tool("rest", {"properties": {"a": numbers}}),)
+    assert said(parts_of("json_tools", json_call('{"a": ["1", 2]}'), tools=tools)) == [
+        ("rest", {"a": [1, 2]})
+    ]
+    (part,) = parts_of("json_tools", json_call('{"a": ["one"]}'), tools=tools)
+    assert "'a[]' is string, not integer" in part.tool_parse_error
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [("llama", '{"name": "look", "parameters": {"at": "x"}}'), ("qwen3_coder", SHOWN)],
+)
+@pytest.mark.parametrize("lead", ["\n\n", " \u2028", "<think>Hm.</think>\n\n\n"])
+def test_white_space_before_a_call_without_a_mark_streams_as_it_is_read_whole(name, call, lead):
+    whole = parts_of(name, f"{lead}{call}")
+    assert parts_of(name, f"{lead}{call}", range(100)) == whole
+    assert [part.type for part in whole if part.type != "reasoning"] == ["tool_call"]
+    words = parts_of(name, f"{lead}Hello", range(100))
+    assert words == parts_of(name, f"{lead}Hello")
+    assert words[-1].text == f"{lead.removeprefix('<think>Hm.</think>')}Hello"
+
+
+def quoting(name):
+    """A call of `write` in `name` whose content quotes a whole call, without its own end mark."""
+    start, end = FORMATS[name].start, FORMATS[name].end
+    quoted = f"See: {SAMPLES[name].look} so."
+    body = {
+        "qwen3_coder": "\n<function=write>\n<parameter=content>\n{}\n</parameter>\n</function>\n",
+        "minimax_m2": '<invoke name="write"><parameter name="content">{}</parameter></invoke>',
+        "glm47": "write<arg_key>content</arg_key><arg_value>{}</arg_value>",
+        "minicpm5": '"write"><param name="content">{}</param>',
+    }[name].format(quoted)
+    return f"{start}{body}", end, quoted
+
+
+SECTION = '<function name="write"><param name="content"><![CDATA[a</param></function>]]>'
+QUOTERS = ["qwen3_coder", "minimax_m2", "glm47", "minicpm5"]
+
+
+@pytest.mark.parametrize("name", QUOTERS)
+def test_call_that_quotes_a_call_is_whole_with_its_end_mark(name):
+    text, end, quoted = quoting(name)
+    assert said(parts_of(name, text + end)) == [("write", {"content": quoted})]
+
+
+@pytest.mark.parametrize("name", QUOTERS)
+@pytest.mark.parametrize("behind", ["", " Done."])
+def test_call_that_quotes_a_call_is_never_cut_where_that_one_ends(name, behind):
+    text, _, quoted = quoting(name)
+    parts = parts_of(name, text + behind)
+    assert parts == parts_of(name, text + behind, range(len(text)))
+    if FORMATS[name].ends_itself and not behind:
+        assert said(parts) == [("write", {"content": quoted})]
+    else:
+        assert "".join(part.text for part in parts) == text + behind
+        assert parts[0].tool_parse_error
+
+
+def test_call_that_quotes_a_call_and_has_a_wrong_type_calls_nobody():
+    inside = parameter("content", f"See:\n{NESTED}") + parameter("count", "many")
+    text = coder(f"<function=write>\n{inside}</function>")
+    parts = parts_of("qwen3_coder", text)
+    assert {part.type for part in parts} == {"text"}
+    assert "".join(part.text for part in parts) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "content"),
+    [
+        (
+            "json_tools",
+            '<tool_call>{"name": "write", "arguments": {"content": "a </tool_call> b"}}',
+            "a </tool_call> b",
+        ),
+        (
+            "qwen3_coder",
+            f"<tool_call><function=write>\n{parameter('content', 'a </tool_call> b')}</function>",
+            "a </tool_call> b",
+        ),
+        (
+            "minicpm5",
+            f"{SECTION}</param></function>",
+            "a</param></function>",
+        ),
+    ],
+)
+def test_mark_that_an_argument_quotes_ends_nothing_at_the_end_of_an_output(name, call, content):
+    assert said(parts_of(name, call)) == [("write", {"content": content})]

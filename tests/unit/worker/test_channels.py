@@ -41,6 +41,17 @@ TO_LOOK = "<|channel|>commentary to=functions.look <|constrain|>json<|message|>"
         ("<|channel|>analysis<|message|>cut in the mid", [("reasoning", "cut in the mid")]),
         ("to= is an operator", [("text", "to= is an operator")]),
         ("t", [("text", "t")]),
+        (
+            f"<|channel|>{'x' * 300}<|message|>Hello.",
+            [("text", f"<|channel|>{'x' * 300}<|message|>Hello.")],
+        ),
+        (f"to={'x' * 300}<|channel|>final<|message|>Hi", [("text", f"to={'x' * 300}Hi")]),
+        ("<|channel|>final Hello.<|end|>", [("text", "<|channel|>final Hello.")]),
+        ("<|channel|>analysis Hm", [("reasoning", "<|channel|>analysis Hm")]),
+        (f"<|channel|>commentary to=functions.look json{NEXT}<|channel|>final<|mess", []),
+        ("<|message|>Hello.", [("text", "Hello.")]),
+        (' to=functions.look<|message|>{"at":"x"}<|call|>', [("look", {"at": "x"})]),
+        (' to=functions.look <|constrain|>json<|message|>{"at":"x"}', [("look", {"at": "x"})]),
     ],
 )
 def test_messages_become_parts(text, expected):

@@ -5,7 +5,7 @@ import pytest
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message, Part, ToolCall
 from hotseat.protocol.model import TemplateProbe
-from hotseat.worker.text.history import fold_history
+from hotseat.worker.text.history import fold_history, pair_results
 
 CALLS = (
     ToolCall(id="a", name="look_up", arguments='{"q": "x"}'),
@@ -230,7 +230,15 @@ def test_reply_without_text_says_so_where_templates_want_some():
 
 
 @pytest.mark.parametrize(
-    "arguments", ['{"x": ' + "[" * 100_000 + "]" * 100_000 + "}", '{"x": "\\ud800"}', "[1]", "{"]
+    "arguments",
+    [
+        '{"x": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"x": "\\ud800"}',
+        "[1]",
+        "{",
+        '{"x": NaN}',
+        '{"x": -1e999}',
+    ],
 )
 def test_arguments_that_nobody_can_read_are_refused(arguments):
     call = ToolCall(id="a", name="look_up", arguments=arguments)
@@ -238,3 +246,14 @@ def test_arguments_that_nobody_can_read_are_refused(arguments):
         fold([user("x"), assistant("", [call])])
     assert caught.value.code == "invalid_request"
     assert "arguments" in caught.value.facts["path"]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("has_ids", [True, False])
+def test_results_of_very_many_calls_are_paired_in_time(has_ids):
+    many = 30_000
+    names = [f"c{number}" if has_ids else "" for number in range(many)]
+    calls = tuple(ToolCall(id=name, name="read", arguments="{}") for name in names)
+    results = [result(name or None, str(number)) for number, name in enumerate(names)]
+    paired = pair_results(calls, list(enumerate(reversed(results) if has_ids else results)))
+    assert [paired[place][1].content for place in range(many)] == [m.content for m in results]

@@ -141,7 +141,7 @@ def _calls(message: Message) -> list[tuple[str, str, Any]]:
 def _as_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -26,12 +26,17 @@ _MESSAGE: Final = "<|message|>"
 _ENDS: Final = ("<|end|>", "<|call|>", "<|return|>")
 _IN_HEADER: Final = (_MESSAGE, *_ENDS)
 _IN_TEXT: Final = (START_MARK, CHANNEL_MARK, *_ENDS)
+_CONSTRAIN: Final = "<|constrain|>"
+_IN_LEAD: Final = (*_IN_TEXT, _CONSTRAIN, _MESSAGE)
 _LONGEST_HEADER: Final = 256
-"""Characters; what goes on longer without its end is no header."""
+"""Characters before its end mark; what goes on longer is no header."""
 _RECIPIENT: Final = re.compile(r"\bto=([^\s<]+)")
 _CHANNEL: Final = re.compile(r"<\|channel\|>\s*(\w+)")
 _LEAD: Final = re.compile(r"\s*(t|to|to=[^\s<]*\s*)?\Z")
 """What may stand before the first channel: whom the message is for."""
+_HEADER_WORDS: Final = re.compile(
+    r"<\|(?:start|channel|constrain)\|>\s*\w*|\bto=[^\s<]*|\b(?:json|code)\b|<[|\w]*\Z|\s+"
+)
 
 _State = Literal["lead", "header", "reasoning", "text"]
 
@@ -79,41 +84,43 @@ class Channels:
         return self._words(is_over=is_over)
 
     def _lead(self, *, is_over: bool) -> bool:
-        mark = first_of(self._held, _IN_TEXT)
+        mark = first_of(self._held, _IN_LEAD)
         before = self._held[: mark[0]] if mark else self._held
-        kept = pending_length(before, _IN_TEXT) if mark is None else 0
-        if _LEAD.match(before[: len(before) - kept]) is None:
+        kept = pending_length(before, _IN_LEAD) if mark is None else 0
+        lead = before[: len(before) - kept]
+        if len(lead) > _LONGEST_HEADER or _LEAD.match(lead) is None:
             self._state = "text"
             return True
         if mark is None:
             self._state = "text" if is_over else "lead"
             return is_over
-        self._state = "header" if mark[1] in (CHANNEL_MARK, START_MARK) else "text"
+        self._state = "text" if mark[1] in _ENDS else "header"
         return True
 
     def _head(self, *, is_over: bool) -> bool:
         mark = first_of(self._held, _IN_HEADER)
-        if mark is None:
-            if len(self._held) > _LONGEST_HEADER:
-                self._state = "text"
-                self._emit(self._held)
-                self._held = ""
-            self._held = "" if is_over else self._held
+        at, word = mark or (len(self._held), "")
+        if at > _LONGEST_HEADER and (mark or is_over or at > _LONGEST_HEADER + len(_MESSAGE)):
+            self._state = "text"
+            self._emit(self._held[:_LONGEST_HEADER])
+            self._held = self._held[_LONGEST_HEADER:]
+            return True
+        if mark is None and not is_over:
             return False
-        at, word = mark
         header = self._held[:at]
         self._held = self._held[at + len(word) :]
-        if word != _MESSAGE:
-            self._state = "text"
-            return True
         whom = _RECIPIENT.search(header)
         channel = _CHANNEL.search(header)
-        if whom and self._is_function(whom[1]):
+        is_thought = channel is not None and channel[1] == "analysis"
+        self._state = "reasoning" if is_thought else "text"
+        if word != _MESSAGE:
+            if _HEADER_WORDS.sub("", header):
+                self._emit(header)  # the model left out the mark that ends a header
+            self._state = "text"
+        elif whom and self._is_function(whom[1]):
             self._state, self._header = "text", header + word
             read = partial(_read_call, whom[1].removeprefix("functions."))
             self._search = BodySearch(read, self._tools, (*_ENDS, START_MARK))
-        else:
-            self._state = "reasoning" if channel and channel[1] == "analysis" else "text"
         return True
 
     def _words(self, *, is_over: bool) -> bool:

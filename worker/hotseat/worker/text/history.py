@@ -8,6 +8,7 @@ of the user turn beside it. Must not know tokens or templates, only what the pro
 
 import hashlib
 import json
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -97,9 +98,12 @@ def _check_arguments(call: ToolCall, path: str) -> None:
         text = f"{path}: JSON that cannot be read: nested too deeply, or a number too long"
         raise HotseatError("invalid_request", text, path=path) from error
     try:
-        json.dumps(arguments, ensure_ascii=False).encode()
+        json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError as error:
         text = f"{path}: holds half of a character (a lone surrogate); send whole ones"
+        raise HotseatError("invalid_request", text, path=path) from error
+    except (ValueError, RecursionError) as error:
+        text = f"{path}: holds NaN or an infinite number, or is nested too deeply; send JSON"
         raise HotseatError("invalid_request", text, path=path) from error
     if not isinstance(arguments, dict):
         # Not the value itself: errors are logged and journalled, conversations are not.
@@ -156,18 +160,19 @@ def pair_results(
     By id first; results without an id, and those of calls without one, by name and then in order.
     Raises `HotseatError` if a call has two results.
     """
-    free = dict(enumerate(calls))
     found: dict[int, tuple[int, Message]] = {}
     unnamed: list[tuple[int, Message]] = []
-    known = {call.id for call in calls if call.id}
+    known: dict[str, deque[int]] = {}
+    for place, call in enumerate(calls):
+        if call.id:
+            known.setdefault(call.id, deque()).append(place)
     for index, message in messages:
         if message.role != "tool":
             continue
         if message.tool_call_id not in known:
             unnamed.append((index, message))
             continue
-        place = next((at for at, one in free.items() if one.id == message.tool_call_id), None)
-        if place is None:
+        if not known[message.tool_call_id]:
             raise HotseatError(
                 "invalid_request",
                 f"messages[{index}].tool_call_id: that call has a result already; send one "
@@ -175,17 +180,31 @@ def pair_results(
                 field="tool_call_id",
                 message=index,
             )
-        del free[place]
-        found[place] = (index, message)
-    for index, message in unnamed:
-        takers = [at for at, call in free.items() if not (message.tool_call_id and call.id)]
-        alike = [at for at in takers if calls[at].name == message.name]
-        if message.name is not None and alike:
-            takers = alike
-        if takers:
-            del free[takers[0]]
-            found[takers[0]] = (index, message)
+        found[known[message.tool_call_id].popleft()] = (index, message)
+    _pair_unnamed(calls, unnamed, found)
     return found
+
+
+def _pair_unnamed(
+    calls: Sequence[ToolCall],
+    messages: Sequence[tuple[int, Message]],
+    found: dict[int, tuple[int, Message]],
+) -> None:
+    """Adds results that name none of the calls; those with an id are of calls without one."""
+    waiting: defaultdict[tuple[bool, str | None], deque[int]] = defaultdict(deque)
+    for place, call in enumerate(calls):
+        if place not in found:
+            for is_foreign in (False,) if call.id else (False, True):
+                waiting[is_foreign, call.name].append(place)
+                waiting[is_foreign, None].append(place)
+    for index, message in messages:
+        for name in dict.fromkeys((message.name, None)):
+            takers = waiting[bool(message.tool_call_id), name]
+            while takers and takers[0] in found:
+                takers.popleft()
+            if takers:
+                found[takers.popleft()] = (index, message)
+                break
 
 
 def _fold_reply(

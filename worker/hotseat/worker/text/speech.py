@@ -144,13 +144,15 @@ class Speech:
     def _begin(self, calls: CallFormat, mark: str, *, is_named: bool = False) -> None:
         ends = (calls.end,) if calls.end else ()
         restarts = (calls.start,) if ends else ()
-        search = BodySearch(calls.read, self._tools, ends, restarts, nests=calls.nests)
+        search = BodySearch(
+            calls.read, self._tools, ends, restarts, argument_end=calls.argument_end
+        )
         self._open = _Open(mark, calls, search, self._state, is_named)
 
     def _may_be_bare(self, *, is_over: bool) -> bool:
-        """True while the answer may be a call that no mark opens."""
+        """True while the answer may be a call that no mark opens; white space before it is none."""
         signs = self._signs()
-        if not signs or self._has_text or self._state != NORMAL or not self._held.strip():
+        if not signs or self._has_text or self._state != NORMAL or not self._held:
             return False
         begun = "".join(self._held.split())
         if any(begun.startswith(sign) for sign in signs):

@@ -12,7 +12,13 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.messages import FunctionSpec, Tool
-from hotseat.worker.text.calls.values import DECODER, MismatchError, fit_object, kind_of
+from hotseat.worker.text.calls.values import (
+    DECODER,
+    MismatchError,
+    fit_object,
+    kind_of,
+    required_arguments,
+)
 
 _ID_DIGITS: Final = 9
 """Mistral's templates insist on ids of nine letters or digits; no other minds."""
@@ -44,6 +50,10 @@ class CallError(ValueError):
 
 class CallUnfinishedError(CallError):
     """The text ends inside a value: what follows may still complete the call."""
+
+
+class CallNotBegunError(CallError):
+    """Nothing of a call stands there: the mark was said in passing."""
 
 
 def make_call(name: Any, arguments: Any, tools: Sequence[Tool], chosen: Any = "") -> ParsedCall:
@@ -104,7 +114,8 @@ def _object_of(arguments: Any, spec: FunctionSpec | None) -> dict[str, Any]:
             arguments = DECODER.decode(arguments)
         except (ValueError, RecursionError) as error:
             raise CallError("the arguments are no JSON") from error
-    if arguments in _NOTHING and not (spec and (spec.parameters or {}).get("required")):
+    schema = (spec.parameters if spec is not None else None) or {}
+    if arguments in _NOTHING and not required_arguments(schema, schema):
         return {}
     if not isinstance(arguments, dict):
         raise CallError(f"the arguments are {kind_of(arguments)}, not an object")

@@ -14,6 +14,7 @@ from msgspec import Struct
 from hotseat.protocol.messages import Tool
 from hotseat.worker.text.calls.call import (
     CallError,
+    CallNotBegunError,
     CallUnfinishedError,
     Found,
     ParsedCall,
@@ -30,6 +31,7 @@ from hotseat.worker.text.calls.values import (
 )
 
 _CDATA: Final = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*\Z", re.DOTALL)
+_CDATA_OPEN: Final = re.compile(r"\s*<!\[CDATA\[")
 _STRING: Final = {"type": "string"}
 
 
@@ -64,7 +66,7 @@ class ElementForm(Struct, frozen=True, kw_only=True):
             if not self.closing:
                 break
         if not calls:
-            kind = CallError if at < len(body) else CallUnfinishedError
+            kind = CallNotBegunError if at < len(body) else CallUnfinishedError
             raise kind("the call does not begin as this model's calls do", at)
         return calls, at
 
@@ -82,7 +84,8 @@ class ElementForm(Struct, frozen=True, kw_only=True):
         while not self._is_closed(body, at):
             element = self.argument.match(body, at)
             if element is None:
-                kind = CallError if at < len(body) else CallUnfinishedError
+                wrong = CallError if arguments else CallNotBegunError
+                kind = wrong if at < len(body) else CallUnfinishedError
                 raise kind("neither an argument nor the end of the call follows", at)
             key = element["key"].strip()
             if key in arguments:
@@ -95,7 +98,7 @@ class ElementForm(Struct, frozen=True, kw_only=True):
                 raise CallError(str(error), at) from error
             at = skip_space(body, end + len(self.argument_end))
         if not (arguments or self.closing or any(tool.function.name == name for tool in tools)):
-            raise CallError("a word alone is no call of a tool that was given")
+            raise CallNotBegunError("a word alone is no call of a tool that was given")
         return make_call(name, arguments, tools), at + len(self.closing)
 
     def _expect_end(self, body: str, at: int, ending: str) -> int:
@@ -108,7 +111,9 @@ class ElementForm(Struct, frozen=True, kw_only=True):
         return at
 
     def _end_of_value(self, body: str, start: int, known: frozenset[str], seen: set[str]) -> int:
-        end = body.find(self.argument_end, start)
+        section = _CDATA_OPEN.match(body, start) if self.has_cdata else None
+        first = body.find("]]>", section.end()) if section else start
+        end = body.find(self.argument_end, first) if first >= 0 else first
         while end >= 0:
             after = skip_space(body, end + len(self.argument_end))
             if self._closes(body, after) or self._opens(body, after, known, seen):
@@ -172,9 +177,9 @@ MINIMAX: Final = ElementForm(
     argument_end="</parameter>",
 )
 MUSE: Final = ElementForm(
-    opening=re.compile(r"<atem:invoke\b[^>]*?\bname=\"(?P<name>[^\"]+)\"[^>]*>"),
+    opening=re.compile(r"<atem:invoke\b[^>]{0,99}?\bname=\"(?P<name>[^\"]{1,256})\"[^>]{0,99}>"),
     closing="</atem:invoke>",
-    argument=re.compile(r"<atem:parameter\b[^>]*?\bname=\"(?P<key>[^\"]+)\"[^>]*>"),
+    argument=re.compile(r"<atem:parameter\b[^>]{0,99}?\bname=\"(?P<key>[^\"]{1,256})\"[^>]{0,99}>"),
     argument_end="</atem:parameter>",
 )
 MINICPM: Final = ElementForm(
@@ -194,11 +199,13 @@ LONGCAT: Final = ElementForm(
     argument_end="</longcat_arg_value>",
 )
 KIMI_K3: Final = ElementForm(
-    opening=re.compile(r"<\|open\|>call\b[^<]*?\btool=\"(?P<name>[^\"]+)\"[^<]*<\|sep\|>"),
+    opening=re.compile(
+        r"<\|open\|>call\b[^<]{0,99}?\btool=\"(?P<name>[^\"]{1,256})\"[^<]{0,99}<\|sep\|>"
+    ),
     closing="<|close|>call<|sep|>",
     argument=re.compile(
-        r"<\|open\|>argument\b(?=[^<]*?\bkey=\"(?P<key>[^\"]+)\")"
-        r"(?=(?:[^<]*?\btype=\"(?P<type>[^\"]+)\")?)[^<]*<\|sep\|>"
+        r"<\|open\|>argument\b(?=[^<]{0,199}?\bkey=\"(?P<key>[^\"]{1,256})\")"
+        r"(?=(?:[^<]{0,199}?\btype=\"(?P<type>[^\"]{1,99})\")?)[^<]{0,399}<\|sep\|>"
     ),
     argument_end="<|close|>argument<|sep|>",
     whole=re.compile(r"<\|open\|>json\b[^<]*<\|sep\|>"),

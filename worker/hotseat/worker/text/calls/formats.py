@@ -44,8 +44,8 @@ class CallFormat(Struct, frozen=True, kw_only=True):
     end: str
     read: Reader
     ends_itself: bool = True
-    nests: bool = False
-    """Arguments have no escapes: a call that one of them quotes looks like a call."""
+    argument_end: str = ""
+    """Given where arguments have no escapes: a call that one of them quotes looks like a call."""
     is_bare: bool = False
     """A call may be the whole answer, without a mark."""
     unopened: str = ""
@@ -112,7 +112,7 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<tool_call>",
             end="</tool_call>",
             read=CODER.read,
-            nests=True,
+            argument_end=CODER.argument_end,
             unopened="<function=NAME>",
         ),
         CallFormat(
@@ -120,7 +120,7 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<tool_call>",
             end="</tool_call>",
             read=GLM.read,
-            nests=True,
+            argument_end=GLM.argument_end,
             ends_itself=False,
         ),
         CallFormat(
@@ -128,7 +128,7 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<tool_call>",
             end="</tool_call>",
             read=GLM.read,
-            nests=True,
+            argument_end=GLM.argument_end,
             ends_itself=False,
         ),
         CallFormat(
@@ -136,7 +136,7 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<longcat_tool_call>",
             end="</longcat_tool_call>",
             read=LONGCAT.read,
-            nests=True,
+            argument_end=LONGCAT.argument_end,
             ends_itself=False,
         ),
         CallFormat(
@@ -144,20 +144,21 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<minimax:tool_call>",
             end="</minimax:tool_call>",
             read=MINIMAX.read,
-            nests=True,
+            argument_end=MINIMAX.argument_end,
         ),
         CallFormat(
             name="muse_spark",
             start="<atem:function_calls>",
             end="</atem:function_calls>",
             read=MUSE.read,
-            nests=True,
+            argument_end=MUSE.argument_end,
         ),
         CallFormat(
             name="minicpm5",
             start="<function name=",
             end="</function>",
             read=MINICPM.read,
+            argument_end=MINICPM.argument_end,
             ends_itself=False,
         ),
         CallFormat(
@@ -171,7 +172,7 @@ FORMATS: Final[dict[str, CallFormat]] = {
             start="<|open|>tools<|sep|>",
             end="<|close|>tools<|sep|>",
             read=KIMI_K3.read,
-            nests=True,
+            argument_end=KIMI_K3.argument_end,
         ),
         CallFormat(name="mistral", start="[TOOL_CALLS]", end="", read=read_mistral),
         CallFormat(

@@ -13,13 +13,15 @@ from typing import Any, Final
 from hotseat.protocol.messages import Tool
 from hotseat.worker.text.calls.call import (
     CallError,
+    CallNotBegunError,
     CallUnfinishedError,
     Found,
     ParsedCall,
     make_call,
+    schema_of,
     skip_space,
 )
-from hotseat.worker.text.calls.values import DECODER, MismatchError
+from hotseat.worker.text.calls.values import DECODER, MismatchError, names_of_arguments
 
 _FENCE: Final = re.compile(r"```[a-z]*[ \t]*\n")
 _FENCE_END: Final = re.compile(r"```\s*")
@@ -35,6 +37,8 @@ def read_objects(body: str, tools: Sequence[Tool]) -> Found:
     """Calls of one or several objects or lists of them; a code fence around them is no part."""
     fence = _FENCE.match(body, skip_space(body, 0))
     at = skip_space(body, fence.end() if fence else 0)
+    if at < len(body) and body[at] not in "[{":
+        raise CallNotBegunError("the call does not begin with a JSON object", at)
     calls: list[ParsedCall] = []
     while at < len(body) and (body[at] in "[{" or not calls):
         value, end_at = read_json(body, at)
@@ -110,13 +114,19 @@ def _call_of(item: dict[str, Any], tools: Sequence[Tool], at: int) -> ParsedCall
     chosen = item.get("id", item.get("tool_call_id", ""))
     inner = item.get("function")
     if isinstance(inner, dict):
+        if item.keys() & {"name", "tool_name", *_ARGUMENTS}:
+            raise CallError("a part of the call stands beside its `function` object", at)
         item = inner
-    name = next((item[key] for key in _NAMES if isinstance(item.get(key), str)), None)
+    names = {item[key] for key in _NAMES if isinstance(item.get(key), str)}
+    if len(names) > 1:
+        raise CallError("the call names two functions", at)
+    name = next(iter(names), None)
     given = [key for key in _ARGUMENTS if key in item]
     if len(given) > 1:
         raise CallError("the call has arguments twice", at)
     rest = set(item) - set(_NAMES) - set(_ARGUMENTS) - _BESIDE
-    if rest and not given and name:
+    schema = schema_of(name or "", tools)
+    if name and (rest if not given else rest & names_of_arguments(schema, schema)):
         raise CallError("the arguments stand beside the name instead of in `arguments`", at)
     return _placed(at, name, item[given[0]] if given else None, tools, chosen)
 

@@ -14,6 +14,7 @@ from hotseat.protocol.messages import Tool
 from hotseat.protocol.replies import ChunkPart
 from hotseat.worker.text.calls.call import (
     CallError,
+    CallNotBegunError,
     CallUnfinishedError,
     ParsedCall,
     call_id,
@@ -25,6 +26,7 @@ from hotseat.worker.text.text_out import first_of
 _MARKS: Final = 64
 """End marks that an argument may hold; bounds the work that an endless call can cause."""
 _CUT_SHORT: Final = "the output ended inside the call"
+_QUOTES: Final = "an argument quotes a call, and the end of this one is missing"
 
 
 class Body(Struct, frozen=True):
@@ -39,8 +41,8 @@ class Body(Struct, frozen=True):
 class BodySearch:
     """Finds the end of one call in text that grows. `ends` close it, `restarts` begin the next.
 
-    `nests`: nothing but the marks themselves tells a call that an argument quotes from the call,
-    so that an end belongs to the newest beginning.
+    `argument_end`: given where nothing but the marks themselves tells a call that an argument
+    quotes from the call, so that an end belongs to the newest beginning.
     """
 
     def __init__(
@@ -50,15 +52,16 @@ class BodySearch:
         ends: Sequence[str],
         restarts: Sequence[str] = (),
         *,
-        nests: bool = False,
+        argument_end: str = "",
     ) -> None:
         self._read = read
         self._tools = tools
         self._ends = tuple(ends)
+        self._restarts = tuple(restarts)
         self._marks = (*self._ends, *restarts)
         self._looked = 0
         self._seen = 0
-        self._nests = nests
+        self._argument_end = argument_end
         self._open = 0
         self._first_end: Body | None = None
         self._first_call: Body | None = None
@@ -73,8 +76,11 @@ class BodySearch:
             if not is_end and self._seen > _MARKS:
                 continue
             body = self._body(held[:at], mark)
-            if body.error is None and not (self._nests and is_end and self._open):
+            if body.error is None and not (self._argument_end and is_end and self._open):
                 return body
+            is_empty = isinstance(body.error, CallNotBegunError) or not body.text.strip()
+            if is_empty and not is_end:
+                return Body(body.text, "", error=body.error)
             self._open = max(0, self._open - 1) if is_end else self._open + 1
             if body.error is None:
                 self._first_call = self._first_call or body
@@ -82,24 +88,41 @@ class BodySearch:
             else:
                 self._first_end = self._first_end or (body if is_end else None)
                 is_hopeless = not isinstance(body.error, CallUnfinishedError)
-            settled = self._first_call or self._first_end
-            if settled is not None and (is_hopeless or self._seen >= _MARKS):
-                return settled
+            if is_hopeless or self._seen >= _MARKS:
+                settled = self._settled(held[:at])
+                if settled is not None:
+                    return settled
         longest = max((len(mark) for mark in self._marks), default=1)
         self._looked = max(self._looked, len(held) - longest + 1)
         return None
 
     def finish(self, held: str, *, ends_itself: bool) -> Body:
         """The call in the whole rest of an output; without an end mark it has to read as whole."""
-        settled = self._first_call or self._first_end
-        if settled is not None:
+        settled = self._settled(held)
+        if settled is not None and self._open:
             return settled
         body = self._body(held, "", is_open=not self._ends)
-        is_cut = isinstance(body.error, CallUnfinishedError)
-        if is_cut or (body.error is None and not ends_itself):
+        if body.error is None and ends_itself:
+            return body  # whatever marks it holds are quoted
+        if settled is not None:
+            return settled
+        if body.error is None or isinstance(body.error, CallUnfinishedError):
             at = body.error.position if body.error is not None else len(held)
             return Body(held, "", error=CallError(_CUT_SHORT, at))
         return body
+
+    def _settled(self, held: str) -> Body | None:
+        """The best of what was found in `held`: a call whose end may be another one's, or none."""
+        call = self._first_call
+        if call is None:
+            return self._first_end
+        at = len(call.text) + len(call.mark)
+        following = first_of(held, self._restarts, at)
+        rest = held[at : following[0] if following else len(held)]
+        if self._argument_end not in rest:
+            return call
+        # It ended where a call ends that its argument quotes.
+        return Body(call.text, call.mark, error=CallError(_QUOTES, len(call.text)))
 
     def _body(self, text: str, mark: str, *, is_open: bool = False) -> Body:
         """What `text` says; if it `is_open`, something else may follow the calls in it."""

@@ -6,8 +6,10 @@ how a model writes a call.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
+
+from hotseat.protocol.json_schema import anchors, pointed_at, pointer_of
 
 Types = frozenset[str]
 """Names of JSON types."""
@@ -46,19 +48,35 @@ def value_of_text(text: str, schema: Any, root: dict[str, Any], name: str) -> An
         raise MismatchError(f"argument {_shown(name)} is not {wanted}") from None
 
 
-def allowed_types(schema: Any, root: dict[str, Any], depth: int = 0) -> Types:
+def allowed_types(schema: Any, root: dict[str, Any]) -> Types:
     """Types that a value may have; all of them where the schema does not say."""
+    return _types_of(schema, root, {}, 0)
+
+
+def _types_of(
+    schema: Any, root: dict[str, Any], known: dict[tuple[int, int], Types], depth: int
+) -> Types:
+    """`known`: what was found before, by schema and depth. Alternatives may share their parts."""
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return _ALL  # what cannot be told allows everything
+    place = (id(schema), depth)
+    if place not in known:
+        known[place] = _found_types(schema, root, known, depth + 1)
+    return known[place]
+
+
+def _found_types(
+    schema: dict[str, Any], root: dict[str, Any], known: dict[tuple[int, int], Types], depth: int
+) -> Types:
     if "$ref" in schema:
-        return allowed_types(_target(schema["$ref"], root), root, depth + 1)
+        return _types_of(_target(schema["$ref"], root), root, known, depth)
     types = _stated(schema)
     for key in ("anyOf", "oneOf"):
         if isinstance(schema.get(key), list):
-            found = [allowed_types(branch, root, depth + 1) for branch in schema[key]]
+            found = [_types_of(branch, root, known, depth) for branch in schema[key]]
             types &= frozenset().union(*found)
     for branch in schema.get("allOf", ()) if isinstance(schema.get("allOf"), list) else ():
-        types &= allowed_types(branch, root, depth + 1)
+        types &= _types_of(branch, root, known, depth)
     if schema.get("nullable") is True:
         types |= {"null"}
     return types or _ALL
@@ -75,37 +93,49 @@ def _stated(schema: dict[str, Any]) -> Types:
     return frozenset({kind_of(schema["const"])}) if "const" in schema else _ALL
 
 
-def schema_of_argument(schema: Any, root: dict[str, Any], name: str, depth: int = 0) -> Any:
+def schema_of_argument(schema: Any, root: dict[str, Any], name: str) -> Any:
     """The schema of one property of an object; None where nothing is said about it."""
-    if not isinstance(schema, dict) or depth > _DEEPEST:
-        return None
-    properties = schema.get("properties")
-    if isinstance(properties, dict) and name in properties:
-        return properties[name]
-    for branch in _branches(schema, root):
-        found = schema_of_argument(branch, root, name, depth + 1)
-        if found is not None:
-            return found
-    further = schema.get("additionalProperties")
-    return further if isinstance(further, dict) else None
+    alike = _of_one_value(schema, root)
+    tables = (one.get("properties") for one in alike)
+    found = [table[name] for table in tables if isinstance(table, dict) and name in table]
+    if not found:
+        further = (one.get("additionalProperties") for one in alike)
+        found = [one for one in further if isinstance(one, dict)]
+    return _any_of(found)
 
 
-def names_of_arguments(schema: Any, root: dict[str, Any], depth: int = 0) -> frozenset[str]:
+def names_of_arguments(schema: Any, root: dict[str, Any]) -> frozenset[str]:
     """Names of the properties of an object that a schema tells of."""
-    if not isinstance(schema, dict) or depth > _DEEPEST:
-        return frozenset()
-    properties = schema.get("properties")
-    names = frozenset(properties) if isinstance(properties, dict) else frozenset()
-    branches = _branches(schema, root)
-    return names.union(*(names_of_arguments(one, root, depth + 1) for one in branches))
+    tables = (one.get("properties") for one in _of_one_value(schema, root))
+    return frozenset().union(*(table for table in tables if isinstance(table, dict)))
 
 
-def _branches(schema: dict[str, Any], root: dict[str, Any]) -> list[Any]:
-    """Schemas that speak of the same value."""
-    found = [_target(schema["$ref"], root)] if "$ref" in schema else []
-    for key in ("allOf", "anyOf", "oneOf"):
-        found += schema[key] if isinstance(schema.get(key), list) else []
-    return found
+def required_arguments(schema: Any, root: dict[str, Any]) -> frozenset[str]:
+    """Names that a schema requires, be it in one of its alternatives only."""
+    lists = (one.get("required") for one in _of_one_value(schema, root))
+    found = (name for names in lists if isinstance(names, list) for name in names)
+    return frozenset(name for name in found if isinstance(name, str))
+
+
+def _any_of(found: Sequence[Any]) -> Any:
+    """Alternatives of one value: which of them a model chose is not known here."""
+    return {"anyOf": list(found)} if len(found) > 1 else next(iter(found), None)
+
+
+def _of_one_value(schema: Any, root: dict[str, Any]) -> list[dict[str, Any]]:
+    """A schema and those that it has speak of the same value, each of them once."""
+    found: dict[int, dict[str, Any]] = {}
+    waiting = [schema]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, dict) or id(one) in found:
+            continue
+        found[id(one)] = one
+        branches = [_target(one["$ref"], root)] if "$ref" in one else []
+        for key in ("allOf", "anyOf", "oneOf"):
+            branches += one[key] if isinstance(one.get(key), list) else []
+        waiting += reversed(branches)
+    return list(found.values())
 
 
 def kind_of(value: Any) -> str:
@@ -122,14 +152,16 @@ def kind_of(value: Any) -> str:
 def _fit_properties(
     value: dict[str, Any], schema: Any, root: dict[str, Any], path: str, depth: int
 ) -> Iterable[tuple[str, Any]]:
-    stated = schema.get("required") if isinstance(schema, dict) else None
-    required = stated if isinstance(stated, list) else []
     for name, item in value.items():
         kind = schema_of_argument(schema, root, name)
         if kind is None:
             yield name, item
             continue
-        if item is None and name not in required and "null" not in allowed_types(kind, root):
+        if (
+            item is None
+            and "null" not in allowed_types(kind, root)
+            and name not in required_arguments(schema, root)
+        ):
             continue  # an argument that may be left out, and was, in so many letters
         yield name, _fit(item, kind, root, f"{path}{name}", depth)
 
@@ -139,11 +171,11 @@ def _fit(value: Any, schema: Any, root: dict[str, Any], path: str, depth: int) -
     value = _converted(value, types, path)
     if depth > _DEEPEST:
         return value
-    schema = _target(schema["$ref"], root) if _is_reference(schema) else schema
     if isinstance(value, dict):
         return dict(_fit_properties(value, schema, root, f"{path}.", depth + 1))
-    if isinstance(value, list) and isinstance(schema, dict) and "items" in schema:
-        return [_fit(item, schema["items"], root, f"{path}[]", depth + 1) for item in value]
+    if isinstance(value, list):
+        items = _any_of([one["items"] for one in _of_one_value(schema, root) if "items" in one])
+        return [_fit(item, items, root, f"{path}[]", depth + 1) for item in value]
     return value
 
 
@@ -220,20 +252,14 @@ DECODER: Final = json.JSONDecoder(
 has no word for, and objects with two values of one name, raise MismatchError."""
 
 
-def _is_reference(schema: Any) -> bool:
-    return isinstance(schema, dict) and "$ref" in schema
-
-
 def _target(reference: Any, root: dict[str, Any]) -> Any:
     """What a reference into the same schema points to; an empty schema if to nothing."""
-    found: Any = root
-    if not isinstance(reference, str) or not reference.startswith("#"):
+    if not isinstance(reference, str):
         return {}
-    for step in reference.removeprefix("#").strip("/").split("/"):
-        name = step.replace("~1", "/").replace("~0", "~")
-        if name:
-            found = found.get(name, {}) if isinstance(found, dict) else {}
-    return found
+    is_pointer = reference == "#" or reference.startswith("#/")
+    pointer = pointer_of(reference, {} if is_pointer else anchors(root))
+    found = None if pointer is None else pointed_at(root, pointer)
+    return {} if found is None else found[1]
 
 
 def _shown(path: str) -> str:
