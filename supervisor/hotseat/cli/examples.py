@@ -53,6 +53,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "config show": ("hotseat config show",),
     "reload": ("hotseat config check && hotseat reload",),
     "doctor": ("hotseat doctor",),
+    "selftest": ("hotseat selftest --quick", "hotseat selftest --soak 2h"),
     "service": ("hotseat service install", "hotseat service status"),
     "service install": ("hotseat service install",),
     "service uninstall": ("hotseat service uninstall", "hotseat service uninstall --purge"),

@@ -39,6 +39,7 @@ _COMMANDS: Final = {
     "config": ("config:config", "Check or show the settings."),
     "reload": ("config:reload", "Have the daemon read config.toml again."),
     "doctor": ("doctor:doctor", "Look for what is wrong, with remedies."),
+    "selftest": ("selftest:selftest", "Measure what this machine gives hotseat."),
     "service": ("service:service", "Have launchd run the daemon."),
     "demo": ("daemon:demo", "Watch two models share the seat."),
     "completion": ("help:completion", "Make a shell complete names."),
