@@ -42,7 +42,11 @@ class ReportFile:
             raise HotseatError(
                 "invalid_request", f"{path}: {error.strerror}; {way_out}", path=str(path)
             ) from error
-        self._write()
+        try:
+            self._write()
+        except HotseatError:
+            path.unlink()  # it is ours and empty
+            raise
 
     def put(self, result: Result) -> None:
         """Adds an entry, or takes the place of what was known of it."""

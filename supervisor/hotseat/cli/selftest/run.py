@@ -27,7 +27,7 @@ from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.settings.placed_home import open_home
 
-_ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FILES: Final = (".gguf", ".safetensors")
 
 
@@ -60,7 +60,7 @@ def run_selftest(scale: Scale, model: str | None, out: Path | None) -> tuple[Pat
     )
     file = ReportFile(path, report)
     note(f"selftest, about {scale.takes}: {path}")
-    with _ends_as_interrupts(), _own_folder() as base:
+    with _ends_once(), _own_folder() as base:
         places = Places(
             base=str(base),
             folder=str(path.parent),
@@ -130,10 +130,12 @@ def _own_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _ends_as_interrupts() -> Iterator[None]:
-    """A closed window or a `kill` clean up as Ctrl-C does."""
+def _ends_once() -> Iterator[None]:
+    """A closed window or a `kill` cleans up as Ctrl-C does, and a second one does not disturb."""
 
     def interrupt(_number: int, _frame: object) -> None:
+        for number in _ENDS:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in _ENDS}

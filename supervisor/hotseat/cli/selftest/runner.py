@@ -22,6 +22,24 @@ _QUIET: Final = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS
 _OURS: Final = "HOTSEAT_"
 
 
+class _Heard:
+    """What the processes of an entry said by now: those that are done, and the one that is not."""
+
+    def __init__(self) -> None:
+        self._done: list[Measured] = []
+        self._under_way: Measured | None = None
+
+    def take(self, measured: Measured) -> None:
+        """A line; it has all that its process knows by then."""
+        self._under_way = None if measured.is_last else measured
+        if measured.is_last:
+            self._done.append(measured)
+
+    def known(self) -> Measured:
+        """Samples of all of them."""
+        return merged((*self._done, *([self._under_way] if self._under_way else [])))
+
+
 class Runner:
     """One run. `tell` hears of each entry as it begins and as it ended."""
 
@@ -76,48 +94,38 @@ class Runner:
             self._file.put(result)
             return result
 
+        heard = _Heard()
+
+        def hear(measured: Measured) -> None:
+            heard.take(measured)
+            put(heard.known(), Judged("running"))
+
         self._tell(put(Measured(), Judged("running")))
-        parts: list[Measured] = []
         try:
-            judged = self._judged(entry, started + entry.limit_s, parts, put)
+            judged = self._judged(entry, started + entry.limit_s, heard, hear)
         except KeyboardInterrupt:
-            put(merged(tuple(parts)), Judged("interrupted"))
+            put(heard.known(), Judged("interrupted"))
             raise
-        result = put(merged(tuple(parts)), judged)
+        result = put(heard.known(), judged)
         if entry.name == MODELS:
             self._has_models = result.verdict not in BAD
         self._tell(result)
 
     def _judged(
-        self,
-        entry: Entry,
-        until: float,
-        parts: list[Measured],
-        put: Callable[[Measured, Judged], Result],
+        self, entry: Entry, until: float, heard: _Heard, hear: Callable[[Measured], None]
     ) -> Judged:
-        """What was measured is in `parts`, whatever the end was."""
         if entry.needs_models and not self._has_models:
             return Judged("skipped", "there are no models to run it with")
-        partial: list[Measured] = []
-
-        def hear(measured: Measured) -> None:
-            partial[:] = [measured]
-            put(merged((*parts, measured)), Judged("running"))
-
         try:
             for order in entry.orders:
-                partial.clear()
-                parts.append(self._ask(order, until, hear))
-            partial.clear()
+                heard.take(self._ask(order, until, hear))
         except TimeoutError:
-            parts += partial
             self._end_child()
             return Judged("timed out", f"not done after {entry.limit_s:g} s")
         except ChildLostError as error:
-            parts += partial
             self._end_child()
             return Judged("failed", str(error))
-        return judge(entry.name, merged(tuple(parts)))
+        return judge(entry.name, heard.known())
 
     def _ask(self, order: Order, until: float, hear: Callable[[Measured], None]) -> Measured:
         is_library = isinstance(order, LibraryOrder)
@@ -142,4 +150,4 @@ class Runner:
 
     def _environment(self) -> Mapping[str, str]:
         kept = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
-        return kept | _QUIET | {"TMPDIR": str(self._base)}
+        return kept | _QUIET

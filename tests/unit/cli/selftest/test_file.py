@@ -58,6 +58,16 @@ def test_write_that_fails_leaves_what_was_known_and_says_so(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == [file.path]
 
 
+def test_run_that_cannot_write_at_all_leaves_no_empty_file(tmp_path, monkeypatch):
+    def broken(_fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(file_module.os, "fsync", broken)
+    with pytest.raises(HotseatError, match="Input/output error"):
+        ReportFile(tmp_path / "r.json", REPORT)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_file_that_exists_is_refused_and_kept(tmp_path):
     taken = tmp_path / "taken.json"
     taken.write_text("mine")

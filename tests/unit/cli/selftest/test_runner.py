@@ -74,15 +74,20 @@ def test_process_that_an_entry_leaves_behind_is_ended_with_it(run, tmp_path):
     assert not is_alive(grandchild(tmp_path))
 
 
-def test_interrupt_leaves_a_whole_file_and_nothing_running(run, tmp_path):
-    def interrupt(result):
-        if result.name.startswith("1"):
+def test_interrupt_keeps_what_is_known_and_leaves_nothing_running(run, tmp_path, monkeypatch):
+    put = ReportFile.put
+
+    def interrupt(self, result):
+        put(self, result)
+        if result.verdict == "running" and result.figures:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(ReportFile, "put", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run("fine", "hang with a child", tell=interrupt)
-    found = read_report(tmp_path / "r.json")
-    assert [one.verdict for one in found.results] == ["ok", "running"]
+        run("hang with a child", "fine")
+    (found,) = read_report(tmp_path / "r.json").results
+    assert (found.verdict, found.figures[0].samples) == ("interrupted", (1.0,))
+    assert not is_alive(grandchild(tmp_path))
 
 
 def test_entry_under_way_is_in_the_file_with_what_is_known(run, tmp_path, monkeypatch):

@@ -75,7 +75,8 @@ def churn(order: Churn, own: OwnStage, tell: Callable[[Measured], None]) -> Meas
     streams = [_Stream(client, model, number, began + order.seconds) for number in range(_STREAMS)]
     for stream in streams:
         stream.start()
-    probe, memory = system_probe(), []
+    probe = system_probe()
+    memory: list[MachineMemory] = []
     while any(stream.is_running for stream in streams):
         time.sleep(min(_BEAT_S, order.seconds))
         passed_s = time.monotonic() - began
