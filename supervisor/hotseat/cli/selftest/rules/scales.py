@@ -31,7 +31,7 @@ class Scale(Struct, frozen=True, kw_only=True):
     worker_kills: int = 1
     exact_tokens: int = 200
     neighbours: tuple[int, ...] = (1, 3)
-    long_words: int = 1500
+    long_words: int = 800
     soak_s: float = 0.0
     limit_s: float = 120.0
     """For an entry; one that waits by design gets its waiting on top."""
@@ -56,7 +56,7 @@ FULL: Final = Scale(
     looks_s=(0.1, 0.5, 2.0, 10.0),
     worker_kills=3,
     exact_tokens=500,
-    long_words=5000,
+    long_words=3000,
     limit_s=600.0,
 )
 TINY: Final = Scale(
