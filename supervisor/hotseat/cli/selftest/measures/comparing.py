@@ -110,9 +110,6 @@ def lose_gpu(order: LoseGpu, own: OwnStage) -> Measured:
     if GPU_POINT not in failpoints.POINTS:
         return Measured(skipped=f"this version has no point {GPU_POINT} to make the GPU fail at")
     stage, text = order.stage, sample_text(_FIRST_WORDS, 8)
-    client = own.client(stage)
-    seated(client, stage.model)
-    whole = ask(client, stage.model, text, order.new_tokens).tokens
     token = Path(stage.home).parent / "gpu-fails-once"
     token.touch()
     point = msgspec.to_builtins(
@@ -122,6 +119,7 @@ def lose_gpu(order: LoseGpu, own: OwnStage) -> Measured:
     before = seated(client, stage.model)
     found = ask(client, stage.model, text, order.new_tokens)
     after = seated(client, stage.model)
+    whole = ask(client, stage.model, text, order.new_tokens).tokens  # it fails but once
     own.close()
     return Measured(
         figures=(
