@@ -54,6 +54,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "reload": ("hotseat config check && hotseat reload",),
     "upgrade": ("hotseat upgrade --check",),
     "doctor": ("hotseat doctor",),
+    "selftest": ("hotseat selftest --quick", "hotseat selftest --soak 2h"),
     "service": ("hotseat service install", "hotseat service status"),
     "service install": ("hotseat service install", "hotseat service install --system    with sudo"),
     "service uninstall": ("hotseat service uninstall", "hotseat service uninstall --purge"),

@@ -40,6 +40,7 @@ _COMMANDS: Final = {
     "reload": ("config:reload", "Have the daemon read config.toml again."),
     "upgrade": ("upgrade:upgrade", "Show what an upgrade makes cold."),
     "doctor": ("doctor:doctor", "Look for what is wrong, with remedies."),
+    "selftest": ("selftest:selftest", "Measure what this machine gives hotseat."),
     "service": ("service:service", "Have launchd run the daemon."),
     "demo": ("daemon:demo", "Watch two models share the seat."),
     "completion": ("help:completion", "Make a shell complete names."),

@@ -20,6 +20,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
+from hotseat.library.own_stdout import take_stdout
 from hotseat.library.progress import OnProgress
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.process_lines import LibraryFailure, LibraryLine, LibraryStep
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code."""
     options = _parser().parse_args(arguments)
     os.umask(0o077)
-    lines = _Lines(_take_stdout())
+    lines = _Lines(take_stdout())
     command: Callable[[argparse.Namespace, OnProgress], LibraryLine] = options.command
     try:
         last = command(options, lines.progress)
@@ -70,14 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _EXIT_ERROR
     lines.write(last)
     return 0
-
-
-def _take_stdout() -> TextIO:
-    """Keeps the real stdout for JSON lines and sends what anything else prints to stderr."""
-    ours = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    sys.stdout.flush()
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return ours
 
 
 def _parser() -> argparse.ArgumentParser:

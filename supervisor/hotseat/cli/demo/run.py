@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,16 +17,12 @@ from rich.console import Console
 from hotseat.cli.demo.report import DemoScreen, legend, swap_table, turn_table
 from hotseat.cli.demo.story import AGENTS, CHAT, Agent, Story
 from hotseat.cli.home.library_process import read_lines
+from hotseat.cli.home.own_daemon import OwnDaemon
 from hotseat.client import Client
-from hotseat.client.endpoint import read_endpoint
-from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.process_lines import LibraryLine
 from hotseat.protocol.replies import Event, Progress, SwapReport
 
-START_POLLS: Final = 600
-POLL_S: Final = 0.05
-STOP_S: Final = 60.0
 COPY: Final = f"{CHAT}-copy"
 """Stands in for the second model when Gemma is left out: same weights, a seat of its own."""
 
@@ -55,14 +49,12 @@ class Demo:
 
     def __init__(self, base: Path, cache: Path, console: Console, *, with_gemma: bool) -> None:
         self._home = base / "home"
-        self._base = base
         self._cache = cache
         self._console = console
         self._screen = DemoScreen(console)
         self._with_gemma = with_gemma
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self._daemon = OwnDaemon(self._home, base / "seat.lock", base / "daemon.stderr")
         self._client: Client | None = None
-        self._stack = contextlib.ExitStack()
         self._began_at = time.monotonic()
         agents = AGENTS if with_gemma else tuple(map(_on_the_copy, AGENTS))
         self.story = Story(agents)
@@ -111,49 +103,19 @@ class Demo:
 
     def _start(self) -> Client:
         """A real daemon in the demo's home, and a client of it."""
-        environment = os.environ | {
-            "HOTSEAT_HOME": str(self._home),
-            "HOTSEAT_SEAT_LOCK": str(self._base / "seat.lock"),
-        }
-        log = self._stack.enter_context((self._base / "daemon.stderr").open("ab"))
-        self._daemon = subprocess.Popen(
-            [sys.executable, "-m", "hotseat.supervisor"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-        )
-        address = self._await_endpoint(self._daemon.pid)
-        self._client = Client(endpoint=address, name="demo")
+        self._client = Client(endpoint=self._daemon.start(), name="demo")
         return self._client
-
-    def _await_endpoint(self, pid: int) -> str:
-        for _ in range(START_POLLS):
-            with contextlib.suppress(DaemonUnreachable):
-                endpoint = read_endpoint(self._home)
-                if endpoint.pid == pid:
-                    return endpoint.requests
-            time.sleep(POLL_S)
-        raise HotseatError("daemon_unreachable", "the demo's daemon did not start")
 
     def _stop(self) -> None:
         """Ends the daemon in order; its contexts are on disk then."""
         if self._client is not None:
             self._client.close()
             self._client = None
-        if self._daemon is not None:
-            self._daemon.send_signal(signal.SIGTERM)
-            self._daemon.wait(STOP_S)
-            self._daemon = None
+        self._daemon.stop()
 
     def close(self) -> None:
         """Leaves nothing running."""
-        try:
-            self._stop()
-        except subprocess.TimeoutExpired:
-            if self._daemon is not None:
-                self._daemon.kill()
-                self._daemon.wait()
-        self._stack.close()
+        self._stop()
 
     # --- the story ------------------------------------------------------------------------------
 
