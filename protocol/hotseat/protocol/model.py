@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from hotseat.protocol.ids import ModelName, Tag
+from hotseat.protocol.messages import Sampling
 
 RECORD_FILE = "model.json"
 RECORD_VERSION = 1
@@ -171,6 +172,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     mlx_lm_version: str = ""
     batches: bool = True
     """False: the model's code takes one sequence at a time."""
+    sampling: Sampling = Sampling()
+    """How to draw where nobody says: what `generation_config.json` states."""
 
     @property
     def dtype_bytes(self) -> int:
