@@ -285,7 +285,8 @@ def test_frames_of_a_client_of_version_1_are_read(path):
     message = decode_client(envelope)
     assert envelope.version == 1
     assert getattr(message, "protocol", 1) == 1
-    assert join(encode_client(message, envelope.request_id, 1)) == data
+    said = msgpack.unpackb(encode_client(message, envelope.request_id, 1)[-1])
+    assert msgpack.unpackb(envelope.body).items() <= said.items()
 
 
 @pytest.mark.parametrize("path", sorted(OLDER.glob("daemon_*.bin")), ids=lambda path: path.stem)
