@@ -43,7 +43,6 @@ REFUSED: Final = {
     "best_of": "one answer is all there is",
     "echo": "the prompt is not said again",
 }
-Number = float | None
 
 
 class Function(Struct, kw_only=True):

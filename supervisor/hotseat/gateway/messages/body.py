@@ -70,7 +70,6 @@ class Thinking(Struct, kw_only=True):
     """`thinking`."""
 
     type: str
-    budget_tokens: int | None = None
 
 
 class OutputFormat(Struct, kw_only=True):
