@@ -44,3 +44,6 @@ _.post_processor  # tokenizers reads it
 _._offset  # mlx-lm's caches read it
 _.ModuleType  # a quoted type, which mypy reads
 _.files_written  # counter of the writer's thread, compared with its reports by tests
+_.gateway  # command, named in cli/group.py
+_.repeat_penalty  # option of `run`, read by name
+_.IGNORED  # fields of HTTP bodies that are known and mean nothing here

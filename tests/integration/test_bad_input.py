@@ -13,9 +13,10 @@ from tests.support.daemons.stub_home import error_of, serves, stub_daemon
 from tests.support.peers.malformed import BODIES, FRAMES, OK
 from tests.support.peers.raw_peer import RawPeer
 
+from hotseat.protocol.codec import CLIENT_KINDS
 from hotseat.protocol.errors import ERRORS
 from hotseat.protocol.limits import MIB
-from hotseat.protocol.messages import CLIENT_KINDS, Attach, Cancel, Generate
+from hotseat.protocol.messages import Attach, Cancel, Generate
 from hotseat.protocol.replies import ErrorBody, Reply, Welcome
 
 MEMORY_GROWTH = 32 * MIB

@@ -2,13 +2,18 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlx_lm.utils import load_tokenizer
 from tests.support import call_samples
 from tests.support.call_samples import SAMPLES
+from tests.support.models.tiny_models import write_tokenizer
 
 from hotseat.protocol.parts import collect_parts, join_parts, missing_parts, split_parts, units_of
 from hotseat.worker.text.calls.formats import FORMATS
+from hotseat.worker.text.parts_out import PartsOut
+from hotseat.worker.text.text_out import TextOut
 
 CALL = '<tool_call>\n{"name": "look", "arguments": {"at": "sky"}}\n</tool_call>'
 PIECES = st.lists(
@@ -138,3 +143,39 @@ def test_marks_in_any_order_do_not_depend_on_how_the_text_came_in(output, cuts, 
     whole = call_samples.parts_of(name, text, thinks=thinks)
     assert call_samples.parts_of(name, text, cuts, thinks=thinks) == whole
     assert call_samples.parts_of(name, text, range(len(text)), thinks=thinks) == whole
+
+
+def out_of(tokenizer, text, **options):
+    splitter = call_samples.splitter_of("json_tools")
+    out = PartsOut(TextOut(tokenizer.detokenizer), splitter, **options)
+    found = []
+    for token in tokenizer.encode(text, add_special_tokens=False):
+        found += out.push(token)
+        if out.has_called:
+            break
+    return out, join_parts([*found, *out.finish()])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return load_tokenizer(folder)
+
+
+def test_answer_that_may_have_one_call_ends_with_its_first(tokenizer):
+    both = '<tool_call>[{"name": "look", "arguments": {"at": "sky"}}, {"name": "rest"}]</tool_call>'
+    for text in (f"Wait. {both} More.", f"Wait. {CALL}{CALL} More."):
+        out, parts = out_of(tokenizer, text, one_call=True)
+        assert [part.type for part in parts] == ["text", "tool_call"]
+        assert (parts[1].name, out.has_called) == ("look", True)
+        assert len(out_of(tokenizer, text)[1]) == 4
+
+
+def test_tokens_of_reasoning_are_counted_with_their_marks(tokenizer):
+    thought = "<think>hm hm</think>"
+    out, _ = out_of(tokenizer, f"{thought}Blue.")
+    alone, _ = out_of(tokenizer, thought)
+    count = len(tokenizer.encode(thought, add_special_tokens=False))
+    assert out.reasoning_tokens == alone.reasoning_tokens == count
+    assert out_of(tokenizer, "Blue.")[0].reasoning_tokens == 0

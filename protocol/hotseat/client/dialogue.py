@@ -15,7 +15,13 @@ from hotseat.client.requests import encode_checked
 from hotseat.protocol.codec import Envelope, decode_daemon, encode_client, open_envelope
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ClientToken, RequestId
-from hotseat.protocol.limits import MAX_FRAME_BYTES, MISSED_PINGS, PING_S, PROTOCOL_MAX
+from hotseat.protocol.limits import (
+    MAX_FRAME_BYTES,
+    MISSED_PINGS,
+    PING_S,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+)
 from hotseat.protocol.messages import ClientInfo, ClientMessage, Hello, Ping
 from hotseat.protocol.replies import ErrorBody, Welcome
 
@@ -63,7 +69,9 @@ class Dialogue:
                 f"request {exchange.request_id} is open in this client; choose another id",
                 request_id=exchange.request_id,
             )
-        frames = encode_checked(exchange.opening, exchange.request_id, self._limit_bytes)
+        frames = encode_checked(
+            exchange.opening, exchange.request_id, self._limit_bytes, self._version
+        )
         exchange.started_at = now
         self._exchanges[exchange.request_id] = exchange
         if self.welcome is not None:
@@ -80,8 +88,16 @@ class Dialogue:
         if self.welcome is None:
             return
         for message in messages:
-            self.outgoing.append(encode_client(message, exchange.request_id))
+            self._put(message, exchange.request_id)
             self._wake()
+
+    @property
+    def _version(self) -> int:
+        """What the daemon said that it speaks; the oldest before it said anything."""
+        return self.welcome.protocol if self.welcome is not None else PROTOCOL_MIN
+
+    def _put(self, message: ClientMessage, request_id: RequestId) -> None:
+        self.outgoing.append(encode_client(message, request_id, self._version))
 
     def connected(self, now: float) -> None:
         """A new connection exists: says Hello and nothing else."""
@@ -89,7 +105,7 @@ class Dialogue:
         self.refusal = None
         self._pinged_at, self._missed_pings, self._was_heard = now, 0, True
         hello = Hello(protocol=PROTOCOL_MAX, client=self._info, token=self.token)
-        self.outgoing.append(encode_client(hello, _HELLO_ID))
+        self._put(hello, _HELLO_ID)
         self._wake()
 
     def disconnected(self, now: float) -> None:
@@ -143,7 +159,7 @@ class Dialogue:
         for exchange in self.open_exchanges:
             message = exchange.reopening() if exchange.is_sent else exchange.opening
             exchange.is_sent = True
-            self.outgoing.append(encode_client(message, exchange.request_id))
+            self._put(message, exchange.request_id)
         self._wake()
 
     def _received_answer(self, exchange: AnyExchange, envelope: Envelope) -> None:
@@ -177,7 +193,7 @@ class Dialogue:
         if self._missed_pings >= MISSED_PINGS:
             return False
         self._was_heard, self._pinged_at = False, now
-        self.outgoing.append(encode_client(Ping(), _PING_ID))
+        self._put(Ping(), _PING_ID)
         self._wake()
         return True
 

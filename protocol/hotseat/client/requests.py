@@ -10,7 +10,7 @@ import msgspec
 from hotseat.protocol.codec import encode_client, unpack_body
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import RequestId, is_request_id
-from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, MAX_FRAME_BYTES
+from hotseat.protocol.limits import DEFAULT_CREDIT_BYTES, MAX_FRAME_BYTES, PROTOCOL_MAX
 from hotseat.protocol.messages import (
     ClientMessage,
     Generate,
@@ -61,8 +61,10 @@ class GenerateOptions(TypedDict, total=False):
     next_model: str
     tools: Sequence[Tool | Mapping[str, Any]]
     tool_choice: str | NamedTool | Mapping[str, Any]
+    parallel_calls: bool
     response_format: ResponseFormat | Mapping[str, Any]
     template_args: Mapping[str, Any]
+    agent: str
 
 
 def new_request_id() -> RequestId:
@@ -139,11 +141,14 @@ def _plain(message: MessageLike) -> Any:
 
 
 def encode_checked(
-    message: ClientMessage, request_id: RequestId, limit_bytes: int = MAX_FRAME_BYTES
+    message: ClientMessage,
+    request_id: RequestId,
+    limit_bytes: int = MAX_FRAME_BYTES,
+    version: int = PROTOCOL_MAX,
 ) -> list[bytes]:
     """Frames of a message that the daemon can decode; anything else is refused here."""
     try:
-        frames = encode_client(message, request_id)
+        frames = encode_client(message, request_id, version)
     except (ValueError, TypeError, OverflowError) as error:
         raise HotseatError("invalid_request", f"request cannot be packed: {error}") from error
     body = frames[-1]

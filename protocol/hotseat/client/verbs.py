@@ -4,7 +4,7 @@ Must not know sockets, threads or event loops: `_call` brings a message there.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -202,6 +202,7 @@ class Verbs(ABC):
         session: str | None = None,
         append: Sequence[MessageLike] | str | None = None,
         tools: Sequence[Tool] | None = None,
+        template_args: Mapping[str, Any] | None = None,
         render: bool = False,
     ) -> CountView:
         """How many tokens a request would have, and how many of them are stored."""
@@ -214,6 +215,7 @@ class Verbs(ABC):
             session=session,
             append=given,
             tools=None if tools is None else tuple(tools),
+            template_args=None if template_args is None else dict(template_args),
             render=render,
         )
         return _typed(await self._call(count), CountView)

@@ -6,8 +6,9 @@ Raises `HotseatError` (bad_frame, unknown_kind, invalid_request, version_mismatc
 
 import binascii
 import math
+import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import msgpack
 import msgspec
@@ -25,15 +26,18 @@ from hotseat.protocol.limits import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
 )
-from hotseat.protocol.messages import CLIENT_KINDS, ClientMessage, Generate
+from hotseat.protocol.messages import ClientMessage, Generate
 from hotseat.protocol.replies import DAEMON_KINDS, DaemonMessage, Done
 from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 from hotseat.protocol.unknown_fields import unknown_fields
 
-VERSION_FRAME: Final = str(PROTOCOL_MAX).encode()
 _ENVELOPE_FRAMES: Final = 4
 _KIND_BYTES: Final = 32
 T = TypeVar("T")
+CLIENT_KINDS: dict[str, type[ClientMessage]] = {
+    re.sub("(?<=.)(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in get_args(ClientMessage)
+}
+"""By the name on the wire, which is the type's."""
 _CLIENT_NAMES: Final = {kind: name for name, kind in CLIENT_KINDS.items()}
 _DAEMON_NAMES: Final = {kind: name for name, kind in DAEMON_KINDS.items()}
 
@@ -160,11 +164,14 @@ def open_envelope(frames: Sequence[bytes]) -> Envelope:
 
 
 def decode_client(envelope: Envelope) -> ClientMessage:
-    """Body of a message a client sent."""
+    """Body of a message a client sent; a request notes the version it was written in."""
     kind = CLIENT_KINDS.get(envelope.kind)
     if kind is None:
         raise HotseatError("unknown_kind", f"unknown kind {envelope.kind!r}", kind=envelope.kind)
-    return unpack_body(envelope.body, kind)
+    message = unpack_body(envelope.body, kind)
+    if isinstance(message, Generate):
+        return msgspec.structs.replace(message, protocol=envelope.version)
+    return message
 
 
 def ignored_fields(envelope: Envelope) -> tuple[str, ...]:
@@ -182,18 +189,22 @@ def decode_daemon(envelope: Envelope) -> DaemonMessage:
     return _with_tokens(message) if isinstance(message, Done) else message
 
 
-def encode_client(message: ClientMessage, request_id: RequestId) -> list[bytes]:
+def encode_client(
+    message: ClientMessage, request_id: RequestId, version: int = PROTOCOL_MAX
+) -> list[bytes]:
     """Frames of a client message."""
     name = _CLIENT_NAMES[type(message)]
-    return [VERSION_FRAME, name.encode(), request_id.encode(), pack_body(message)]
+    return [str(version).encode(), name.encode(), request_id.encode(), pack_body(message)]
 
 
-def encode_daemon(message: DaemonMessage, request_id: RequestId) -> list[bytes]:
+def encode_daemon(
+    message: DaemonMessage, request_id: RequestId, version: int = PROTOCOL_MAX
+) -> list[bytes]:
     """Frames of a daemon message."""
     if isinstance(message, Done):
         message = _with_packed_tokens(message)
     name = _DAEMON_NAMES[type(message)]
-    return [VERSION_FRAME, name.encode(), request_id.encode(), pack_body(message)]
+    return [str(version).encode(), name.encode(), request_id.encode(), pack_body(message)]
 
 
 def _with_packed_tokens(done: Done) -> Done:

@@ -7,7 +7,7 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
 PROTOCOL_MIN: Final = 1
-PROTOCOL_MAX: Final = 1
+PROTOCOL_MAX: Final = 2
 
 MAX_FRAME_BYTES: Final = 8 * MIB
 MAX_FRAMES: Final = 8

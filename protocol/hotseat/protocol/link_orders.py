@@ -100,6 +100,7 @@ class Start(Struct, frozen=True, tag="start", kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
     response_format: ResponseFormat | None = None
+    parallel_calls: bool | None = None
     template_args: dict[str, Any] = {}
     persist: bool = True
     resume: Resume | None = None

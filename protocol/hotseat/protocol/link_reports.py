@@ -196,6 +196,8 @@ class Finished(Struct, frozen=True, tag="finished", kw_only=True):
     limit: LengthLimit | None = None
     text: str
     completion_tokens: int
+    reasoning_tokens: int = 0
+    stop_string: str | None = None
     context: bytes
     hint: bytes
     closed: bool

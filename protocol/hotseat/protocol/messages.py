@@ -1,7 +1,6 @@
 """What clients send: one typed struct per kind. Pure; limits that need no daemon stand here."""
 
-import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -12,6 +11,8 @@ Natural = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Agent = Annotated[str, Meta(max_length=128)]
+"""A label, not an identity: it opens nothing and protects nothing."""
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
@@ -75,16 +76,20 @@ class ResponseFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the next token is drawn. `temperature` 0 is greedy; zeros mean "off" elsewhere."""
+    """How the next token is drawn. What is not given is the model's own choice.
 
-    temperature: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
-    top_p: Probability = 0.0
-    top_k: Natural = 0
-    min_p: Probability = 0.0
+    A given `temperature` of 0 is greedy, a given 0 means "off" elsewhere. The model's own is what
+    its settings say, else its `generation_config.json`, else greedy and off.
+    """
+
+    temperature: Annotated[float, Meta(ge=0.0, le=10.0)] | None = None
+    top_p: Probability | None = None
+    top_k: Natural | None = None
+    min_p: Probability | None = None
     seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
-    repetition_penalty: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0
-    presence_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
-    frequency_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
+    repetition_penalty: Annotated[float, Meta(ge=0.0, le=10.0)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] | None = None
     logit_bias: tuple[tuple[TokenId, Annotated[float, Meta(ge=-100.0, le=100.0)]], ...] = ()
 
 
@@ -122,7 +127,8 @@ class Generate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: bool = False
     rerender: bool = False
     persist: bool = True
-    max_tokens: Positive | None = None
+    max_tokens: Natural | None = None
+    """0 computes the prompt, keeps it and says nothing."""
     sampling: Sampling = Sampling()
     stop: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...],
@@ -148,8 +154,14 @@ class Generate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: ToolChoice | None = None
     """`auto` unless given; `required` and a named tool force a call, `none` forbids it."""
     response_format: ResponseFormat | None = None
+    parallel_calls: bool | None = None
+    """False: the answer ends with its first call."""
     template_args: dict[str, Any] | None = None
     """Arguments of the chat template (`enable_thinking`, ...); fixed like `tools`."""
+    agent: Agent = ""
+    """Which of a client's agents asks: they are told apart in queue, causes and waits."""
+    protocol: Natural = 1
+    """The version of the frame it came in: the daemon notes it here, whatever was sent."""
 
 
 class Attach(Struct, frozen=True, kw_only=True):
@@ -262,6 +274,7 @@ class Count(Struct, frozen=True, kw_only=True):
     session: str | None = None
     append: tuple[Message, ...] | str | None = None
     tools: tuple[Tool, ...] | None = None
+    template_args: dict[str, Any] | None = None
     render: bool = False
     """Answer with the text of the prompt too."""
 
@@ -316,6 +329,7 @@ class Swap(Struct, frozen=True, kw_only=True):
     mode: Literal["auto", "process", "in-process"] = "auto"
     force: bool = False
     unload_others: bool = False
+    agent: Agent = ""
 
 
 class Release(Struct, frozen=True, kw_only=True):
@@ -384,8 +398,3 @@ ClientMessage = (
     | Shutdown
     | Reload
 )
-
-CLIENT_KINDS: dict[str, type[ClientMessage]] = {
-    re.sub("(?<=.)(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in get_args(ClientMessage)
-}
-"""By the name on the wire, which is the type's."""

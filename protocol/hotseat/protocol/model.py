@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from hotseat.protocol.ids import ModelName, Tag
+from hotseat.protocol.messages import Sampling
 
 RECORD_FILE = "model.json"
 RECORD_VERSION = 1
@@ -174,6 +175,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """False: the model's code takes one sequence at a time."""
     experts: int = 0
     """Experts of a layer; 0: dense, or registered by an older version."""
+    sampling: Sampling = Sampling()
+    """How to draw where nobody says: what `generation_config.json` states."""
 
     @property
     def dtype_bytes(self) -> int:

@@ -88,11 +88,17 @@ class ChunkPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TokenLogprob(Struct, frozen=True, kw_only=True):
-    """Log probability of an emitted token; `top` are the likeliest ones as `[[id, logprob]]`."""
+    """Log probability of an emitted token; `top` are the likeliest ones as `[[id, logprob]]`.
+
+    `text` and `top_texts` are the bytes that each of them stands for, in base64: a token may be
+    a piece of a character.
+    """
 
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    text: str = ""
+    top_texts: tuple[str, ...] = ()
 
 
 class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -121,6 +127,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     disk_tokens: int = 0
     own_tokens: int = 0
     shared_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of `completion_tokens`: those that were drawn while the model thought aloud."""
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -149,6 +157,8 @@ class Done(Struct, frozen=True, kw_only=True, omit_defaults=False):
     context: Literal["appended", "rendered"] | None = None
     seed: int | None = None
     note: str = ""
+    stop_string: str | None = None
+    """The one of `stop` that ended it."""
     reasoning: str = ""
     """What the model thought aloud; `text` is without it."""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -175,6 +185,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     client: str
     request_id: str
     model_asked: str
+    agent: str = ""
 
 
 class SwapPhases(Struct, frozen=True, kw_only=True):

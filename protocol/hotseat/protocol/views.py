@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import Capabilities, TemplateProbe
 from hotseat.protocol.telemetry import MemoryPages
 
@@ -51,6 +52,7 @@ class RequestView(Struct, frozen=True, kw_only=True):
     position: int
     age_s: float
     completion_tokens: int
+    agent: str = ""
 
 
 class MemoryView(Struct, frozen=True, kw_only=True):
@@ -164,6 +166,8 @@ class ModelView(Struct, frozen=True, kw_only=True):
     tag: str = ""
     path: str = ""
     template: TemplateProbe | None = None
+    sampling: Sampling = Sampling()
+    """How it draws where a request does not say: settings before `generation_config.json`."""
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
@@ -331,6 +335,7 @@ class WhyView(Struct, frozen=True, kw_only=True):
     client: str
     request_id: str
     model_asked: str
+    agent: str = ""
     total_s: float | None = None
     bytes_written: int | None = None
     sessions_checkpointed: int | None = None

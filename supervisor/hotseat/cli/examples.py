@@ -45,6 +45,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "kv rebuild": ("hotseat kv rebuild",),
     "events": ("hotseat events --follow --topic swap",),
     "logs": ("hotseat logs --follow",),
+    "gateway": ("hotseat gateway", 'eval "$(hotseat gateway --print-env)"'),
     "endpoint": ("hotseat endpoint", 'eval "$(hotseat endpoint --env)"'),
     "stop": ("hotseat stop", "hotseat stop gemma"),
     "restart": ("hotseat restart",),

@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "report": ("telemetry:report", "Draw a recording as a web page."),
     "logs": ("watch:logs", "Show the daemon's log."),
     "endpoint": ("daemon:endpoint", "Print where clients find the daemon."),
+    "gateway": ("gateway:gateway", "Serve agents that speak HTTP."),
     "stop": ("daemon:stop", "End the daemon, or release MODEL."),
     "restart": ("daemon:restart", "End the daemon and start it again."),
     "config": ("config:config", "Check or show the settings."),

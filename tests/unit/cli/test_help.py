@@ -19,6 +19,7 @@ from hotseat.protocol.errors import ERRORS
 
 ROOT = Path(__file__).parents[3]
 NOT_JSON = {
+    "gateway",
     "serve",
     "config",
     "kv",

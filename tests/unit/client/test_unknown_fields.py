@@ -60,7 +60,12 @@ def test_keyword_that_is_none_is_refused_with_those_that_look_like_it(options, f
 def test_every_field_of_a_request_is_a_keyword():
     known = {name.rstrip("_") for name in GenerateOptions.__annotations__}
     fields = {*Generate.__struct_fields__, *Sampling.__struct_fields__}
-    assert {name.rstrip("_") for name in fields} - known == {"model", "sampling", "credit_bytes"}
+    assert {name.rstrip("_") for name in fields} - known == {
+        "model",
+        "sampling",
+        "credit_bytes",
+        "protocol",
+    }
 
 
 def test_names_of_ones_own_are_no_unknown_fields():

@@ -1,5 +1,7 @@
 """The first token is told at the end of the prompt, a step before it is in KV."""
 
+import base64
+
 import pytest
 from tests.support.engine.engine_harness import prompt_tokens, tiny_record
 
@@ -62,3 +64,13 @@ def test_single_token_answer_ends_with_it(supervisor):
     assert outcome.finished.limit == "max_tokens"
     assert len(outcome.tokens) == 1
     assert unpack_tokens(outcome.finished.context) == prompt_tokens(20) + outcome.tokens
+
+
+def test_log_probabilities_say_what_each_token_stands_for(supervisor):
+    outcome = supervisor.turn(prompt_tokens(20), max_tokens=6, logprobs=3)
+    entries = [entry for emitted in outcome.emitted for entry in emitted.logprobs]
+    assert [entry.token for entry in entries] == outcome.tokens
+    said = b"".join(base64.b64decode(entry.text) for entry in entries)
+    assert said.decode(errors="replace") == outcome.text
+    assert all(len(entry.top_texts) == len(entry.top) == 3 for entry in entries)
+    assert entries[0].top_texts[0] == entries[0].text  # greedy: the likeliest was drawn

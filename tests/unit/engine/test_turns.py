@@ -56,6 +56,26 @@ def test_max_tokens_reached_ends_with_length_and_context_of_prompt_and_answer(su
     assert not outcome.finished.closed
 
 
+@pytest.mark.parametrize("count", [1, 20, 300])
+def test_no_tokens_asked_for_computes_the_prompt_and_says_nothing(supervisor, count):
+    outcome = supervisor.turn(prompt_tokens(count), "s", max_tokens=0)
+    assert (outcome.tokens, outcome.finished.text) == ([], "")
+    assert (outcome.finished.finish_reason, outcome.finished.limit) == ("length", "max_tokens")
+    again = supervisor.turn(prompt_tokens(3), "s", max_tokens=2)
+    # The newest token has no KV: it is the first that the next turn computes.
+    assert again.started.restored_tokens == count - 1
+    whole = supervisor.turn(prompt_tokens(count) + prompt_tokens(3), max_tokens=2)
+    assert again.tokens == whole.tokens
+
+
+def test_stop_string_that_came_is_named(supervisor):
+    text = supervisor.turn(prompt_tokens(20), max_tokens=40).text
+    stop = text[5:8]
+    outcome = supervisor.turn(prompt_tokens(20), max_tokens=40, stop=("@never@", stop))
+    assert (outcome.finished.finish_reason, outcome.finished.stop_string) == ("stop", stop)
+    assert supervisor.turn(prompt_tokens(20), max_tokens=4).finished.stop_string is None
+
+
 def test_streamed_text_equals_final_text_and_decoded_tokens(supervisor):
     outcome = supervisor.turn(prompt_tokens(20), max_tokens=40)
     seated = supervisor.engine._seat.seated

@@ -17,7 +17,9 @@ from tests.support.models import tiny_gguf, tiny_models
 
 from hotseat.library import geometry, importing
 from hotseat.library.importing import import_model
+from hotseat.library.registering import stated_sampling
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import Capabilities, LayerSpec, ModelRecord, StateSpec
 
 
@@ -349,3 +351,21 @@ def test_model_moved_away_by_a_killed_import_comes_back(home, folder):
     other = tiny_models.register_tiny(home, "other", "qwen3")
     assert (home / "models" / "m" / "model.json").is_file()
     assert other.name == "other"
+
+
+@pytest.mark.parametrize(
+    ("table", "stated"),
+    [
+        (None, Sampling()),
+        ({"eos_token_id": 2}, Sampling()),
+        ({"do_sample": False, "temperature": 0.6}, Sampling()),
+        ({"do_sample": True, "top_k": 64}, Sampling(temperature=1.0, top_k=64)),
+        ({"temperature": 0.6, "top_p": 0.95, "top_k": None}, Sampling(temperature=0.6, top_p=0.95)),
+        (
+            {"temperature": "warm", "min_p": 7, "repetition_penalty": 1.05, "seed": 3},
+            Sampling(repetition_penalty=1.05),
+        ),
+    ],
+)
+def test_sampling_of_a_record_is_what_generation_config_states(table, stated):
+    assert stated_sampling(table) == stated

@@ -20,9 +20,9 @@ from msgspec import inspect as mi
 from hotseat.protocol import disk_views, limits, telemetry, views
 from hotseat.protocol import messages as m
 from hotseat.protocol import replies as r
+from hotseat.protocol.codec import CLIENT_KINDS
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import ERRORS
-from hotseat.protocol.messages import CLIENT_KINDS
 from hotseat.protocol.model import Capabilities, TemplateProbe
 from hotseat.protocol.replies import DAEMON_KINDS
 from hotseat.supervisor.ports.client_port import FEATURES

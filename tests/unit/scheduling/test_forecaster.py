@@ -65,6 +65,17 @@ def test_agent_that_is_back_is_waited_for_no_longer():
     assert case.seat("a").linger_until == 0.0
 
 
+def test_other_agent_of_the_same_client_is_still_waited_for():
+    case = Case()
+    case.end(hold_s=5.0, agent="coder")
+    other = Generate(model="a", prompt="y", session="s", agent="critic")
+    case.forecaster.arrived("c", other, "a", 101.0)
+    assert case.seat("a").linger_until == 105.0
+    back = Generate(model="a", prompt="y", session="s", agent="coder")
+    case.forecaster.arrived("c", back, "a", 102.0)
+    assert case.seat("a").linger_until == 0.0
+
+
 def test_next_model_is_prepared_only_when_nobody_waits_and_forgotten_with_the_seat():
     case = Case()
     assert case.forecaster.up_next is None

@@ -86,5 +86,17 @@ def test_same_settings_are_no_change():
 
 
 def test_defaults_fill_what_a_request_leaves_open():
-    filled = SamplingDefaults(temperature=0.7, top_k=20).fill(Sampling(top_k=1, seed=3))
-    assert (filled.temperature, filled.top_k, filled.seed) == (0.7, 1, 3)
+    chosen = SamplingDefaults(temperature=0.7, top_k=20)
+    own = Sampling(temperature=1.0, min_p=0.1)
+    filled = chosen.fill(Sampling(top_k=0, seed=3), own, 2)
+    assert (filled.temperature, filled.top_k, filled.seed) == (0.7, 0, 3)
+    assert (filled.min_p, filled.top_p) == (0.1, None)
+    assert chosen.fill(Sampling(temperature=0.0), own, 2).temperature == 0.0
+
+
+def test_zero_of_a_client_of_version_1_asks_for_nothing_and_its_model_has_no_say():
+    chosen = SamplingDefaults(temperature=0.7)
+    own = Sampling(temperature=1.0, min_p=0.1)
+    filled = chosen.fill(Sampling(temperature=0.0, top_k=0), own, 1)
+    assert (filled.temperature, filled.top_k, filled.min_p) == (0.7, None, None)
+    assert SamplingDefaults().fill(Sampling(), own, 1).temperature is None

@@ -1,5 +1,6 @@
 """Makes the record of an MLX folder and writes it. Must not know where the folder came from."""
 
+import contextlib
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -10,18 +11,28 @@ import msgspec
 from hotseat.library import identity
 from hotseat.library.adapter import digest_adapter
 from hotseat.library.durable import write_durably
-from hotseat.library.folder import ModelFolder, digest_files, open_folder, refusing, unavailable
+from hotseat.library.folder import (
+    ModelFolder,
+    digest_files,
+    open_folder,
+    read_table,
+    refusing,
+    unavailable,
+)
 from hotseat.library.geometry import Geometry, measure_geometry
 from hotseat.library.progress import OnProgress
 from hotseat.library.turn_ends import stated_ends, template_end
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
+from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource, TagParts
+from hotseat.protocol.model_files import GENERATION_CONFIG
 from hotseat.protocol.tags import adapter_digest, kv_part, model_tag
 from hotseat.worker.text.rendering import template_text
 from hotseat.worker.text.template_probe import probe_template
 from hotseat.worker.text.tokenizer import open_tokenizer
 
+_STATED: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _CONTEXT_KEYS: Final = (
     "max_position_embeddings",
     "max_seq_len",
@@ -58,12 +69,13 @@ def describe_folder(
     adapted = () if adapter is None else digest_adapter(folder, adapter, on_progress)
     digests = digest_files(opened, on_progress)
     weights = [digests[file.name] for file in opened.weights]
-    tokenizer_files = [digests[file.name] for file in opened.tokenizer]
     parts = TagParts(
         architecture=identity.architecture_digest(opened.config),
         weights=identity.weights_digest(weights),
         quantisation=identity.quantisation_digest(opened.config),
-        tokenizer=identity.tokenizer_digest(tokenizer_files, opened.tokenizer_config),
+        tokenizer=identity.tokenizer_digest(
+            [digests[file.name] for file in opened.tokenizer], opened.tokenizer_config
+        ),
         template=identity.template_digest(template_text(tokenizer)),
         adapter=adapter_digest(adapted),
         kv=kv_part(geometry.kv_dtype),
@@ -92,7 +104,24 @@ def describe_folder(
         unfit_reason=geometry.unfit_reason,
         registered_at=time.time(),
         mlx_lm_version=version("mlx-lm"),
+        sampling=stated_sampling(read_table(folder / GENERATION_CONFIG)),
     )
+
+
+def stated_sampling(table: dict[str, Any] | None) -> Sampling:
+    """How a `generation_config.json` says to draw; what is not of the right kind is left out.
+
+    Its `temperature` is 1 unless it says so, if it says to draw at all.
+    """
+    if table is None or table.get("do_sample") is False:
+        return Sampling()
+    given: dict[str, Any] = {"temperature": 1.0} if table.get("do_sample") else {}
+    given |= {key: value for key, value in table.items() if key in _STATED and value is not None}
+    known = {}
+    for key, value in given.items():
+        with contextlib.suppress(msgspec.ValidationError):
+            known[key] = getattr(msgspec.convert({key: value}, Sampling), key)
+    return Sampling(**known)
 
 
 def _open_tokenizer(folder: ModelFolder) -> Any:

@@ -12,6 +12,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     session: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    no_sampling_defaults: bool = False
     seed: int | None = None
     stop: tuple[str, ...] = ()
     system: str | None = None

@@ -11,6 +11,7 @@ from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.terminal.failures import EXIT_INTERRUPTED
 from hotseat.cli.terminal.output import print_json
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import Sampling
 from hotseat.protocol.replies import Accepted, Chunk, Done, Progress
 
 if TYPE_CHECKING:
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 
 _SAID = ("reasoning", "tool_calls", "tool_parse_error", "note")
 """Facts of `run --json` that are there only if there is something to say."""
-_PASSED_ON = ("max_tokens", "temperature", "seed", "priority", "deadline_s")
-"""Options that are keywords of `generate` as they stand."""
+_PASSED_ON = {
+    name: name
+    for name in ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "priority")
+} | {"deadline_s": "deadline_s", "repeat_penalty": "repetition_penalty"}
+"""Options by name, and the keywords of `generate` that they are."""
+_DRAWN = tuple(name for name in Sampling.__struct_fields__ if name not in ("seed", "logit_bias"))
 StreamEvent = Accepted | Progress | Chunk
 Show = Callable[[StreamEvent], None]
 
@@ -114,8 +119,9 @@ def build_input(options: RunOptions, prompt: str, *, is_raw: bool) -> "GenerateO
 
 def _asked(options: RunOptions) -> "GenerateOptions":
     """What was asked for besides the input."""
-    given = {name: getattr(options, name) for name in _PASSED_ON}
-    asked = {name: value for name, value in given.items() if value is not None}
+    given = {word: getattr(options, name) for name, word in _PASSED_ON.items()}
+    off = dict.fromkeys(_DRAWN, 0) if options.no_sampling_defaults else {}
+    asked = off | {name: value for name, value in given.items() if value is not None}
     request = cast("GenerateOptions", asked)
     if options.stop:
         request["stop"] = options.stop

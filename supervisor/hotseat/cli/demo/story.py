@@ -118,7 +118,11 @@ class Story:
         append = line if agent.raw else [{"role": "user", "content": line}]
         on_event(line)
         with client.generate(
-            agent.model, session=agent.name, append=append, max_tokens=REPLY_TOKENS
+            agent.model,
+            session=agent.name,
+            append=append,
+            max_tokens=REPLY_TOKENS,
+            temperature=0.0,
         ) as stream:
             for event in stream.events():
                 if isinstance(event, Progress):

@@ -45,6 +45,7 @@ class Counter:
             session=message.session,
             append=message.append,
             tools=message.tools,
+            template_args=message.template_args,
         )
         check_generate(request)
         row = None

@@ -160,6 +160,7 @@ def _explained(event: Event, start: Event | None) -> WhyView:
         client=str(cause.get("client", "")),
         request_id=str(cause.get("request_id", "")),
         model_asked=str(cause.get("model_asked", "")),
+        agent=str(cause.get("agent", "")),
         total_s=_rounded(facts.get("total_s")),
         bytes_written=facts.get("bytes_written"),
         sessions_checkpointed=facts.get("sessions_checkpointed"),

@@ -186,6 +186,7 @@ def _request_view(work: Work, place: int, now: float) -> RequestView:
     return RequestView(
         id=work.request_id,
         client=work.client,
+        agent=work.request.agent,
         model=work.model,
         session=work.request.session,
         state=state,

@@ -114,7 +114,12 @@ class AskedSwaps:
         if known is not None:
             self._join(known, peer, request_id, message)
             return
-        cause = Cause(client=peer.name, request_id=request_id, model_asked=message.model)
+        cause = Cause(
+            client=peer.name,
+            request_id=request_id,
+            model_asked=message.model,
+            agent=message.agent,
+        )
         swap = self._swaps[key] = AskedSwap(self.next_number(), key, message, model, cause)
         swap.listeners.append((peer, request_id))
         try:

@@ -17,6 +17,8 @@ from msgspec import Struct, structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
+from hotseat.protocol.limits import PROTOCOL_MAX
+from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import RECORD_FILE, RECORD_VERSION, ModelRecord
 from hotseat.protocol.model_files import added_file
 from hotseat.protocol.tags import adapter_digest, as_stored_now, model_tag
@@ -133,6 +135,9 @@ class Registry:
             tag=record.tag,
             path=record.path,
             template=record.template,
+            sampling=self._settings.model(record.name).sampling.fill(
+                Sampling(), record.sampling, PROTOCOL_MAX
+            ),
         )
 
     def damaged(self) -> list[ModelView]:

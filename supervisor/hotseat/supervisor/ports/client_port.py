@@ -63,11 +63,15 @@ class Identity(Struct, frozen=True, kw_only=True):
 class Peer:
     """A connection that said hello."""
 
-    def __init__(self, routing: bytes, token: ClientToken, info: ClientInfo, now: float) -> None:
+    def __init__(
+        self, routing: bytes, token: ClientToken, info: ClientInfo, now: float, protocol: int
+    ) -> None:
         self.routing = routing
         self.token = token
         self.info = info
         self.seen_at = now
+        self.protocol = protocol
+        """The newest version that both sides speak."""
 
     @property
     def name(self) -> str:
@@ -116,7 +120,7 @@ class ClientPort:
         if self._socket is None:
             return False
         try:
-            self._socket.send([peer.routing, *encode_daemon(message, request_id)])
+            self._socket.send([peer.routing, *encode_daemon(message, request_id, peer.protocol)])
         except zmq.Again:
             return None
         except zmq.ZMQError as error:
@@ -152,10 +156,12 @@ class ClientPort:
     def _send(self, routing: bytes, request_id: RequestId, message: DaemonMessage) -> bool:
         if self._socket is None or not self._socket.is_open:
             return False
+        peer = self._peers.get(routing)
+        # Who said no hello yet, or a wrong one, is answered in what everybody reads.
+        version = peer.protocol if peer is not None else PROTOCOL_MIN
         try:
-            self._socket.send([routing, *encode_daemon(message, request_id)])
+            self._socket.send([routing, *encode_daemon(message, request_id, version)])
         except zmq.ZMQError as error:
-            peer = self._peers.get(routing)
             if peer is not None:
                 self._vanish(peer, str(error))
             return False
@@ -219,15 +225,16 @@ class ClientPort:
         if known is not None and known.token != token:
             self._vanish(known, "another hello on the same connection")
             known = None
+        protocol = min(hello.protocol, PROTOCOL_MAX)
         if known is None:
-            known = self._peers[routing] = Peer(routing, token, hello.client, now)
+            known = self._peers[routing] = Peer(routing, token, hello.client, now, protocol)
             log.info("client.connected", client=known.name)
-        known.seen_at = now
+        known.seen_at, known.protocol = now, protocol
         self._send(
             routing,
             request_id,
             Welcome(
-                protocol=min(hello.protocol, PROTOCOL_MAX),
+                protocol=protocol,
                 instance=self._identity.instance,
                 token=token,
                 version=self._identity.version,

@@ -123,6 +123,7 @@ class Acceptor:
             "request.accepted",
             request=work.request_id,
             client=work.client,
+            agent=work.request.agent,
             model=work.model,
             session=work.request.session,
         )
@@ -216,7 +217,9 @@ class Acceptor:
                 )
         turn = await self._turns.plan(work, work.record)
         if work.held_as is None:
-            await self._fits.check(work.record, turn.intake, turn.clock, work.request)
+            work.prompt_tokens = await self._fits.check(
+                work.record, turn.intake, turn.clock, work.request
+            )
         self._turns.keep(work, turn)
 
     def _accepted(self, work: Work, *, replayed: bool) -> Accepted:

@@ -118,6 +118,7 @@ class WorkEnds:
             disk_tokens=started.restored_tokens - started.live_tokens if started else 0,
             own_tokens=started.own_tokens if started else 0,
             shared_tokens=started.restored_tokens - started.own_tokens if started else 0,
+            reasoning_tokens=finished.reasoning_tokens,
         )
         rendered = started.rendered if started else False
         keeps_turn = finished.completion_tokens > 0 or finished.finish_reason != "cancelled"
@@ -137,6 +138,7 @@ class WorkEnds:
             context="rendered" if rendered else "appended",
             seed=work.seed,
             note=note,
+            stop_string=finished.stop_string,
             reasoning=said.reasoning,
             tool_calls=said.tool_calls,
             tool_parse_error=said.tool_parse_error,

@@ -185,7 +185,7 @@ class Outbox:
             model=work.model,
             position=None if forecast is None else forecast.position,
             prompt_tokens_done=work.prompt_done if started else None,
-            prompt_tokens=started.prompt_tokens if started else None,
+            prompt_tokens=started.prompt_tokens if started else work.prompt_tokens,
             elapsed_s=round(now - work.accepted_at, 3),
         )
 

@@ -24,22 +24,22 @@ class PromptFits:
 
     async def check(
         self, record: ModelRecord, intake: Intake, clock: float, request: Generate
-    ) -> None:
-        """Raises context_overflow, or what is wrong with the form.
+    ) -> int | None:
+        """Tokens of the prompt, if they were counted. Raises context_overflow, or what is wrong.
 
         Without a standby nobody can say: the worker will.
         """
         if self._prompts.is_seated(record):
-            return
+            return None
         plan = self._planner.plan(record)
         limit = min(record.context_tokens, plan.max_context_tokens)
         tokens = most_tokens(intake)
-        is_known = tokens < limit or isinstance(intake.input, TokensInput)
-        if not is_known or has_schema(request, intake.framing.tools):
+        counted = tokens if isinstance(intake.input, TokensInput) else None
+        if counted is None and (tokens >= limit or has_schema(request, intake.framing.tools)):
             counted = await self._counted(record, intake, clock, request)
-            if counted is None and not is_known:
-                return
-            tokens = tokens if is_known or counted is None else counted
+            if counted is None:
+                return None
+            tokens = counted
         if tokens >= limit:
             raise HotseatError(
                 "context_overflow",
@@ -49,6 +49,7 @@ class PromptFits:
                 context_tokens=record.context_tokens,
                 kv_fit_tokens=plan.max_context_tokens,
             )
+        return counted
 
     async def _counted(
         self, record: ModelRecord, intake: Intake, clock: float, request: Generate

@@ -247,6 +247,7 @@ def _order(work: Work, turn: PlannedTurn) -> Start:
         tools=intake.framing.tools,
         tool_choice=request.tool_choice or "auto",
         response_format=request.response_format,
+        parallel_calls=request.parallel_calls,
         template_args=intake.framing.template_args,
         persist=work.persist,
         resume=resume_of(work),

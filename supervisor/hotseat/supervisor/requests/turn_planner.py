@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotseat.protocol.ids import ModelName, RequestKey
+from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.messages import Generate
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.conversation.intake import Intake, plan_turn
@@ -66,7 +66,7 @@ class TurnPlanner:
         return session is None or not self._sessions.is_volatile(record.name, session)
 
     def _holds(self, kept: PlannedTurn, work: Work, record: ModelRecord) -> bool:
-        filled = self._fill(work.request, record.name, begins=kept.begins)
+        filled = self._fill(work.request, record, begins=kept.begins)
         is_same = kept.request == filled and kept.record == record
         return is_same and kept.change == self._change(record, work.request.session)
 
@@ -78,7 +78,7 @@ class TurnPlanner:
         change = self._change(record, session)
         row = None if session is None else await self._sessions.load(record.name, session)
         stored = as_stored(row, record)
-        request = self._fill(work.request, record.name, begins=stored is None)
+        request = self._fill(work.request, record, begins=stored is None)
         return PlannedTurn(
             request=request,
             record=record,
@@ -90,13 +90,14 @@ class TurnPlanner:
             persists=self.persists(record, session),
         )
 
-    def _fill(self, request: Generate, model: ModelName, *, begins: bool) -> Generate:
+    def _fill(self, request: Generate, record: ModelRecord, *, begins: bool) -> Generate:
         """The request with the model's defaults where it says nothing itself.
 
         Template arguments are fixed by the first turn of a session: later turns keep those.
         """
-        chosen = self._planner.settings.model(model)
-        request = replace(request, sampling=chosen.sampling.fill(request.sampling))
+        chosen = self._planner.settings.model(record.name)
+        sampling = chosen.sampling.fill(request.sampling, record.sampling, request.protocol)
+        request = replace(request, sampling=sampling)
         is_chat = request.messages is not None or isinstance(request.append, tuple)
         if begins and is_chat and request.template_args is None and chosen.template_args:
             return replace(request, template_args=dict(chosen.template_args))

@@ -96,6 +96,8 @@ class Work:
         self.end: Done | ErrorBody | None = None
         self.phase = "queued"
         self.prompt_done = 0
+        self.prompt_tokens: int | None = None
+        """Of the prompt, once somebody counted them."""
 
     @property
     def model(self) -> str:
@@ -130,7 +132,13 @@ class Work:
     @property
     def cause(self) -> Cause:
         """For swaps that this request makes happen."""
-        return Cause(client=self.client, request_id=self.request_id, model_asked=self.request.model)
+        request = self.request
+        return Cause(
+            client=self.client,
+            request_id=self.request_id,
+            model_asked=request.model,
+            agent=request.agent,
+        )
 
     @property
     def is_suspended(self) -> bool:

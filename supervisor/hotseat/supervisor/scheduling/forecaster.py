@@ -137,5 +137,5 @@ class Forecaster:
 
 
 def _who(client: str, request: Generate) -> str:
-    """Agents of one client are told apart by their sessions."""
-    return f"{client}/{request.session or ''}"
+    """Agents of one client are told apart by their labels and sessions."""
+    return f"{client}/{request.agent}/{request.session or ''}"

@@ -16,6 +16,7 @@ from hotseat.protocol.messages import Sampling
 from hotseat.supervisor.settings.kinds import (
     Argument,
     Bytes,
+    Choices,
     ChunkTokens,
     Count,
     Factor,
@@ -225,29 +226,39 @@ class PowerSettings(Struct, frozen=True, kw_only=True):
 
 
 class SamplingDefaults(Struct, frozen=True, kw_only=True):
-    """`[models.NAME.sampling]`: stands in for what a request leaves at 0.
+    """`[models.NAME.sampling]`: how to draw where a request does not say.
 
-    A request that has to be greedy all the same asks for `top_k` 1.
+    What stands neither here nor there is the model's own, from its `generation_config.json`.
     """
 
-    temperature: Factor = 0.0
+    temperature: Factor | None = None
     """0 is greedy."""
-    top_p: Share = 0.0
+    top_p: Share | None = None
     """0 is off, like everywhere below."""
-    top_k: Count = 0
+    top_k: Choices | None = None
     """Draws among so many tokens."""
-    min_p: Share = 0.0
+    min_p: Share | None = None
     """Drops tokens less likely than this share of the likeliest."""
-    repetition_penalty: Factor = 0.0
+    repetition_penalty: Factor | None = None
     """Above 1 avoids tokens that were there."""
-    presence_penalty: Penalty = 0.0
+    presence_penalty: Penalty | None = None
     """Taken off once for a token that was there."""
-    frequency_penalty: Penalty = 0.0
+    frequency_penalty: Penalty | None = None
     """Taken off for each time a token was there."""
 
-    def fill(self, asked: Sampling) -> Sampling:
-        """What the request asked for, defaults where it asked for nothing."""
-        given = {name: getattr(asked, name) or getattr(self, name) for name in _DRAWN}
+    def fill(self, asked: Sampling, own: Sampling, protocol: int) -> Sampling:
+        """What the request asked for, defaults where it asked for nothing, then the model's own.
+
+        In version 1 of the protocol a 0 asked for nothing, and the model had no say.
+        """
+        if protocol == 1:
+            given = {name: getattr(asked, name) or getattr(self, name) for name in _DRAWN}
+        else:
+            sources = (asked, self, own)
+            given = {
+                name: next((v for one in sources if (v := getattr(one, name)) is not None), None)
+                for name in _DRAWN
+            }
         return replace(asked, **given)
 
 

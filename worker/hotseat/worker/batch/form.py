@@ -46,7 +46,7 @@ class Form:
         tools = () if start.tool_choice == "none" else start.tools
         text = TextOut(tokenizer.detokenizer, start.stop, keep_first_space=is_raw)
         splitter = None if is_raw else _splitter(tokenizer, start.request, tools, thinks=thinks)
-        self.output = PartsOut(text, splitter)
+        self.output = PartsOut(text, splitter, one_call=start.parallel_calls is False)
         self.grammar: GrammarProcessor | None = None
         self.field = ""
         """What of the request asked for the grammar."""

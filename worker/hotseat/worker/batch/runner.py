@@ -9,10 +9,10 @@ from typing import Any, Final
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link_reports import Prefilled
-from hotseat.protocol.replies import FinishReason
+from hotseat.protocol.replies import FinishReason, TokenLogprob
 from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.lane import Drawn, Fed, Lane, LaneBrokenError
-from hotseat.worker.batch.sampling import top_logprobs
+from hotseat.worker.batch.sampling import top_logprobs, with_texts
 from hotseat.worker.batch.turn import Turn, emitted
 from hotseat.worker.context.keeper import Keeper, Send
 from hotseat.worker.dying import pass_on_gpu_loss, tells_of_memory
@@ -299,7 +299,10 @@ class Runner:
         parts, reason = turn.accept(token)
         if token not in turn.end_ids:
             count = turn.start.logprobs
-            logprobs = (top_logprobs(token, drawn.logprobs, count),) if count else ()
+            logprobs: tuple[TokenLogprob, ...] = ()
+            if count:
+                told = top_logprobs(token, drawn.logprobs, count)
+                logprobs = (with_texts(told, turn.kit.grammars.bytes_of),)
             self._send(emitted(turn, parts, (token,), logprobs))
         return reason
 

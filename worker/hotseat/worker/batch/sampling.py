@@ -4,6 +4,7 @@ The key depends on (seed, position) alone, so a request that is resumed, or sits
 draws the same. Must not know requests or text.
 """
 
+import binascii
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from mlx_lm.sample_utils import (
     greedy_sampler,
     make_logits_processors,
 )
+from msgspec import structs
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Sampling
@@ -61,18 +63,18 @@ class KeyedSampler:
         self._position += 1
         chosen = self._sampling
         logprobs = logprobs.astype(mx.float32)
-        if 0.0 < chosen.top_p < 1.0:
+        if chosen.top_p and chosen.top_p < 1.0:
             logprobs = apply_top_p(logprobs, chosen.top_p)
-        if chosen.min_p > 0.0:
+        if chosen.min_p:
             logprobs = apply_min_p(logprobs, chosen.min_p)
-        if 0 < chosen.top_k < logprobs.shape[-1]:
+        if chosen.top_k and chosen.top_k < logprobs.shape[-1]:
             logprobs = apply_top_k(logprobs, chosen.top_k)
-        return mx.random.categorical(logprobs * (1.0 / chosen.temperature), key=key)
+        return mx.random.categorical(logprobs * (1.0 / (chosen.temperature or 1.0)), key=key)
 
 
 def make_sampler(sampling: Sampling, seed: int, position: int = 0) -> Sampler:
     """The sampler of a request; greedy ones share one object, by which they are known."""
-    if sampling.temperature < MIN_TEMPERATURE:
+    if (sampling.temperature or 0.0) < MIN_TEMPERATURE:
         greedy: Sampler = greedy_sampler
         return greedy
     return KeyedSampler(sampling, seed, position)
@@ -116,6 +118,16 @@ def top_logprobs(token: int, logprobs: Any, count: int) -> TokenLogprob:
         logprob=_finite(own.item()),
         top=tuple((int(index), _finite(value)) for index, value in pairs),
     )
+
+
+def with_texts(entry: TokenLogprob, bytes_of: Callable[[int], bytes]) -> TokenLogprob:
+    """The same with what each token stands for, in base64."""
+
+    def text(token: int) -> str:
+        return binascii.b2a_base64(bytes_of(token), newline=False).decode()
+
+    texts = tuple(text(token) for token, _ in entry.top)
+    return structs.replace(entry, text=text(entry.token), top_texts=texts)
 
 
 def _finite(value: Any) -> float:

@@ -69,7 +69,7 @@ class Turn:
         self.end_ids = frozenset(record.eos_token_ids)
         self.sampler: Sampler = make_sampler(start.sampling, start.seed, len(emitted))
         self.processors: list[LogitsProcessor] = make_processors(start.sampling, record.vocab_size)
-        self.tokenizer = seated.kit.tokenizer
+        self.kit = seated.kit
         self.form = Form(start, seated, len(prompt))
         self.processors += self.form.processors
         self.text = self.form.output
@@ -87,7 +87,7 @@ class Turn:
         self.completion_tokens = 0
         self.received_at = time.monotonic()
         self.first_token_at: float | None = None
-        self.ended_by: FinishReason | None = None
+        self.ended_by: FinishReason | None = None if self.max_tokens else "length"
         """Why it ends, once that is known of a token that is reported and not in KV yet."""
         self.is_ahead = False
         """True while the token reported last is not in KV yet."""
@@ -119,7 +119,7 @@ class Turn:
             return (), "stop"
         self.completion_tokens += 1
         parts = self.text.push(token)
-        if self.text.is_stopped:
+        if self.text.is_stopped or self.text.has_called:
             return parts, "stop"
         if self.is_full:
             return parts, "length"
@@ -136,7 +136,7 @@ class Turn:
         """Where the prompt leaves the session's context; of the first start only."""
         if self.start.resume is not None:
             return None
-        return find_divergence(self.tokenizer, self.context, self.prompt, self.agree)
+        return find_divergence(self.kit.tokenizer, self.context, self.prompt, self.agree)
 
     def segments(self) -> list[int]:
         """Lengths in which the ids that have no KV yet are fed."""

@@ -58,6 +58,11 @@ class Channels:
         """Tool calls found so far."""
         return self._out.count
 
+    @property
+    def is_reasoning(self) -> bool:
+        """True while what comes next is reasoning."""
+        return self._state == "reasoning"
+
     def push(self, text: str) -> tuple[ChunkPart, ...]:
         """Parts that `text` completes."""
         self._held += text

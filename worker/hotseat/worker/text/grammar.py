@@ -83,6 +83,17 @@ class Grammars:
         if is_bad or messages:
             raise _refusal(field, "; ".join(messages))
 
+    def bytes_of(self, token: int) -> bytes:
+        """What a token stands for: maybe a piece of a character."""
+        tokens = self._tokens("logprobs") if self._has_fast else None
+        if tokens is None or tokens.is_special_token(token):
+            return str(self._tokenizer.decode([token])).encode()
+        return bytes(tokens.decode_bytes([token]))
+
+    @property
+    def _has_fast(self) -> bool:
+        return getattr(self._tokenizer, "backend_tokenizer", None) is not None
+
     def terminal(self, mark: str, field: str) -> str:
         """`mark` as a terminal of a Lark grammar: by its id if it is a special token."""
         tokens = self._tokens(field)

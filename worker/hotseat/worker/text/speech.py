@@ -77,6 +77,11 @@ class Speech:
         """Tool calls found so far."""
         return self._out.count
 
+    @property
+    def is_reasoning(self) -> bool:
+        """True while what comes next is reasoning."""
+        return self._state == REASONING and self._open is None
+
     def push(self, text: str) -> tuple[ChunkPart, ...]:
         """Parts that `text` completes."""
         self._held += text

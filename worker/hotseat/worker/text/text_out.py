@@ -21,7 +21,13 @@ class TextOut:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
         self._emitted: list[str] = []
-        self.is_stopped = False
+        self.stopped_by: str | None = None
+        """The stop string that came."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """True once a stop string came."""
+        return self.stopped_by is not None
 
     @property
     def text(self) -> str:
@@ -57,8 +63,7 @@ class TextOut:
         self._held += segment
         found = first_of(self._held, self._stops)
         if found:
-            self.is_stopped = True
-            cut = found[0]
+            cut, self.stopped_by = found
         else:
             cut = len(self._held) - pending_length(self._held, self._stops)
         text, self._held = self._held[:cut], self._held[cut:]

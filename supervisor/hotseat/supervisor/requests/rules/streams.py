@@ -18,8 +18,8 @@ from hotseat.protocol.tokens import pack_tokens, unpack_tokens
 
 MAX_CHUNK_ITEMS: Final = 8192
 """A chunk stays far below the limits of a message (bytes, items) however much was merged."""
-LOGPROB_ITEMS: Final = 7
-TOP_ITEMS: Final = 3
+LOGPROB_ITEMS: Final = 11
+TOP_ITEMS: Final = 4
 PART_ITEMS: Final = 7
 BUNDLE_STEPS: Final = 64
 BUNDLE_TOKENS: Final = 256

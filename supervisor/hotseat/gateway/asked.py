@@ -1,0 +1,113 @@
+"""What a request asks for, in no dialect. Pure."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import (
+    Message,
+    NamedTool,
+    ResponseFormat,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A request for the daemon. Exactly one of `messages` and `prompt` is given.
+
+    `left_out`: what of the body has no effect on the answer although somebody may expect it.
+    """
+
+    model: str
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    max_tokens: int | None = None
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    logprobs: int = 0
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    thinks: bool | None = None
+    """Whether the model is to think aloud; None: as its template likes it."""
+    effort: str | None = None
+    """How much it thinks, in the words of whoever asks."""
+    is_streamed: bool = False
+    wants_usage: bool = False
+    left_out: tuple[str, ...] = ()
+
+    def options(self, known_arguments: frozenset[str]) -> dict[str, Any]:
+        """Keywords of `AsyncClient.generate`; the template's arguments only if it knows them."""
+        given: dict[str, Any] = {
+            name: value
+            for name in ("messages", "prompt", "max_tokens", "parallel_calls", "response_format")
+            if (value := getattr(self, name)) is not None
+        }
+        plain = msgspec.to_builtins(self.sampling)
+        given |= {name: value for name, value in plain.items() if value is not None}
+        if self.stop:
+            given["stop"] = self.stop
+        if self.logprobs:
+            given["logprobs"] = self.logprobs
+        if self.tools:
+            given["tools"] = self.tools
+            if self.tool_choice is not None:
+                given["tool_choice"] = self.tool_choice
+        if arguments := self.template_args(known_arguments):
+            given["template_args"] = arguments
+        return given
+
+    def template_args(self, known: frozenset[str]) -> dict[str, Any]:
+        """What the chat template is told of thinking, in its own words."""
+        told: dict[str, Any] = {}
+        if self.thinks is not None:
+            told["enable_thinking"] = self.thinks
+        if self.effort is not None:
+            told["reasoning_effort"] = self.effort
+        return {name: value for name, value in told.items() if name in known}
+
+
+def left_out_line(kind: str) -> str:
+    """Stands in a message for what cannot be read, on a line of its own.
+
+    An image must not end a conversation: agents send their whole history again each time.
+    """
+    return f"\n[{kind} left out: this model takes text only]\n"
+
+
+def refuse(path: str, reason: str) -> HotseatError:
+    """The error of a field that is wrong."""
+    return HotseatError("invalid_request", f"{path}: {reason}", field=path)
+
+
+def unsupported(path: str, reason: str) -> HotseatError:
+    """The error of a field that means something nobody here can do."""
+    return HotseatError("unsupported_feature", f"{path}: {reason}", field=path)
+
+
+def tool_of(path: str, name: Any, description: Any, parameters: Any, strict: Any) -> Tool:
+    """A tool of the wire. Raises invalid_request."""
+    plain = {
+        "function": {
+            "name": name,
+            "description": description or "",
+            "parameters": parameters or {},
+            "strict": bool(strict),
+        }
+    }
+    try:
+        return msgspec.convert(plain, Tool)
+    except msgspec.ValidationError as error:
+        raise refuse(path, str(error)) from error
+
+
+def named_tool(path: str, name: str, tools: tuple[Tool, ...]) -> NamedTool:
+    """A choice of one tool that has to be among those given."""
+    if all(tool.function.name != name for tool in tools):
+        raise refuse(path, f"there is no tool {name!r} among `tools`")
+    return NamedTool(name=name)

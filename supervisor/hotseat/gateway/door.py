@@ -1,0 +1,161 @@
+"""Who may come in: the name a request came by, the page it came from, the key it brings, its size.
+
+Looked at before any path is. The rules are functions; the class is an ASGI application around
+another one. Must not know dialects.
+"""
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hotseat.protocol.limits import MAX_MESSAGE_BYTES
+
+OPEN_PATHS: Final = frozenset({"/", "/health/live", "/health/ready"})
+"""Nothing of a conversation, a model or a name is told there."""
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class DoorPolicy(Struct, frozen=True, kw_only=True):
+    """`key` empty: none is asked for. `hosts` are names without ports, `origins` whole ones."""
+
+    key: str
+    hosts: frozenset[str] = LOOPBACK
+    origins: frozenset[str] = frozenset()
+    max_body_bytes: int = MAX_MESSAGE_BYTES
+
+
+class Refusal(Struct, frozen=True):
+    """Why somebody stays outside."""
+
+    status: int
+    code: str
+    message: str
+
+
+def look_at(policy: DoorPolicy, scope: Scope) -> Refusal | None:
+    """None for who may come in. `scope` is ASGI's of a request."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    host = host_of(headers.get("host", ""))
+    if host not in policy.hosts:
+        text = f"this server is not {host or 'nameless'}; use {', '.join(sorted(policy.hosts))}"
+        return Refusal(421, "misdirected", text)
+    origin = headers.get("origin")
+    if origin is not None and origin not in policy.origins:
+        text = f"pages of {origin} may not come here; [http] origins lists those that may"
+        return Refusal(403, "foreign_origin", text)
+    if policy.key and scope["path"] not in OPEN_PATHS and not _brings(headers, policy.key):
+        text = "the key is missing or wrong; `hotseat gateway --print-env` prints it"
+        return Refusal(401, "unauthorized", text)
+    return _judge_body(policy, scope["method"], headers)
+
+
+def _judge_body(policy: DoorPolicy, method: str, headers: dict[str, str]) -> Refusal | None:
+    length = headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > policy.max_body_bytes:
+        return too_large(policy)
+    has_body = length not in ("", "0") or "transfer-encoding" in headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if method not in _SAFE and has_body and kind != "application/json":
+        text = f"a body is application/json, not {kind or 'of no type'}"
+        return Refusal(415, "unsupported_media_type", text)
+    return None
+
+
+def too_large(policy: DoorPolicy) -> Refusal:
+    """The refusal of a body that is too long, declared or not."""
+    text = f"the body is longer than {policy.max_body_bytes} bytes; send less"
+    return Refusal(413, "body_too_large", text)
+
+
+def host_of(value: str) -> str:
+    """The name in a Host header, lower case, without its port and brackets."""
+    name = value.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.rpartition(":")[0] if name.count(":") == 1 else name
+
+
+def _brings(headers: dict[str, str], key: str) -> bool:
+    given = headers.get("x-api-key", "")
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        given = token.strip()
+    return hmac.compare_digest(given.encode(), key.encode())
+
+
+class BodyTooLargeError(Exception):
+    """A body without a declared length grew beyond the limit."""
+
+
+class Door:
+    """An ASGI application that lets requests through to `inside`, or answers them itself."""
+
+    def __init__(self, inside: ASGIApp, policy: DoorPolicy) -> None:
+        self._inside = inside
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; websockets end here."""
+        if scope["type"] == "lifespan":
+            await self._inside(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        refusal = look_at(self._policy, scope)
+        if refusal is not None:
+            await self._refuse(send, scope, refusal)
+            return
+        has_begun = False
+
+        async def put(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._inside(scope, self._counted(receive), put)
+        except BodyTooLargeError:
+            if not has_begun:
+                await self._refuse(send, scope, too_large(self._policy))
+
+    def _counted(self, receive: Receive) -> Receive:
+        size = 0
+
+        async def take() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._policy.max_body_bytes:
+                raise BodyTooLargeError
+            return message
+
+        return take
+
+    async def _refuse(self, send: Send, scope: Scope, refusal: Refusal) -> None:
+        body = msgspec.json.encode(_told(scope["path"], refusal))
+        headers: Iterable[tuple[bytes, Any]] = (
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-should-retry", b"false"),
+            (b"x-request-id", f"req_{secrets.token_hex(12)}".encode()),
+        )
+        head = {"type": "http.response.start", "status": refusal.status, "headers": list(headers)}
+        await send(head)
+        await send({"type": "http.response.body", "body": body})
+
+
+def _told(path: str, refusal: Refusal) -> dict[str, Any]:
+    kinds = {401: "authentication_error", 403: "permission_error", 413: "request_too_large"}
+    error = {
+        "type": kinds.get(refusal.status, "invalid_request_error"),
+        "message": refusal.message,
+    }
+    if path.startswith("/v1/messages"):
+        return {"type": "error", "error": error}
+    return {"error": {**error, "code": refusal.code, "param": None}}

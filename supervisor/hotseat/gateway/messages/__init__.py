@@ -1,0 +1,1 @@
+"""Anthropic's Messages: bodies in, answers and streams out. Pure."""

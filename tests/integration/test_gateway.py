@@ -1,0 +1,267 @@
+"""Agents over HTTP with the packages they use, a real daemon and real workers behind it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import anthropic
+import httpx2
+import openai
+import pytest
+from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.real_home import tiny_daemon
+
+MODELS = {
+    "agent": {"template": "agent", "ends": True},
+    "qwen": {"template": "qwen", "ends": True, "seed": 3},
+    "plain": {"template": "chatml", "seed": 2, "ends": True},
+}
+SETTINGS = '[deadlines]\ngrace_s = 0.05\n[seat]\nstandby = "off"\n'
+ASK = [{"role": "user", "content": "Name a river."}]
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Lima"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = {"name": "get_weather", "description": "Weather of a place."}
+FUNCTION = {"type": "function", "function": {**WEATHER, "parameters": SCHEMA}}
+LONG = "word " * 9000
+DRAWN = {"temperature": 0.9, "seed": 4, "logit_bias": {"3": -100}}
+"""The mark of reasoning cannot be drawn."""
+
+
+def free_port():
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return chosen.getsockname()[1]
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def start_gateway(home, port, *flags):
+    command = [sys.executable, "-m", "hotseat.cli.main", "gateway", "--port", str(port), *flags]
+    process = subprocess.Popen(command, env=os.environ | {"HOTSEAT_HOME": str(home)})
+    wait_for(lambda: listens(port), what="gateway listens")
+    return process
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    with tiny_daemon(MODELS, SETTINGS) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def web(daemon):
+    port = free_port()
+    process = start_gateway(daemon.home, port)
+    url = f"http://127.0.0.1:{port}"
+    key = (daemon.home / "http.key").read_text().strip()
+    assert (daemon.home / "http.key").stat().st_mode & 0o777 == 0o600
+    http = httpx2.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60)
+    yield SimpleNamespace(
+        url=url,
+        key=key,
+        port=port,
+        http=http,
+        openai=openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0),
+        anthropic=anthropic.Anthropic(base_url=url, auth_token=key, api_key=None, max_retries=0),
+    )
+    http.close()
+    process.terminate()
+    process.wait(15)
+
+
+def chat(web, model="plain", **options):
+    options = {"messages": ASK, "max_tokens": 12, "temperature": 0} | options
+    return web.openai.chat.completions.create(model=model, **options)
+
+
+def test_models_are_listed_with_the_fields_of_both_dialects(web):
+    ids = {model.id for model in web.openai.models.list()}
+    assert set(MODELS) <= ids
+    assert {model.id for model in web.anthropic.models.list()} == ids
+    assert web.openai.models.retrieve("plain").model_dump()["context_window"] > 0
+
+
+def test_chat_stream_whole_answer_and_wire_say_the_same(web, client):
+    whole = chat(web)
+    chunks = list(chat(web, stream=True, stream_options={"include_usage": True}))
+    wire = client.generate("plain", messages=ASK, max_tokens=12, temperature=0.0).result()
+    streamed = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert whole.choices[0].message.content == streamed == wire.text
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 12
+    assert whole.usage.prompt_tokens == wire.usage.prompt_tokens
+
+
+def test_forced_call_comes_in_pieces_that_make_the_whole_one(web):
+    options = {"tools": [FUNCTION], "tool_choice": "required", "model": "agent"} | DRAWN
+    options["parallel_tool_calls"] = False
+    whole = chat(web, **options, max_tokens=200).choices[0]
+    assert whole.finish_reason == "tool_calls"
+    assert whole.message.content is None
+    (call,) = whole.message.tool_calls
+    assert json.loads(call.function.arguments)["city"] in ("Rome", "Lima")
+    chunks = list(chat(web, **options, max_tokens=200, stream=True))
+    deltas = [d for c in chunks for d in c.choices[0].delta.tool_calls or []]
+    assert (deltas[0].index, deltas[0].function.name) == (0, "get_weather")
+    assert deltas[0].id and all(delta.id is None for delta in deltas[1:])
+    assert "".join(d.function.arguments for d in deltas) == call.function.arguments
+    assert not "".join(c.choices[0].delta.content or "" for c in chunks)
+
+
+def test_messages_stream_and_whole_answer_say_the_same(web):
+    options = {"model": "plain", "max_tokens": 12, "messages": ASK, "system": "Be brief."}
+    whole = web.anthropic.messages.create(**options)
+    with web.anthropic.messages.stream(**options) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_message()
+    assert [b.text for b in whole.content] == [b.text for b in final.content]
+    assert whole.stop_reason == final.stop_reason == "max_tokens"
+    assert kinds[0] == "message_start" and kinds[-1] == "message_stop"
+    assert whole.id != final.id
+    counted = web.anthropic.messages.count_tokens(
+        model="plain", messages=ASK, system="Be brief."
+    ).input_tokens
+    used = final.usage
+    assert used.input_tokens + used.cache_read_input_tokens == counted
+
+
+def test_result_of_a_tool_and_an_image_are_taken_as_they_are_sent(web):
+    tools = [{**WEATHER, "input_schema": SCHEMA}, {"type": "web_search_20250305", "name": "web"}]
+    use = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Rome"}}
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "of another"}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "Sunny."}
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+    talk = [
+        *ASK,
+        {"role": "assistant", "content": [thought, use]},
+        {"role": "user", "content": [result, image, {"type": "text", "text": "And now?"}]},
+    ]
+    answer = web.anthropic.messages.with_raw_response.create(
+        model="agent", max_tokens=4, messages=talk, tools=tools, tool_choice={"type": "none"}
+    )
+    assert answer.headers["x-hotseat-left-out"] == "image, tool web_search_20250305"
+    assert answer.parse().usage.output_tokens == 4
+
+
+def test_models_change_hands_and_come_back(web, client):
+    for model in ("plain", "qwen", "plain"):
+        assert chat(web, model).choices[0].message.content is not None
+    assert client.status().model == "plain"
+
+
+def test_session_of_a_header_goes_on_where_it_was(web):
+    header = {"X-Hotseat-Session": "web"}
+    first = chat(
+        web, "plain", extra_headers=header, messages=[{"role": "user", "content": LONG[:900]}]
+    )
+    said = {"role": "assistant", "content": first.choices[0].message.content}
+    talk = [{"role": "user", "content": LONG[:900]}, said, {"role": "user", "content": "More."}]
+    chat(web, "qwen")
+    again = chat(web, "plain", extra_headers=header, messages=talk)
+    cached = again.usage.prompt_tokens_details.cached_tokens
+    assert cached >= first.usage.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        ({"model": "nope"}, 404, "model_not_found", None),
+        ({"messages": []}, 400, "invalid_request", "messages"),
+        ({"n": 2}, 400, "unsupported_feature", "n"),
+        ({"temperature": "hot"}, 400, "invalid_request", "temperature"),
+        ({"messages": [{"role": "user", "content": LONG}]}, 400, "context_length_exceeded", None),
+        ({"audio": {"voice": "x"}}, 400, "unsupported_feature", "audio"),
+    ],
+)
+def test_bad_request_is_named_and_seats_nothing(web, client, body, status, code, param):
+    before = client.status().epoch
+    plain = {"model": "plain", "messages": ASK} | body
+    answer = web.http.post("/v1/chat/completions", json=plain)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
+    assert answer.headers["x-should-retry"] == "false" and answer.headers["x-request-id"]
+    assert client.status().epoch == before
+    if code == "context_length_exceeded":
+        assert "prompt is too long: " in error["message"]
+    other = web.http.post("/v1/messages", json={"max_tokens": 5} | plain | {"n": None})
+    if code != "unsupported_feature":
+        assert other.json()["type"] == "error"
+
+
+def test_foreign_pages_names_and_strangers_stay_outside(web):
+    body = {"model": "plain", "messages": ASK}
+    for headers, status in (
+        ({"host": "evil.example"}, 421),
+        ({"origin": "https://evil.example"}, 403),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"content-type": "text/plain"}, 415),
+    ):
+        for path in ("/v1/chat/completions", "/v1/messages", "/nowhere"):
+            answer = web.http.post(
+                path,
+                content=json.dumps(body),
+                headers={"content-type": "application/json"} | headers,
+            )
+            assert answer.status_code == status, (path, headers)
+    assert httpx2.get(f"{web.url}/health/live").json() == {"status": "live"}
+    assert httpx2.get(f"{web.url}/v1/models").status_code == 401
+    head = {"authorization": "", "x-api-key": web.key}
+    assert web.http.get("/v1/models", headers=head).status_code == 200
+    assert web.http.get("/health/ready").json() == {"status": "ready"}
+
+
+def test_stream_that_nobody_reads_is_cancelled_within_a_second(web, client):
+    body = {"model": "plain", "messages": ASK, "max_tokens": 3000, "stream": True}
+    with web.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        next(answer.iter_lines())
+        wait_for(lambda: client.status().queue.running == 1, what="it runs")
+        began = time.monotonic()
+    wait_for(lambda: client.status().queue.running == 0, what="it is cancelled")
+    assert time.monotonic() - began < 2.0
+
+
+def test_whole_answer_that_nobody_waits_for_is_cancelled(web, client):
+    body = {"model": "plain", "messages": ASK, "max_tokens": 3000}
+    with pytest.raises(httpx2.TimeoutException):
+        web.http.post("/v1/chat/completions", json=body, timeout=0.5)
+    wait_for(lambda: client.status().queue.running == 0, what="it is cancelled")
+
+
+def test_gateway_without_a_daemon_answers_503_until_there_is_one(tmp_path):
+    port = free_port()
+    process = start_gateway(tmp_path, port, "--open-loopback")
+    try:
+        url = f"http://127.0.0.1:{port}"
+        answer = httpx2.post(f"{url}/v1/messages", json={"model": "a", "messages": ASK}, timeout=20)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["type"] == "overloaded_error"
+        assert answer.headers["retry-after"] and answer.headers["x-should-retry"] == "true"
+        assert httpx2.get(f"{url}/health/live").status_code == 200
+        again = subprocess.run(
+            [sys.executable, "-m", "hotseat.cli.main", "gateway", "--port", str(port)],
+            env=os.environ | {"HOTSEAT_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert again.returncode == 2 and f":{port}" in again.stderr
+    finally:
+        process.terminate()
+        process.wait(15)
