@@ -27,7 +27,8 @@ prompt take twice as long as the middle one, since attention grows with what is 
 ABOUT = """\
 A prompt that nobody has seen is fed alone, then another one beside a row that decodes: tokens a
 second of the first, the longest time between two tokens of the row for the second. Both engines
-hold the model and take turns. Blocks are written to disk as always.
+hold the model and take turns. Blocks are written to disk as always. MLX takes the BLAS that
+LD_PRELOAD names, if any.
 This is a CPU: the ratio says nothing about Metal, where a chunk of 256 tokens leaves much of a GPU
 idle in mixtures of experts and small models. The wait says that a row waits for one chunk."""
 
