@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 def _compare_exact(model: Path, n: int, tokens: int) -> int:
     """One request at a time against the default, of the same daemon; nothing has to be met."""
     console.print(ABOUT_EXACT)
-    together, exact = Arm("as it is", "tok/s"), Arm("[scheduling] exact", "tok/s")
+    together, exact = Arm("as it is", "tok/s"), Arm("exact = true", "tok/s")
     daemon = seat_as_shipped(model, "m")
     client, config = daemon.client(), daemon.home / "config.toml"
     settings = {together.name: config.read_text()}
