@@ -105,7 +105,7 @@ def test_run_error_leaves_one_json_object_on_stdout(daemon, capsys):
 
 
 def test_run_out_of_range_is_refused_with_the_field(daemon, capsys):
-    code, _, err = call(capsys, "run", "smol", "x", "--max-tokens", "0")
+    code, _, err = call(capsys, "run", "smol", "x", "--max-tokens", "-1")
     assert code == 2
     assert "max_tokens" in err
 

@@ -79,7 +79,7 @@ async def test_error_facts_may_have_any_name(aio, daemon):
 
 async def test_options_out_of_range_are_refused_before_sending(aio, daemon):
     with pytest.raises(HotseatError, match="max_tokens") as caught:
-        aio.generate("smol", prompt="x", max_tokens=0)
+        aio.generate("smol", prompt="x", max_tokens=-1)
     assert caught.value.code == "invalid_request"
     with pytest.raises(HotseatError, match="1-64 characters"):
         aio.generate("smol", prompt="x", request_id="no spaces")

@@ -24,7 +24,7 @@ FRAMES = {
     "nine frames": ((b"1",) * 9, "bad_frame"),
     "version is text": ((b"one", b"status", b"r", body({})), "bad_frame"),
     "version is huge": ((b"9" * 400, b"status", b"r", body({})), "bad_frame"),
-    "version is of tomorrow": ((b"2", b"status", b"r", body({})), "version_mismatch"),
+    "version is of tomorrow": ((b"3", b"status", b"r", body({})), "version_mismatch"),
     "version is zero": ((b"0", b"status", b"r", body({})), "version_mismatch"),
     "version in other digits": (("²".encode(), b"status", b"r", body({})), "bad_frame"),
     "unknown kind": ((b"1", b"frobnicate", b"r", body({})), "unknown_kind"),
@@ -82,7 +82,7 @@ BODIES = {
         "tokens",
     ),
     "tokens are true": ("generate", {"model": "a", "tokens": [True]}, "invalid_request", "tokens"),
-    "max_tokens 0": ("generate", OK | {"max_tokens": 0}, "invalid_request", "max_tokens"),
+    "max_tokens -1": ("generate", OK | {"max_tokens": -1}, "invalid_request", "max_tokens"),
     "max_tokens is text": ("generate", OK | {"max_tokens": "9"}, "invalid_request", "max_tokens"),
     "temperature below 0": (
         "generate",
