@@ -61,16 +61,20 @@ def link_distribution(name, site):
 def test_wheel_carries_types_and_licence_but_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     packages = {name.split("/")[1] for name in names if name.startswith("hotseat/")}
-    assert packages == {"cli", "client", "library", "protocol", "supervisor", "worker"} | (
-        packages & {"gateway"}
-    )
+    assert packages == {
+        *("cli", "client", "gateway", "library", "protocol", "supervisor", "worker"),
+    }
     assert {f"hotseat/{package}/py.typed" for package in packages} <= set(names)
     assert "hotseat/__init__.py" not in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"hotseat"}
     assert [
-        name for name in names if "test" in name or name.endswith((".safetensors", ".gguf"))
+        name
+        for name in names
+        if "tests" in Path(name).parts
+        or Path(name).name.startswith("test_")
+        or name.endswith((".safetensors", ".gguf"))
     ] == []
 
 
