@@ -22,9 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/hotseat demo $(DEMO_FLAGS)
 
-# Two processes, a file each at a time; what measures time runs by itself afterwards.
+# Three processes, a file each at a time; what measures time runs by itself afterwards.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not real and not alone and not installed"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not real and not alone and not installed"
 	$(BIN)/python -m pytest -m "alone and not real"
 
 # New examples for every property; `make test` draws the same ones everywhere.

@@ -254,7 +254,7 @@ def test_reading_commands_ask_only_for_what_they_show(daemon, capsys):
 def test_version_names_the_protocol(capsys):
     code, facts = call_json(capsys, "version")
     assert code == 0
-    assert facts["protocol_max"] == 1
+    assert facts["protocol_max"] == 2
 
 
 def test_help_lists_every_command(capsys):

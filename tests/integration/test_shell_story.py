@@ -40,6 +40,7 @@ MEMORY = {
     "wired_before",
     "wired_after",
     "wired_not_back_bytes",
+    "unwire_s",
 }
 STATUS = {
     "running",

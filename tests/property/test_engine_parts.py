@@ -304,7 +304,7 @@ def test_weights_are_weighed_on_metal_alone(monkeypatch, has_metal, reads):
         record=record, kv_dir="", kv_budget_bytes=5, cache_limit_bytes=0, memory_limit_bytes=0
     )
     monkeypatch.setattr(loading.mx.metal, "is_available", lambda: has_metal)
-    budget = SeatedModel(record, load, None, None, None, None).kv_budget()
+    budget = SeatedModel(record, load, None, None).kv_budget()
     assert (budget.limit_bytes, budget._lane_reads_bytes) == (5, reads)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,7 @@ from hotseat.library.turn_ends import stated_ends, template_end
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.messages import Sampling
-from hotseat.protocol.model import RECORD_FILE, ModelRecord, ModelSource, TagParts
+from hotseat.protocol.model import RECORD_FILE, FileDigest, ModelRecord, ModelSource, TagParts
 from hotseat.protocol.model_files import GENERATION_CONFIG
 from hotseat.protocol.tags import adapter_digest, kv_part, model_tag
 from hotseat.worker.text.rendering import template_text
@@ -73,9 +74,7 @@ def describe_folder(
         architecture=identity.architecture_digest(opened.config),
         weights=identity.weights_digest(weights),
         quantisation=identity.quantisation_digest(opened.config),
-        tokenizer=identity.tokenizer_digest(
-            [digests[file.name] for file in opened.tokenizer], opened.tokenizer_config
-        ),
+        tokenizer=_tokenizer_digest(opened, digests),
         template=identity.template_digest(template_text(tokenizer)),
         adapter=adapter_digest(adapted),
         kv=kv_part(geometry.kv_dtype),
@@ -106,6 +105,11 @@ def describe_folder(
         mlx_lm_version=version("mlx-lm"),
         sampling=stated_sampling(read_table(folder / GENERATION_CONFIG)),
     )
+
+
+def _tokenizer_digest(opened: ModelFolder, digests: Mapping[str, FileDigest]) -> str:
+    files = [digests[file.name] for file in opened.tokenizer]
+    return identity.tokenizer_digest(files, opened.tokenizer_config)
 
 
 def stated_sampling(table: dict[str, Any] | None) -> Sampling:
