@@ -21,11 +21,12 @@ def main():
 
 def act(what, note):
     if "child" in what:
+        # Lives until it is killed, like the child itself further down.
         sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         note.write_text(str(sleeper.pid))
     say(KNOWN)
     if "hang" in what:
-        time.sleep(600)
+        time.sleep(600)  # what is tried: an end that does not come by itself
     if "crash" in what:
         sys.stderr.write(f"RuntimeError: no good, see {Path.home()}/secret of {os.getuid()}\n")
         os._exit(3)
