@@ -7,6 +7,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -84,7 +85,9 @@ def key_of(home: Path) -> str:
     return key
 
 
-def run_gateway(*, home: Path, host: str, port: int, key: str) -> None:
+def run_gateway(
+    *, home: Path, host: str, port: int, key: str, on_bound: Callable[[], None]
+) -> None:
     """Serves until it is told to stop. Raises HotseatError for an address that is not to be had.
 
     Without a `key` everybody on this machine may ask.
@@ -115,6 +118,7 @@ def run_gateway(*, home: Path, host: str, port: int, key: str) -> None:
         timeout_graceful_shutdown=_GRACE_S,
     )
     with _bound(host, port) as listening:
+        on_bound()
         uvicorn.Server(config).run(sockets=[listening])
 
 

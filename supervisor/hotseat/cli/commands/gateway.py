@@ -33,8 +33,11 @@ def gateway(host: str, port: int, *, open_loopback: bool, print_env: bool) -> in
     if print_env:
         print("\n".join(agent_lines(f"http://{host}:{port}", key or "none")))
         return 0
-    click.echo(f"hotseat gateway at http://{host}:{port}", err=True)
-    run_gateway(home=home, host=host, port=port, key=key)
+
+    def say() -> None:
+        click.echo(f"hotseat gateway at http://{host}:{port}", err=True)
+
+    run_gateway(home=home, host=host, port=port, key=key, on_bound=say)
     return 0
 
 
