@@ -100,7 +100,7 @@ def test_attribution_line_and_moving_marks_change_nothing(web):
         line = f"x-anthropic-billing-header: cc_version=2.1; cch={number:05x};"
         system = [{"type": "text", "text": line}, {"type": "text", "text": SYSTEM}]
         mark = {"cache_control": {"type": "ephemeral"}}
-        words = [{"type": "text", "text": LONG}] + ([mark | {"type": "text", "text": "!"}])
+        words = [{"type": "text", "text": LONG}, mark | {"type": "text", "text": "!"}]
         if number > 1:
             words = [{"type": "text", "text": LONG + "!"}]
         messages = [{"role": "user", "content": words}, *talk]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import anthropic
 import httpx2
 import openai
+
 from tests.support.daemons.live_daemon import wait_for
 
 

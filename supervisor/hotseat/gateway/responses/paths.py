@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -94,14 +94,27 @@ class Responses:
         owner = owner_of(request)
         read = read_count(await request.body(), functools.partial(self._unsealed, owner))
         call = await self._called(request, read.asked)
-        held = await self._held(owner, read)
+        given = await self._counted(head_of(call, read.asked), read)
         found = await self._client.count(
             call.registered,
-            messages=(*read.system, *held, *(read.asked.messages or ())),
             tools=read.asked.tools or None,
             template_args=call.options.get("template_args"),
+            **given,
         )
         return answer({"object": "response.input_tokens", "input_tokens": found.tokens})
+
+    async def _counted(self, head: Head, read: ReadResponse) -> dict[str, Any]:
+        """What to count: by its session if the answer would be appended to it as it is now."""
+        added = read.asked.messages or ()
+        text = read.told.previous_response_id
+        if text is None:
+            return {"messages": (*read.system, *added)}
+        found = read_id(self._seal, head.owner, text, _PARAM)
+        place = await self._located(text, found, _PARAM)
+        view = await self._client.session(place.model, place.session)
+        if view.turn == place.turn and found.head == same_head(head, read.told.instructions):
+            return {"session": place.session, "append": added}
+        return {"messages": (*read.system, *await self._held(head.owner, read), *added)}
 
     async def retrieve(self, request: Request) -> Response:
         """GET /v1/responses/ID."""
