@@ -6,6 +6,7 @@ spaced anew, text comes in parts, reasoning is left out. Equal by value is what 
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from hotseat.protocol.messages import Message, Tool
 _BYTES: Final = 16
 _ROOT_DIGITS: Final = 24
 _PREFIX: Final = "http:"
+_MADE_HERE: Final = re.compile(rf"{_PREFIX}([0-9a-f]{{{_ROOT_DIGITS}}}:)?[0-9a-f]{{8}}")
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -68,14 +70,14 @@ def prefix_of(root: str) -> str:
 
 
 def branch_prefix(session: str) -> str:
-    """The same for a branch of a session; one of a session with a name of its own has no root."""
-    own, _, _ = session.rpartition(":")
-    return f"{own}:" if session.startswith(_PREFIX) and own else _PREFIX
+    """The same for a branch of a session; one that a client named has no root."""
+    made = _MADE_HERE.fullmatch(session)
+    return f"{_PREFIX}{made[1] or ''}" if made else _PREFIX
 
 
 def is_made_here(session: str) -> bool:
     """True for sessions that the gateway made by itself."""
-    return session.startswith(_PREFIX)
+    return _MADE_HERE.fullmatch(session) is not None
 
 
 def same_head(head: Head, instructions: str | None) -> str:
