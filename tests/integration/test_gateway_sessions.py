@@ -1,6 +1,9 @@
 """Conversations over HTTP go on where they were, whatever happens between their turns."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.live_gateway import gateway_of
 from tests.support.daemons.real_home import tiny_daemon
 
@@ -205,3 +208,31 @@ def test_name_that_stands_for_the_seated_model_goes_on_too(web, client):
     assert fork.turn(user("Or less.")) <= MOST_AGAIN
     client.swap("agent")
     assert talk.turn(user("And more.")) is not None
+
+
+def test_same_point_gone_on_with_twice_at_once_has_two_answers(web):
+    talk = Chat(web, LONG + "Both.")
+    talk.turn()
+    forks = []
+    for _ in range(2):
+        fork = Chat(web, "")
+        fork.talk, fork.used = list(talk.talk), talk.used
+        forks.append(fork)
+    with ThreadPoolExecutor(2) as pool:
+        turns = [
+            pool.submit(fork.turn, user(words)) for fork, words in zip(forks, "AB", strict=True)
+        ]
+    assert all(turn.result() is not None for turn in turns)
+    assert all(fork.turn(user("More.")) <= MOST_AGAIN for fork in forks)
+
+
+def test_turn_that_was_cut_is_asked_again_from_where_it_began(web, client):
+    talk = Chat(web, LONG + "Cut.")
+    talk.turn()
+    body = {"model": "plain", "messages": [*talk.talk, user("Long.")], "max_tokens": 3000}
+    with web.http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as answer:
+        next(answer.iter_lines())
+        wait_for(lambda: client.status().queue.running == 1, what="it runs")
+    wait_for(lambda: client.status().queue.running == 0, what="it is cancelled")
+    assert talk.turn(user("Long.")) <= MOST_AGAIN
+    assert talk.turn(user("More.")) <= MOST_AGAIN

@@ -1,5 +1,6 @@
 """The paths and what answers them. Must not know sockets or who may come in."""
 
+import asyncio
 import contextlib
 import functools
 import secrets
@@ -18,6 +19,7 @@ from hotseat.client.endpoint import find_home
 from hotseat.gateway.asked import Asked
 from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
 from hotseat.gateway.chat.body import read_chat, read_text
+from hotseat.gateway.conversations.keeping import tidy_for_ever
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
 from hotseat.gateway.errors import anthropic_error, headers_of, openai_error, status_of
@@ -252,9 +254,11 @@ def make_app(client: AsyncClient, home: Path | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(tidy_for_ever(client, time.time))
         try:
             yield
         finally:
+            tidying.cancel()
             await client.close()
 
     return Starlette(routes=Paths(client, place).routes(), lifespan=lifespan)

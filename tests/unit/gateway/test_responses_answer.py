@@ -60,9 +60,15 @@ def facts(**changes):
 def done_of(parts, reason="stop"):
     said = collect_parts(parts)
     return Done(
-        model="m", text=said.text, reasoning=said.reasoning, tool_calls=said.tool_calls,
-        tokens=(), finish_reason=reason, usage=USED, timing=Timing(),
-    )  # fmt: skip
+        model="m",
+        text=said.text,
+        reasoning=said.reasoning,
+        tool_calls=said.tool_calls,
+        tokens=(),
+        finish_reason=reason,
+        usage=USED,
+        timing=Timing(),
+    )
 
 
 def events_of(*pieces):

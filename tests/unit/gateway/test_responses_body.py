@@ -213,7 +213,7 @@ def test_allowed_tools_are_those_that_are_shown():
         ({"temperature": "hot"}, "invalid_request", "temperature"),
         ({"model": ""}, "invalid_request", "model"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(body, code, field):
     error = refused(**body)
     assert (error.code, error.facts["field"]) == (code, field)
@@ -227,10 +227,16 @@ def test_bytes_that_are_no_body_are_refused(data):
 
 def test_how_tokens_are_drawn_reaches_the_request():
     found = read(
-        temperature=0, top_p=0.5, max_output_tokens=7, stream=True, parallel_tool_calls=False,
-        reasoning={"effort": "low"}, include=["message.output_text.logprobs"], top_logprobs=3,
+        temperature=0,
+        top_p=0.5,
+        max_output_tokens=7,
+        stream=True,
+        parallel_tool_calls=False,
+        reasoning={"effort": "low"},
+        include=["message.output_text.logprobs"],
+        top_logprobs=3,
         text={"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
-    )  # fmt: skip
+    )
     asked = found.asked
     assert (asked.sampling.temperature, asked.sampling.top_p, asked.max_tokens) == (0, 0.5, 7)
     assert asked.is_streamed and asked.parallel_calls is False and asked.logprobs == 3
