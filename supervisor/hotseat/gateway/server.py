@@ -125,7 +125,8 @@ def run_gateway(
 def _bound(host: str, port: int) -> socket.socket:
     """A socket of that address. A port that is taken is another server's: it is never shared."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # Named, since asyncio only then sends small pieces at once (TCP_NODELAY) instead of 40 ms later.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
