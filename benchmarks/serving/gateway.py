@@ -66,9 +66,7 @@ def _by_turns(client: Any, http: Any, n: int) -> list[Verdict]:
                 arms[0].samples.append(first_ms)
                 arms[1].samples.append(rate)
     print_arms(f"{TOKENS} tokens", [direct[0], web[0], direct[1], web[1]])
-    added = statistics.median(
-        b - a for a, b in zip(direct[0].samples, web[0].samples, strict=True)
-    )
+    added = statistics.median(b - a for a, b in zip(direct[0].samples, web[0].samples, strict=True))
     return [
         Verdict("first token over HTTP later than over ZeroMQ, p50, ms", added, TARGETS["ttft_ms"]),
         Verdict(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from tests.support.daemons.gateways import Gateway
 from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.real_home import tiny_daemon
 
@@ -31,29 +31,10 @@ SCHEMA = {
 WEATHER = {"name": "get_weather", "description": "Weather of a place."}
 FUNCTION = {"type": "function", "function": {**WEATHER, "parameters": SCHEMA}}
 LONG = "word " * 9000
+ENDLESS = {"max_tokens": 3000, "logit_bias": {"2": -100}}
+"""The end cannot be drawn."""
 DRAWN = {"temperature": 0.9, "seed": 4, "logit_bias": {"3": -100}}
 """The mark of reasoning cannot be drawn."""
-
-
-def free_port():
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return chosen.getsockname()[1]
-
-
-def listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
-def start_gateway(home, port, *flags):
-    command = [sys.executable, "-m", "hotseat.cli.main", "gateway", "--port", str(port), *flags]
-    process = subprocess.Popen(command, env=os.environ | {"HOTSEAT_HOME": str(home)})
-    wait_for(lambda: listens(port), what="gateway listens")
-    return process
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +45,19 @@ def daemon():
 
 @pytest.fixture(scope="module")
 def web(daemon):
-    port = free_port()
-    process = start_gateway(daemon.home, port)
-    url = f"http://127.0.0.1:{port}"
-    key = (daemon.home / "http.key").read_text().strip()
-    assert (daemon.home / "http.key").stat().st_mode & 0o777 == 0o600
-    http = httpx2.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60)
-    yield SimpleNamespace(
-        url=url,
-        key=key,
-        port=port,
-        http=http,
-        openai=openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0),
-        anthropic=anthropic.Anthropic(base_url=url, auth_token=key, api_key=None, max_retries=0),
-    )
-    http.close()
-    process.terminate()
-    process.wait(15)
+    with Gateway(daemon.home) as gateway:
+        url, key = gateway.url, gateway.key
+        assert (daemon.home / "http.key").stat().st_mode & 0o777 == 0o600
+        with httpx2.Client(base_url=url, headers=gateway.headers, timeout=60) as http:
+            yield SimpleNamespace(
+                url=url,
+                key=key,
+                http=http,
+                openai=openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0),
+                anthropic=anthropic.Anthropic(
+                    base_url=url, auth_token=key, api_key=None, max_retries=0
+                ),
+            )
 
 
 def chat(web, model="plain", **options):
@@ -227,7 +204,7 @@ def test_foreign_pages_names_and_strangers_stay_outside(web):
 
 
 def test_stream_that_nobody_reads_is_cancelled_within_a_second(web, client):
-    body = {"model": "plain", "messages": ASK, "max_tokens": 3000, "stream": True}
+    body = {"model": "plain", "messages": ASK, "stream": True} | ENDLESS
     with web.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_lines())
         wait_for(lambda: client.status().queue.running == 1, what="it runs")
@@ -237,31 +214,27 @@ def test_stream_that_nobody_reads_is_cancelled_within_a_second(web, client):
 
 
 def test_whole_answer_that_nobody_waits_for_is_cancelled(web, client):
-    body = {"model": "plain", "messages": ASK, "max_tokens": 3000}
+    body = {"model": "plain", "messages": ASK} | ENDLESS
     with pytest.raises(httpx2.TimeoutException):
         web.http.post("/v1/chat/completions", json=body, timeout=0.5)
     wait_for(lambda: client.status().queue.running == 0, what="it is cancelled")
 
 
 def test_gateway_without_a_daemon_answers_503_until_there_is_one(tmp_path):
-    port = free_port()
-    process = start_gateway(tmp_path, port, "--open-loopback")
-    try:
-        url = f"http://127.0.0.1:{port}"
-        answer = httpx2.post(f"{url}/v1/messages", json={"model": "a", "messages": ASK}, timeout=20)
+    with Gateway(tmp_path, "--open-loopback") as gateway:
+        answer = httpx2.post(
+            f"{gateway.url}/v1/messages", json={"model": "a", "messages": ASK}, timeout=20
+        )
         assert answer.status_code == 503
         assert answer.json()["error"]["type"] == "overloaded_error"
         assert answer.headers["retry-after"] and answer.headers["x-should-retry"] == "true"
-        assert httpx2.get(f"{url}/health/live").status_code == 200
+        assert httpx2.get(f"{gateway.url}/health/live").status_code == 200
         again = subprocess.run(
-            [sys.executable, "-m", "hotseat.cli.main", "gateway", "--port", str(port)],
+            [sys.executable, "-m", "hotseat.cli.main", "gateway", "--port", str(gateway.port)],
             env=os.environ | {"HOTSEAT_HOME": str(tmp_path)},
             capture_output=True,
             text=True,
             timeout=20,
             check=False,
         )
-        assert again.returncode == 2 and f":{port}" in again.stderr
-    finally:
-        process.terminate()
-        process.wait(15)
+        assert again.returncode == 2 and f":{gateway.port}" in again.stderr
