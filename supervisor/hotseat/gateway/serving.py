@@ -96,9 +96,15 @@ async def _gone(receive: Receive) -> None:
 class Streamed(Response):
     """A stream of events. Leaves the work, and so cancels it, as soon as nobody reads."""
 
-    def __init__(self, stream: AsyncStream, telling: Telling, headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        stream: AsyncStream,
+        telling: Telling,
+        headers: dict[str, str],
+        media_type: str = MEDIA_TYPE,
+    ) -> None:
         fixed = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(media_type=MEDIA_TYPE, headers=fixed | headers)
+        super().__init__(media_type=media_type, headers=fixed | headers)
         del self.headers["content-length"]
         self._stream = stream
         self._telling = telling
@@ -121,7 +127,8 @@ class Streamed(Response):
 
     async def _tell(self, put: Callable[[bytes], Awaitable[None]]) -> None:
         told = self._telling
-        await put(told.begin())
+        if begun := told.begin():
+            await put(begun)
         try:
             await self._output(put)
             data = told.end(await self._stream.result())
