@@ -1,52 +1,63 @@
 """The paths and what answers them. Must not know sockets or who may come in."""
 
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from hotseat.client import AsyncClient
+from hotseat.client.endpoint import find_home
 from hotseat.gateway.asked import Asked
 from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
 from hotseat.gateway.chat.body import read_chat, read_text
+from hotseat.gateway.conversations.noting import Noted
+from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
 from hotseat.gateway.errors import anthropic_error, headers_of, openai_error, status_of
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
 from hotseat.gateway.messages.body import read_count, read_messages
 from hotseat.gateway.models import find_model, model_list, model_object
+from hotseat.gateway.replying import (
+    SESSION_HEADER,
+    answer,
+    identity,
+    label_of,
+    left_out_header,
+)
+from hotseat.gateway.responses.paths import Responses
 from hotseat.gateway.serving import (
     CLOSED,
     ClientGoneError,
     Streamed,
     Telling,
     Whole,
-    accepted,
     reached,
     unless_gone,
     whole,
 )
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.replies import Done
 from hotseat.protocol.views import ModelView
 
-SESSION_HEADER: Final = "x-hotseat-session"
-LEFT_OUT_HEADER: Final = "x-hotseat-left-out"
 _KNOWN_S: Final = 2.0
 """How long what a model can do is taken from the last look."""
-_LONGEST_LABEL: Final = 128
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Paths:
     """Answers requests with one client of the daemon."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, home: Path) -> None:
         self._client = client
+        self._conversations = Conversations(client)
+        self._responses = Responses(client, self._conversations, self._called, home)
         self._models: list[ModelView] = []
         self._looked_at = float("-inf")
 
@@ -57,10 +68,21 @@ class Paths:
             Route("/v1/completions", self._openai(self.completions), methods=["POST"]),
             Route("/v1/messages", self._anthropic(self.messages), methods=["POST"]),
             Route("/v1/messages/count_tokens", self._anthropic(self.count), methods=["POST"]),
+            *self._response_routes(),
             Route("/v1/models", self._openai(self.list_models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._openai(self.show_model), methods=["GET"]),
             Route("/health/live", self.live, methods=["GET"]),
             Route("/health/ready", self._openai(self.ready), methods=["GET"]),
+        ]
+
+    def _response_routes(self) -> list[Route]:
+        kept = "/v1/responses/{response_id}"
+        found = self._responses
+        return [
+            Route("/v1/responses", self._openai(found.create), methods=["POST"]),
+            Route("/v1/responses/input_tokens", self._openai(found.count), methods=["POST"]),
+            Route(kept, self._openai(found.retrieve), methods=["GET"]),
+            Route(kept, self._openai(found.delete), methods=["DELETE"]),
         ]
 
     # --- dialects -------------------------------------------------------------------------------
@@ -120,21 +142,42 @@ class Paths:
         telling: Telling,
         at_once: Callable[[Whole], dict[str, Any]],
     ) -> Response:
+        call = await self._called(request, asked)
+        opened, ended = await self._open(call, asked)
+        headers = left_out_header(asked.left_out)
+        try:
+            if asked.is_streamed:
+                told = Noted(telling, ended)
+                return Streamed(opened.stream, told, headers | identity())
+            found = await unless_gone(request, whole(opened.stream))
+        except BaseException:
+            await opened.stream.leave()
+            raise
+        ended(found.done)
+        return answer(at_once(found), headers=headers)
+
+    async def _open(self, call: Call, asked: Asked) -> tuple[Opened, Callable[[Done], None]]:
+        """The work as a turn of its conversation, and what wants to hear of its end."""
+        session = call.http.headers.get(SESSION_HEADER)
+        messages = asked.messages
+        if session is None and messages is not None:
+            head = head_of(call, asked)
+            opened = await self._conversations.recognise(call, head, messages)
+            return opened, functools.partial(self._conversations.note, head, messages)
+        name = "prompt" if messages is None else "messages"
+        given = {name: asked.prompt if messages is None else messages}
+        if session is not None:
+            given["session"] = session
+        return await self._conversations.open(call, **given), lambda _done: None
+
+    async def _called(self, request: Request, asked: Asked) -> Call:
+        """A request with all but its input."""
         view = await self._model(asked.model)
         options = asked.options(_arguments(view))
-        if session := request.headers.get(SESSION_HEADER):
-            options["session"] = session
-        stream = self._client.generate(asked.model, agent=label_of(request), **options)
-        headers = {LEFT_OUT_HEADER: ", ".join(asked.left_out)} if asked.left_out else {}
-        try:
-            await unless_gone(request, accepted(stream))
-            if asked.is_streamed:
-                return Streamed(stream, telling, headers | _identity())
-            found = await unless_gone(request, whole(stream))
-        except BaseException:
-            await stream.leave()
-            raise
-        return answer(at_once(found), headers=headers)
+        for name in ("messages", "prompt"):
+            options.pop(name, None)
+        options["agent"] = label_of(request)
+        return Call(http=request, model=asked.model, registered=view.name, options=options)
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -189,7 +232,7 @@ def _guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any
         try:
             return await handler(request)
         except HotseatError as error:
-            headers = headers_of(error) | _identity()
+            headers = headers_of(error) | identity()
             body = told(error, headers["x-request-id"])
             return answer(body, status=status_of(error), headers=headers)
         except ClientGoneError:
@@ -198,39 +241,13 @@ def _guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any
     return guarded
 
 
-def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON, with an id of its own."""
-    return Response(
-        msgspec.json.encode(value),
-        status_code=status,
-        media_type="application/json",
-        headers=_identity() | (headers or {}),
-    )
-
-
-def _identity() -> dict[str, str]:
-    return {"x-request-id": f"req_{secrets.token_hex(12)}"}
-
-
 def _arguments(view: ModelView) -> frozenset[str]:
     return frozenset(view.template.arguments if view.template is not None else ())
 
 
-def label_of(request: Request) -> str:
-    """The agent that asks: its product, and the id it gives itself if it gives one.
-
-    Such an id is no conversation: titles, summaries and helpers run under the same one.
-    """
-    product = request.headers.get("user-agent", "").partition(" ")[0].partition("/")[0]
-    own = next((found for name in _OWN_IDS if (found := request.headers.get(name))), "")
-    return f"{product or 'http'}/{own}"[:_LONGEST_LABEL] if own else product[:_LONGEST_LABEL]
-
-
-_OWN_IDS: Final = ("x-claude-code-session-id", "session-id", "thread-id", "x-session-id")
-
-
-def make_app(client: AsyncClient) -> Starlette:
-    """The application without its door."""
+def make_app(client: AsyncClient, home: Path | None = None) -> Starlette:
+    """The application without its door. `home`: the daemon's, by default where commands look."""
+    place = home or find_home()
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -239,4 +256,4 @@ def make_app(client: AsyncClient) -> Starlette:
         finally:
             await client.close()
 
-    return Starlette(routes=Paths(client).routes(), lifespan=lifespan)
+    return Starlette(routes=Paths(client, place).routes(), lifespan=lifespan)
