@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import anthropic
 import httpx2
+import ollama
 import openai
 import pytest
 from tests.support.daemons.gateways import Gateway
@@ -57,6 +58,7 @@ def web(daemon):
                 anthropic=anthropic.Anthropic(
                     base_url=url, auth_token=key, api_key=None, max_retries=0
                 ),
+                ollama=ollama.Client(url, headers=gateway.headers),
             )
 
 
@@ -179,6 +181,36 @@ def test_bad_request_is_named_and_seats_nothing(web, client, body, status, code,
     other = web.http.post("/v1/messages", json={"max_tokens": 5} | plain | {"n": None})
     if code != "unsupported_feature":
         assert other.json()["type"] == "error"
+
+
+def test_ollama_package_hears_the_same_whole_and_in_lines(web):
+    options = {"num_predict": 12, "temperature": 0}
+    ask = {"model": "plain:latest", "messages": ASK, "options": options}
+    whole = web.ollama.chat(**ask)
+    lines = list(web.ollama.chat(**ask, stream=True, logprobs=True))
+    assert whole.message.content == "".join(line.message.content for line in lines)
+    assert whole.message.content == chat(web).choices[0].message.content
+    assert (whole.done, whole.done_reason, whole.eval_count) == (True, "length", 12)
+    assert [line.done for line in lines] == [False] * (len(lines) - 1) + [True]
+    assert sum(len(line.logprobs or ()) for line in lines) == 12
+    said = web.ollama.generate("plain", ASK[0]["content"], options=options)
+    assert said.response == whole.message.content and said.total_duration > said.eval_duration
+
+
+def test_ollama_package_lists_shows_calls_seats_and_releases(web, client):
+    assert set(MODELS) <= {model.model for model in web.ollama.list().models}
+    assert "tools" in web.ollama.show("agent").capabilities
+    with pytest.raises(ollama.ResponseError, match="no model 'nope'"):
+        web.ollama.show("nope")
+    assert web.ollama.chat("qwen").done_reason == "load"
+    assert [model.model for model in web.ollama.ps().models] == ["qwen"]
+    assert web.ollama.chat("qwen", keep_alive=0).done_reason == "unload"
+    assert client.status().model is None and not web.ollama.ps().models
+    with pytest.raises(ollama.ResponseError, match="embeddings"):
+        web.ollama.embed("qwen", "a")
+    form = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+    ask = {"messages": ASK, "format": form, "options": {"num_predict": 200}, "think": False}
+    assert json.loads(web.ollama.chat("plain", **ask).message.content)["a"] in (1, 2)
 
 
 def test_foreign_pages_names_and_strangers_stay_outside(web):

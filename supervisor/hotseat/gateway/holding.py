@@ -6,8 +6,9 @@ The work goes on without anybody; who asks the very same again gets what it made
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
+from msgspec import Struct
 from starlette.requests import Request
 
 from hotseat.client.flow import AsyncStream
@@ -23,12 +24,19 @@ _MOST: Final = 64
 _RETRY_S: Final = 1.0
 
 
-class Detached:
-    """Work without a client."""
+class Begun(Struct, frozen=True):
+    """Accepted work, and how its answer is told."""
 
-    def __init__(self, stream: AsyncStream) -> None:
-        self.job = asyncio.ensure_future(whole(stream))
-        self._stream = stream
+    stream: AsyncStream
+    told: Callable[[Whole], dict[str, Any]]
+
+
+class Work:
+    """An answer in the making, with a client or without."""
+
+    def __init__(self, begun: Begun) -> None:
+        self.job = asyncio.ensure_future(_answered(begun))
+        self._stream = begun.stream
         self.ends: asyncio.TimerHandle | None = None
 
     async def abandon(self) -> None:
@@ -45,10 +53,12 @@ class Holding:
 
     def __init__(self, hold_s: float = HOLD_S) -> None:
         self._hold_s = hold_s
-        self._detached: dict[bytes, Detached] = {}
+        self._detached: dict[bytes, Work] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
-    async def whole(self, request: Request, begin: Callable[[], Awaitable[AsyncStream]]) -> Whole:
+    async def answer(
+        self, request: Request, begin: Callable[[], Awaitable[Begun]]
+    ) -> dict[str, Any]:
         """The answer, of work that `begin` starts unless it is under way.
 
         Raises still_working when the client has waited long enough, ClientGoneError when it left.
@@ -56,7 +66,7 @@ class Holding:
         key = key_of(request, await request.body())
         work = self._detached.pop(key, None)
         if work is None:
-            work = Detached(await begin())
+            work = Work(await begin())
         elif work.ends is not None:
             work.ends.cancel()
         try:
@@ -75,7 +85,7 @@ class Holding:
             await work.abandon()
             raise
 
-    def _keep(self, key: bytes, work: Detached) -> None:
+    def _keep(self, key: bytes, work: Work) -> None:
         self._drop(key)
         if len(self._detached) >= _MOST:
             self._drop(next(iter(self._detached)))
@@ -89,7 +99,11 @@ class Holding:
             leaving.add_done_callback(self._leaving.discard)
 
 
-async def _shielded(job: "asyncio.Future[Whole]") -> Whole:
+async def _answered(begun: Begun) -> dict[str, Any]:
+    return begun.told(await whole(begun.stream))
+
+
+async def _shielded(job: "asyncio.Future[dict[str, Any]]") -> dict[str, Any]:
     return await asyncio.shield(job)
 
 

@@ -102,7 +102,7 @@ class Ollama:
             return await self._seat(view, frame, gives_up=order.gives_up)
         asked = msgspec.structs.replace(order.asked, model=view.name)
         if asked.messages and view.template is not None and view.template.mode == "raw":
-            words = "\n".join(message.content or "" for message in asked.messages)
+            words = "\n".join(str(message.content or "") for message in asked.messages)
             asked = msgspec.structs.replace(asked, messages=None, prompt=words)
 
         def at_once(found: Whole) -> dict[str, Any]:
