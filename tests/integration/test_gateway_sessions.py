@@ -183,3 +183,25 @@ def test_killed_gateway_finds_conversations_again(web, client):
     web.start()
     assert talk.turn(user("More.")) <= MOST_AGAIN
     assert sessions(client) == before
+
+
+def test_conversation_is_counted_as_it_will_be_computed(web):
+    options = {"model": "plain", "system": SYSTEM}
+    talk = [user(LONG + "Count.")]
+    first = web.anthropic.messages.create(max_tokens=12, messages=talk, **options)
+    talk += [{"role": "assistant", "content": first.content}, user("More.")]
+    counted = web.anthropic.messages.count_tokens(messages=talk, **options).input_tokens
+    used = web.anthropic.messages.create(max_tokens=4, messages=talk, **options).usage
+    assert used.input_tokens + used.cache_read_input_tokens == counted
+
+
+def test_name_that_stands_for_the_seated_model_goes_on_too(web, client):
+    client.swap("plain")
+    talk = Chat(web, LONG + "Seated.", model="seated")
+    talk.turn()
+    fork = Chat(web, "", model="seated")
+    fork.talk, fork.used = list(talk.talk), talk.used
+    assert talk.turn(user("More.")) <= MOST_AGAIN
+    assert fork.turn(user("Or less.")) <= MOST_AGAIN
+    client.swap("agent")
+    assert talk.turn(user("And more.")) is not None

@@ -131,12 +131,13 @@ class Paths:
     async def count(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: changes nothing, seats nothing."""
         asked = read_count(await request.body())
-        view = await self._model(asked.model)
+        call = await self._called(request, asked)
+        head = head_of(call, asked)
         found = await self._client.count(
-            view.name,
-            messages=asked.messages,
+            call.registered,
             tools=asked.tools or None,
-            template_args=asked.template_args(_arguments(view)) or None,
+            template_args=call.options.get("template_args"),
+            **await self._conversations.counted(head, asked.messages or ()),
         )
         return answer({"input_tokens": found.tokens})
 

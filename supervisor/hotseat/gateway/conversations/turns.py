@@ -43,6 +43,9 @@ _AS_A_WHOLE: Final = frozenset(
 )
 """What is wrong with a session and not with what was asked."""
 
+_UNHELD: Final = {"on_vanish": "cancel"}
+"""Nobody could fetch the rest of it."""
+
 
 class Opened(Struct, frozen=True):
     """Accepted work. The answer becomes `turn` of `session`; both empty if nothing is kept."""
@@ -107,37 +110,61 @@ class Conversations:
         except HotseatError as error:
             if error.code not in _AS_A_WHOLE:
                 raise
-        held, _ = await self.read(await self.locate(place))
+        held, _ = await self.read(place)
         return await self.begin(call, branch_prefix(place.session), (*held, *added))
 
     async def begin(self, call: Call, prefix: str, messages: Sequence[Message]) -> Opened:
         """Starts a new session with a whole history; the longest prefix that is stored counts."""
         session = f"{prefix}{secrets.token_hex(_NONCE_BYTES)}"
         stream = await self._accepted(
-            call, {"messages": messages, "session": session, "expect_turn": 0}
+            call, {"messages": messages, "session": session, "expect_turn": 0, **_UNHELD}
         )
         return Opened(stream, session, 1)
 
-    async def locate(self, place: Place) -> Place:
-        """The place by its registered model. Raises session_missing if there is none.
+    async def view(self, place: Place) -> SessionView:
+        """The session of a place, with its messages and turns. Raises session_missing.
 
-        An id of a response is written before anybody knows what an alias stands for.
+        An id of a response is written before anybody knows what an alias stands for: a name made
+        here leads to its session by itself.
         """
-        views = await self._client.sessions()
-        models = [view.model for view in views if view.session == place.session]
-        if place.model in models or not is_made_here(place.session):
-            return place
-        if not models:
-            raise _gone(place)
-        return msgspec.structs.replace(place, model=models[0])
+        try:
+            return await self._client.session(place.model, place.session)
+        except HotseatError as error:
+            if error.code != "session_missing" or not is_made_here(place.session):
+                raise
+            views = await self._client.sessions()
+            named = [view.model for view in views if view.session == place.session]
+            if not named:
+                raise
+        return await self._client.session(named[0], place.session)
 
     async def read(self, place: Place) -> tuple[tuple[Message, ...], float]:
         """What a session held after a turn, and when that was. Raises session_missing."""
-        view = await self._client.session(place.model, place.session)
+        view = await self.view(place)
         mark = next((mark for mark in view.turns or () if mark.turn == place.turn), None)
         if mark is None:
             raise _gone(place)
         return messages_of(view)[: mark.messages], mark.at
+
+    async def counted(self, head: Head, messages: Sequence[Message]) -> dict[str, Any]:
+        """Keywords of `AsyncClient.count` for a history: as it would be computed."""
+        found = await self._find(head, trace(head, messages), len(messages))
+        if found is None:
+            return {"messages": messages}
+        place, count = found
+        return await self.counted_at(place, messages[count:]) or {"messages": messages}
+
+    async def counted_at(self, place: Place, added: Sequence[Message]) -> dict[str, Any] | None:
+        """The same for a turn that would be appended; None if it would be a branch."""
+        try:
+            view = await self.view(place)
+        except HotseatError as error:
+            if error.code != "session_missing":
+                raise
+            return None
+        if view.turn != place.turn or _begins_with_system(added):
+            return None
+        return {"session": place.session, "append": added}
 
     def note(self, head: Head, messages: Sequence[Message], done: Done) -> None:
         """The answer is there: whoever sends the history with it goes on behind it."""
@@ -191,28 +218,29 @@ class Conversations:
             has_gone_on = int(error.facts.get("turn") or 0) > place.turn
             if error.code != "session_conflict" or not has_gone_on:
                 raise
-        return await self._append(call, await self._branch(await self.locate(place)), added)
+        return await self._append(call, await self._branch(place), added)
 
     async def _append(self, call: Call, place: Place, added: Sequence[Message]) -> Opened:
         given: dict[str, Any] = {"append": added}
-        if added[0].role in ("system", "developer"):
+        if _begins_with_system(added):
             # At the head of `append` it would be taken for that of the session.
-            held, _ = await self.read(await self.locate(place))
+            held, _ = await self.read(place)
             given = {"messages": (*held, *added)}
         stream = await self._accepted(
-            call, given | {"session": place.session, "expect_turn": place.turn}
+            call, given | {"session": place.session, "expect_turn": place.turn, **_UNHELD}
         )
         return Opened(stream, place.session, place.turn + 1)
 
     async def _branch(self, place: Place) -> Place:
         to = f"{branch_prefix(place.session)}{secrets.token_hex(_NONCE_BYTES)}"
+        model = (await self.view(place)).model
         try:
-            await self._client.fork_session(place.model, place.session, to, place.turn)
+            await self._client.fork_session(model, place.session, to, place.turn)
         except HotseatError as error:
             if error.code != "invalid_request":
                 raise
             raise _gone(place) from error
-        return msgspec.structs.replace(place, session=to)
+        return Place(model=model, session=to, turn=place.turn)
 
     async def _accepted(self, call: Call, given: dict[str, Any]) -> AsyncStream:
         stream = self._client.generate(call.model, **call.options, **given)
@@ -222,6 +250,10 @@ class Conversations:
             await stream.leave()
             raise
         return stream
+
+
+def _begins_with_system(messages: Sequence[Message]) -> bool:
+    return messages[0].role in ("system", "developer")
 
 
 def _gone(place: Place) -> HotseatError:

@@ -122,12 +122,12 @@ class Responses:
         added = read.asked.messages or ()
         text = read.told.previous_response_id
         if text is None:
-            return {"messages": (*read.system, *added)}
+            return await self._conversations.counted(head, (*read.system, *added))
         found = read_id(self._seal, head.owner, text, _PARAM)
-        place = await self._located(text, found, _PARAM)
-        view = await self._client.session(place.model, place.session)
-        if view.turn == place.turn and found.head == same_head(head, read.told.instructions):
-            return {"session": place.session, "append": added}
+        if found.head == same_head(head, read.told.instructions):
+            given = await self._conversations.counted_at(_place(found), added)
+            if given is not None:
+                return given
         return {"messages": (*read.system, *await self._held(head.owner, read), *added)}
 
     async def retrieve(self, request: Request) -> Response:
@@ -136,8 +136,7 @@ class Responses:
         if request.query_params.get("stream") == "true":
             raise unsupported("stream", "a response that has ended is read at once; leave it out")
         found = read_id(self._seal, owner_of(request), text, None)
-        place = await self._located(text, found, None)
-        history, at = await self._conversations.read(place)
+        history, at = await self._read(text, found, None)
         facts = Facts(
             response_id=text,
             created_at=int(at),
@@ -150,20 +149,20 @@ class Responses:
         """DELETE /v1/responses/ID: its turn goes, and its session with the first one."""
         text = request.path_params["response_id"]
         found = read_id(self._seal, owner_of(request), text, None)
-        place = await self._located(text, found, None)
-        view = await self._client.session(place.model, place.session)
-        if view.turn > place.turn:
+        await self._read(text, found, None)
+        view = await self._conversations.view(_place(found))
+        if view.turn > found.turn:
             raise HotseatError(
                 "session_conflict",
-                f"turn {view.turn} goes on behind this response, turn {place.turn}; delete the "
+                f"turn {view.turn} goes on behind this response, turn {found.turn}; delete the "
                 "later ones first",
                 turn=view.turn,
             )
-        before = [mark.turn for mark in view.turns or () if mark.turn < place.turn]
+        before = [mark.turn for mark in view.turns or () if mark.turn < found.turn]
         if before:
-            await self._client.rewind_session(place.model, place.session, before[-1])
+            await self._client.rewind_session(view.model, view.session, before[-1])
         else:
-            await self._client.delete_session(place.model, place.session)
+            await self._client.delete_session(view.model, view.session)
         return answer({"id": text, "object": "response", "deleted": True})
 
     # --- where it goes on -----------------------------------------------------------------------
@@ -209,13 +208,15 @@ class Responses:
         if text is None:
             return ()
         found = read_id(self._seal, owner, text, _PARAM)
-        place = await self._located(text, found, _PARAM)
-        held, _ = await self._conversations.read(place)
+        held, _ = await self._read(text, found, _PARAM)
         return held[1:] if found.instructed else held
 
-    async def _located(self, text: str, found: ResponseId, param: str | None) -> Place:
+    async def _read(
+        self, text: str, found: ResponseId, param: str | None
+    ) -> tuple[tuple[Message, ...], float]:
+        """The history that ends with a response, and when that was."""
         try:
-            return await self._conversations.locate(_place(found))
+            return await self._conversations.read(_place(found))
         except HotseatError as error:
             if error.code != "session_missing":
                 raise
