@@ -48,3 +48,4 @@ _.files_written  # counter of the writer's thread, compared with its reports by 
 _.gateway  # command, named in cli/group.py
 _.repeat_penalty  # option of `run`, read by name
 _.IGNORED  # fields of HTTP bodies that are known and mean nothing here
+_.main_loop  # uvicorn calls it

@@ -44,6 +44,9 @@ class Connection:
         self._connect_timeout_s = connect_timeout_s
         self._outgoing = asyncio.Event()
         self._welcomed = asyncio.Event()
+        self._away = asyncio.Event()
+        """Set while there is no connection: only then somebody runs out of patience."""
+        self._away.set()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._pause_s = _FIRST_PAUSE_S
@@ -109,6 +112,7 @@ class Connection:
                     self.dialogue.refusal = error
                 finally:
                     self._welcomed.clear()
+                    self._away.set()
                     self.dialogue.disconnected(_now())
                 if self.dialogue.refusal is not None and not self.dialogue.instances:
                     self._welcomed.set()  # refused at the first attempt: waiting changes nothing
@@ -135,6 +139,7 @@ class Connection:
                 over.set_exception(error)
             if self.dialogue.welcome is not None and not self._welcomed.is_set():
                 self._pause_s = _FIRST_PAUSE_S
+                self._away.clear()
                 self._welcomed.set()
 
         with Wire(context, self.dialogue.endpoint, hear) as wire:
@@ -164,14 +169,14 @@ class Connection:
 
     async def _beat(self) -> None:
         while self.dialogue.tick(_now()):  # noqa: ASYNC110 - it is time that passes here
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self.dialogue.until_ping_s(_now()))
 
     async def _watch_patience(self) -> None:
         """Ends exchanges that waited too long while there is no connection."""
         while True:
+            await self._away.wait()
             await asyncio.sleep(_TICK_S)
-            if self.dialogue.welcome is None:
-                self.dialogue.end_patience(_now())
+            self.dialogue.end_patience(_now())
 
 
 def _now() -> float:

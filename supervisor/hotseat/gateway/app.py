@@ -23,9 +23,12 @@ from hotseat.gateway.conversations.keeping import tidy_for_ever
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
 from hotseat.gateway.errors import anthropic_error, headers_of, openai_error, status_of
+from hotseat.gateway.holding import Begun, Holding
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
 from hotseat.gateway.messages.body import read_count, read_messages
 from hotseat.gateway.models import find_model, model_list, model_object
+from hotseat.gateway.ollama.answer import told_error
+from hotseat.gateway.ollama.paths import Ollama
 from hotseat.gateway.replying import (
     SESSION_HEADER,
     answer,
@@ -41,9 +44,8 @@ from hotseat.gateway.serving import (
     Telling,
     Whole,
     reached,
-    unless_gone,
-    whole,
 )
+from hotseat.gateway.sse import MEDIA_TYPE
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done
 from hotseat.protocol.views import ModelView
@@ -59,7 +61,9 @@ class Paths:
     def __init__(self, client: AsyncClient, home: Path) -> None:
         self._client = client
         self._conversations = Conversations(client)
-        self._responses = Responses(client, self._conversations, self._called, home)
+        self._holding = Holding()
+        self._responses = Responses(client, self._conversations, self._called, self._holding, home)
+        self._ollama = Ollama(client, self._known, self._answer)
         self._models: list[ModelView] = []
         self._looked_at = float("-inf")
 
@@ -71,6 +75,7 @@ class Paths:
             Route("/v1/messages", self._anthropic(self.messages), methods=["POST"]),
             Route("/v1/messages/count_tokens", self._anthropic(self.count), methods=["POST"]),
             *self._response_routes(),
+            *self._ollama.routes(self._sentence),
             Route("/v1/models", self._openai(self.list_models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._openai(self.show_model), methods=["GET"]),
             Route("/health/live", self.live, methods=["GET"]),
@@ -144,20 +149,20 @@ class Paths:
         asked: Asked,
         telling: Telling,
         at_once: Callable[[Whole], dict[str, Any]],
+        media_type: str = MEDIA_TYPE,
     ) -> Response:
         call = await self._called(request, asked)
-        opened, ended = await self._open(call, asked)
         headers = left_out_header(asked.left_out)
-        try:
-            if asked.is_streamed:
-                told = Noted(telling, ended)
-                return Streamed(opened.stream, told, headers | identity())
-            found = await unless_gone(request, whole(opened.stream))
-        except BaseException:
-            await opened.stream.leave()
-            raise
-        ended(found.done)
-        return answer(at_once(found), headers=headers)
+        if asked.is_streamed:
+            opened, ended = await self._open(call, asked)
+            told = Noted(telling, ended)
+            return Streamed(opened.stream, told, headers | identity(), media_type)
+
+        async def begin() -> Begun:
+            opened, ended = await self._open(call, asked)
+            return Begun(opened.stream, functools.partial(_ended, ended, at_once))
+
+        return answer(await self._holding.answer(request, begin), headers=headers)
 
     async def _open(self, call: Call, asked: Asked) -> tuple[Opened, Callable[[Done], None]]:
         """The work as a turn of its conversation, and what wants to hear of its end."""
@@ -226,8 +231,18 @@ class Paths:
     def _openai(self, handler: Handler) -> Handler:
         return _guarded(handler, lambda error, _request_id: openai_error(error))
 
+    def _sentence(self, handler: Handler) -> Handler:
+        return _guarded(handler, lambda error, _request_id: told_error(error))
+
     def _anthropic(self, handler: Handler) -> Handler:
         return _guarded(handler, anthropic_error)
+
+
+def _ended(
+    ended: Callable[[Done], None], at_once: Callable[[Whole], dict[str, Any]], found: Whole
+) -> dict[str, Any]:
+    ended(found.done)
+    return at_once(found)
 
 
 def _guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any]]) -> Handler:

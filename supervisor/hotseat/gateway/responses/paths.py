@@ -13,11 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hotseat.client import AsyncClient
+from hotseat.client.flow import AsyncStream
 from hotseat.gateway.asked import Asked, unsupported
 from hotseat.gateway.conversations.index import Place
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
 from hotseat.gateway.conversations.value import Head, branch_prefix, same_head
+from hotseat.gateway.holding import Begun, Holding
 from hotseat.gateway.replying import (
     SESSION_HEADER,
     answer,
@@ -30,7 +32,7 @@ from hotseat.gateway.responses.body import ReadResponse, Told, read_count, read_
 from hotseat.gateway.responses.ids import ResponseId, read_id, unkept_id, unknown, write_id
 from hotseat.gateway.responses.kept import kept_output
 from hotseat.gateway.sealing import Seal, seal_of
-from hotseat.gateway.serving import Streamed, unless_gone, whole
+from hotseat.gateway.serving import Streamed, Whole
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Message
 from hotseat.protocol.replies import Done
@@ -47,11 +49,13 @@ class Responses:
         client: AsyncClient,
         conversations: Conversations,
         called: Callable[[Request, Asked], Awaitable[Call]],
+        holding: Holding,
         home: Path,
     ) -> None:
         self._client = client
         self._conversations = conversations
         self._called = called
+        self._holding = holding
         self._home = home
 
     @functools.cached_property
@@ -64,6 +68,26 @@ class Responses:
         read = read_response(await request.body(), functools.partial(self._unsealed, owner))
         call = await self._called(request, read.asked)
         head = head_of(call, read.asked)
+        headers = left_out_header(read.asked.left_out)
+        if read.asked.is_streamed:
+            stream, facts, ended = await self._begin(owner, call, head, read)
+            telling = Noted(ResponsesStream(facts), ended)
+            return Streamed(stream, telling, headers | identity())
+
+        async def begin() -> Begun:
+            stream, facts, ended = await self._begin(owner, call, head, read)
+
+            def told(found: Whole) -> dict[str, Any]:
+                ended(found.done)
+                return whole_response(facts, found.done, found.logprobs)
+
+            return Begun(stream, told)
+
+        return answer(await self._holding.answer(request, begin), headers=headers)
+
+    async def _begin(
+        self, owner: str, call: Call, head: Head, read: ReadResponse
+    ) -> tuple[AsyncStream, Facts, Callable[[Done], None]]:
         opened, messages = await self._open(call, head, read)
         facts = Facts(
             response_id=self._id_of(opened, call, head, read),
@@ -77,17 +101,7 @@ class Responses:
             if messages:
                 self._conversations.note(head, messages, done)
 
-        headers = left_out_header(read.asked.left_out)
-        try:
-            if read.asked.is_streamed:
-                telling = Noted(ResponsesStream(facts), ended)
-                return Streamed(opened.stream, telling, headers | identity())
-            found = await unless_gone(request, whole(opened.stream))
-        except BaseException:
-            await opened.stream.leave()
-            raise
-        ended(found.done)
-        return answer(whole_response(facts, found.done, found.logprobs), headers=headers)
+        return opened.stream, facts, ended
 
     async def count(self, request: Request) -> Response:
         """POST /v1/responses/input_tokens: changes nothing, seats nothing."""
