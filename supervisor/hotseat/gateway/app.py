@@ -22,6 +22,7 @@ from hotseat.gateway.chat.body import read_chat, read_text
 from hotseat.gateway.conversations.keeping import tidy_for_ever
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
+from hotseat.gateway.conversations.value import owned
 from hotseat.gateway.errors import anthropic_error, headers_of, openai_error, status_of
 from hotseat.gateway.holding import Begun, Holding
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
@@ -35,6 +36,7 @@ from hotseat.gateway.replying import (
     identity,
     label_of,
     left_out_header,
+    owner_of,
 )
 from hotseat.gateway.responses.paths import Responses
 from hotseat.gateway.serving import (
@@ -175,7 +177,7 @@ class Paths:
         name = "prompt" if messages is None else "messages"
         given = {name: asked.prompt if messages is None else messages}
         if session is not None:
-            given["session"] = session
+            given["session"] = owned(owner_of(call.http), session)
         return await self._conversations.open(call, **given), lambda _done: None
 
     async def _called(self, request: Request, asked: Asked) -> Call:

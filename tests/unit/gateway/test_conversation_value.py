@@ -12,10 +12,12 @@ from hotseat.gateway.conversations.value import (
     branch_prefix,
     is_made_here,
     open_points,
+    owned,
     prefix_of,
     same_head,
     trace,
 )
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import is_session_name
 from hotseat.protocol.messages import FunctionSpec, Message, Part, Tool, ToolCall
 
@@ -123,11 +125,21 @@ def test_calls_that_cannot_be_read_are_compared_as_they_are():
     assert of("{broken") == of("{broken") != of("{ broken")
 
 
-@given(HISTORIES)
-def test_names_lead_back_to_their_root(history):
+@given(HISTORIES, st.sampled_from(["", "anna"]))
+def test_names_lead_back_to_their_root_and_owner(history, owner):
     root = trace(HEAD, history).root
-    name = f"{prefix_of(root)}0a1b2c3d"
+    name = f"{prefix_of(owner, root)}0a1b2c3d"
     assert is_session_name(name) and is_made_here(name)
-    assert branch_prefix(name) == prefix_of(root)
-    assert is_made_here(f"{branch_prefix('http:mine')}0a1b2c3d")
-    assert not any(is_made_here(own) for own in ("own", "http:mine", "http:", "http:0a1b2c3d:"))
+    assert branch_prefix(owner, name) == prefix_of(owner, root)
+    branch = f"{branch_prefix(owner, owned(owner, 'http:mine'))}0a1b2c3d"
+    assert is_made_here(branch) and branch.startswith(owned(owner, ""))
+    others = ("own", "http:mine", "http:", "http:0a1b2c3d:")
+    assert not any(is_made_here(owned(owner, other)) for other in others)
+
+
+def test_what_is_nested_too_deeply_is_refused():
+    deep = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    with pytest.raises(HotseatError, match="nested too deeply"):
+        trace(Head(owner="", model="m", template_args=deep), [])

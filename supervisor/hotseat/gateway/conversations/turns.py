@@ -101,7 +101,7 @@ class Conversations:
             except HotseatError as error:
                 if error.code not in _AS_A_WHOLE:
                     raise
-        return await self.begin(call, prefix_of(traced.root), messages)
+        return await self.begin(call, prefix_of(head.owner, traced.root), messages)
 
     async def resume(self, call: Call, place: Place, added: Sequence[Message]) -> Opened:
         """Goes on behind a turn. Raises session_missing if it is not there any more."""
@@ -111,7 +111,9 @@ class Conversations:
             if error.code not in _AS_A_WHOLE:
                 raise
         held, _ = await self.read(place)
-        return await self.begin(call, branch_prefix(place.session), (*held, *added))
+        return await self.begin(
+            call, branch_prefix(owner_of(call.http), place.session), (*held, *added)
+        )
 
     async def begin(self, call: Call, prefix: str, messages: Sequence[Message]) -> Opened:
         """Starts a new session with a whole history; the longest prefix that is stored counts."""
@@ -196,7 +198,7 @@ class Conversations:
     async def _search(self, head: Head, root: str) -> None:
         """Learns from the daemon what a gateway before this one made of the same beginning."""
         views = await self._client.sessions()
-        prefix = prefix_of(root)
+        prefix = prefix_of(head.owner, root)
         own = [view for view in views if view.session.startswith(prefix)][:_LOOKED_AT]
         for view in reversed(own):
             try:
@@ -218,7 +220,7 @@ class Conversations:
             has_gone_on = int(error.facts.get("turn") or 0) > place.turn
             if error.code != "session_conflict" or not has_gone_on:
                 raise
-        return await self._append(call, await self._branch(place), added)
+        return await self._append(call, await self._branch(call, place), added)
 
     async def _append(self, call: Call, place: Place, added: Sequence[Message]) -> Opened:
         given: dict[str, Any] = {"append": added}
@@ -231,8 +233,8 @@ class Conversations:
         )
         return Opened(stream, place.session, place.turn + 1)
 
-    async def _branch(self, place: Place) -> Place:
-        to = f"{branch_prefix(place.session)}{secrets.token_hex(_NONCE_BYTES)}"
+    async def _branch(self, call: Call, place: Place) -> Place:
+        to = f"{branch_prefix(owner_of(call.http), place.session)}{secrets.token_hex(_NONCE_BYTES)}"
         model = (await self.view(place)).model
         try:
             await self._client.fork_session(model, place.session, to, place.turn)

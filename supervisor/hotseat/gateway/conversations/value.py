@@ -13,12 +13,17 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import MAX_DEPTH
 from hotseat.protocol.messages import Message, Tool
 
 _BYTES: Final = 16
 _ROOT_DIGITS: Final = 24
 _PREFIX: Final = "http:"
-_MADE_HERE: Final = re.compile(rf"{_PREFIX}([0-9a-f]{{{_ROOT_DIGITS}}}:)?[0-9a-f]{{8}}")
+_KEY: Final = "key:"
+_MADE_HERE: Final = re.compile(
+    rf"(?:{_KEY}[^:]+:)?{_PREFIX}([0-9a-f]{{{_ROOT_DIGITS}}}:)?[0-9a-f]{{8}}"
+)
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -64,15 +69,20 @@ def open_points(traced: Traced, count: int) -> list[Point]:
     return [point for point in reversed(traced.points) if point.count < count]
 
 
-def prefix_of(root: str) -> str:
+def owned(owner: str, session: str) -> str:
+    """The name in the daemon of what this owner calls `session`: others have names of their own."""
+    return f"{_KEY}{owner}:{session}" if owner else session
+
+
+def prefix_of(owner: str, root: str) -> str:
     """What the names of all sessions of conversations with this root begin with."""
-    return f"{_PREFIX}{root}:"
+    return owned(owner, f"{_PREFIX}{root}:")
 
 
-def branch_prefix(session: str) -> str:
+def branch_prefix(owner: str, session: str) -> str:
     """The same for a branch of a session; one that a client named has no root."""
     made = _MADE_HERE.fullmatch(session)
-    return f"{_PREFIX}{made[1] or ''}" if made else _PREFIX
+    return owned(owner, f"{_PREFIX}{made[1] or ''}" if made else _PREFIX)
 
 
 def is_made_here(session: str) -> bool:
@@ -116,5 +126,9 @@ def _as_json(text: str) -> Any:
 
 def _encoded(value: Any) -> bytes:
     """Bytes that are equal for equal values and never run into one another."""
-    plain = msgspec.to_builtins(value)
-    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    try:
+        plain = msgspec.to_builtins(value)
+        return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    except RecursionError as error:
+        text = f"tools or arguments are nested too deeply; send at most {MAX_DEPTH} levels"
+        raise HotseatError("invalid_request", text) from error

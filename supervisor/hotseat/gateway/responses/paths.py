@@ -18,7 +18,7 @@ from hotseat.gateway.asked import Asked, unsupported
 from hotseat.gateway.conversations.index import Place
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
-from hotseat.gateway.conversations.value import Head, branch_prefix, same_head
+from hotseat.gateway.conversations.value import Head, branch_prefix, owned, same_head
 from hotseat.gateway.holding import Begun, Holding
 from hotseat.gateway.replying import (
     SESSION_HEADER,
@@ -175,7 +175,8 @@ class Responses:
         whole_history = (*read.system, *added)
         session = call.http.headers.get(SESSION_HEADER)
         if session is not None:
-            return await self._named(call, session, whole_history), ()
+            named = owned(head.owner, session)
+            return await self._named(call, named, whole_history), ()
         if read.told.previous_response_id is not None:
             return await self._continued(call, head, read)
         if not read.told.store:
@@ -199,7 +200,7 @@ class Responses:
         history = (*read.system, *await self._held(head.owner, read), *added)
         if not read.told.store:
             return await self._conversations.open(call, messages=history), ()
-        prefix = branch_prefix(found.session)
+        prefix = branch_prefix(head.owner, found.session)
         return await self._conversations.begin(call, prefix, history), history
 
     async def _held(self, owner: str, read: ReadResponse) -> tuple[Message, ...]:
