@@ -13,6 +13,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 from starlette.requests import Request
 
+from hotseat.gateway.conversations.habits import ENOUGH, Habits
 from hotseat.gateway.conversations.turns import Call, Conversations
 from hotseat.gateway.conversations.value import Head, trace
 from hotseat.protocol.errors import HotseatError
@@ -137,12 +138,12 @@ class Client:
         self.gateway = Conversations(self.daemon)
         self.histories = [()]
 
-    async def ask(self, at, added, text, calls=()):
+    async def ask(self, at, added, text, calls=(), **options):
         sent = (*self.histories[at], *added)
-        opened = await self.gateway.recognise(call(), HEAD, sent)
+        opened = await self.gateway.recognise(call(), HEAD, sent, **options)
         assert by_value(opened.stream.history) == by_value(sent)
         done = self.daemon.end(opened.stream, text, calls)
-        assert (done.session, done.turn) == (opened.session, opened.turn)
+        assert (done.session or "", done.turn or 0) == (opened.session, opened.turn)
         self.gateway.note(HEAD, sent, done)
         # As clients send it back: without reasoning, trimmed.
         reply = Message(role="assistant", content=text.strip(), tool_calls=calls)
@@ -222,3 +223,40 @@ async def test_refusal_of_the_request_itself_is_told(code):
     with pytest.raises(HotseatError) as caught:
         await client.ask(1, [Message(role="user", content="b")], "y")
     assert caught.value.code == code
+
+
+async def test_system_text_right_behind_a_reply_is_no_new_head():
+    client = Client()
+    first = await client.ask(0, [Message(role="user", content="a")], "x")
+    late = [Message(role="system", content="b"), Message(role="user", content="b")]
+    second = await client.ask(1, late, "y")
+    assert (second.session, second.turn) == (first.session, 2)
+
+
+async def test_who_never_goes_on_gets_no_more_sessions_until_it_does():
+    client = Client()
+    for number in range(ENOUGH + 5):
+        await client.ask(0, [Message(role="user", content=str(number))], "x")
+    assert len(client.daemon.held) == ENOUGH
+    words = [Message(role="user", content="a")]
+    assert (await client.ask(0, words, "x", is_kept=True)).session
+    other = [Message(role="system", content="Other."), *words]
+    assert (await client.ask(0, other, "x")).session
+    assert not (await client.ask(0, [Message(role="user", content="b")], "x")).session
+    assert (await client.ask(-1, [Message(role="user", content="c")], "x")).session
+    assert (await client.ask(0, [Message(role="user", content="d")], "x")).session
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.booleans()), max_size=30))
+def test_habits_count_what_was_begun_since_somebody_went_on(steps):
+    habits, begun = Habits(enough=3, most=2), {}
+    for kind, is_new in steps:
+        if not is_new:
+            habits.go_on(kind)
+            begun.pop(kind, None)
+            continue
+        count = begun.pop(kind, 0) + 1
+        begun[kind] = count
+        while len(begun) > 2:
+            del begun[next(iter(begun))]
+        assert habits.begin(kind) == (count <= 3)

@@ -17,8 +17,10 @@ from starlette.requests import Request
 from hotseat.client import AsyncClient
 from hotseat.client.flow import AsyncStream
 from hotseat.gateway.asked import Asked
+from hotseat.gateway.conversations.habits import Habits
 from hotseat.gateway.conversations.index import Place, PlaceIndex
 from hotseat.gateway.conversations.value import (
+    SYSTEM_ROLES,
     Head,
     Traced,
     branch_prefix,
@@ -84,15 +86,27 @@ class Conversations:
         self._client = client
         self._index = PlaceIndex()
         self._searched: dict[str, None] = {}
+        self._habits = Habits()
 
     async def open(self, call: Call, **given: Any) -> Opened:
         """Starts what names its session itself, or has none. Raises the daemon's refusal."""
         stream = await self._accepted(call, given)
         return Opened(stream)
 
-    async def recognise(self, call: Call, head: Head, messages: Sequence[Message]) -> Opened:
-        """Starts a whole history: as the next turn of the session that holds its beginning."""
+    async def recognise(
+        self, call: Call, head: Head, messages: Sequence[Message], *, is_kept: bool = False
+    ) -> Opened:
+        """Starts a whole history: as the next turn of the session that holds its beginning.
+
+        `is_kept`: its answer has an id by which somebody may go on.
+        """
         traced = trace(head, messages)
+        product = call.options.get("agent", "").partition("/")[0]
+        kind = traced.kind + product.encode()
+        if traced.points:
+            self._habits.go_on(kind)
+        elif not is_kept and not self._habits.begin(kind):
+            return await self.open(call, messages=messages)
         found = await self._find(head, traced, len(messages))
         if found is not None:
             place, count = found
@@ -255,7 +269,7 @@ class Conversations:
 
 
 def _begins_with_system(messages: Sequence[Message]) -> bool:
-    return messages[0].role in ("system", "developer")
+    return messages[0].role in SYSTEM_ROLES
 
 
 def _gone(place: Place) -> HotseatError:

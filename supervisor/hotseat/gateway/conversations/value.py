@@ -19,6 +19,7 @@ from hotseat.protocol.messages import Message, Tool
 
 _BYTES: Final = 16
 _ROOT_DIGITS: Final = 24
+SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 _PREFIX: Final = "http:"
 _KEY: Final = "key:"
 _MADE_HERE: Final = re.compile(
@@ -43,25 +44,32 @@ class Point(Struct, frozen=True):
 
 
 class Traced(Struct, frozen=True, kw_only=True):
-    """A history as it is looked for. `root`: head and all before the first reply, hex digits."""
+    """A history as it is looked for. `root`: head and all before the first reply, hex digits.
+
+    `kind`: head and all before the first user message.
+    """
 
     root: str
+    kind: bytes
     points: tuple[Point, ...]
 
 
 def trace(head: Head, messages: Sequence[Message]) -> Traced:
     """All points of a history, first to last."""
     running = hashlib.blake2b(_encoded(head), digest_size=_BYTES)
-    root = ""
+    root, kind = "", b""
     points: list[Point] = []
     for number, message in enumerate(messages):
         is_reply = message.role == "assistant"
+        if not kind and message.role not in SYSTEM_ROLES:
+            kind = running.digest()
         if is_reply and not root:
             root = running.hexdigest()
         running.update(_encoded(_value(message)))
         if is_reply:
             points.append(Point(number + 1, running.digest()))
-    return Traced(root=(root or running.hexdigest())[:_ROOT_DIGITS], points=tuple(points))
+    root = (root or running.hexdigest())[:_ROOT_DIGITS]
+    return Traced(root=root, kind=kind or running.digest(), points=tuple(points))
 
 
 def open_points(traced: Traced, count: int) -> list[Point]:

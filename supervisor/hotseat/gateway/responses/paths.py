@@ -181,7 +181,7 @@ class Responses:
             return await self._continued(call, head, read)
         if not read.told.store:
             return await self._conversations.open(call, messages=whole_history), ()
-        opened = await self._conversations.recognise(call, head, whole_history)
+        opened = await self._conversations.recognise(call, head, whole_history, is_kept=True)
         return opened, whole_history
 
     async def _continued(
