@@ -119,19 +119,22 @@ def test_history_that_is_sent_whole_is_appended_too(web):
     assert held(first) - cached(again) <= MOST_AGAIN
 
 
-def test_responses_are_continued_twice_and_after_the_gateway_was_killed(web, client):
+def test_responses_are_continued_twice_and_after_everything_was_restarted(web, live):
     first = ask(web, LONG + "Twice.")
     left = ask(web, "Left.", previous_response_id=first.id)
     right = ask(web, "Right.", previous_response_id=first.id)
     web.kill()
+    live.stop()
+    live.start()
     web.start()
     for branch, words in ((left, "Left."), (right, "Right.")):
         last = ask(web, "And?", previous_response_id=branch.id)
         assert held(branch) - cached(last) <= MOST_AGAIN
         found = web.openai.responses.retrieve(last.id)
         assert (found.output_text, found.model) == (last.output_text, "plain")
-        names = [v for v in client.sessions("plain") if v.session.startswith("http:")]
-        texts = [m["content"] for m in client.session("plain", names[0].session).messages]
+        with live.client() as client:
+            newest = client.sessions("plain")[0].session
+            texts = [m["content"] for m in client.session("plain", newest).messages]
         assert words in texts
 
 
