@@ -260,3 +260,12 @@ def test_habits_count_what_was_begun_since_somebody_went_on(steps):
         while len(begun) > 2:
             del begun[next(iter(begun))]
         assert habits.begin(kind) == (count <= 3)
+
+
+async def test_changing_system_text_is_logged_once_and_without_a_word_of_it(caplog):
+    client = Client()
+    for number in range(4):
+        system = Message(role="system", content=f"Secret {number}. " + "Be brief. " * 40)
+        await client.ask(0, [system, Message(role="user", content="a")], "x")
+    (line,) = caplog.messages
+    assert line.startswith("prefix.unstable agent= position=7: ") and "Secret" not in line

@@ -5,6 +5,7 @@ to the daemon then. Whatever does not fit after all is rendered as a whole: a cl
 nothing but the time. Must not know dialects.
 """
 
+import logging
 import secrets
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from hotseat.client import AsyncClient
 from hotseat.client.flow import AsyncStream
 from hotseat.gateway.asked import Asked
 from hotseat.gateway.conversations.habits import Habits
+from hotseat.gateway.conversations.heads import HeadWatch
 from hotseat.gateway.conversations.index import Place, PlaceIndex
 from hotseat.gateway.conversations.value import (
     SYSTEM_ROLES,
@@ -27,6 +29,7 @@ from hotseat.gateway.conversations.value import (
     is_made_here,
     open_points,
     prefix_of,
+    system_text,
     trace,
 )
 from hotseat.gateway.replying import owner_of
@@ -36,6 +39,7 @@ from hotseat.protocol.messages import Message
 from hotseat.protocol.replies import Done
 from hotseat.protocol.views import SessionView
 
+_log = logging.getLogger("hotseat.gateway")
 _NONCE_BYTES: Final = 4
 _LOOKED_AT: Final = 8
 """Sessions of one root that are read after a restart, newest first."""
@@ -87,6 +91,7 @@ class Conversations:
         self._index = PlaceIndex()
         self._searched: dict[str, None] = {}
         self._habits = Habits()
+        self._heads = HeadWatch()
 
     async def open(self, call: Call, **given: Any) -> Opened:
         """Starts what names its session itself, or has none. Raises the daemon's refusal."""
@@ -102,6 +107,7 @@ class Conversations:
         """
         traced = trace(head, messages)
         product = call.options.get("agent", "").partition("/")[0]
+        self._watch_head(product, traced.head, messages)
         kind = traced.kind + product.encode()
         if traced.points:
             self._habits.go_on(kind)
@@ -190,6 +196,17 @@ class Conversations:
         point = trace(head, (*messages, reply)).points[-1]
         place = Place(model=done.model, session=done.session, turn=done.turn)
         self._index.put(point.digest, place, time.monotonic())
+
+    def _watch_head(self, product: str, head: bytes, messages: Sequence[Message]) -> None:
+        found = self._heads.see(product, head, system_text(messages))
+        if found is not None:
+            # Where, and not what: texts are in no log.
+            _log.warning(
+                "prefix.unstable agent=%s position=%d: its system text is another one there with "
+                "each request, so nothing behind it is read back",
+                found.agent,
+                found.position,
+            )
 
     async def _find(self, head: Head, traced: Traced, count: int) -> tuple[Place, int] | None:
         found = self._remembered(traced, count)

@@ -5,6 +5,7 @@ spaced anew, text comes in parts, reasoning is left out. Equal by value is what 
 """
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -46,9 +47,10 @@ class Point(Struct, frozen=True):
 class Traced(Struct, frozen=True, kw_only=True):
     """A history as it is looked for. `root`: head and all before the first reply, hex digits.
 
-    `kind`: head and all before the first user message.
+    `head`: the head alone; `kind`: with all before the first user message.
     """
 
+    head: bytes
     root: str
     kind: bytes
     points: tuple[Point, ...]
@@ -57,6 +59,7 @@ class Traced(Struct, frozen=True, kw_only=True):
 def trace(head: Head, messages: Sequence[Message]) -> Traced:
     """All points of a history, first to last."""
     running = hashlib.blake2b(_encoded(head), digest_size=_BYTES)
+    own = running.digest()
     root, kind = "", b""
     points: list[Point] = []
     for number, message in enumerate(messages):
@@ -69,7 +72,13 @@ def trace(head: Head, messages: Sequence[Message]) -> Traced:
         if is_reply:
             points.append(Point(number + 1, running.digest()))
     root = (root or running.hexdigest())[:_ROOT_DIGITS]
-    return Traced(root=root, kind=kind or running.digest(), points=tuple(points))
+    return Traced(head=own, root=root, kind=kind or running.digest(), points=tuple(points))
+
+
+def system_text(messages: Sequence[Message]) -> str:
+    """What is said before the first user message."""
+    leading = itertools.takewhile(lambda message: message.role in SYSTEM_ROLES, messages)
+    return "\n".join(_text_of(message) for message in leading)
 
 
 def open_points(traced: Traced, count: int) -> list[Point]:
@@ -106,8 +115,7 @@ def same_head(head: Head, instructions: str | None) -> str:
 
 
 def _value(message: Message) -> list[Any]:
-    content = message.content
-    text = content if isinstance(content, str) else _joined(message)
+    text = _text_of(message)
     if message.role == "assistant":
         # Clients trim replies, and the line break before a call is no content to them.
         text = text.strip()
@@ -120,9 +128,10 @@ def _value(message: Message) -> list[Any]:
     ]
 
 
-def _joined(message: Message) -> str:
-    parts = message.content if isinstance(message.content, tuple) else ()
-    return "".join(part.text or "" for part in parts)
+def _text_of(message: Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(part.text or "" for part in message.content or ())
 
 
 def _as_json(text: str) -> Any:

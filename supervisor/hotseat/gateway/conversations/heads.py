@@ -1,0 +1,73 @@
+"""Heads that change from request to request: what stands behind the change is never reused. Pure.
+
+An agent that puts a date, a counter or a random id into its system text pays for it with each
+request. It is told once; its text stays as it is.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+LEAST: Final = 256
+"""Characters; about as many tokens as a block hold no head worth a word."""
+MOST: Final = 256
+_TIMES: Final = 2
+"""Changes in a row: another date or folder in a new conversation is one."""
+
+
+class Unstable(Struct, frozen=True, kw_only=True):
+    """`position`: characters of system text that the last three requests had in common."""
+
+    agent: str
+    position: int
+
+
+class _Seen(Struct, frozen=True):
+    system: str
+    changes: int
+
+
+class HeadWatch:
+    """The last system text of each agent and set of tools."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, bytes], _Seen] = {}
+        self._told: dict[str, None] = {}
+
+    def see(self, agent: str, tools: bytes, system: str) -> Unstable | None:
+        """Takes a request; what is to be told of its agent, once. `tools` is a digest."""
+        if len(system) < LEAST:
+            return None
+        before = self._seen.pop((agent, tools), None)
+        changes, position = 0, 0
+        if before is not None and before.system != system:
+            position = common_start(before.system, system)
+            if is_same_text(before.system, system, position):
+                changes = before.changes + 1
+        self._seen[agent, tools] = _Seen(system, changes)
+        if len(self._seen) > MOST:
+            del self._seen[next(iter(self._seen))]
+        if changes < _TIMES or agent in self._told:
+            return None
+        self._told[agent] = None
+        if len(self._told) > MOST:
+            del self._told[next(iter(self._told))]
+        return Unstable(agent=agent, position=position)
+
+
+def common_start(left: str, right: str) -> int:
+    """How many characters two texts begin with alike."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def is_same_text(left: str, right: str, start: int) -> bool:
+    """True if two texts that differ behind `start` are one text with a changed place."""
+    rest = common_start(left[start:][::-1], right[start:][::-1])
+    return 2 * (start + rest) >= max(len(left), len(right))
