@@ -10,7 +10,10 @@ from msgspec import Struct
 
 LEAST: Final = 256
 """Characters; about as many tokens as a block hold no head worth a word."""
-MOST: Final = 256
+LONGEST: Final = 32 * 1024
+"""Characters of a system text that are looked at."""
+MOST: Final = 64
+"""Texts that are kept: 2 MiB of plain English at most."""
 _TIMES: Final = 2
 """Changes in a row: another date or folder in a new conversation is one."""
 
@@ -38,6 +41,7 @@ class HeadWatch:
         """Takes a request; what is to be told of its agent, once. `tools` is a digest."""
         if len(system) < LEAST:
             return None
+        system = system[:LONGEST]
         before = self._seen.pop((agent, tools), None)
         changes, position = 0, 0
         if before is not None and before.system != system:
