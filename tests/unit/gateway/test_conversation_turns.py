@@ -85,9 +85,16 @@ class Daemon:
             turns.append((*stream.history, reply))
             turn = len(turns)
         return Done(
-            model="m", text=text, tool_calls=calls, tokens=(), finish_reason="stop", usage=Usage(),
-            timing=Timing(), session=stream.name, turn=turn,
-        )  # fmt: skip
+            model="m",
+            text=text,
+            tool_calls=calls,
+            tokens=(),
+            finish_reason="stop",
+            usage=Usage(),
+            timing=Timing(),
+            session=stream.name,
+            turn=turn,
+        )
 
     async def sessions(self):
         return [self._view(name) for name in reversed(self.held)]
@@ -112,9 +119,16 @@ class Daemon:
 
     def _view(self, name):
         return SessionView(
-            model="m", session=name, turn=len(self.held[name]), tokens=1, durable_tokens=0,
-            state="cold", bytes_on_disk=0, created_at=0.0, used_at=0.0,
-        )  # fmt: skip
+            model="m",
+            session=name,
+            turn=len(self.held[name]),
+            tokens=1,
+            durable_tokens=0,
+            state="cold",
+            bytes_on_disk=0,
+            created_at=0.0,
+            used_at=0.0,
+        )
 
 
 async def never():
