@@ -150,19 +150,34 @@ def test_new_instructions_take_the_place_of_those_before(web, client):
 
 
 def test_what_is_not_stored_leads_nowhere(web, client):
-    before = {view.session for view in client.sessions()}
-    made = ask(web, "Forget this.", store=False)
-    assert {view.session for view in client.sessions()} == before
-    for wrong in (made.id, "resp_nothing", "nothing", made.id[:-2] + "zz"):
+    kept = ask(web, "Keep this.")
+    made = ask(web, "But not that.", previous_response_id=kept.id, store=False)
+    assert client.sessions("plain")[0].session.endswith("-brief")
+    for wrong in (made.id, "resp_nothing", "nothing", kept.id[:-2] + "zz"):
         with pytest.raises(openai.NotFoundError) as caught:
             ask(web, "More.", previous_response_id=wrong)
         assert caught.value.param == "previous_response_id"
         assert caught.value.code == "previous_response_not_found"
         with pytest.raises(openai.NotFoundError):
             web.openai.responses.retrieve(wrong)
-    kept = ask(web, "Keep this.")
-    ask(web, "But not that.", previous_response_id=kept.id, store=False)
-    assert client.sessions("plain")[0].turn == 1
+
+
+def test_history_that_nobody_wants_kept_is_appended_while_it_goes_on(web, client):
+    options = {
+        "store": False,
+        "instructions": "Be brief.",
+        "include": ["reasoning.encrypted_content"],
+    }
+    talk = [{"role": "user", "content": LONG + "Brief."}]
+    first = ask(web, talk, **options)
+    ask(web, "Hi.", model="agent")
+    talk += [*(item.model_dump() for item in first.output), {"role": "user", "content": "More."}]
+    again = ask(web, talk, **options)
+    assert held(first) - cached(again) <= MOST_AGAIN
+    newest = client.sessions("plain")[0]
+    assert newest.session.endswith("-brief") and newest.turn == 2
+    ask(web, talk, **options | {"store": True})
+    assert not client.sessions("plain")[0].session.endswith("-brief")
 
 
 def test_deleted_response_is_gone_and_the_one_before_goes_on(web):

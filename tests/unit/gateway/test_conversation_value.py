@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from hotseat.gateway.conversations.value import (
     Head,
     branch_prefix,
+    is_kept_briefly,
     is_made_here,
+    name_of,
     open_points,
     owned,
     prefix_of,
@@ -97,6 +99,7 @@ def test_other_words_make_every_later_point_another_one(history, data):
         Head(owner="", model="n"),
         Head(owner="", model="m", tools=(Tool(function=FunctionSpec(name="look")),)),
         Head(owner="", model="m", template_args={"enable_thinking": False}),
+        Head(owner="", model="m", is_brief=True),
     ],
 )
 def test_other_owner_model_tools_or_arguments_are_another_conversation(other):
@@ -125,10 +128,11 @@ def test_calls_that_cannot_be_read_are_compared_as_they_are():
     assert of("{broken") == of("{broken") != of("{ broken")
 
 
-@given(HISTORIES, st.sampled_from(["", "anna"]))
-def test_names_lead_back_to_their_root_and_owner(history, owner):
+@given(HISTORIES, st.sampled_from(["", "anna"]), st.booleans())
+def test_names_lead_back_to_their_root_and_owner(history, owner, is_brief):
     root = trace(HEAD, history).root
-    name = f"{prefix_of(owner, root)}0a1b2c3d"
+    name = name_of(prefix_of(owner, root), "0a1b2c3d", is_brief=is_brief)
+    assert is_kept_briefly(name) == is_brief
     assert is_session_name(name) and is_made_here(name)
     assert branch_prefix(owner, name) == prefix_of(owner, root)
     branch = f"{branch_prefix(owner, owned(owner, 'http:mine'))}0a1b2c3d"

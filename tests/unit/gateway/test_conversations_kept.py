@@ -30,6 +30,13 @@ VIEWS = st.lists(
 )
 
 
+def test_what_nobody_wanted_kept_goes_after_an_hour():
+    names = ["http:0a1b2c3d-brief", "key:anna:http:0a1b2c3d-brief", "http:0a1b2c3d"]
+    views = [view(name, used_at=0.0) for name in names]
+    assert sessions_to_remove(views, 3600.0) == []
+    assert sessions_to_remove(views, 3601.0) == views[:2]
+
+
 @given(VIEWS)
 def test_what_goes_is_ours_and_old_or_one_too_many(views):
     gone = sessions_to_remove(views, NOW, KEEP_S, MOST)

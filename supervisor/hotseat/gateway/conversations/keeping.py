@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hotseat.client import AsyncClient
-from hotseat.gateway.conversations.value import is_made_here
+from hotseat.gateway.conversations.value import is_kept_briefly, is_made_here
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.views import SessionView
 
 KEEP_S: Final = 14 * 24 * 3600.0
+BRIEF_S: Final = 3600.0
+"""As long as the daemon keeps the replies of any request."""
 MOST: Final = 800
 """Fewer than the daemon lists at once, so that what is too much can be seen."""
-TIDY_S: Final = 3600.0
+TIDY_S: Final = 900.0
 
 
 def sessions_to_remove(
@@ -28,7 +30,10 @@ def sessions_to_remove(
     return [
         view
         for number, view in enumerate(ours)
-        if (number >= most or now - view.used_at > keep_s)
+        if (
+            number >= most
+            or now - view.used_at > (BRIEF_S if is_kept_briefly(view.session) else keep_s)
+        )
         and not view.pinned
         and view.state != "running"
     ]
@@ -42,7 +47,7 @@ async def tidy(client: AsyncClient, now: float) -> None:
 
 
 async def tidy_for_ever(client: AsyncClient, clock: Callable[[], float]) -> None:
-    """Tidies each hour while there is a daemon."""
+    """Tidies now and then while there is a daemon."""
     while True:
         await asyncio.sleep(TIDY_S)
         with contextlib.suppress(HotseatError):

@@ -26,7 +26,9 @@ from hotseat.gateway.conversations.value import (
     Head,
     Traced,
     branch_prefix,
+    is_kept_briefly,
     is_made_here,
+    name_of,
     open_points,
     prefix_of,
     system_text,
@@ -73,13 +75,14 @@ class Call(Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
 
 
-def head_of(call: Call, asked: Asked) -> Head:
+def head_of(call: Call, asked: Asked, *, is_kept: bool = True) -> Head:
     """What stands before the messages of a request."""
     return Head(
         owner=owner_of(call.http),
         model=asked.model,
         tools=asked.tools,
         template_args=call.options.get("template_args") or {},
+        is_brief=not is_kept,
     )
 
 
@@ -121,7 +124,8 @@ class Conversations:
             except HotseatError as error:
                 if error.code not in _AS_A_WHOLE:
                     raise
-        return await self.begin(call, prefix_of(head.owner, traced.root), messages)
+        prefix = prefix_of(head.owner, traced.root)
+        return await self.begin(call, prefix, messages, is_brief=head.is_brief)
 
     async def resume(self, call: Call, place: Place, added: Sequence[Message]) -> Opened:
         """Goes on behind a turn. Raises session_missing if it is not there any more."""
@@ -135,9 +139,11 @@ class Conversations:
             call, branch_prefix(owner_of(call.http), place.session), (*held, *added)
         )
 
-    async def begin(self, call: Call, prefix: str, messages: Sequence[Message]) -> Opened:
+    async def begin(
+        self, call: Call, prefix: str, messages: Sequence[Message], *, is_brief: bool = False
+    ) -> Opened:
         """Starts a new session with a whole history; the longest prefix that is stored counts."""
-        session = f"{prefix}{secrets.token_hex(_NONCE_BYTES)}"
+        session = name_of(prefix, secrets.token_hex(_NONCE_BYTES), is_brief=is_brief)
         stream = await self._accepted(
             call, {"messages": messages, "session": session, "expect_turn": 0, **_UNHELD}
         )
@@ -265,7 +271,9 @@ class Conversations:
         return Opened(stream, place.session, place.turn + 1)
 
     async def _branch(self, call: Call, place: Place) -> Place:
-        to = f"{branch_prefix(owner_of(call.http), place.session)}{secrets.token_hex(_NONCE_BYTES)}"
+        prefix = branch_prefix(owner_of(call.http), place.session)
+        nonce = secrets.token_hex(_NONCE_BYTES)
+        to = name_of(prefix, nonce, is_brief=is_kept_briefly(place.session))
         model = (await self.view(place)).model
         try:
             await self._client.fork_session(model, place.session, to, place.turn)

@@ -23,18 +23,23 @@ _ROOT_DIGITS: Final = 24
 SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 _PREFIX: Final = "http:"
 _KEY: Final = "key:"
+_BRIEF: Final = "-brief"
 _MADE_HERE: Final = re.compile(
-    rf"(?:{_KEY}[^:]+:)?{_PREFIX}([0-9a-f]{{{_ROOT_DIGITS}}}:)?[0-9a-f]{{8}}"
+    rf"(?:{_KEY}[^:]+:)?{_PREFIX}([0-9a-f]{{{_ROOT_DIGITS}}}:)?[0-9a-f]{{8}}({_BRIEF})?"
 )
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """What stands before all messages. `owner`: whose key it came with; empty without keys."""
+    """What stands before all messages. `owner`: whose key it came with; empty without keys.
+
+    `is_brief`: nobody wants it kept; such conversations have sessions of their own.
+    """
 
     owner: str
     model: str
     tools: tuple[Tool, ...] = ()
     template_args: Mapping[str, Any] = {}
+    is_brief: bool = False
 
 
 class Point(Struct, frozen=True):
@@ -100,6 +105,17 @@ def branch_prefix(owner: str, session: str) -> str:
     """The same for a branch of a session; one that a client named has no root."""
     made = _MADE_HERE.fullmatch(session)
     return owned(owner, f"{_PREFIX}{made[1] or ''}" if made else _PREFIX)
+
+
+def name_of(prefix: str, nonce: str, *, is_brief: bool) -> str:
+    """A name for a new session."""
+    return f"{prefix}{nonce}{_BRIEF if is_brief else ''}"
+
+
+def is_kept_briefly(session: str) -> bool:
+    """True for sessions that were made here for those who want nothing kept."""
+    made = _MADE_HERE.fullmatch(session)
+    return made is not None and made[2] is not None
 
 
 def is_made_here(session: str) -> bool:

@@ -67,7 +67,7 @@ class Responses:
         owner = owner_of(request)
         read = read_response(await request.body(), functools.partial(self._unsealed, owner))
         call = await self._called(request, read.asked)
-        head = head_of(call, read.asked)
+        head = head_of(call, read.asked, is_kept=read.told.store)
         headers = left_out_header(read.asked.left_out)
         if read.asked.is_streamed:
             stream, facts, ended = await self._begin(owner, call, head, read)
@@ -179,9 +179,9 @@ class Responses:
             return await self._named(call, named, whole_history), ()
         if read.told.previous_response_id is not None:
             return await self._continued(call, head, read)
-        if not read.told.store:
-            return await self._conversations.open(call, messages=whole_history), ()
-        opened = await self._conversations.recognise(call, head, whole_history, is_kept=True)
+        opened = await self._conversations.recognise(
+            call, head, whole_history, is_kept=read.told.store
+        )
         return opened, whole_history
 
     async def _continued(
@@ -199,7 +199,7 @@ class Responses:
                 raise unknown(text, _PARAM) from error
         history = (*read.system, *await self._held(head.owner, read), *added)
         if not read.told.store:
-            return await self._conversations.open(call, messages=history), ()
+            return await self._conversations.recognise(call, head, history), history
         prefix = branch_prefix(head.owner, found.session)
         return await self._conversations.begin(call, prefix, history), history
 
