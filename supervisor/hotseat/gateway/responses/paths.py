@@ -30,6 +30,7 @@ from hotseat.gateway.replying import (
 from hotseat.gateway.responses.answer import Facts, ResponsesStream, response_object, whole_response
 from hotseat.gateway.responses.body import ReadResponse, Told, read_count, read_response
 from hotseat.gateway.responses.ids import ResponseId, read_id, unkept_id, unknown, write_id
+from hotseat.gateway.responses.items import Opener
 from hotseat.gateway.responses.kept import kept_output
 from hotseat.gateway.sealing import Seal, seal_of
 from hotseat.gateway.serving import Streamed, Whole
@@ -65,7 +66,7 @@ class Responses:
     async def create(self, request: Request) -> Response:
         """POST /v1/responses."""
         owner = owner_of(request)
-        read = read_response(await request.body(), functools.partial(self._unsealed, owner))
+        read = read_response(await request.body(), self._opener(owner))
         call = await self._called(request, read.asked)
         head = head_of(call, read.asked, is_kept=read.told.store)
         headers = left_out_header(read.asked.left_out)
@@ -106,7 +107,7 @@ class Responses:
     async def count(self, request: Request) -> Response:
         """POST /v1/responses/input_tokens: changes nothing, seats nothing."""
         owner = owner_of(request)
-        read = read_count(await request.body(), functools.partial(self._unsealed, owner))
+        read = read_count(await request.body(), self._opener(owner))
         call = await self._called(request, read.asked)
         given = await self._counted(head_of(call, read.asked), read)
         found = await self._client.count(
@@ -252,9 +253,15 @@ class Responses:
     def _sealed(self, owner: str, text: str) -> str:
         return self._seal.close(f"{_REASONING}:{owner}", text.encode())
 
-    def _unsealed(self, owner: str, text: str) -> str | None:
-        data = self._seal.open(f"{_REASONING}:{owner}", text)
-        return None if data is None else data.decode()
+    def _opener(self, owner: str) -> Opener:
+        """Reads the key too: one that cannot be read is told before there is any work."""
+        seal = self._seal
+
+        def opened(text: str) -> str | None:
+            data = seal.open(f"{_REASONING}:{owner}", text)
+            return None if data is None else data.decode()
+
+        return opened
 
 
 def _place(found: ResponseId) -> Place:
