@@ -107,7 +107,8 @@ def test_other_owner_model_tools_or_arguments_are_another_conversation(other):
     ours, theirs = trace(HEAD, talk), trace(other, talk)
     assert ours.root != theirs.root
     assert ours.points[0].digest != theirs.points[0].digest
-    assert same_head(HEAD, None) != same_head(other, None)
+    assert same_head(HEAD, "") == same_head(HEAD, None) != same_head(other, None)
+    assert same_head(HEAD, "Be brief.") != same_head(HEAD, None)
 
 
 @given(HISTORIES)

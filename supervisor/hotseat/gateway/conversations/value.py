@@ -126,7 +126,7 @@ def is_made_here(session: str) -> bool:
 def same_head(head: Head, instructions: str | None) -> str:
     """A short digest of what must be equal for a turn to be appended; hex digits."""
     own = hashlib.blake2b(_encoded(head), digest_size=6)
-    own.update(_encoded(instructions))
+    own.update(_encoded(instructions or None))
     return own.hexdigest()
 
 
