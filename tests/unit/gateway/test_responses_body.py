@@ -3,9 +3,13 @@
 import json
 from typing import get_type_hints
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.responses import input_token_count_params, response_create_params
 
+from hotseat.gateway.conversations.value import Head, trace
 from hotseat.gateway.responses.body import (
     IGNORED,
     REFUSED,
@@ -257,3 +261,65 @@ def test_instructions_come_first_and_are_told_back():
         False,
     )
     assert read(instructions="").system == ()
+
+
+RICH = {
+    "model": "m",
+    "instructions": "Be brief.",
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi."}]},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "x"}]},
+        {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "Sun."},
+    ],
+    "tools": [LOOK, EYES, SEARCH],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [LOOK]},
+    "text": {"format": {"type": "json_schema", "schema": {}}},
+    "reasoning": {"effort": "low"},
+    "include": ["reasoning.encrypted_content"],
+    "metadata": {"a": "b"},
+    "temperature": 1,
+    "store": False,
+}
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=4,
+)
+
+
+def places(value, path=()):
+    """Paths of all that could be something else."""
+    yield path
+    keys = (
+        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    )
+    for key in keys:
+        yield from places(value[key], (*path, key))
+
+
+def put(value, path, other):
+    if not path:
+        return other
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[path[0]] = put(value[path[0]], path[1:], other)
+    return changed
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(places(RICH))), JUNK), min_size=1, max_size=3))
+def test_body_with_anything_anywhere_is_read_or_refused(changes):
+    body = RICH
+    for path, other in sorted(changes, key=lambda change: -len(change[0])):
+        body = put(body, path, other)
+    data = json.dumps(body).encode()
+    statuses = set()
+    for reads in (read_response, read_count):
+        try:
+            found = reads(data, sealed)
+        except HotseatError as error:
+            statuses.add(error.spec.http_status)
+            continue
+        head = Head(owner="", model=found.asked.model, tools=found.asked.tools)
+        trace(head, (*found.system, *found.asked.messages))
+        msgspec.json.encode(found.told)
+    assert statuses <= {400}
