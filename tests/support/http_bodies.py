@@ -129,7 +129,9 @@ def _spoil(rng, plain):
             case 1 if isinstance(node, list):
                 node.append(copy.deepcopy(node[key]))
             case 1:
-                node[rng.choice(["extra", "type", "model", "content"])] = rng.choice(ODD)
+                node[rng.choice(["extra", "type", "model", "content"])] = copy.deepcopy(
+                    rng.choice(ODD)
+                )
             case _:
-                node[key] = rng.choice(ODD)
+                node[key] = copy.deepcopy(rng.choice(ODD))
         return
