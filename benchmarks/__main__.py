@@ -26,6 +26,7 @@ BENCHMARKS = {
     "parsing": "serving",
     "prefill": "serving",
     "agents": "peers",
+    "http-agents": "peers",
     "shared-prefix": "kv",
     "wear": "kv",
     "telemetry": "serving",
