@@ -37,7 +37,7 @@ def left_out_header(left_out: tuple[str, ...]) -> dict[str, str]:
         return {}
     # Kinds come from the body: nothing but printable ASCII may stand in a header.
     told = ", ".join(left_out).encode("unicode_escape").decode("ascii")
-    return {LEFT_OUT_HEADER: told[:_LONGEST_HEADER]}
+    return {LEFT_OUT_HEADER: told[:_LONGEST_HEADER].strip() or "something without a name"}
 
 
 def owner_of(request: Request) -> str:
