@@ -23,6 +23,7 @@ BENCHMARKS = {
     "decode": "peers",
     "relay": "serving",
     "gateway": "serving",
+    "gateway-waits": "serving",
     "parsing": "serving",
     "prefill": "serving",
     "agents": "peers",
