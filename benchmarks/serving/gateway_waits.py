@@ -30,7 +30,7 @@ ABOUT = f"""\
 Two tiny models, a daemon and its gateway.
   headers, silence: model two is asked for in each dialect while model one works and keeps the seat
     for {STAY_S:g} s: until the headers are there; the longest time without a byte.
-  second turn: about {WORDS} words before it, all in memory: a ZeroMQ session's append against the
+  second turn: about {WORDS} tokens before it, all in memory: a ZeroMQ session's append against the
     whole history over HTTP, until the first text.
   batch: four clients ask for model one without end, one asks for model two now and then: its wait
     for the first text beside one stay and one swap."""
