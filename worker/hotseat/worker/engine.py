@@ -233,6 +233,7 @@ class Engine:
             self._seat = None
         self._restorer.close()
         self._preparer.close()
+        self._kernels.drop()
         self._blank.close()
         mx.clear_cache()
 
