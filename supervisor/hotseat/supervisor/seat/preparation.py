@@ -16,7 +16,7 @@ KEPT_SHARE: Final = 1.5
 """Memory for weights is touched ahead while so many reserves stay available after it; what is
 touched is let go of when less than one reserve is available."""
 KERNELS_BYTES: Final = GIB
-"""For the layers that run for a model's kernels: one of a mixture of experts has 0.5 GiB."""
+"""For the layers that run for a model's kernels: one of Qwen3-30B-A3B in 4 bits has 0.34 GiB."""
 
 
 class Preparation:
