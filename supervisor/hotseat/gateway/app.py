@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -52,6 +53,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done
 from hotseat.protocol.views import ModelView
 
+_log = logging.getLogger("hotseat.gateway")
 _KNOWN_S: Final = 2.0
 """How long what a model can do is taken from the last look."""
 Handler = Callable[[Request], Awaitable[Response]]
@@ -252,13 +254,23 @@ def _guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any
         try:
             return await handler(request)
         except HotseatError as error:
-            headers = headers_of(error) | identity()
-            body = told(error, headers["x-request-id"])
-            return answer(body, status=status_of(error), headers=headers)
+            return _told_failure(error, told)
         except ClientGoneError:
             return Response(status_code=CLOSED)
+        except Exception as defect:  # noqa: BLE001 - task root: a client must hear of it in its own words
+            _log.exception("request.failed")
+            found = HotseatError("internal", f"the gateway failed ({type(defect).__name__})")
+            return _told_failure(found, told)
 
     return guarded
+
+
+def _told_failure(
+    error: HotseatError, told: Callable[[HotseatError, str], dict[str, Any]]
+) -> Response:
+    headers = headers_of(error) | identity()
+    body = told(error, headers["x-request-id"])
+    return answer(body, status=status_of(error), headers=headers)
 
 
 def _arguments(view: ModelView) -> frozenset[str]:

@@ -12,6 +12,7 @@ LEFT_OUT_HEADER: Final = "x-hotseat-left-out"
 OWNER: Final = "hotseat.key"
 """Where the door writes into ASGI's scope whose key a request came with."""
 _LONGEST_LABEL: Final = 128
+_LONGEST_HEADER: Final = 1024
 _OWN_IDS: Final = ("x-claude-code-session-id", "session-id", "thread-id", "x-session-id")
 
 
@@ -32,7 +33,11 @@ def identity() -> dict[str, str]:
 
 def left_out_header(left_out: tuple[str, ...]) -> dict[str, str]:
     """Tells what of a body has no effect."""
-    return {LEFT_OUT_HEADER: ", ".join(left_out)} if left_out else {}
+    if not left_out:
+        return {}
+    # Kinds come from the body: nothing but printable ASCII may stand in a header.
+    told = ", ".join(left_out).encode("unicode_escape").decode("ascii")
+    return {LEFT_OUT_HEADER: told[:_LONGEST_HEADER].strip() or "something without a name"}
 
 
 def owner_of(request: Request) -> str:
