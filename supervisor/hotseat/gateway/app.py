@@ -3,26 +3,34 @@
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from hotseat.client import AsyncClient
+from hotseat.gateway.accounts import Noted, account_of
+from hotseat.gateway.admin import Admin
 from hotseat.gateway.asked import Asked
+from hotseat.gateway.callers import Turnstile, caller_of
 from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
 from hotseat.gateway.chat.body import read_chat, read_text
-from hotseat.gateway.errors import anthropic_error, headers_of, openai_error, status_of
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
 from hotseat.gateway.messages.body import read_count, read_messages
+from hotseat.gateway.metrics import Metrics
 from hotseat.gateway.models import find_model, model_list, model_object
+from hotseat.gateway.pages import Pages, not_found, not_that_method
+from hotseat.gateway.replying import (
+    answer,
+    guarded_anthropic,
+    guarded_openai,
+    identity,
+    label_of,
+)
 from hotseat.gateway.serving import (
-    CLOSED,
-    ClientGoneError,
     Streamed,
     Telling,
     Whole,
@@ -31,6 +39,7 @@ from hotseat.gateway.serving import (
     unless_gone,
     whole,
 )
+from hotseat.gateway.settings import GatewaySettings
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.views import ModelView
 
@@ -38,29 +47,29 @@ SESSION_HEADER: Final = "x-hotseat-session"
 LEFT_OUT_HEADER: Final = "x-hotseat-left-out"
 _KNOWN_S: Final = 2.0
 """How long what a model can do is taken from the last look."""
-_LONGEST_LABEL: Final = 128
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Paths:
     """Answers requests with one client of the daemon."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, settings: GatewaySettings) -> None:
         self._client = client
+        self._settings = settings
+        self._turnstile = Turnstile()
         self._models: list[ModelView] = []
         self._looked_at = float("-inf")
 
     def routes(self) -> list[Route]:
         """Every path."""
         return [
-            Route("/v1/chat/completions", self._openai(self.chat), methods=["POST"]),
-            Route("/v1/completions", self._openai(self.completions), methods=["POST"]),
-            Route("/v1/messages", self._anthropic(self.messages), methods=["POST"]),
-            Route("/v1/messages/count_tokens", self._anthropic(self.count), methods=["POST"]),
-            Route("/v1/models", self._openai(self.list_models), methods=["GET"]),
-            Route("/v1/models/{name:path}", self._openai(self.show_model), methods=["GET"]),
+            Route("/v1/chat/completions", guarded_openai(self.chat), methods=["POST"]),
+            Route("/v1/completions", guarded_openai(self.completions), methods=["POST"]),
+            Route("/v1/messages", guarded_anthropic(self.messages), methods=["POST"]),
+            Route("/v1/messages/count_tokens", guarded_anthropic(self.count), methods=["POST"]),
+            Route("/v1/models", guarded_openai(self.list_models), methods=["GET"]),
+            Route("/v1/models/{name:path}", guarded_openai(self.show_model), methods=["GET"]),
             Route("/health/live", self.live, methods=["GET"]),
-            Route("/health/ready", self._openai(self.ready), methods=["GET"]),
+            Route("/health/ready", guarded_openai(self.ready), methods=["GET"]),
         ]
 
     # --- dialects -------------------------------------------------------------------------------
@@ -92,7 +101,7 @@ class Paths:
         """POST /v1/messages."""
         asked = read_messages(await request.body())
         message_id = f"msg_{secrets.token_hex(12)}"
-        view = await self._model(asked.model)
+        view = await self._model(request, asked.model)
         thinks = view.template is not None and view.template.thinking and asked.thinks is not False
         telling = MessagesStream(message_id=message_id, model=asked.model, thinks=thinks)
 
@@ -104,7 +113,7 @@ class Paths:
     async def count(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: changes nothing, seats nothing."""
         asked = read_count(await request.body())
-        view = await self._model(asked.model)
+        view = await self._model(request, asked.model)
         found = await self._client.count(
             view.name,
             messages=asked.messages,
@@ -120,32 +129,38 @@ class Paths:
         telling: Telling,
         at_once: Callable[[Whole], dict[str, Any]],
     ) -> Response:
-        view = await self._model(asked.model)
-        options = asked.options(_arguments(view))
+        caller, account = caller_of(request.scope), account_of(request.scope)
+        view = await self._model(request, asked.model)
+        account.model = view.name if view.name in self._names else account.model
+        options = asked.options(_arguments(view)) | caller.options()
         if session := request.headers.get(SESSION_HEADER):
-            options["session"] = session
-        stream = self._client.generate(asked.model, agent=label_of(request), **options)
+            options["session"] = caller.session(session)
+        account.wait(self._turnstile)
+        target = asked.model if caller.is_owner else view.name
+        stream = self._client.generate(target, agent=label_of(request), **options)
         headers = {LEFT_OUT_HEADER: ", ".join(asked.left_out)} if asked.left_out else {}
         try:
             await unless_gone(request, accepted(stream))
             if asked.is_streamed:
-                return Streamed(stream, telling, headers | _identity())
+                account.stream()
+                return Streamed(stream, Noted(telling, account), headers | identity())
             found = await unless_gone(request, whole(stream))
         except BaseException:
             await stream.leave()
             raise
+        account.ended(found.done)
         return answer(at_once(found), headers=headers)
 
     # --- reading --------------------------------------------------------------------------------
 
     async def list_models(self, request: Request) -> Response:
         """GET /v1/models."""
-        del request
-        return answer(model_list(await self._known()))
+        return answer(model_list(await self._visible(request)))
 
     async def show_model(self, request: Request) -> Response:
         """GET /v1/models/NAME."""
-        return answer(model_object(find_model(await self._known(), request.path_params["name"])))
+        views = await self._visible(request)
+        return answer(model_object(find_model(views, request.path_params["name"])))
 
     async def live(self, request: Request) -> Response:
         """GET /health/live: the loop turns."""
@@ -168,68 +183,32 @@ class Paths:
             self._looked_at = now
         return self._models
 
-    async def _model(self, name: str) -> ModelView:
-        """What is known of a model; of an alias, which only the daemon knows, nothing."""
-        views = await self._known()
-        with contextlib.suppress(HotseatError):
-            return find_model(views, name)
-        return ModelView(name=name, state="ready")
+    @property
+    def _names(self) -> frozenset[str]:
+        return frozenset(view.name for view in self._models)
 
-    # --- errors ---------------------------------------------------------------------------------
+    async def _visible(self, request: Request) -> list[ModelView]:
+        return caller_of(request.scope).visible(await self._known())
 
-    def _openai(self, handler: Handler) -> Handler:
-        return _guarded(handler, lambda error, _request_id: openai_error(error))
+    async def _model(self, request: Request, name: str) -> ModelView:
+        """What is known of a model; of an alias, which only the daemon knows, nothing.
 
-    def _anthropic(self, handler: Handler) -> Handler:
-        return _guarded(handler, anthropic_error)
-
-
-def _guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any]]) -> Handler:
-    async def guarded(request: Request) -> Response:
+        Raises HotseatError (unknown_model) for a model that this key may not use.
+        """
+        views = await self._visible(request)
         try:
-            return await handler(request)
-        except HotseatError as error:
-            headers = headers_of(error) | _identity()
-            body = told(error, headers["x-request-id"])
-            return answer(body, status=status_of(error), headers=headers)
-        except ClientGoneError:
-            return Response(status_code=CLOSED)
-
-    return guarded
-
-
-def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON, with an id of its own."""
-    return Response(
-        msgspec.json.encode(value),
-        status_code=status,
-        media_type="application/json",
-        headers=_identity() | (headers or {}),
-    )
-
-
-def _identity() -> dict[str, str]:
-    return {"x-request-id": f"req_{secrets.token_hex(12)}"}
+            return find_model(views, name)
+        except HotseatError:
+            if not caller_of(request.scope).may_use(name):
+                raise
+        return ModelView(name=name, state="ready")
 
 
 def _arguments(view: ModelView) -> frozenset[str]:
     return frozenset(view.template.arguments if view.template is not None else ())
 
 
-def label_of(request: Request) -> str:
-    """The agent that asks: its product, and the id it gives itself if it gives one.
-
-    Such an id is no conversation: titles, summaries and helpers run under the same one.
-    """
-    product = request.headers.get("user-agent", "").partition(" ")[0].partition("/")[0]
-    own = next((found for name in _OWN_IDS if (found := request.headers.get(name))), "")
-    return f"{product or 'http'}/{own}"[:_LONGEST_LABEL] if own else product[:_LONGEST_LABEL]
-
-
-_OWN_IDS: Final = ("x-claude-code-session-id", "session-id", "thread-id", "x-session-id")
-
-
-def make_app(client: AsyncClient) -> Starlette:
+def make_app(client: AsyncClient, settings: GatewaySettings, metrics: Metrics) -> Starlette:
     """The application without its door."""
 
     @contextlib.asynccontextmanager
@@ -239,4 +218,9 @@ def make_app(client: AsyncClient) -> Starlette:
         finally:
             await client.close()
 
-    return Starlette(routes=Paths(client).routes(), lifespan=lifespan)
+    parts = (Paths(client, settings), Admin(client), Pages(client, metrics))
+    return Starlette(
+        routes=[route for part in parts for route in part.routes()],
+        exception_handlers={404: not_found, 405: not_that_method},
+        lifespan=lifespan,
+    )

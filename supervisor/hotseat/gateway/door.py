@@ -4,27 +4,33 @@ Looked at before any path is. The rules are functions; the class is an ASGI appl
 another one. Must not know dialects.
 """
 
-import hmac
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hotseat.protocol.limits import MAX_MESSAGE_BYTES
+from hotseat.gateway.callers import SCOPE_KEY, Caller
+from hotseat.gateway.settings import LOOPBACK
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import MAX_DEPTH, MAX_MESSAGE_BYTES
 
 OPEN_PATHS: Final = frozenset({"/", "/health/live", "/health/ready"})
 """Nothing of a conversation, a model or a name is told there."""
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_JSON_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_NOBODY: Final = Caller()
+_PREFLIGHT: Final = "access-control-request-method"
+FindCaller = Callable[[str], Caller | None]
 
 
 class DoorPolicy(Struct, frozen=True, kw_only=True):
-    """`key` empty: none is asked for. `hosts` are names without ports, `origins` whole ones."""
+    """`hosts` are names without ports, `origins` whole ones."""
 
-    key: str
     hosts: frozenset[str] = LOOPBACK
     origins: frozenset[str] = frozenset()
     max_body_bytes: int = MAX_MESSAGE_BYTES
@@ -38,8 +44,11 @@ class Refusal(Struct, frozen=True):
     message: str
 
 
-def look_at(policy: DoorPolicy, scope: Scope) -> Refusal | None:
-    """None for who may come in. `scope` is ASGI's of a request."""
+def look_at(policy: DoorPolicy, scope: Scope, find: FindCaller) -> Refusal | Caller:
+    """Who comes in, or why not. `scope` is ASGI's of a request; `find` knows the keys.
+
+    On paths that are open to all, whoever comes is nobody in particular.
+    """
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     host = host_of(headers.get("host", ""))
     if host not in policy.hosts:
@@ -49,10 +58,17 @@ def look_at(policy: DoorPolicy, scope: Scope) -> Refusal | None:
     if origin is not None and origin not in policy.origins:
         text = f"pages of {origin} may not come here; [http] origins lists those that may"
         return Refusal(403, "foreign_origin", text)
-    if policy.key and scope["path"] not in OPEN_PATHS and not _brings(headers, policy.key):
+    is_open = scope["path"] in OPEN_PATHS or _is_preflight(scope["method"], headers)
+    caller = _NOBODY if is_open else find(_given_key(headers))
+    if caller is None:
         text = "the key is missing or wrong; `hotseat gateway --print-env` prints it"
         return Refusal(401, "unauthorized", text)
-    return _judge_body(policy, scope["method"], headers)
+    return _judge_body(policy, scope["method"], headers) or caller
+
+
+def _is_preflight(method: str, headers: dict[str, str]) -> bool:
+    """A browser asks for a page whose origin was let in; it cannot bring a key."""
+    return method == "OPTIONS" and "origin" in headers and _PREFLIGHT in headers
 
 
 def _judge_body(policy: DoorPolicy, method: str, headers: dict[str, str]) -> Refusal | None:
@@ -81,12 +97,24 @@ def host_of(value: str) -> str:
     return name.rpartition(":")[0] if name.count(":") == 1 else name
 
 
-def _brings(headers: dict[str, str], key: str) -> bool:
-    given = headers.get("x-api-key", "")
+def _given_key(headers: dict[str, str]) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        given = token.strip()
-    return hmac.compare_digest(given.encode(), key.encode())
+    return token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def refuse_deep(body: bytes) -> None:
+    """Raises HotseatError (invalid_request) for JSON that nests deeper than the wire takes.
+
+    Before it is decoded: brackets are taken away in pairs, from the inside, a level a pass.
+    """
+    left = _JSON_STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not left:
+            return
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
+    if left:
+        text = f"body: brackets nest deeper than {MAX_DEPTH}, or do not match; flatten it"
+        raise HotseatError("invalid_request", text, limit=MAX_DEPTH)
 
 
 class BodyTooLargeError(Exception):
@@ -96,9 +124,10 @@ class BodyTooLargeError(Exception):
 class Door:
     """An ASGI application that lets requests through to `inside`, or answers them itself."""
 
-    def __init__(self, inside: ASGIApp, policy: DoorPolicy) -> None:
+    def __init__(self, inside: ASGIApp, policy: DoorPolicy, find: FindCaller) -> None:
         self._inside = inside
         self._policy = policy
+        self._find = find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; websockets end here."""
@@ -107,10 +136,11 @@ class Door:
             return
         if scope["type"] != "http":
             return
-        refusal = look_at(self._policy, scope)
-        if refusal is not None:
-            await self._refuse(send, scope, refusal)
+        found = look_at(self._policy, scope, self._find)
+        if isinstance(found, Refusal):
+            await self._refuse(send, scope, found)
             return
+        scope[SCOPE_KEY] = found
         has_begun = False
 
         async def put(message: Message) -> None:

@@ -31,7 +31,20 @@ _ANTHROPIC_TYPES: Final = {
     504: "timeout_error",
 }
 _CODES: Final = {"unknown_model": "model_not_found", "context_overflow": "context_length_exceeded"}
+_FORBIDDEN: Final = "forbidden"
 _OVERLOADED: Final = frozenset({"draining", "shutting_down", "daemon_unreachable"})
+
+
+class ForbiddenError(HotseatError):
+    """What a key may not do; the table of the wire knows no keys."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid_request", message)
+
+
+def code_of(error: HotseatError) -> str:
+    """The code as OpenAI's packages know it."""
+    return _FORBIDDEN if isinstance(error, ForbiddenError) else _CODES.get(error.code, error.code)
 
 
 def message_of(error: HotseatError) -> str:
@@ -53,7 +66,7 @@ def message_of(error: HotseatError) -> str:
 
 def status_of(error: HotseatError) -> int:
     """The HTTP status."""
-    return error.spec.http_status
+    return 403 if isinstance(error, ForbiddenError) else error.spec.http_status
 
 
 def headers_of(error: HotseatError) -> dict[str, str]:
@@ -76,7 +89,7 @@ def openai_error(error: HotseatError) -> dict[str, Any]:
             "message": message_of(error),
             "type": _OPENAI_TYPES.get(status, "server_error"),
             "param": field if isinstance(field, str) else None,
-            "code": _CODES.get(error.code, error.code),
+            "code": code_of(error),
         }
     }
 

@@ -71,5 +71,6 @@ class Desks:
                 watches.stalls,
                 watches.memory,
                 watches.power,
+                watching.gateway,
             ),
         )
