@@ -24,6 +24,8 @@ from hotseat.protocol.replies import Welcome
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _TICK_S: Final = 0.1
+_REST_S: Final = 0.5
+"""While nobody waits for anything: a process that only stays connected should sleep."""
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
 
@@ -166,12 +168,17 @@ class Connection:
 
     async def _beat(self) -> None:
         while self.dialogue.tick(_now()):  # noqa: ASYNC110 - it is time that passes here
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._pace_s)
+
+    @property
+    def _pace_s(self) -> float:
+        is_idle = self.dialogue.welcome is not None and not self.dialogue.open_exchanges
+        return _REST_S if is_idle else _TICK_S
 
     async def _watch_patience(self) -> None:
         """Ends exchanges that waited too long while there is no connection."""
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._pace_s)
             if self.dialogue.welcome is None:
                 self.dialogue.end_patience(_now())
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -35,6 +36,8 @@ ARRIVAL_S: Final = 30.0
 """What a client gets to send its headers and its body."""
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 256
+TICK_S: Final = 1.0
+"""How old the Date header may be."""
 ALONE_S: Final = 600.0
 LOOK_S: Final = 15.0
 _GRACE_S: Final = 5
@@ -79,6 +82,33 @@ class PatientProtocol(H11Protocol):
             self.transport.close()
 
 
+class RestingServer(uvicorn.Server):
+    """A server that wakes once a second, and at once when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def main_loop(self) -> None:
+        """Returns when it was told to stop."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), TICK_S)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came, between any two steps of the loop."""
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._told.set)
+
+    def stop(self) -> None:
+        """As a signal does."""
+        self.should_exit = True
+        self._told.set()
+
+
 def run_gateway(
     *,
     home: Path,
@@ -101,13 +131,13 @@ def run_gateway(
         settings=digest,
     )
     with bind_port(settings.host, settings.port) as listening:
-        server = uvicorn.Server(_config(home, settings))
+        server = RestingServer(_config(home, settings))
         with Presence(home, settings.port, note):
             on_bound()
             asyncio.run(_serve(server, listening, home if watched else None))
 
 
-async def _serve(server: uvicorn.Server, listening: socket.socket, watched: Path | None) -> None:
+async def _serve(server: RestingServer, listening: socket.socket, watched: Path | None) -> None:
     watch = None if watched is None else asyncio.create_task(_end_alone(server, watched))
     try:
         await server.serve(sockets=[listening])
@@ -116,7 +146,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, watched: Path
             watch.cancel()
 
 
-async def _end_alone(server: uvicorn.Server, home: Path) -> None:
+async def _end_alone(server: RestingServer, home: Path) -> None:
     """Ends the server when no daemon was there for long: nobody else would."""
     seen_at = time.monotonic()
     while time.monotonic() - seen_at < ALONE_S:
@@ -124,7 +154,7 @@ async def _end_alone(server: uvicorn.Server, home: Path) -> None:
         with contextlib.suppress(HotseatError, OSError):
             os.kill(read_endpoint(home).pid, 0)
             seen_at = time.monotonic()
-    server.should_exit = True
+    server.stop()
 
 
 def _config(home: Path, settings: GatewaySettings) -> uvicorn.Config:

@@ -8,7 +8,7 @@ from hotseat.protocol.discovery import GatewayNote
 
 FIRST_S: Final = 0.1
 LONGEST_S: Final = 60.0
-STEADY_S: Final = 30.0
+STEADY_S: Final = 10.0
 """One that lived so long has worked."""
 
 
