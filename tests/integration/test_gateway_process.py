@@ -1,12 +1,14 @@
-"""The gateway as the daemon keeps it: its life, its door, what the owner asks beside the dialects."""
+"""The gateway as the daemon keeps it: its life, its door, what its owner asks."""
 
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx2
@@ -15,6 +17,9 @@ import pytest
 from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.real_home import tiny_daemon
 
+from hotseat.client.gateways import read_gateway
+
+CERTIFICATE = Path(__file__).parents[1] / "support" / "certificates" / "localhost.pem"
 MODELS = {"plain": {"template": "chatml", "seed": 2}, "qwen": {"template": "qwen", "seed": 3}}
 ASK = [{"role": "user", "content": "Name a river."}]
 DRAWN = {"temperature": 0.9, "seed": 4}
@@ -137,7 +142,8 @@ def test_two_keys_share_nothing(daemon, owner, bob):
     assert [view["session"] for view in theirs] == ["diary"]
     assert theirs[0]["turn"] == 1
     assert bob.get("/metrics").status_code == 403
-    assert [model["id"] for model in bob.get("/v1/models").json()["data"]][0] == "plain"
+    seen = {model["id"] for model in bob.get("/v1/models").json()["data"]}
+    assert "plain" in seen and "qwen" not in seen
     assert chat(bob, "qwen").status_code == 404
     assert bob.delete("/admin/sessions/plain/diary").json()["deleted"] is True
     left = {view["session"] for view in owner.get("/admin/sessions").json()["sessions"]}
@@ -207,6 +213,25 @@ def test_reading_and_refusals_leave_the_seat_empty(client, owner):
     assert refused.status_code == 400 and "deeper than 32" in refused.json()["error"]["message"]
     status = client.status()
     assert (status.epoch, status.model) == (epoch, None)
+
+
+def test_certificate_is_what_clients_see(tmp_path):
+    """Without a daemon: the door is there before one is."""
+    port = free_port()
+    tls = [f'{name} = "{CERTIFICATE}"' for name in ("tls_cert", "tls_key")]
+    (tmp_path / "config.toml").write_text("\n".join(["[http]", f"port = {port}", *tls]))
+    env = os.environ | {"HOTSEAT_HOME": str(tmp_path)}
+    with subprocess.Popen([*HOTSEAT, "gateway"], env=env) as process:
+        try:
+            note = wait_for(lambda: read_gateway(tmp_path, port), what="gateway listens")
+            assert note.address == f"https://127.0.0.1:{port}"
+            trusting = httpx2.Client(verify=ssl.create_default_context(cafile=CERTIFICATE))
+            with trusting as http:
+                assert http.get(f"{note.address}/health/live").status_code == 200
+                assert http.get(f"{note.address}/v1/models").status_code == 401
+        finally:
+            process.terminate()
+    assert read_gateway(tmp_path, port) is None
 
 
 STUB = """#!{python}
