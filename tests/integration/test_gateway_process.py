@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -14,10 +15,11 @@ from types import SimpleNamespace
 import httpx2
 import psutil
 import pytest
-from tests.support.daemons.live_daemon import wait_for
+from tests.support.daemons.live_daemon import LiveDaemon, wait_for
 from tests.support.daemons.real_home import tiny_daemon
+from tests.support.models.tiny_models import register_tiny
 
-from hotseat.client.gateways import read_gateway
+from hotseat.client.gateways import read_gateway, read_gateways
 
 CERTIFICATE = Path(__file__).parents[1] / "support" / "certificates" / "localhost.pem"
 MODELS = {"plain": {"template": "chatml", "seed": 2}, "qwen": {"template": "qwen", "seed": 3}}
@@ -66,7 +68,10 @@ def owner(daemon):
 
 
 def caller(daemon, key):
-    url = f"http://127.0.0.1:{daemon.port}"
+    return caller_at(f"http://127.0.0.1:{daemon.port}", key)
+
+
+def caller_at(url, key):
     return httpx2.Client(base_url=url, headers={"x-api-key": key}, timeout=60)
 
 
@@ -274,6 +279,23 @@ def test_agents_are_told_where_to_ask(daemon, owner, programs):
     opencode = launched(daemon, programs, "opencode", "--model", "plain")
     told = json.loads(opencode.env["OPENCODE_CONFIG_CONTENT"])
     assert told["provider"]["hotseat"]["options"]["apiKey"] == key
+
+
+def test_launch_starts_what_is_not_there(programs):
+    home = LiveDaemon(settings=f"[http]\nport = {free_port()}\n")
+    register_tiny(home.home, "only", kind="llama", template="chatml")
+    try:
+        claude = launched(home, programs, "claude")
+        assert claude.env["ANTHROPIC_MODEL"] == "only"
+        (note,) = read_gateways(home.home)
+        with caller_at(note.address, claude.env["ANTHROPIC_AUTH_TOKEN"]) as http:
+            assert http.get("/v1/models").json()["data"][0]["id"] == "only"
+        again = launched(home, programs, "claude")
+        assert again.env["ANTHROPIC_BASE_URL"] == note.address
+        os.kill(note.pid, signal.SIGTERM)
+    finally:
+        command(home, "stop")
+        shutil.rmtree(home.base)
 
 
 def test_missing_agent_is_named_with_its_site(daemon, tmp_path):
