@@ -47,5 +47,6 @@ _.gateway  # command, named in cli/group.py
 _.launch  # command, named in cli/group.py
 _.revoke  # command, registered by click
 _.should_exit  # uvicorn reads it
+_.main_loop  # uvicorn calls it
 _.repeat_penalty  # option of `run`, read by name
 _.IGNORED  # fields of HTTP bodies that are known and mean nothing here
