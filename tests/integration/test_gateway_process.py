@@ -100,7 +100,7 @@ def bob(daemon):
 
 def test_address_is_told_by_status_and_endpoint(daemon, client, owner):
     address = f"http://127.0.0.1:{daemon.port}"
-    assert client.status().gateway.address == f"127.0.0.1:{daemon.port}"
+    assert client.status().gateway.address == address
     assert daemon.endpoint().http == address
     assert command(daemon, "endpoint", "--http").stdout.strip() == address
     assert owner.get("/health/live").status_code == 200

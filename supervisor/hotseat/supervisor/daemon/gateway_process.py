@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from hotseat.client.gateways import read_gateway
-from hotseat.protocol.discovery import ENDPOINT_VARIABLE, HOME_VARIABLE
+from hotseat.protocol.discovery import ENDPOINT_VARIABLE, HOME_VARIABLE, GatewayNote
 from hotseat.protocol.version import VERSION
 from hotseat.protocol.views import GatewayState, GatewayView
 from hotseat.supervisor.daemon.endpoint_file import EndpointFile
@@ -81,8 +81,9 @@ class GatewayProcess:
             await self._keep(http)
             attempts = after_end(attempts, time.monotonic() - began)
             if not self._changed.is_set() and not self._is_closing:
-                self._show(http, "ended", reason=self._last_words())
-                self._events.publish("gateway.exited", reason=self._last_words())
+                reason = self._reason()
+                self._show(http, "ended", reason=reason)
+                self._events.publish("gateway.exited", reason=reason)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), attempts.wait_s)
 
@@ -102,23 +103,24 @@ class GatewayProcess:
 
     async def _keep(self, http: HttpSettings) -> None:
         """One gateway, from its start or taking over to its end."""
-        pid = await self._found(http) or await self._started(http)
-        if pid is None:
+        note = await self._found(http) or await self._started(http)
+        if note is None:
             return
-        self._show(http, "running")
-        over = asyncio.ensure_future(self._over(pid))
+        self._show(http, "running", note)
+        self._endpoint.show_gateway(note.address)
+        over = asyncio.ensure_future(self._over(note.pid))
         changed = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait({over, changed}, return_when=asyncio.FIRST_COMPLETED)
-            if not over.done() and pid == self._pid:
-                await self._end(pid)
+            if not over.done() and note.pid == self._pid:
+                await self._end(note.pid)
         finally:
             over.cancel()
             changed.cancel()
         self._pid = None
         self._endpoint.show_gateway(None)
 
-    async def _found(self, http: HttpSettings) -> int | None:
+    async def _found(self, http: HttpSettings) -> GatewayNote | None:
         """One that outlived a daemon, or that a person started."""
         note = read_gateway(self._home.root, http.port)
         if note is None:
@@ -127,12 +129,11 @@ class GatewayProcess:
             await self._end(note.pid)
             return None
         self._pid = note.pid if note.watched else None
-        self._endpoint.show_gateway(note.address)
         log.info("gateway.taken_over", pid=note.pid, address=note.address)
-        return note.pid
+        return note
 
-    async def _started(self, http: HttpSettings) -> int | None:
-        """The pid of a new one once it listens; None if it ended before."""
+    async def _started(self, http: HttpSettings) -> GatewayNote | None:
+        """A new one once it listens; None if it ended before."""
         self._starts += 1
         output = self._output.open("wb")
         try:
@@ -156,9 +157,8 @@ class GatewayProcess:
         while child.returncode is None and time.monotonic() < deadline:
             note = read_gateway(self._home.root, http.port)
             if note is not None and note.pid == child.pid:
-                self._endpoint.show_gateway(note.address)
                 self._events.publish("gateway.started", pid=note.pid, address=note.address)
-                return note.pid
+                return note
             await asyncio.sleep(_LOOK_S)
         if child.returncode is None:
             await self._end(child.pid)
@@ -183,16 +183,26 @@ class GatewayProcess:
                 await asyncio.wait_for(self._over(pid), _END_S)
                 return
 
-    def _show(self, http: HttpSettings, state: GatewayState, reason: str = "") -> None:
+    def _show(
+        self,
+        http: HttpSettings,
+        state: GatewayState,
+        note: GatewayNote | None = None,
+        reason: str = "",
+    ) -> None:
         self._figures.gateway = GatewayView(
-            address=f"{http.host}:{http.port}",
+            address=f"{http.host}:{http.port}" if note is None else note.address,
             state=state,
-            pid=self._pid,
+            pid=None if note is None else note.pid,
             reason=reason,
             starts=self._starts,
         )
 
-    def _last_words(self) -> str:
+    def _reason(self) -> str:
+        """A signal, or the last words of one that ended by itself."""
+        code = self._child.returncode if self._child is not None else None
+        if code is not None and code < 0:
+            return f"signal {-code}"
         try:
             lines = self._output.read_text(errors="replace").splitlines()
         except OSError:
