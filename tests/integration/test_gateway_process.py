@@ -173,6 +173,8 @@ def test_swap_is_reported_or_looked_at_again(client, owner, bob):
     assert bob.get(place).status_code == 404
     assert owner.post("/admin/models/swap", json={"model": "nope"}).status_code == 404
     assert bob.post("/admin/models/swap", json={"model": "qwen"}).status_code == 404
+    assert bob.get("/admin/sessions?model=qwen").status_code == 404
+    assert bob.post("/admin/models/swap", json={"model": "plain"}).json()["mode"] == "none"
     bad = owner.post("/admin/models/swap", json={"model": 3})
     assert (bad.status_code, bad.json()["error"]["param"]) == (400, "model")
     clash = owner.post("/admin/models/swap", json={"model": "qwen"}, headers=key)

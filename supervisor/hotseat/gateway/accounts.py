@@ -16,6 +16,7 @@ _DIALECTS: Final = (
     ("/v1/completions", "completions"),
     ("/v1/responses", "responses"),
     ("/v1/messages", "messages"),
+    ("/v1/embeddings", "embeddings"),
     ("/api/", "ollama"),
     ("/admin/", "admin"),
 )

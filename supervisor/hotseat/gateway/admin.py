@@ -77,21 +77,28 @@ class Operations:
         while len(self._kept) >= _KEPT:
             del self._kept[next(iter(self._kept))]
         self._kept[operation.id] = (operation, caller)
-        task = asyncio.get_running_loop().create_task(_follow(operation, flow))
+        task = asyncio.get_running_loop().create_task(_follow(operation, caller, flow))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
 
-async def _follow(operation: Operation, flow: Flow[Progress, SwapReport]) -> None:
+async def _follow(operation: Operation, caller: Caller, flow: Flow[Progress, SwapReport]) -> None:
     try:
         while (progress := await flow.next()) is not None:
             operation.phase = progress.phase
-        operation.report = await flow.result()
+        operation.report = _visible(await flow.result(), caller)
         operation.state = "finished"
     except HotseatError as error:
         operation.state, operation.error = "failed", error.code
         operation.message = error.message
+
+
+def _visible(report: SwapReport, caller: Caller) -> SwapReport:
+    """Without the name of a model that does not exist for this caller."""
+    if report.from_ is None or caller.may_use(report.from_):
+        return report
+    return msgspec.structs.replace(report, from_=None)
 
 
 class Admin:
@@ -129,7 +136,7 @@ class Admin:
             return _told(known)
         flow = client.start_swap(view.name, order.mode, request_id=swap_id, agent=label_of(request))
         if order.wait:
-            return answer(await flow.result())
+            return answer(_visible(await flow.result(), caller))
         operation = Operation(id=swap_id, model=view.name)
         task = self._operations.begin(operation, caller, flow)
         # What is refused at once is told at once.
@@ -173,7 +180,10 @@ class Admin:
     async def sessions(self, request: Request) -> Response:
         """GET /admin/sessions?model=NAME: names and sizes, no text."""
         caller = caller_of(request.scope)
-        views = await (await reached(self._client)).sessions(request.query_params.get("model"))
+        client, model = await reached(self._client), request.query_params.get("model")
+        if model is not None:
+            model = find_model(caller.visible(await client.models()), model).name
+        views = await client.sessions(model)
         told = [
             msgspec.structs.replace(view, session=name)
             for view in views

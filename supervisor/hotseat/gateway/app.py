@@ -18,6 +18,7 @@ from hotseat.gateway.asked import Asked
 from hotseat.gateway.callers import Turnstile, caller_of
 from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
 from hotseat.gateway.chat.body import read_chat, read_text
+from hotseat.gateway.embeddings import Embeddings
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
 from hotseat.gateway.messages.body import read_count, read_messages
 from hotseat.gateway.metrics import Metrics
@@ -218,7 +219,12 @@ def make_app(client: AsyncClient, settings: GatewaySettings, metrics: Metrics) -
         finally:
             await client.close()
 
-    parts = (Paths(client, settings), Admin(client), Pages(client, metrics))
+    parts = (
+        Paths(client, settings),
+        Embeddings(settings),
+        Admin(client),
+        Pages(client, metrics),
+    )
     return Starlette(
         routes=[route for part in parts for route in part.routes()],
         exception_handlers={404: not_found, 405: not_that_method},

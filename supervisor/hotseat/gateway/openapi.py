@@ -30,6 +30,7 @@ LINES: Final = (
     PathLine("post", "/v1/completions", "A text goes on.", TextBody),
     PathLine("post", "/v1/messages", "A message, whole or as a stream.", MessagesBody),
     PathLine("post", "/v1/messages/count_tokens", "Tokens of a prompt.", CountBody),
+    PathLine("post", "/v1/embeddings", "Embeddings of another server of this machine."),
     PathLine("get", "/v1/models", "Models that can be asked."),
     PathLine("get", "/v1/models/{id}", "One of them."),
     PathLine("get", "/health/live", "The process answers."),

@@ -2,6 +2,7 @@
 
 import ssl
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -14,7 +15,7 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class GatewaySettings(Struct, frozen=True, kw_only=True):
     """`[http]` of the settings, with what the command line said instead.
 
-    `hold_s`, `keep_days`, `parts`, `progress` and `embeddings_url` are for those who answer.
+    `hold_s`, `keep_days`, `parts` and `progress` are for those who answer.
     """
 
     host: str = "127.0.0.1"
@@ -59,6 +60,11 @@ def check_settings(settings: GatewaySettings) -> None:
         except OSError as error:  # an SSLError is one
             text = f"certificate {settings.tls_cert} and its key cannot be used: {error}"
             raise _refusal(text, settings) from error
+    if settings.embeddings_url is not None and not _is_near(settings.embeddings_url):
+        text = (
+            f"embeddings_url {settings.embeddings_url!r}: use http://127.0.0.1:PORT/v1/embeddings"
+        )
+        raise _refusal(text, settings)
     if settings.host in LOOPBACK:
         return
     where = f"host {settings.host!r} is beyond this machine"
@@ -70,6 +76,16 @@ def check_settings(settings: GatewaySettings) -> None:
             "use 127.0.0.1 and let ssh carry it, or say --insecure-lan"
         )
         raise _refusal(text, settings)
+
+
+def _is_near(url: str) -> bool:
+    """Whether it is plain HTTP to this machine: texts are not sent anywhere else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme == "http" and parts.hostname in LOOPBACK and port is not None
 
 
 def _refusal(text: str, settings: GatewaySettings) -> HotseatError:

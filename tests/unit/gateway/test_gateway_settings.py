@@ -22,6 +22,9 @@ NOTE = GatewayNote(pid=1, address="http://127.0.0.1:5000", version="1")
         (GatewaySettings(host=EVERYWHERE), "--insecure-lan"),
         (GatewaySettings(host=EVERYWHERE, open_loopback=True, insecure_lan=True), "without a key"),
         (GatewaySettings(tls_cert="/nowhere"), "belong together"),
+        (GatewaySettings(embeddings_url="http://far.example:80/v1"), "127.0.0.1"),
+        (GatewaySettings(embeddings_url="http://127.0.0.1:x/v1"), "127.0.0.1"),
+        (GatewaySettings(embeddings_url="https://127.0.0.1:1/v1"), "127.0.0.1"),
         (GatewaySettings(tls_cert="/nowhere", tls_key="/nowhere"), "cannot be used"),
     ],
 )
@@ -34,7 +37,7 @@ def test_door_that_would_stand_open_is_refused(settings, text):
 @pytest.mark.parametrize(
     "settings",
     [
-        GatewaySettings(),
+        GatewaySettings(embeddings_url="http://localhost:8080/v1/embeddings"),
         GatewaySettings(host="::1", open_loopback=True),
         GatewaySettings(host=EVERYWHERE, insecure_lan=True),
     ],

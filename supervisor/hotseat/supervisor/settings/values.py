@@ -257,7 +257,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     progress: Literal["off", "reasoning"] = "off"
     """`reasoning` shows waiting and loading as text of reasoning."""
     embeddings_url: Address | None = None
-    """Server on this machine to which embeddings are handed on."""
+    """Where embeddings are handed on to, `http://127.0.0.1:PORT/v1/embeddings`; unset: refused."""
 
     @property
     def digest(self) -> str:
