@@ -31,7 +31,7 @@ class Other(BaseHTTPRequestHandler):
 @contextmanager
 def other_server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/v1/embeddings"
         server.shutdown()
 
