@@ -113,7 +113,8 @@ async def not_found(request: Request, error: Exception) -> Response:
 
 async def not_that_method(request: Request, error: Exception) -> Response:
     """405, or what OPTIONS asks for."""
-    allowed = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    given = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    allowed = {name: ", ".join(sorted(value.split(", "))) for name, value in given.items()}
     if request.method == "OPTIONS":
         return Response(status_code=204, headers=identity() | allowed)
     text = f"{request.method} is not for {request.url.path!r}; see the Allow header"
