@@ -22,6 +22,7 @@ BENCHMARKS = {
     "checkpoint-rate": "kv",
     "decode": "peers",
     "relay": "serving",
+    "gateway": "serving",
     "parsing": "serving",
     "prefill": "serving",
     "agents": "peers",

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,8 +9,10 @@ from types import SimpleNamespace
 
 import anthropic
 import httpx2
+import ollama
 import openai
 import pytest
+from tests.support.daemons.gateways import Gateway
 from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.real_home import tiny_daemon
 
@@ -31,29 +32,10 @@ SCHEMA = {
 WEATHER = {"name": "get_weather", "description": "Weather of a place."}
 FUNCTION = {"type": "function", "function": {**WEATHER, "parameters": SCHEMA}}
 LONG = "word " * 9000
+ENDLESS = {"max_tokens": 3000, "logit_bias": {"2": -100}}
+"""The end cannot be drawn."""
 DRAWN = {"temperature": 0.9, "seed": 4, "logit_bias": {"3": -100}}
 """The mark of reasoning cannot be drawn."""
-
-
-def free_port():
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return chosen.getsockname()[1]
-
-
-def listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
-def start_gateway(home, port, *flags):
-    command = [sys.executable, "-m", "hotseat.cli.main", "gateway", "--port", str(port), *flags]
-    process = subprocess.Popen(command, env=os.environ | {"HOTSEAT_HOME": str(home)})
-    wait_for(lambda: listens(port), what="gateway listens")
-    return process
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +46,20 @@ def daemon():
 
 @pytest.fixture(scope="module")
 def web(daemon):
-    port = free_port()
-    process = start_gateway(daemon.home, port)
-    url = f"http://127.0.0.1:{port}"
-    key = (daemon.home / "http.key").read_text().strip()
-    assert (daemon.home / "http.key").stat().st_mode & 0o777 == 0o600
-    http = httpx2.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60)
-    yield SimpleNamespace(
-        url=url,
-        key=key,
-        port=port,
-        http=http,
-        openai=openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0),
-        anthropic=anthropic.Anthropic(base_url=url, auth_token=key, api_key=None, max_retries=0),
-    )
-    http.close()
-    process.terminate()
-    process.wait(15)
+    with Gateway(daemon.home) as gateway:
+        url, key = gateway.url, gateway.key
+        assert (daemon.home / "http.key").stat().st_mode & 0o777 == 0o600
+        with httpx2.Client(base_url=url, headers=gateway.headers, timeout=60) as http:
+            yield SimpleNamespace(
+                url=url,
+                key=key,
+                http=http,
+                openai=openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0),
+                anthropic=anthropic.Anthropic(
+                    base_url=url, auth_token=key, api_key=None, max_retries=0
+                ),
+                ollama=ollama.Client(url, headers=gateway.headers),
+            )
 
 
 def chat(web, model="plain", **options):
@@ -204,6 +183,36 @@ def test_bad_request_is_named_and_seats_nothing(web, client, body, status, code,
         assert other.json()["type"] == "error"
 
 
+def test_ollama_package_hears_the_same_whole_and_in_lines(web):
+    options = {"num_predict": 12, "temperature": 0}
+    ask = {"model": "plain:latest", "messages": ASK, "options": options}
+    whole = web.ollama.chat(**ask)
+    lines = list(web.ollama.chat(**ask, stream=True, logprobs=True))
+    assert whole.message.content == "".join(line.message.content for line in lines)
+    assert whole.message.content == chat(web).choices[0].message.content
+    assert (whole.done, whole.done_reason, whole.eval_count) == (True, "length", 12)
+    assert [line.done for line in lines] == [False] * (len(lines) - 1) + [True]
+    assert sum(len(line.logprobs or ()) for line in lines) == 12
+    said = web.ollama.generate("plain", ASK[0]["content"], options=options)
+    assert said.response == whole.message.content and said.total_duration > said.eval_duration
+
+
+def test_ollama_package_lists_shows_calls_seats_and_releases(web, client):
+    assert set(MODELS) <= {model.model for model in web.ollama.list().models}
+    assert "tools" in web.ollama.show("agent").capabilities
+    with pytest.raises(ollama.ResponseError, match="no model 'nope'"):
+        web.ollama.show("nope")
+    assert web.ollama.chat("qwen").done_reason == "load"
+    assert [model.model for model in web.ollama.ps().models] == ["qwen"]
+    assert web.ollama.chat("qwen", keep_alive=0).done_reason == "unload"
+    assert client.status().model is None and not web.ollama.ps().models
+    with pytest.raises(ollama.ResponseError, match="embeddings"):
+        web.ollama.embed("qwen", "a")
+    form = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+    ask = {"messages": ASK, "format": form, "options": {"num_predict": 200}, "think": False}
+    assert json.loads(web.ollama.chat("plain", **ask).message.content)["a"] in (1, 2)
+
+
 def test_foreign_pages_names_and_strangers_stay_outside(web):
     body = {"model": "plain", "messages": ASK}
     for headers, status in (
@@ -227,7 +236,7 @@ def test_foreign_pages_names_and_strangers_stay_outside(web):
 
 
 def test_stream_that_nobody_reads_is_cancelled_within_a_second(web, client):
-    body = {"model": "plain", "messages": ASK, "max_tokens": 3000, "stream": True}
+    body = {"model": "plain", "messages": ASK, "stream": True} | ENDLESS
     with web.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_lines())
         wait_for(lambda: client.status().queue.running == 1, what="it runs")
@@ -237,31 +246,27 @@ def test_stream_that_nobody_reads_is_cancelled_within_a_second(web, client):
 
 
 def test_whole_answer_that_nobody_waits_for_is_cancelled(web, client):
-    body = {"model": "plain", "messages": ASK, "max_tokens": 3000}
+    body = {"model": "plain", "messages": ASK} | ENDLESS
     with pytest.raises(httpx2.TimeoutException):
         web.http.post("/v1/chat/completions", json=body, timeout=0.5)
     wait_for(lambda: client.status().queue.running == 0, what="it is cancelled")
 
 
 def test_gateway_without_a_daemon_answers_503_until_there_is_one(tmp_path):
-    port = free_port()
-    process = start_gateway(tmp_path, port, "--open-loopback")
-    try:
-        url = f"http://127.0.0.1:{port}"
-        answer = httpx2.post(f"{url}/v1/messages", json={"model": "a", "messages": ASK}, timeout=20)
+    with Gateway(tmp_path, "--open-loopback") as gateway:
+        answer = httpx2.post(
+            f"{gateway.url}/v1/messages", json={"model": "a", "messages": ASK}, timeout=20
+        )
         assert answer.status_code == 503
         assert answer.json()["error"]["type"] == "overloaded_error"
         assert answer.headers["retry-after"] and answer.headers["x-should-retry"] == "true"
-        assert httpx2.get(f"{url}/health/live").status_code == 200
+        assert httpx2.get(f"{gateway.url}/health/live").status_code == 200
         again = subprocess.run(
-            [sys.executable, "-m", "hotseat.cli.main", "gateway", "--port", str(port)],
+            [sys.executable, "-m", "hotseat.cli.main", "gateway", "--port", str(gateway.port)],
             env=os.environ | {"HOTSEAT_HOME": str(tmp_path)},
             capture_output=True,
             text=True,
             timeout=20,
             check=False,
         )
-        assert again.returncode == 2 and f":{port}" in again.stderr
-    finally:
-        process.terminate()
-        process.wait(15)
+        assert again.returncode == 2 and f":{gateway.port}" in again.stderr

@@ -142,7 +142,7 @@ def test_two_keys_share_nothing(daemon, owner, bob):
     header = {"X-Hotseat-Session": "diary"}
     assert chat(owner, messages=secret, headers=header).status_code == 200
     assert chat(bob, headers=header).status_code == 200
-    mine = {view["session"] for view in owner.get("/admin/sessions").json()["sessions"]}
+    mine = sessions(owner)
     theirs = bob.get("/admin/sessions").json()["sessions"]
     assert mine >= {"diary", "key:bob:diary"}
     assert [view["session"] for view in theirs] == ["diary"]
@@ -152,8 +152,42 @@ def test_two_keys_share_nothing(daemon, owner, bob):
     assert "plain" in seen and "qwen" not in seen
     assert chat(bob, "qwen").status_code == 404
     assert bob.delete("/admin/sessions/plain/diary").json()["deleted"] is True
-    left = {view["session"] for view in owner.get("/admin/sessions").json()["sessions"]}
+    left = sessions(owner)
     assert "diary" in left and "key:bob:diary" not in left
+
+
+def test_responses_and_recognised_conversations_belong_to_a_key(owner, bob):
+    made = owner.post(
+        "/v1/responses", json={"model": "plain", "input": "Hi.", "max_output_tokens": 4}
+    )
+    response_id = made.json()["id"]
+    asked = {"model": "plain", "input": "And?", "max_output_tokens": 4}
+    going_on = asked | {"previous_response_id": response_id}
+    assert bob.get(f"/v1/responses/{response_id}").status_code == 404
+    assert bob.delete(f"/v1/responses/{response_id}").status_code == 404
+    assert bob.post("/v1/responses", json=going_on).status_code == 404
+    assert owner.post("/v1/responses", json=going_on).status_code == 200
+    talk = [{"role": "user", "content": "Of the two of us."}]
+    said = chat(owner, messages=talk).json()["choices"][0]["message"]
+    more = [*talk, {"role": "assistant", "content": said["content"]}, *ASK]
+    before = sessions(owner)
+    assert chat(bob, messages=more).status_code == 200
+    (new,) = sessions(owner) - before
+    assert chat(owner, messages=more).status_code == 200
+    assert sessions(owner) - before == {new}
+
+
+def sessions(http):
+    return {view["session"] for view in http.get("/admin/sessions").json()["sessions"]}
+
+
+def test_key_that_may_not_have_a_model_does_not_move_the_seat_in_any_dialect(client, bob):
+    epoch = client.status().epoch
+    for body in ({"model": "qwen"}, {"model": "qwen", "keep_alive": 0}):
+        assert bob.post("/api/generate", json=body).status_code in (403, 404)
+    assert bob.post("/api/show", json={"model": "qwen"}).status_code == 404
+    assert [m["name"] for m in bob.get("/api/tags").json()["models"]] == ["plain"]
+    assert client.status().epoch == epoch
 
 
 def test_swap_is_reported_or_looked_at_again(client, owner, bob):

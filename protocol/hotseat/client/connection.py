@@ -24,8 +24,6 @@ from hotseat.protocol.replies import Welcome
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _TICK_S: Final = 0.1
-_REST_S: Final = 0.5
-"""While nobody waits for anything: a process that only stays connected should sleep."""
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
 
@@ -46,6 +44,9 @@ class Connection:
         self._connect_timeout_s = connect_timeout_s
         self._outgoing = asyncio.Event()
         self._welcomed = asyncio.Event()
+        self._away = asyncio.Event()
+        """Set while there is no connection: only then somebody runs out of patience."""
+        self._away.set()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._pause_s = _FIRST_PAUSE_S
@@ -113,6 +114,7 @@ class Connection:
                     self.dialogue.refusal = error
                 finally:
                     self._welcomed.clear()
+                    self._away.set()
                     self.dialogue.disconnected(_now())
                 if self.dialogue.refusal is not None and not self.dialogue.instances:
                     self._welcomed.set()  # refused at the first attempt: waiting changes nothing
@@ -139,6 +141,7 @@ class Connection:
                 over.set_exception(error)
             if self.dialogue.welcome is not None and not self._welcomed.is_set():
                 self._pause_s = _FIRST_PAUSE_S
+                self._away.clear()
                 self._welcomed.set()
 
         with Wire(context, self.dialogue.endpoint, hear) as wire:
@@ -168,19 +171,14 @@ class Connection:
 
     async def _beat(self) -> None:
         while self.dialogue.tick(_now()):  # noqa: ASYNC110 - it is time that passes here
-            await asyncio.sleep(self._pace_s)
-
-    @property
-    def _pace_s(self) -> float:
-        is_idle = self.dialogue.welcome is not None and not self.dialogue.open_exchanges
-        return _REST_S if is_idle else _TICK_S
+            await asyncio.sleep(self.dialogue.until_ping_s(_now()))
 
     async def _watch_patience(self) -> None:
         """Ends exchanges that waited too long while there is no connection."""
         while True:
-            await asyncio.sleep(self._pace_s)
-            if self.dialogue.welcome is None:
-                self.dialogue.end_patience(_now())
+            await self._away.wait()
+            await asyncio.sleep(_TICK_S)
+            self.dialogue.end_patience(_now())
 
 
 def _now() -> float:

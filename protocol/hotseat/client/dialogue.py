@@ -197,6 +197,10 @@ class Dialogue:
         self._wake()
         return True
 
+    def until_ping_s(self, now: float) -> float:
+        """Seconds until `tick` has something to do."""
+        return max(0.0, self._pinged_at + PING_S - now)
+
     def fail_all(self, error: HotseatError) -> None:
         """Ends every open exchange."""
         for exchange in self.open_exchanges:

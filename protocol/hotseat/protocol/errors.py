@@ -41,6 +41,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ("session_diverged", "The request contradicts what the session holds.", False, 6, 409),
     ("queue_full", "Too many requests wait.", True, 6, 429),
     ("deadline_exceeded", "The deadline passed.", True, 7, 504),
+    ("still_working", "The answer is not there yet; asking again waits on.", True, 7, 503),
     ("draining", "The seat is being drained and could not be in time.", True, 6, 503),
     ("shutting_down", "The daemon is stopping.", True, 6, 503),
     ("slow_consumer", "The client did not read its stream.", False, 1, 429),

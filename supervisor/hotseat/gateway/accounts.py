@@ -1,6 +1,7 @@
 """What is noted of a request while it is under way. Must not know how figures are kept or shown."""
 
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,12 @@ _DIALECTS: Final = (
     ("/v1/embeddings", "embeddings"),
     ("/api/", "ollama"),
     ("/admin/", "admin"),
+)
+_GENERATING: Final = frozenset(
+    {
+        *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+        *("/api/chat", "/api/generate"),
+    }
 )
 PRODUCTS: Final = {
     "claude-cli": "claude-code",
@@ -66,7 +73,9 @@ class Keeps(Protocol):
 class Account:
     """Of one request."""
 
-    def __init__(self, keeps: Keeps, caller: Caller, dialect: str, agent: str) -> None:
+    def __init__(
+        self, keeps: Keeps, turnstile: Turnstile, caller: Caller, dialect: str, agent: str
+    ) -> None:
         self.model = OTHER
         self._keeps = keeps
         self._caller = caller
@@ -74,22 +83,33 @@ class Account:
         self._agent = agent
         self._outcome = ""
         self._began_at = time.monotonic()
-        self._turnstile: Turnstile | None = None
+        self._turnstile = turnstile
+        self._is_waiting = False
         self._is_stream = False
 
-    def wait(self, turnstile: Turnstile) -> None:
+    def wait(self) -> None:
         """It will have output. Raises HotseatError (queue_full) if its key has too many such."""
-        turnstile.enter(self._caller)
-        self._turnstile = turnstile
+        self._turnstile.enter(self._caller)
+        self._is_waiting = True
 
-    def stream(self) -> None:
+    def stream(self, telling: Telling) -> "Counted":
         """Its output goes out as it comes."""
         self._is_stream = True
         self._keeps.began()
+        return Counted(telling, self)
+
+    def heard(self, ended: Callable[[Done], None]) -> Callable[[Done], None]:
+        """`ended`, noted before."""
+
+        def both(done: Done) -> None:
+            self.ended(done)
+            ended(done)
+
+        return both
 
     def spoke(self) -> None:
         """Output came; only the first counts."""
-        if self._turnstile is not None:
+        if self._is_waiting:
             self._stop_waiting()
             self._keeps.spoke(self._dialect, time.monotonic() - self._began_at)
 
@@ -113,13 +133,13 @@ class Account:
         self._keeps.over(self._dialect, self._agent, self.model, outcome)
 
     def _stop_waiting(self) -> None:
-        if self._turnstile is not None:
+        if self._is_waiting:
+            self._is_waiting = False
             self._turnstile.leave(self._caller)
-            self._turnstile = None
 
 
-class Noted:
-    """A telling that notes what it tells."""
+class Counted:
+    """A telling whose first output and whose bad end are noted."""
 
     def __init__(self, telling: Telling, account: Account) -> None:
         self._telling = telling
@@ -140,7 +160,6 @@ class Noted:
 
     def end(self, done: Done) -> bytes:
         """As the telling does."""
-        self._account.ended(done)
         return self._telling.end(done)
 
     def fail(self, error: HotseatError) -> bytes:
@@ -155,6 +174,7 @@ class Accounting:
     def __init__(self, inside: ASGIApp, keeps: Keeps) -> None:
         self._inside = inside
         self._keeps = keeps
+        self._turnstile = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -170,7 +190,8 @@ class Accounting:
                 status = message["status"]
             await send(message)
 
-        account = Account(self._keeps, caller_of(scope), dialect, product_of(_user_agent(scope)))
+        product = product_of(_user_agent(scope))
+        account = Account(self._keeps, self._turnstile, caller_of(scope), dialect, product)
         scope[SCOPE_KEY] = account
         try:
             await self._inside(scope, receive, put)
@@ -183,6 +204,12 @@ def account_of(scope: Scope) -> Account:
     account = scope[SCOPE_KEY]
     assert isinstance(account, Account)  # noqa: S101 - their paths are in the table
     return account
+
+
+def wait_if_it_generates(scope: Scope) -> None:
+    """Raises HotseatError (queue_full) for a request beyond what its key may have waiting."""
+    if scope["method"] == "POST" and scope["path"] in _GENERATING:
+        account_of(scope).wait()
 
 
 def dialect_of(path: str) -> str:

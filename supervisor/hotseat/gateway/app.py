@@ -1,9 +1,11 @@
 """The paths and what answers them. Must not know sockets or who may come in."""
 
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -12,40 +14,42 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hotseat.client import AsyncClient
-from hotseat.gateway.accounts import Noted, account_of
+from hotseat.gateway.accounts import account_of
 from hotseat.gateway.admin import Admin
 from hotseat.gateway.asked import Asked
-from hotseat.gateway.callers import Turnstile, caller_of
+from hotseat.gateway.callers import caller_of
 from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
 from hotseat.gateway.chat.body import read_chat, read_text
+from hotseat.gateway.conversations.noting import Noted
+from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
 from hotseat.gateway.embeddings import Embeddings
+from hotseat.gateway.holding import Begun, Holding
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
 from hotseat.gateway.messages.body import read_count, read_messages
 from hotseat.gateway.metrics import Metrics
 from hotseat.gateway.models import find_model, model_list, model_object
+from hotseat.gateway.ollama.answer import told_error
+from hotseat.gateway.ollama.paths import Ollama
 from hotseat.gateway.pages import Pages, not_found, not_that_method
 from hotseat.gateway.replying import (
+    Handler,
     answer,
+    guarded,
     guarded_anthropic,
     guarded_openai,
     identity,
     label_of,
+    left_out_header,
+    session_of,
 )
-from hotseat.gateway.serving import (
-    Streamed,
-    Telling,
-    Whole,
-    accepted,
-    reached,
-    unless_gone,
-    whole,
-)
+from hotseat.gateway.responses.paths import Responses
+from hotseat.gateway.serving import Streamed, Telling, Whole, reached
 from hotseat.gateway.settings import GatewaySettings
+from hotseat.gateway.sse import MEDIA_TYPE
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.replies import Done
 from hotseat.protocol.views import ModelView
 
-SESSION_HEADER: Final = "x-hotseat-session"
-LEFT_OUT_HEADER: Final = "x-hotseat-left-out"
 _KNOWN_S: Final = 2.0
 """How long what a model can do is taken from the last look."""
 
@@ -53,10 +57,12 @@ _KNOWN_S: Final = 2.0
 class Paths:
     """Answers requests with one client of the daemon."""
 
-    def __init__(self, client: AsyncClient, settings: GatewaySettings) -> None:
+    def __init__(self, client: AsyncClient, home: Path, settings: GatewaySettings) -> None:
         self._client = client
-        self._settings = settings
-        self._turnstile = Turnstile()
+        self._conversations = Conversations(client)
+        self._holding = Holding(settings.hold_s)
+        self._responses = Responses(client, self._conversations, self._called, self._holding, home)
+        self._ollama = Ollama(client, self._visible, self._answer)
         self._models: list[ModelView] = []
         self._looked_at = float("-inf")
 
@@ -67,10 +73,22 @@ class Paths:
             Route("/v1/completions", guarded_openai(self.completions), methods=["POST"]),
             Route("/v1/messages", guarded_anthropic(self.messages), methods=["POST"]),
             Route("/v1/messages/count_tokens", guarded_anthropic(self.count), methods=["POST"]),
+            *self._response_routes(),
+            *self._ollama.routes(_sentence),
             Route("/v1/models", guarded_openai(self.list_models), methods=["GET"]),
             Route("/v1/models/{name:path}", guarded_openai(self.show_model), methods=["GET"]),
             Route("/health/live", self.live, methods=["GET"]),
             Route("/health/ready", guarded_openai(self.ready), methods=["GET"]),
+        ]
+
+    def _response_routes(self) -> list[Route]:
+        kept = "/v1/responses/{response_id}"
+        found = self._responses
+        return [
+            Route("/v1/responses", guarded_openai(found.create), methods=["POST"]),
+            Route("/v1/responses/input_tokens", guarded_openai(found.count), methods=["POST"]),
+            Route(kept, guarded_openai(found.retrieve), methods=["GET"]),
+            Route(kept, guarded_openai(found.delete), methods=["DELETE"]),
         ]
 
     # --- dialects -------------------------------------------------------------------------------
@@ -114,12 +132,13 @@ class Paths:
     async def count(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: changes nothing, seats nothing."""
         asked = read_count(await request.body())
-        view = await self._model(request, asked.model)
+        call = await self._called(request, asked)
+        head = head_of(call, asked)
         found = await self._client.count(
-            view.name,
-            messages=asked.messages,
+            call.registered,
             tools=asked.tools or None,
-            template_args=asked.template_args(_arguments(view)) or None,
+            template_args=call.options.get("template_args"),
+            **await self._conversations.counted(head, asked.messages or ()),
         )
         return answer({"input_tokens": found.tokens})
 
@@ -129,28 +148,48 @@ class Paths:
         asked: Asked,
         telling: Telling,
         at_once: Callable[[Whole], dict[str, Any]],
+        media_type: str = MEDIA_TYPE,
     ) -> Response:
+        account = account_of(request.scope)
+        call = await self._called(request, asked)
+        headers = left_out_header(asked.left_out)
+        if asked.is_streamed:
+            opened, ended = await self._open(call, asked)
+            told = Noted(account.stream(telling), account.heard(ended))
+            return Streamed(opened.stream, told, headers | identity(), media_type)
+
+        async def begin() -> Begun:
+            opened, ended = await self._open(call, asked)
+            return Begun(opened.stream, functools.partial(_ended, account.heard(ended), at_once))
+
+        return answer(await self._holding.answer(request, begin), headers=headers)
+
+    async def _open(self, call: Call, asked: Asked) -> tuple[Opened, Callable[[Done], None]]:
+        """The work as a turn of its conversation, and what wants to hear of its end."""
+        session = session_of(call.http)
+        messages = asked.messages
+        if session is None and messages is not None:
+            head = head_of(call, asked)
+            opened = await self._conversations.recognise(call, head, messages)
+            return opened, functools.partial(self._conversations.note, head, messages)
+        name = "prompt" if messages is None else "messages"
+        given = {name: asked.prompt if messages is None else messages}
+        if session is not None:
+            given["session"] = session
+        return await self._conversations.open(call, **given), lambda _done: None
+
+    async def _called(self, request: Request, asked: Asked) -> Call:
+        """A request with all but its input."""
         caller, account = caller_of(request.scope), account_of(request.scope)
         view = await self._model(request, asked.model)
-        account.model = view.name if view.name in self._names else account.model
+        if any(known.name == view.name for known in self._models):
+            account.model = view.name
         options = asked.options(_arguments(view)) | caller.options()
-        if session := request.headers.get(SESSION_HEADER):
-            options["session"] = caller.session(session)
-        account.wait(self._turnstile)
-        target = asked.model if caller.is_owner else view.name
-        stream = self._client.generate(target, agent=label_of(request), **options)
-        headers = {LEFT_OUT_HEADER: ", ".join(asked.left_out)} if asked.left_out else {}
-        try:
-            await unless_gone(request, accepted(stream))
-            if asked.is_streamed:
-                account.stream()
-                return Streamed(stream, Noted(telling, account), headers | identity())
-            found = await unless_gone(request, whole(stream))
-        except BaseException:
-            await stream.leave()
-            raise
-        account.ended(found.done)
-        return answer(at_once(found), headers=headers)
+        for name in ("messages", "prompt"):
+            options.pop(name, None)
+        options["agent"] = label_of(request)
+        model = asked.model if caller.is_owner else view.name
+        return Call(http=request, model=model, registered=view.name, options=options)
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -184,10 +223,6 @@ class Paths:
             self._looked_at = now
         return self._models
 
-    @property
-    def _names(self) -> frozenset[str]:
-        return frozenset(view.name for view in self._models)
-
     async def _visible(self, request: Request) -> list[ModelView]:
         return caller_of(request.scope).visible(await self._known())
 
@@ -205,12 +240,25 @@ class Paths:
         return ModelView(name=name, state="ready")
 
 
+def _ended(
+    ended: Callable[[Done], None], at_once: Callable[[Whole], dict[str, Any]], found: Whole
+) -> dict[str, Any]:
+    ended(found.done)
+    return at_once(found)
+
+
+def _sentence(handler: Handler) -> Handler:
+    return guarded(handler, lambda error, _request_id: told_error(error))
+
+
 def _arguments(view: ModelView) -> frozenset[str]:
     return frozenset(view.template.arguments if view.template is not None else ())
 
 
-def make_app(client: AsyncClient, settings: GatewaySettings, metrics: Metrics) -> Starlette:
-    """The application without its door."""
+def make_app(
+    client: AsyncClient, home: Path, settings: GatewaySettings, metrics: Metrics
+) -> Starlette:
+    """The application without its door. `home`: the daemon's."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -220,7 +268,7 @@ def make_app(client: AsyncClient, settings: GatewaySettings, metrics: Metrics) -
             await client.close()
 
     parts = (
-        Paths(client, settings),
+        Paths(client, home, settings),
         Embeddings(settings),
         Admin(client),
         Pages(client, metrics),

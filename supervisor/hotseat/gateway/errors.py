@@ -84,12 +84,15 @@ def openai_error(error: HotseatError) -> dict[str, Any]:
     """Body of Chat, Completions and Responses."""
     status = status_of(error)
     field = error.facts.get("field")
+    code = code_of(error)
+    if error.code == "session_missing" and field == "previous_response_id":
+        code = "previous_response_not_found"
     return {
         "error": {
             "message": message_of(error),
             "type": _OPENAI_TYPES.get(status, "server_error"),
             "param": field if isinstance(field, str) else None,
-            "code": code_of(error),
+            "code": code,
         }
     }
 

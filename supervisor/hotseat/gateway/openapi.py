@@ -8,6 +8,7 @@ from msgspec import Struct
 from hotseat.gateway.admin import Operation, ReleaseOrder, SwapOrder
 from hotseat.gateway.chat.body import ChatBody, TextBody
 from hotseat.gateway.messages.body import CountBody, MessagesBody
+from hotseat.gateway.responses.body import ResponsesBody
 from hotseat.protocol.replies import SwapReport
 from hotseat.protocol.version import VERSION
 from hotseat.protocol.views import ModelView, ReleaseView, SessionView
@@ -30,6 +31,16 @@ LINES: Final = (
     PathLine("post", "/v1/completions", "A text goes on.", TextBody),
     PathLine("post", "/v1/messages", "A message, whole or as a stream.", MessagesBody),
     PathLine("post", "/v1/messages/count_tokens", "Tokens of a prompt.", CountBody),
+    PathLine("post", "/v1/responses", "A response, whole or as a stream.", ResponsesBody),
+    PathLine("post", "/v1/responses/input_tokens", "Tokens of its input."),
+    PathLine("get", "/v1/responses/{response_id}", "One that was stored."),
+    PathLine("delete", "/v1/responses/{response_id}", "Removes it."),
+    PathLine("post", "/api/chat", "A chat in Ollama's dialect."),
+    PathLine("post", "/api/generate", "A text in Ollama's dialect."),
+    PathLine("post", "/api/show", "A model in Ollama's dialect."),
+    PathLine("get", "/api/tags", "Models in Ollama's dialect."),
+    PathLine("get", "/api/ps", "What is seated in Ollama's dialect."),
+    PathLine("get", "/api/version", "The version in Ollama's dialect."),
     PathLine("post", "/v1/embeddings", "Embeddings of another server of this machine."),
     PathLine("get", "/v1/models", "Models that can be asked."),
     PathLine("get", "/v1/models/{id}", "One of them."),

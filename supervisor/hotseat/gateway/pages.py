@@ -30,8 +30,9 @@ _METRICS_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
 _FRONT: Final = """hotseat: one seat, many local models.
 
 This is its gateway for agents that speak HTTP:
-  /v1/chat/completions  /v1/completions  /v1/models   as OpenAI's packages ask
-  /v1/messages  /v1/messages/count_tokens             as Anthropic's packages ask
+  /v1/chat/completions  /v1/responses  /v1/models   as OpenAI's packages ask
+  /v1/messages  /v1/messages/count_tokens           as Anthropic's packages ask
+  /api/chat  /api/generate  /api/tags               as Ollama's clients ask
   /health/live  /health/ready  /metrics  /openapi.json  /admin/...
 
 Every path but this one and /health needs the key: hotseat gateway --print-env

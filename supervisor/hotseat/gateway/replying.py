@@ -1,4 +1,4 @@
-"""Answers in JSON, and errors as each dialect tells them. Must not know what is asked."""
+"""What every path says of an exchange: whose it is, its answer of JSON, errors in its dialect."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from hotseat.gateway.accounts import wait_if_it_generates
 from hotseat.gateway.callers import caller_of
 from hotseat.gateway.door import refuse_deep
 from hotseat.gateway.errors import anthropic_error, headers_of, openai_error, status_of
@@ -15,24 +16,29 @@ from hotseat.gateway.serving import CLOSED, ClientGoneError
 from hotseat.protocol.errors import HotseatError
 
 Handler = Callable[[Request], Awaitable[Response]]
-LONGEST_LABEL: Final = 128
+SESSION_HEADER: Final = "x-hotseat-session"
+LEFT_OUT_HEADER: Final = "x-hotseat-left-out"
+_LONGEST_LABEL: Final = 128
 _OWN_IDS: Final = ("x-claude-code-session-id", "session-id", "thread-id", "x-session-id")
 
 
 def guarded_openai(handler: Handler) -> Handler:
     """Errors of a handler as OpenAI's packages read them."""
-    return _guarded(handler, lambda error, _request_id: openai_error(error))
+    return guarded(handler, lambda error, _request_id: openai_error(error))
 
 
 def guarded_anthropic(handler: Handler) -> Handler:
     """Errors of a handler as Anthropic's packages read them."""
-    return _guarded(handler, anthropic_error)
+    return guarded(handler, anthropic_error)
 
 
-def _guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any]]) -> Handler:
-    async def guarded(request: Request) -> Response:
+def guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any]]) -> Handler:
+    """Errors of a handler in the words of `told`, which gets the id of the exchange too."""
+
+    async def kept(request: Request) -> Response:
         try:
             refuse_deep(await request.body())
+            wait_if_it_generates(request.scope)
             return await handler(request)
         except HotseatError as error:
             headers = headers_of(error) | identity()
@@ -41,7 +47,7 @@ def _guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any
         except (ClientGoneError, ClientDisconnect):
             return Response(status_code=CLOSED)
 
-    return guarded
+    return kept
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -59,6 +65,22 @@ def identity() -> dict[str, str]:
     return {"x-request-id": f"req_{secrets.token_hex(12)}"}
 
 
+def left_out_header(left_out: tuple[str, ...]) -> dict[str, str]:
+    """Tells what of a body has no effect."""
+    return {LEFT_OUT_HEADER: ", ".join(left_out)} if left_out else {}
+
+
+def owner_of(request: Request) -> str:
+    """Whose key it came with: sessions and responses are theirs. Empty for the home's owner."""
+    return caller_of(request.scope).name
+
+
+def session_of(request: Request) -> str | None:
+    """The session that a client names, as it is called at the daemon."""
+    given = request.headers.get(SESSION_HEADER)
+    return caller_of(request.scope).session(given) if given else None
+
+
 def label_of(request: Request) -> str:
     """The agent that asks: its product, and the id it gives itself if it gives one.
 
@@ -68,4 +90,4 @@ def label_of(request: Request) -> str:
     product = request.headers.get("user-agent", "").partition(" ")[0].partition("/")[0]
     own = next((found for name in _OWN_IDS if (found := request.headers.get(name))), "")
     label = f"{product or 'http'}/{own}" if own else product
-    return caller_of(request.scope).label(label)[:LONGEST_LABEL]
+    return caller_of(request.scope).label(label)[:_LONGEST_LABEL]

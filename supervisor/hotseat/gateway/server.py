@@ -36,8 +36,6 @@ ARRIVAL_S: Final = 30.0
 """What a client gets to send its headers and its body."""
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 256
-TICK_S: Final = 1.0
-"""How old the Date header may be."""
 ALONE_S: Final = 600.0
 LOOK_S: Final = 15.0
 _GRACE_S: Final = 5
@@ -82,31 +80,32 @@ class PatientProtocol(H11Protocol):
             self.transport.close()
 
 
-class RestingServer(uvicorn.Server):
-    """A server that wakes once a second, and at once when it is told to stop."""
+class QuietServer(uvicorn.Server):
+    """A server that sleeps until it is asked or told to end, instead of looking ten times a second.
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._told = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+    What uvicorn does at each look (the date of answers, worker limits) is not used here.
+    """
+
+    _told_to_end: asyncio.Event | None = None
+    _turning: asyncio.AbstractEventLoop | None = None
 
     async def main_loop(self) -> None:
-        """Returns when it was told to stop."""
-        self._loop = asyncio.get_running_loop()
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), TICK_S)
+        """Returns when a signal came."""
+        self._told_to_end, self._turning = asyncio.Event(), asyncio.get_running_loop()
+        if not self.should_exit:
+            await self._told_to_end.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came, between any two steps of the loop."""
+        """Takes a signal."""
         super().handle_exit(sig, frame)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._told.set)
+        if self._turning is not None and self._told_to_end is not None:
+            self._turning.call_soon_threadsafe(self._told_to_end.set)
 
     def stop(self) -> None:
         """As a signal does."""
         self.should_exit = True
-        self._told.set()
+        if self._told_to_end is not None:
+            self._told_to_end.set()
 
 
 def run_gateway(
@@ -130,14 +129,17 @@ def run_gateway(
         watched=watched,
         settings=digest,
     )
-    with bind_port(settings.host, settings.port) as listening:
-        server = RestingServer(_config(home, settings))
-        with Presence(home, settings.port, note):
-            on_bound()
-            asyncio.run(_serve(server, listening, home if watched else None))
+    # The key is there before anybody can knock.
+    server = QuietServer(_config(home, settings))
+    with (
+        bind_port(settings.host, settings.port) as listening,
+        Presence(home, settings.port, note),
+    ):
+        on_bound()
+        asyncio.run(_serve(server, listening, home if watched else None))
 
 
-async def _serve(server: RestingServer, listening: socket.socket, watched: Path | None) -> None:
+async def _serve(server: QuietServer, listening: socket.socket, watched: Path | None) -> None:
     watch = None if watched is None else asyncio.create_task(_end_alone(server, watched))
     try:
         await server.serve(sockets=[listening])
@@ -146,7 +148,7 @@ async def _serve(server: RestingServer, listening: socket.socket, watched: Path 
             watch.cancel()
 
 
-async def _end_alone(server: RestingServer, home: Path) -> None:
+async def _end_alone(server: QuietServer, home: Path) -> None:
     """Ends the server when no daemon was there for long: nobody else would."""
     seen_at = time.monotonic()
     while time.monotonic() - seen_at < ALONE_S:
@@ -169,7 +171,7 @@ def _config(home: Path, settings: GatewaySettings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        date_header=True,
+        date_header=False,
         limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=_GRACE_S,
@@ -182,7 +184,7 @@ def _application(home: Path, settings: GatewaySettings) -> ASGIApp:
     """From outside in: the door, pages of other origins, accounts, paths."""
     metrics = Metrics()
     inside: ASGIApp = Accounting(
-        make_app(AsyncClient(home=home, name="http"), settings, metrics), metrics
+        make_app(AsyncClient(home=home, name="http"), home, settings, metrics), metrics
     )
     if settings.origins:
         inside = CORSMiddleware(

@@ -5,7 +5,6 @@ Must not know dialects: what is sent comes from a `Telling`.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
 
@@ -97,9 +96,15 @@ async def _gone(receive: Receive) -> None:
 class Streamed(Response):
     """A stream of events. Leaves the work, and so cancels it, as soon as nobody reads."""
 
-    def __init__(self, stream: AsyncStream, telling: Telling, headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        stream: AsyncStream,
+        telling: Telling,
+        headers: dict[str, str],
+        media_type: str = MEDIA_TYPE,
+    ) -> None:
         fixed = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(media_type=MEDIA_TYPE, headers=fixed | headers)
+        super().__init__(media_type=media_type, headers=fixed | headers)
         del self.headers["content-length"]
         self._stream = stream
         self._telling = telling
@@ -122,7 +127,8 @@ class Streamed(Response):
 
     async def _tell(self, put: Callable[[bytes], Awaitable[None]]) -> None:
         told = self._telling
-        await put(told.begin())
+        if begun := told.begin():
+            await put(begun)
         try:
             await self._output(put)
             data = told.end(await self._stream.result())
@@ -132,33 +138,28 @@ class Streamed(Response):
         await put(b"")
 
     async def _output(self, put: Callable[[bytes], Awaitable[None]]) -> None:
+        """Chunks as they come, and a sign of life whenever nothing was said for a while."""
+        told = self._telling
         progress: Progress | None = None
-        spoke_at = said_at = time.monotonic()
-        coming = asyncio.ensure_future(self._stream.next_event())
-        try:
-            while True:
-                await asyncio.wait({coming}, timeout=max(0.0, said_at + ALIVE_S - time.monotonic()))
-                now = time.monotonic()
-                if not coming.done() or isinstance(coming.result(), Progress):
-                    if coming.done():
-                        event = coming.result()
-                        progress = event if isinstance(event, Progress) else progress
-                        coming = asyncio.ensure_future(self._stream.next_event())
-                    if now - said_at >= ALIVE_S:
-                        await put(self._telling.alive(progress, now - spoke_at))
-                        said_at = now
-                    continue
-                event = coming.result()
-                if event is None:
-                    return
-                if isinstance(event, Chunk) and (data := self._telling.take(event)):
-                    await put(data)
-                    spoke_at = said_at = now
-                coming = asyncio.ensure_future(self._stream.next_event())
-        finally:
-            coming.cancel()
-            with contextlib.suppress(asyncio.CancelledError, HotseatError):
-                await coming
+        loop = asyncio.get_running_loop()
+        spoke_at = said_at = loop.time()
+        while True:
+            try:
+                # One timer for as many events as come in its time: progress comes all the time.
+                async with asyncio.timeout_at(said_at + ALIVE_S) as silence:
+                    while (event := await self._stream.next_event()) is not None:
+                        if isinstance(event, Progress):
+                            progress = event
+                        elif isinstance(event, Chunk) and (data := told.take(event)):
+                            silence.reschedule(None)
+                            await put(data)
+                            spoke_at = said_at = loop.time()
+                            silence.reschedule(said_at + ALIVE_S)
+            except TimeoutError:
+                said_at = loop.time()
+                await put(told.alive(progress, said_at - spoke_at))
+            else:
+                return
 
 
 def _sender(send: Send) -> Callable[[bytes], Awaitable[None]]:

@@ -28,6 +28,10 @@ DONE = Done(
 )
 
 
+class Silent:
+    """A telling that is never asked."""
+
+
 def status(total=100, available=40, **parts):
     return StatusView(
         running=True,
@@ -79,9 +83,10 @@ def test_outcomes_follow_the_status():
 def test_account_of_a_stream_tells_its_end_and_not_its_status():
     metrics, turnstile = Metrics(), Turnstile()
     for end in (lambda a: a.ended(DONE), lambda a: a.failed(HotseatError("worker_lost", "")), None):
-        account = Account(metrics, Caller(name="bob", max_waiting=1), "chat", "codex")
-        account.wait(turnstile)
-        account.stream()
+        bob = Caller(name="bob", max_waiting=1)
+        account = Account(metrics, turnstile, bob, "chat", "codex")
+        account.wait()
+        account.stream(Silent())
         account.spoke()
         account.spoke()
         if end is not None:
@@ -99,8 +104,8 @@ def test_account_of_a_stream_tells_its_end_and_not_its_status():
 
 def test_whole_answer_that_nobody_waited_for_frees_its_place():
     metrics, turnstile = Metrics(), Turnstile()
-    account = Account(metrics, Caller(name="bob", max_waiting=1), "chat", "other")
-    account.wait(turnstile)
+    account = Account(metrics, turnstile, Caller(name="bob", max_waiting=1), "chat", "other")
+    account.wait()
     account.close(None)
     turnstile.enter(Caller(name="bob", max_waiting=1))
     assert 'outcome="gone"' in metrics.render(None, []).decode()

@@ -10,14 +10,17 @@ from hotseat.gateway.settings import GatewaySettings
 
 UNSAID = {("get", "/")}
 """A page for people."""
+REFUSED = {"embed", "embeddings", "pull", "push", "create", "copy", "delete"}
+"""Of Ollama's dialect: answered with the other way to do it."""
 
 
 def answered(tmp_path):
-    app = make_app(AsyncClient(home=tmp_path), GatewaySettings(), Metrics())
+    app = make_app(AsyncClient(home=tmp_path), tmp_path, GatewaySettings(), Metrics())
     for route in app.routes:
         assert isinstance(route, Route)
         for method in route.methods - {"HEAD"}:
-            yield method.lower(), route.path.replace("{name:path}", "{id}")
+            if route.path.removeprefix("/api/") not in REFUSED:
+                yield method.lower(), route.path.replace("{name:path}", "{id}")
 
 
 def test_every_path_is_described(tmp_path):

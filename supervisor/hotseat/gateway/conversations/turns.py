@@ -1,0 +1,271 @@
+"""Turns of conversations: appended where one goes on, branched where it goes on twice.
+
+What a client sends is looked for among the histories that sessions hold; only what is new is sent
+to the daemon then. Whatever does not fit after all is rendered as a whole: a client notices
+nothing but the time. Must not know dialects.
+"""
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+
+from hotseat.client import AsyncClient
+from hotseat.client.flow import AsyncStream
+from hotseat.gateway.asked import Asked
+from hotseat.gateway.conversations.index import Place, PlaceIndex
+from hotseat.gateway.conversations.value import (
+    Head,
+    Traced,
+    branch_prefix,
+    is_made_here,
+    open_points,
+    prefix_of,
+    trace,
+)
+from hotseat.gateway.replying import owner_of
+from hotseat.gateway.serving import accepted, unless_gone
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import Message
+from hotseat.protocol.replies import Done
+from hotseat.protocol.views import SessionView
+
+_NONCE_BYTES: Final = 4
+_LOOKED_AT: Final = 8
+"""Sessions of one root that are read after a restart, newest first."""
+_ROOTS: Final = 4096
+_AS_A_WHOLE: Final = frozenset(
+    {"session_missing", "session_busy", "session_conflict", "session_diverged"}
+)
+"""What is wrong with a session and not with what was asked."""
+
+_UNHELD: Final = {"on_vanish": "cancel"}
+"""Nobody could fetch the rest of it."""
+
+
+class Opened(Struct, frozen=True):
+    """Accepted work. The answer becomes `turn` of `session`; both empty if nothing is kept."""
+
+    stream: AsyncStream
+    session: str = ""
+    turn: int = 0
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A request on its way. `options` are of `AsyncClient.generate`, without its input.
+
+    `registered`: what its model is called at the daemon, as far as that is known.
+    """
+
+    http: Request
+    model: str
+    registered: str
+    options: dict[str, Any]
+
+
+def head_of(call: Call, asked: Asked) -> Head:
+    """What stands before the messages of a request."""
+    return Head(
+        owner=owner_of(call.http),
+        model=asked.model,
+        tools=asked.tools,
+        template_args=call.options.get("template_args") or {},
+    )
+
+
+class Conversations:
+    """Starts requests as turns of sessions, and remembers which history each session holds."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._index = PlaceIndex()
+        self._searched: dict[str, None] = {}
+
+    async def open(self, call: Call, **given: Any) -> Opened:
+        """Starts what names its session itself, or has none. Raises the daemon's refusal."""
+        stream = await self._accepted(call, given)
+        return Opened(stream)
+
+    async def recognise(self, call: Call, head: Head, messages: Sequence[Message]) -> Opened:
+        """Starts a whole history: as the next turn of the session that holds its beginning."""
+        traced = trace(head, messages)
+        found = await self._find(head, traced, len(messages))
+        if found is not None:
+            place, count = found
+            try:
+                return await self._go_on(call, place, messages[count:])
+            except HotseatError as error:
+                if error.code not in _AS_A_WHOLE:
+                    raise
+        return await self.begin(call, prefix_of(traced.root), messages)
+
+    async def resume(self, call: Call, place: Place, added: Sequence[Message]) -> Opened:
+        """Goes on behind a turn. Raises session_missing if it is not there any more."""
+        try:
+            return await self._go_on(call, place, added)
+        except HotseatError as error:
+            if error.code not in _AS_A_WHOLE:
+                raise
+        held, _ = await self.read(place)
+        return await self.begin(call, branch_prefix(place.session), (*held, *added))
+
+    async def begin(self, call: Call, prefix: str, messages: Sequence[Message]) -> Opened:
+        """Starts a new session with a whole history; the longest prefix that is stored counts."""
+        session = f"{prefix}{secrets.token_hex(_NONCE_BYTES)}"
+        stream = await self._accepted(
+            call, {"messages": messages, "session": session, "expect_turn": 0, **_UNHELD}
+        )
+        return Opened(stream, session, 1)
+
+    async def view(self, place: Place) -> SessionView:
+        """The session of a place, with its messages and turns. Raises session_missing.
+
+        An id of a response is written before anybody knows what an alias stands for: a name made
+        here leads to its session by itself.
+        """
+        try:
+            return await self._client.session(place.model, place.session)
+        except HotseatError as error:
+            if error.code != "session_missing" or not is_made_here(place.session):
+                raise
+            views = await self._client.sessions()
+            named = [view.model for view in views if view.session == place.session]
+            if not named:
+                raise
+        return await self._client.session(named[0], place.session)
+
+    async def read(self, place: Place) -> tuple[tuple[Message, ...], float]:
+        """What a session held after a turn, and when that was. Raises session_missing."""
+        view = await self.view(place)
+        mark = next((mark for mark in view.turns or () if mark.turn == place.turn), None)
+        if mark is None:
+            raise _gone(place)
+        return messages_of(view)[: mark.messages], mark.at
+
+    async def counted(self, head: Head, messages: Sequence[Message]) -> dict[str, Any]:
+        """Keywords of `AsyncClient.count` for a history: as it would be computed."""
+        found = await self._find(head, trace(head, messages), len(messages))
+        if found is None:
+            return {"messages": messages}
+        place, count = found
+        return await self.counted_at(place, messages[count:]) or {"messages": messages}
+
+    async def counted_at(self, place: Place, added: Sequence[Message]) -> dict[str, Any] | None:
+        """The same for a turn that would be appended; None if it would be a branch."""
+        try:
+            view = await self.view(place)
+        except HotseatError as error:
+            if error.code != "session_missing":
+                raise
+            return None
+        if view.turn != place.turn or _begins_with_system(added):
+            return None
+        return {"session": place.session, "append": added}
+
+    def note(self, head: Head, messages: Sequence[Message], done: Done) -> None:
+        """The answer is there: whoever sends the history with it goes on behind it."""
+        if done.session is None or done.turn is None or done.finish_reason == "cancelled":
+            return
+        reply = Message(role="assistant", content=done.text, tool_calls=done.tool_calls)
+        point = trace(head, (*messages, reply)).points[-1]
+        place = Place(model=done.model, session=done.session, turn=done.turn)
+        self._index.put(point.digest, place, time.monotonic())
+
+    async def _find(self, head: Head, traced: Traced, count: int) -> tuple[Place, int] | None:
+        found = self._remembered(traced, count)
+        if found is not None or not open_points(traced, count) or traced.root in self._searched:
+            return found
+        self._searched[traced.root] = None
+        if len(self._searched) > _ROOTS:
+            del self._searched[next(iter(self._searched))]
+        await self._search(head, traced.root)
+        return self._remembered(traced, count)
+
+    def _remembered(self, traced: Traced, count: int) -> tuple[Place, int] | None:
+        now = time.monotonic()
+        for point in open_points(traced, count):
+            place = self._index.get(point.digest, now)
+            if place is not None:
+                return place, point.count
+        return None
+
+    async def _search(self, head: Head, root: str) -> None:
+        """Learns from the daemon what a gateway before this one made of the same beginning."""
+        views = await self._client.sessions()
+        prefix = prefix_of(root)
+        own = [view for view in views if view.session.startswith(prefix)][:_LOOKED_AT]
+        for view in reversed(own):
+            try:
+                held = await self._client.session(view.model, view.session)
+            except HotseatError as error:
+                if error.code != "session_missing":
+                    raise
+                continue
+            turns = {mark.messages: mark.turn for mark in held.turns or ()}
+            for point in trace(head, messages_of(held)).points:
+                if (turn := turns.get(point.count)) is not None:
+                    place = Place(model=view.model, session=view.session, turn=turn)
+                    self._index.put(point.digest, place, time.monotonic())
+
+    async def _go_on(self, call: Call, place: Place, added: Sequence[Message]) -> Opened:
+        try:
+            return await self._append(call, place, added)
+        except HotseatError as error:
+            has_gone_on = int(error.facts.get("turn") or 0) > place.turn
+            if error.code != "session_conflict" or not has_gone_on:
+                raise
+        return await self._append(call, await self._branch(place), added)
+
+    async def _append(self, call: Call, place: Place, added: Sequence[Message]) -> Opened:
+        given: dict[str, Any] = {"append": added}
+        if _begins_with_system(added):
+            # At the head of `append` it would be taken for that of the session.
+            held, _ = await self.read(place)
+            given = {"messages": (*held, *added)}
+        stream = await self._accepted(
+            call, given | {"session": place.session, "expect_turn": place.turn, **_UNHELD}
+        )
+        return Opened(stream, place.session, place.turn + 1)
+
+    async def _branch(self, place: Place) -> Place:
+        to = f"{branch_prefix(place.session)}{secrets.token_hex(_NONCE_BYTES)}"
+        model = (await self.view(place)).model
+        try:
+            await self._client.fork_session(model, place.session, to, place.turn)
+        except HotseatError as error:
+            if error.code != "invalid_request":
+                raise
+            raise _gone(place) from error
+        return Place(model=model, session=to, turn=place.turn)
+
+    async def _accepted(self, call: Call, given: dict[str, Any]) -> AsyncStream:
+        stream = self._client.generate(call.model, **call.options, **given)
+        try:
+            await unless_gone(call.http, accepted(stream))
+        except BaseException:
+            await stream.leave()
+            raise
+        return stream
+
+
+def _begins_with_system(messages: Sequence[Message]) -> bool:
+    return messages[0].role in ("system", "developer")
+
+
+def _gone(place: Place) -> HotseatError:
+    return HotseatError(
+        "session_missing",
+        f"session {place.session} is not at turn {place.turn} or cannot go back to it; send the "
+        "whole history",
+        session=place.session,
+        turn=place.turn,
+    )
+
+
+def messages_of(view: SessionView) -> tuple[Message, ...]:
+    """Messages of a session that was read by its name."""
+    return msgspec.convert(view.messages or (), tuple[Message, ...])

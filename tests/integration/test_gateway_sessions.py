@@ -1,0 +1,207 @@
+"""Conversations over HTTP go on where they were, whatever happens between their turns."""
+
+import pytest
+from tests.support.daemons.live_gateway import gateway_of
+from tests.support.daemons.real_home import tiny_daemon
+
+MODELS = {
+    "agent": {"template": "agent", "ends": True},
+    "plain": {"template": "chatml", "seed": 2, "ends": True},
+}
+SETTINGS = '[deadlines]\ngrace_s = 0.05\n[seat]\nstandby = "off"\n'
+LONG = "The seat holds one model at a time, and others wait in a line. " * 12
+SYSTEM = "Be brief."
+PLACES = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Lima"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+LOOK = {"type": "function", "function": {"name": "look", "parameters": PLACES}}
+MOST_AGAIN = 16
+"""Tokens besides the new ones that a turn may compute again: the promise."""
+
+
+@pytest.fixture(scope="module")
+def live():
+    with tiny_daemon(MODELS, SETTINGS) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def web(live):
+    with gateway_of(live.home) as made:
+        yield made
+
+
+@pytest.fixture
+def client(live):
+    with live.client() as made:
+        yield made
+
+
+class Chat:
+    """One conversation as an OpenAI client keeps it."""
+
+    def __init__(self, web, first, model="plain"):
+        self.web = web
+        self.model = model
+        self.talk = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": first}]
+        self.used = None
+
+    def turn(self, *more, **options):
+        self.talk += more
+        answer = self.web.openai.chat.completions.create(
+            model=self.model, messages=self.talk, max_tokens=12, temperature=0, **options
+        )
+        self.talk.append({"role": "assistant", "content": answer.choices[0].message.content})
+        before, self.used = self.used, answer.usage
+        if before is None:
+            return None
+        # All of the turn before but its last token, which nothing was computed for yet.
+        held = before.prompt_tokens + before.completion_tokens
+        return held - answer.usage.prompt_tokens_details.cached_tokens
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def sessions(client, model="plain"):
+    return {view.session for view in client.sessions(model) if view.session.startswith("http:")}
+
+
+def swap_away(web):
+    web.openai.chat.completions.create(model="agent", messages=[user("Hi.")], max_tokens=2)
+
+
+def test_second_turn_computes_only_what_is_new_live_and_after_a_swap(web, client):
+    before = sessions(client)
+    talk = Chat(web, LONG)
+    talk.turn()
+    assert talk.turn(user("More.")) <= MOST_AGAIN
+    swap_away(web)
+    assert talk.turn(user("And more.")) <= MOST_AGAIN
+    assert len(sessions(client) - before) == 1
+
+
+def test_later_system_text_and_a_title_in_between_change_nothing(web, client):
+    talk = Chat(web, LONG + "Once.")
+    talk.turn()
+    title = [{"role": "system", "content": "Write a title."}, talk.talk[1]]
+    web.openai.chat.completions.create(model="plain", messages=title, max_tokens=4)
+    late = {"role": "system", "content": "Mind the time."}
+    assert talk.turn(user("More."), late) <= MOST_AGAIN
+    assert talk.turn(late, user("And more.")) <= MOST_AGAIN
+
+
+def test_attribution_line_and_moving_marks_change_nothing(web):
+    def ask(number, talk):
+        line = f"x-anthropic-billing-header: cc_version=2.1; cch={number:05x};"
+        system = [{"type": "text", "text": line}, {"type": "text", "text": SYSTEM}]
+        mark = {"cache_control": {"type": "ephemeral"}}
+        words = [{"type": "text", "text": LONG}, mark | {"type": "text", "text": "!"}]
+        if number > 1:
+            words = [{"type": "text", "text": LONG + "!"}]
+        messages = [{"role": "user", "content": words}, *talk]
+        return web.anthropic.messages.create(
+            model="plain", max_tokens=12, system=system, messages=messages
+        )
+
+    first = ask(1, [])
+    reply = {"role": "assistant", "content": [block.model_dump() for block in first.content]}
+    again = ask(2, [reply, user("More.")])
+    held = first.usage.input_tokens + first.usage.cache_read_input_tokens
+    assert held + first.usage.output_tokens - again.usage.cache_read_input_tokens <= MOST_AGAIN
+
+
+def test_second_continuation_is_a_branch_that_shares_what_was(web, client):
+    talk = Chat(web, LONG + "Twice.")
+    talk.turn()
+    fork = Chat(web, "")
+    fork.talk, fork.used = list(talk.talk), talk.used
+    before = sessions(client)
+    assert talk.turn(user("Left.")) <= MOST_AGAIN
+    assert fork.turn(user("Right.")) <= MOST_AGAIN
+    assert talk.turn(user("Left again.")) <= MOST_AGAIN
+    assert fork.turn(user("Right again.")) <= MOST_AGAIN
+    assert len(sessions(client) - before) == 1
+
+
+def test_session_that_is_gone_costs_time_and_no_answer(web, client):
+    talk = Chat(web, LONG + "Gone.")
+    before = sessions(client)
+    talk.turn()
+    (name,) = sessions(client) - before
+    client.delete_session("plain", name)
+    assert talk.turn(user("More.")) is not None
+    assert talk.turn(user("And more.")) <= MOST_AGAIN
+
+
+def test_calls_that_come_back_spaced_anew_are_the_same_history(web):
+    options = {"model": "agent", "tools": [LOOK], "max_tokens": 200, "tool_choice": "required"}
+    options |= {"parallel_tool_calls": False, "seed": 4, "temperature": 0.9}
+    options["logit_bias"] = {"3": -100}  # the mark of reasoning cannot be drawn
+    talk = [user(LONG + "Look.")]
+    first = web.openai.chat.completions.create(messages=talk, **options)
+    (call,) = first.choices[0].message.tool_calls
+    spaced = call.function.arguments.replace("{", "{ ").replace(":", " : ")
+    talk.append(
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": "look", "arguments": spaced},
+                }
+            ],
+        }
+    )
+    talk.append({"role": "tool", "tool_call_id": call.id, "content": "Nothing."})
+    again = web.openai.chat.completions.create(messages=talk, **options | {"tool_choice": "none"})
+    held = first.usage.prompt_tokens + first.usage.completion_tokens
+    assert held - again.usage.prompt_tokens_details.cached_tokens <= MOST_AGAIN
+
+
+def test_named_session_counts_more_than_what_is_recognised(web, client):
+    header = {"X-Hotseat-Session": "own"}
+    before = sessions(client)
+    talk = Chat(web, LONG + "Own.")
+    talk.turn(extra_headers=header)
+    assert talk.turn(user("More."), extra_headers=header) <= MOST_AGAIN
+    assert sessions(client) == before
+    assert client.session("plain", "own").turn == 2
+
+
+def test_killed_gateway_finds_conversations_again(web, client):
+    talk = Chat(web, LONG + "Killed.")
+    talk.turn()
+    before = sessions(client)
+    web.kill()
+    web.start()
+    assert talk.turn(user("More.")) <= MOST_AGAIN
+    assert sessions(client) == before
+
+
+def test_conversation_is_counted_as_it_will_be_computed(web):
+    options = {"model": "plain", "system": SYSTEM}
+    talk = [user(LONG + "Count.")]
+    first = web.anthropic.messages.create(max_tokens=12, messages=talk, **options)
+    talk += [{"role": "assistant", "content": first.content}, user("More.")]
+    counted = web.anthropic.messages.count_tokens(messages=talk, **options).input_tokens
+    used = web.anthropic.messages.create(max_tokens=4, messages=talk, **options).usage
+    assert used.input_tokens + used.cache_read_input_tokens == counted
+
+
+def test_name_that_stands_for_the_seated_model_goes_on_too(web, client):
+    client.swap("plain")
+    talk = Chat(web, LONG + "Seated.", model="seated")
+    talk.turn()
+    fork = Chat(web, "", model="seated")
+    fork.talk, fork.used = list(talk.talk), talk.used
+    assert talk.turn(user("More.")) <= MOST_AGAIN
+    assert fork.turn(user("Or less.")) <= MOST_AGAIN
+    client.swap("agent")
+    assert talk.turn(user("And more.")) is not None
