@@ -52,6 +52,11 @@ class HttpServer:
             start_new_session=True,
         )
 
+    @property
+    def url(self) -> str:
+        """What packages of OpenAI's dialect are given."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
     def wait_until_up(self) -> None:
         """Returns when /health answers 200."""
         deadline = time.monotonic() + START_S

@@ -54,6 +54,7 @@ TITLES = {
     21: "memory pressure",
     22: "soak",
     23: "what models say",
+    24: "the GPU fails",
 }
 
 

@@ -6,11 +6,13 @@ from msgspec import structs
 from tests.support.models.tiny_models import register_tiny
 from tests.support.peers.worker_peer import REAL, WorkerPeer, load, start
 
+from hotseat.protocol.limits import GIB
 from hotseat.protocol.link_orders import Known, Prepare, Resume, Suspend, Unload, Warm
 from hotseat.protocol.link_reports import (
     BlockWritten,
     Emitted,
     Finished,
+    KernelsWarmed,
     Loaded,
     Lookup,
     Prepared,
@@ -42,8 +44,9 @@ def test_standby_is_seated_twice_and_a_suspended_request_goes_on_in_it(tmp_path:
     second = register_tiny(tmp_path, "second", "gemma3")
     with WorkerPeer(tmp_path, REAL) as peer:
         peer.wait_for(WorkerHello, timeout_s=60)
-        peer.send(Prepare(record=first, warm_pages=True))
+        peer.send(Prepare(record=first, warm_pages=True, kernels_limit_bytes=GIB))
         assert peer.wait_for(Prepared).warmed_bytes >= first.weights_bytes
+        assert peer.wait_for(KernelsWarmed).left_out == ""
         seat(peer, first, tmp_path, 2)
         work = start("r1", TEXT, session=None, max_tokens=MANY)
         peer.send(work)

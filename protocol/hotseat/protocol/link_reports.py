@@ -1,6 +1,6 @@
 """What a worker tells the supervisor: one struct per report. Pure; see `link` for the codec."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -138,6 +138,19 @@ class Prepared(Struct, frozen=True, tag="prepared", kw_only=True):
     warmed_bytes: int = 0
 
 
+class KernelsWarmed(Struct, frozen=True, tag="kernels_warmed", kw_only=True):
+    """Layers of a model ran in the shapes of its steps; nothing of them is in memory any more.
+
+    `longest_s` is the longest of its evaluations, which a load that came then waited for at most.
+    `left_out` says why some or all of it was not done; empty: all was.
+    """
+
+    model: str
+    seconds: float
+    longest_s: float = 0.0
+    left_out: str = ""
+
+
 class Counted(Struct, frozen=True, tag="counted", kw_only=True):
     """What a prompt has: packed ids and, if asked for, its text. With `code` it was refused."""
 
@@ -272,6 +285,10 @@ class Quarantined(Struct, frozen=True, tag="quarantined", kw_only=True):
     block: BlockId | None = None
 
 
+PREPARING: Final = "preparing"
+"""Phase of a worker without a seat that runs layers of a model that may be next."""
+
+
 class Beat(Struct, frozen=True, tag="beat", kw_only=True):
     """Sent every 200 ms by the link thread, each 2 s at rest. `step` advances only with work."""
 
@@ -310,6 +327,7 @@ FromWorker = (
     | Diverged
     | Suspended
     | Prepared
+    | KernelsWarmed
     | Counted
     | Unloaded
     | Prefilled

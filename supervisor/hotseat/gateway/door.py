@@ -120,7 +120,11 @@ def refuse_deep(body: bytes) -> None:
 
 
 class BodyTooLargeError(Exception):
-    """A body without a declared length grew beyond the limit."""
+    """A body without a declared length grew beyond the limit; whoever reads it answers."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 class Door:
@@ -143,18 +147,7 @@ class Door:
             await self._refuse(send, scope, found)
             return
         scope[SCOPE_KEY] = found
-        has_begun = False
-
-        async def put(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self._inside(scope, self._counted(receive), put)
-        except BodyTooLargeError:
-            if not has_begun:
-                await self._refuse(send, scope, too_large(self._policy))
+        await self._inside(scope, self._counted(receive), send)
 
     def _counted(self, receive: Receive) -> Receive:
         size = 0
@@ -164,13 +157,13 @@ class Door:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._policy.max_body_bytes:
-                raise BodyTooLargeError
+                raise BodyTooLargeError(too_large(self._policy))
             return message
 
         return take
 
     async def _refuse(self, send: Send, scope: Scope, refusal: Refusal) -> None:
-        body = msgspec.json.encode(_told(scope["path"], refusal))
+        body = msgspec.json.encode(told_refusal(scope["path"], refusal))
         headers: Iterable[tuple[bytes, Any]] = (
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -182,7 +175,8 @@ class Door:
         await send({"type": "http.response.body", "body": body})
 
 
-def _told(path: str, refusal: Refusal) -> dict[str, Any]:
+def told_refusal(path: str, refusal: Refusal) -> dict[str, Any]:
+    """The body in the dialect of a path."""
     kinds = {401: "authentication_error", 403: "permission_error", 413: "request_too_large"}
     error = {
         "type": kinds.get(refusal.status, "invalid_request_error"),

@@ -30,7 +30,11 @@ _ANTHROPIC_TYPES: Final = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-_CODES: Final = {"unknown_model": "model_not_found", "context_overflow": "context_length_exceeded"}
+_CODES: Final = {
+    "unknown_model": "model_not_found",
+    "context_overflow": "context_length_exceeded",
+    "bad_frame": "invalid_request",  # frames are made here, of what the body holds
+}
 _FORBIDDEN: Final = "forbidden"
 _OVERLOADED: Final = frozenset({"draining", "shutting_down", "daemon_unreachable"})
 

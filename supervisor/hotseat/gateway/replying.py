@@ -1,5 +1,6 @@
 """What every path says of an exchange: whose it is, its answer of JSON, errors in its dialect."""
 
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -10,15 +11,18 @@ from starlette.responses import Response
 
 from hotseat.gateway.accounts import wait_if_it_generates
 from hotseat.gateway.callers import caller_of
-from hotseat.gateway.door import refuse_deep
+from hotseat.gateway.door import BodyTooLargeError, refuse_deep, told_refusal
 from hotseat.gateway.errors import anthropic_error, headers_of, openai_error, status_of
 from hotseat.gateway.serving import CLOSED, ClientGoneError
 from hotseat.protocol.errors import HotseatError
 
 Handler = Callable[[Request], Awaitable[Response]]
+Told = Callable[[HotseatError, str], dict[str, Any]]
+_log = logging.getLogger("hotseat.gateway")
 SESSION_HEADER: Final = "x-hotseat-session"
 LEFT_OUT_HEADER: Final = "x-hotseat-left-out"
 _LONGEST_LABEL: Final = 128
+_LONGEST_HEADER: Final = 1024
 _OWN_IDS: Final = ("x-claude-code-session-id", "session-id", "thread-id", "x-session-id")
 
 
@@ -32,7 +36,7 @@ def guarded_anthropic(handler: Handler) -> Handler:
     return guarded(handler, anthropic_error)
 
 
-def guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any]]) -> Handler:
+def guarded(handler: Handler, told: Told) -> Handler:
     """Errors of a handler in the words of `told`, which gets the id of the exchange too."""
 
     async def kept(request: Request) -> Response:
@@ -41,13 +45,24 @@ def guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any]
             wait_if_it_generates(request.scope)
             return await handler(request)
         except HotseatError as error:
-            headers = headers_of(error) | identity()
-            body = told(error, headers["x-request-id"])
-            return answer(body, status=status_of(error), headers=headers)
+            return _told_failure(error, told)
         except (ClientGoneError, ClientDisconnect):
             return Response(status_code=CLOSED)
+        except BodyTooLargeError as error:
+            told_body = told_refusal(request.url.path, error.refusal)
+            return answer(told_body, error.refusal.status, {"x-should-retry": "false"})
+        except Exception as defect:  # noqa: BLE001 - task root: a client must hear of it in its words
+            _log.exception("request.failed")
+            found = HotseatError("internal", f"the gateway failed ({type(defect).__name__})")
+            return _told_failure(found, told)
 
     return kept
+
+
+def _told_failure(error: HotseatError, told: Told) -> Response:
+    headers = headers_of(error) | identity()
+    body = told(error, headers["x-request-id"])
+    return answer(body, status=status_of(error), headers=headers)
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -67,7 +82,11 @@ def identity() -> dict[str, str]:
 
 def left_out_header(left_out: tuple[str, ...]) -> dict[str, str]:
     """Tells what of a body has no effect."""
-    return {LEFT_OUT_HEADER: ", ".join(left_out)} if left_out else {}
+    if not left_out:
+        return {}
+    # Kinds come from the body: nothing but printable ASCII may stand in a header.
+    told = ", ".join(left_out).encode("unicode_escape").decode("ascii")
+    return {LEFT_OUT_HEADER: told[:_LONGEST_HEADER].strip() or "something without a name"}
 
 
 def owner_of(request: Request) -> str:

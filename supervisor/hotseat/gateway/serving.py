@@ -5,6 +5,7 @@ Must not know dialects: what is sent comes from a `Telling`.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,6 +20,7 @@ from hotseat.gateway.sse import MEDIA_TYPE
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Chunk, Done, Progress, TokenLogprob
 
+_log = logging.getLogger("hotseat.gateway")
 ALIVE_S: Final = 10.0
 """Silence after which a stream says something: no client tried gives up sooner."""
 CLOSED: Final = 499
@@ -134,6 +136,12 @@ class Streamed(Response):
             data = told.end(await self._stream.result())
         except HotseatError as error:
             data = told.fail(error)
+        except (OSError, RuntimeError):
+            raise  # the connection, not the answer
+        except Exception as defect:  # noqa: BLE001 - task root: a stream must not end without a word
+            _log.exception("stream.failed")
+            name = type(defect).__name__
+            data = told.fail(HotseatError("internal", f"the gateway failed ({name})"))
         await put(data)
         await put(b"")
 

@@ -119,3 +119,26 @@ async def test_removed_block_is_no_longer_noted(catalogue):
     for file in await catalogue.files(TAG):
         await catalogue.forget_file(TAG, file)
     assert await catalogue.delete_session(*OWN) == []
+
+
+async def test_session_adopts_what_was_computed_again_and_keeps_the_rest(catalogue):
+    old = await commit(catalogue, FIRST, tag=OLD_TAG)
+    before = await catalogue.session(*OWN)
+    new = await commit(catalogue, FIRST, session="other")
+    assert await catalogue.adopt_tag(*OWN, TAG, pack_tokens(FIRST)) == []
+    after = await catalogue.session(*OWN)
+    assert (before.tag, after.tag, after.hint) == (OLD_TAG, TAG, b"")
+    assert (after.turn, after.messages, after.used_at) == (1, before.messages, before.used_at)
+    assert len(await catalogue.turns(*OWN)) == 1
+    durable = {one.name: one.durable_tokens for one in await catalogue.session_summaries()}
+    assert durable == {"s": 512, "other": 512}
+    await catalogue.delete_session("m", "other")
+    assert {file.file for file in await catalogue.delete_session(*OWN)} == {*old, *new}
+
+
+async def test_session_that_went_on_meanwhile_adopts_nothing(catalogue):
+    await commit(catalogue, FIRST, tag=OLD_TAG)
+    before = await catalogue.session(*OWN)
+    assert await catalogue.adopt_tag(*OWN, TAG, pack_tokens(SECOND)) == []
+    assert await catalogue.adopt_tag("m", "gone", TAG, pack_tokens(SECOND)) == []
+    assert await catalogue.session(*OWN) == before

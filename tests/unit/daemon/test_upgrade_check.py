@@ -19,26 +19,42 @@ from hotseat.supervisor.daemon.upgrade_check import (
     installed_versions,
     note_versions,
 )
+from hotseat.supervisor.dispatch.rules.cold_contexts import RECENT_S
 from hotseat.supervisor.scheduling.learned_costs import Costs, ModelCosts, encode_costs
 
 COSTS = Costs(models={"a": ModelCosts(prefill_tokens_per_s=100.0)})
 
 
-def session(model, tag, tokens=500, pinned=False):
-    return StoredSession(model=model, tag=tag, tokens=tokens, pinned=pinned)
+NOW = 1e9
+
+
+def session(model, tag, tokens=500, pinned=False, used_at=NOW):
+    return StoredSession(model=model, tag=tag, tokens=tokens, pinned=pinned, used_at=used_at)
 
 
 def test_sessions_of_another_tag_are_cold_with_what_they_cost():
     rows = [session("a", "old", 700, pinned=True), session("a", "old", 300), session("a", "new")]
-    (cold,) = cold_models(rows, {"a": "new"}, COSTS)
+    (cold,) = cold_models(rows, {"a": "new"}, COSTS, NOW)
     assert (cold.sessions, cold.pinned, cold.tokens, cold.seconds) == (2, 1, 1000, 10.0)
 
 
 def test_model_that_is_gone_or_was_never_measured_says_so():
     rows = [session("b", "x"), session("c", "old", 900)]
-    first, second = cold_models(rows, {"c": "new"}, COSTS)
+    first, second = cold_models(rows, {"c": "new"}, COSTS, NOW)
     assert (first.model, first.seconds, first.is_registered) == ("c", None, True)
     assert (second.model, second.is_registered) == ("b", False)
+
+
+def test_pinned_and_recent_ones_of_a_block_and_more_are_computed_ahead():
+    rows = [
+        session("a", "old"),
+        session("a", "old", 255),
+        session("a", "old", used_at=NOW - RECENT_S - 1),
+        session("a", "old", pinned=True, used_at=0.0),
+        session("gone", "old"),
+    ]
+    cold = {row.model: row.ahead for row in cold_models(rows, {"a": "new"}, COSTS, NOW)}
+    assert cold == {"a": 2, "gone": 0}
 
 
 @given(
@@ -46,7 +62,7 @@ def test_model_that_is_gone_or_was_never_measured_says_so():
 )
 def test_every_session_is_either_warm_or_counted_once(rows):
     tags = {"a": "x", "b": "y"}
-    cold = cold_models([session(*row) for row in rows], tags, COSTS)
+    cold = cold_models([session(*row) for row in rows], tags, COSTS, NOW)
     warm = [row for row in rows if tags.get(row[0]) == row[1]]
     assert sum(row.sessions for row in cold) == len(rows) - len(warm)
     assert sum(row.tokens for row in cold) == sum(r[2] for r in rows) - sum(r[2] for r in warm)

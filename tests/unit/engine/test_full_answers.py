@@ -4,7 +4,8 @@ import pytest
 from tests.support.engine.engine_harness import UNFED, FakeSupervisor, prompt_tokens, tiny_record
 from tests.support.engine.suspend_harness import Run
 
-from hotseat.protocol.link_reports import Broken, Finished
+from hotseat.protocol.link_orders import CancelWork, Suspend
+from hotseat.protocol.link_reports import Broken, Finished, Prefilled, Suspended
 from hotseat.protocol.tokens import unpack_tokens
 from hotseat.worker.batch.rows import DecodingRows
 
@@ -103,3 +104,25 @@ def test_pass_that_fails_before_the_last_token_breaks_its_rows_and_no_more(super
         assert [type(m) for m in ends if m.request == request] == [Broken]
     monkeypatch.undo()
     assert len(supervisor.turn(prompt_tokens(20), max_tokens=4).tokens) == 4
+
+
+@pytest.mark.parametrize("order", ["cancel", "suspend"])
+def test_prompt_of_a_request_that_says_nothing_is_left_behind_its_chunk(record, supervisors, order):
+    """Its blocks stay: asked again, only the rest is computed."""
+    supervisor = supervisors(record)
+    prompt = prompt_tokens(1500)
+    request = supervisor.start(prompt, max_tokens=0)
+    supervisor.until(Prefilled, request)
+    if order == "cancel":
+        supervisor.engine.handle(CancelWork(request=request))
+        ended = supervisor.until(Finished, request)
+        assert ended.finish_reason == "cancelled"
+    else:
+        supervisor.engine.handle(Suspend(request=request, hold_as=".held"))
+        supervisor.until(Suspended, request)
+    done = max(m.tokens_done for m in supervisor.messages if isinstance(m, Prefilled))
+    assert 256 <= done < 1500
+    again = supervisor.turn(prompt, max_tokens=0)
+    if not record.is_recurrent:
+        assert again.started.restored_tokens >= done - done % 256
+    assert again.finished.finish_reason == "length"

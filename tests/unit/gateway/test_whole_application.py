@@ -9,6 +9,7 @@ from hotseat.gateway.callers import Caller
 from hotseat.gateway.keys import add_key, owner_key
 from hotseat.gateway.server import _application
 from hotseat.gateway.settings import GatewaySettings
+from hotseat.protocol.limits import MAX_MESSAGE_BYTES
 
 PAGE = "https://page.example"
 ASK = {"model": "gemma", "messages": [{"role": "user", "content": "Hello."}]}
@@ -31,7 +32,8 @@ def ask(home):
         }
         data = b"" if body is None else json.dumps(body).encode()
         if body is not None:
-            given |= {"content-type": "application/json", "content-length": str(len(data))}
+            told = {"content-type": "application/json", "content-length": str(len(data))}
+            given = told | given
         scope = {
             "type": "http",
             "method": method,
@@ -97,6 +99,12 @@ async def test_unknown_paths_and_methods_are_told_in_the_dialect(ask):
     assert status == 200 and b"hotseat" in body
     assert (await ask("GET", "/", x_api_key="wrong"))[0] == 200
     assert (await ask("GET", "/nothing", x_api_key="wrong"))[0] == 401
+
+
+async def test_body_of_no_declared_length_is_refused_when_it_grew(ask):
+    long = {"model": "x" * MAX_MESSAGE_BYTES}
+    status, _, body = await ask("POST", "/v1/chat/completions", long, content_length="0")
+    assert (status, msgspec.json.decode(body)["error"]["code"]) == (413, "body_too_large")
 
 
 async def test_key_that_may_not_swap_sees_nothing_of_admin(ask, home):

@@ -10,7 +10,7 @@ from hotseat.protocol.telemetry import MemoryPages
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.seat.preparation import Preparation
+from hotseat.supervisor.seat.preparation import KERNELS_BYTES, Preparation
 from hotseat.supervisor.settings.values import MemorySettings, SeatSettings, Settings
 
 RESERVE = 2 * GIB
@@ -92,10 +92,24 @@ def test_macs_weights_are_read_ahead_by_the_supervisors_own_count(available_gib,
     """psutil leaves the cache out that is being read into: a worker would stop in the middle."""
     ready, standby, _ = foreseen(available_gib, [None], pages=PAGES)
     ready.read_ahead("c")
-    assert standby.options == {"warm_pages": reads, "free_floor_bytes": 0}
+    assert standby.options == {
+        "warm_pages": reads,
+        "free_floor_bytes": 0,
+        "kernels_limit_bytes": KERNELS_BYTES,
+    }
 
 
 def test_elsewhere_the_worker_itself_keeps_to_the_floor():
     ready, standby, _ = foreseen(1, [None])
     ready.read_ahead("c")
     assert standby.options == {"warm_pages": True, "free_floor_bytes": RESERVE + 5 * GIB}
+
+
+@pytest.mark.parametrize(
+    ("available_gib", "pages", "limit"),
+    [(8, PAGES, KERNELS_BYTES), (2.25, PAGES, GIB // 4), (1, PAGES, 0), (8, None, 0)],
+)
+def test_kernels_are_asked_for_on_a_mac_with_what_the_reserve_leaves(available_gib, pages, limit):
+    ready, standby, _ = foreseen(available_gib, [None, "b"], pages=pages)
+    ready.prepare_likely()
+    assert standby.options["kernels_limit_bytes"] == limit

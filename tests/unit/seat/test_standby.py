@@ -6,23 +6,27 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from tests.support.models.records import model_record
 from tests.support.stub_worker import COMMAND
 
+from hotseat.protocol.exits import EX_GPU, EX_INTERNAL
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.installed_code import Code
+from hotseat.protocol.link_reports import PREPARING, Beat, KernelsWarmed
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.running_code import RunningCode
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.seat import standby as standby_module
 from hotseat.supervisor.seat.seat import Seat
-from hotseat.supervisor.seat.standby import Standby
+from hotseat.supervisor.seat.standby import Seatable, Standby
 from hotseat.supervisor.seat.worker_process import COMMAND_VARIABLE
 from hotseat.supervisor.settings.home import Home
 
 # Lives and says nothing until it is killed.
 MUTE = [sys.executable, "-c", "import time; time.sleep(600)"]
 ENDED_S = 30.0
+SHOWN = "by both"
 
 
 @pytest.fixture
@@ -121,3 +125,55 @@ async def test_no_standby_is_started_once_the_code_was_replaced(standby_of):
     standby._start()
     assert standby._starting is None
     await standby.close()
+
+
+class Link:
+    """Of a standby that is no process: notes what it is sent."""
+
+    def __init__(self):
+        self.sent = []
+        self.send = self.sent.append
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def greeted(standby_of):
+    """A standby that is ready as far as it knows, and its link."""
+    standby = standby_of(Disk())
+
+    def make():
+        process = SimpleNamespace(pid=7, secret=SHOWN)
+        standby._ready = Seatable(Epoch(1), Link(), process)
+        standby._ready.link.hello = SimpleNamespace(token=SHOWN)
+        return standby, standby._ready.link
+
+    return make
+
+
+def beat(phase, **held):
+    return Beat(phase=phase, step=0, busy=False, peak_bytes=0, live_kv_bytes=0, **held)
+
+
+async def test_what_layers_for_kernels_hold_is_as_good_as_available(greeted):
+    standby, link = greeted()
+    held = {"active_bytes": 300, "cache_bytes": 20, "blank_bytes": 1000}
+    standby._receive(link, Epoch(1), beat(PREPARING, **held))
+    assert standby._own.ready_bytes == 1320
+    standby._receive(link, Epoch(1), KernelsWarmed(model="a", seconds=1.0))
+    standby._receive(link, Epoch(1), beat("empty", **held))
+    assert standby._own.ready_bytes == 1000
+
+
+@pytest.mark.parametrize(("returncode", "limit"), [(EX_GPU, 0), (EX_INTERNAL, 5), (-9, 5)])
+async def test_standby_after_one_that_lost_the_gpu_runs_nothing_on_it(greeted, returncode, limit):
+    standby, link = greeted()
+    options = {"warm_pages": False, "free_floor_bytes": 0, "kernels_limit_bytes": 5}
+    standby.prepare(model_record(name="a"), **options)
+    assert link.sent[-1].kernels_limit_bytes == 5
+    standby.start_soon = lambda _delay: None
+    standby._reaped(SimpleNamespace(pid=7, returncode=returncode))
+    _, link = greeted()
+    standby.prepare(model_record(name="a"), **options)
+    assert link.sent[-1].kernels_limit_bytes == limit

@@ -32,6 +32,7 @@ from hotseat.protocol.link_orders import (
     Warm,
 )
 from hotseat.protocol.link_reports import (
+    PREPARING,
     Beat,
     Broken,
     Checkpointed,
@@ -50,6 +51,7 @@ from hotseat.worker.beat_figures import BeatFigures
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
 from hotseat.worker.dying import pass_on_gpu_loss
+from hotseat.worker.model.kernel_warming import KernelWarming
 from hotseat.worker.model.loading import (
     LoadFailedError,
     SeatedModel,
@@ -142,6 +144,7 @@ class Engine:
         self._epoch = epoch
         self._restorer = restorer
         self._preparer = Preparer(send, load_kit, count_prompt)
+        self._kernels = KernelWarming(send)
         self._blank = BlankMemory()
         self._seat: _Seat | None = None
         self._phase = "empty"
@@ -165,6 +168,7 @@ class Engine:
                 self._count(message)
             case Prepare():
                 self._preparer.put(message)
+                self._kernels.put(message)
             case HoldBlank(size_bytes=size_bytes, free_floor_bytes=floor_bytes):
                 self._blank.hold(size_bytes, floor_bytes)
             case Checkpoint():
@@ -182,10 +186,13 @@ class Engine:
         self._seen = self._look()
 
     def step(self) -> bool:
-        """One decode step of every batch and about one chunk of prompts; False if idle."""
+        """One decode step of every batch and about one chunk of prompts; False if idle.
+
+        Without a seat, one evaluation for a model that may be next.
+        """
         seat = self._seat
         if seat is None:
-            return False
+            return self._kernels.step()
         worked = seat.keeper.settle()
         worked = seat.enter() or worked
         worked = seat.decode() or worked
@@ -201,7 +208,7 @@ class Engine:
         seat = self._seat
         seen = self._seen
         return Beat(
-            phase=self._phase,
+            phase=PREPARING if seat is None and self._kernels.is_busy else self._phase,
             step=self._steps,
             busy=seen is not None and seen.busy,
             active_bytes=int(mx.get_active_memory()),
@@ -226,6 +233,7 @@ class Engine:
             self._seat = None
         self._restorer.close()
         self._preparer.close()
+        self._kernels.drop()
         self._blank.close()
         mx.clear_cache()
 
@@ -255,6 +263,7 @@ class Engine:
             self._send(Failed(during="load", code="internal", message=text, permanent=True))
             return
         self._phase = "loading"
+        self._kernels.drop()
 
         def report(done: int, total: int, next_bytes: int) -> None:
             self._steps += 1
@@ -359,6 +368,7 @@ class Engine:
 
     def _stop(self) -> None:
         self._is_stopping = True
+        self._kernels.drop()
         self._phase = "stopping"
         if self._seat is None:
             self._send(Stopped())

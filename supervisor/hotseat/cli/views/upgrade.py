@@ -13,19 +13,23 @@ def render_upgrade(view: UpgradeView) -> None:
         print(f"all contexts stay warm ({count(view.warm_sessions)} sessions)")
         return
     print_table(
-        ("MODEL", "SESSIONS ", "PINNED ", "TOKENS ", "AGAIN "),
+        ("MODEL", "SESSIONS ", "PINNED ", "AHEAD ", "TOKENS ", "AGAIN "),
         [
             (
                 row.model,
                 count(row.sessions),
                 count(row.pinned),
+                count(row.ahead),
                 count(row.tokens),
                 _again(row.seconds, is_registered=row.is_registered),
             )
             for row in view.cold
         ],
     )
-    note("these are computed again at the next turn of each session; messages stay")
+    note(
+        "AHEAD: pinned or used within a week, computed again on mains while their model is seated "
+        "and nobody asks for anything; the others with their next turn. Messages stay"
+    )
 
 
 def _again(seconds: float | None, *, is_registered: bool) -> str:

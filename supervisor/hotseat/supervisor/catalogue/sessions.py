@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.ids import BlockId, ModelName, SessionName
+from hotseat.protocol.ids import BlockId, ModelName, SessionName, Tag
 from hotseat.protocol.tokens import block_chain, unpack_tokens
 from hotseat.supervisor.catalogue import blocks, requests, snapshots, superseded
 from hotseat.supervisor.catalogue.rows import (
@@ -146,6 +146,26 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
         _end_request(db, commit)
     missing = chain[stored] if stored < len(chain) else None
     return TurnCommitted(turn=turn, obsolete_files=tuple(obsolete), missing=missing)
+
+
+def adopt_tag(
+    db: sqlite3.Connection, model: ModelName, name: SessionName, tag: Tag, tokens: bytes
+) -> list[KvFile]:
+    """Binds a session to the blocks of its tokens under another tag; files that nobody needs.
+
+    Turns, messages and its last use stay. Nothing happens to one that holds other tokens by now.
+    """
+    row = session(db, model, name)
+    if row is None or row.tokens != tokens or row.tag == tag:
+        return []
+    begun = snapshots.owned(db, row.id)
+    # In which steps the tail was computed says nothing of blocks that came of whole chunks.
+    db.execute("UPDATE sessions SET tag = ?, hint = x'' WHERE id = ?", (tag, row.id))
+    chain = block_chain(tag, unpack_tokens(tokens))
+    stored = blocks.link_chain(db, row.id, chain)
+    obsolete = blocks.drop_useless_tail(db, row.id, tag, chain, stored, tokens)
+    superseded.note_snapshots(db, row.id, begun)
+    return [*obsolete, *snapshots.thin_out(db, row.id)]
 
 
 def delete_session(

@@ -91,7 +91,12 @@ class Daemon:
         self._desks.kv.close()
         await dispatch.runner.close()
         await settle(
-            requests.runs, requests.suspended, dispatch.swaps, requests.keeper, ground.journal
+            requests.runs,
+            requests.suspended,
+            dispatch.contexts,
+            dispatch.swaps,
+            requests.keeper,
+            ground.journal,
         )
         await requests.keeper.flush()
         await self._watching.disk.keep_count()

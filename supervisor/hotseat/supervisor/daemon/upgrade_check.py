@@ -5,6 +5,7 @@ daemon leaves at its start.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from importlib import metadata
@@ -20,6 +21,7 @@ from hotseat.protocol.tags import MLX_LM_KV
 from hotseat.protocol.version import VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.daemon.kept_figures import COSTS_KEY
+from hotseat.supervisor.dispatch.rules.cold_contexts import is_worth_it
 from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.scheduling.learned_costs import Costs, decode_costs
 from hotseat.supervisor.settings.placed_home import open_home
@@ -47,18 +49,21 @@ class StoredSession(Struct, frozen=True, kw_only=True):
     tag: Tag
     tokens: int
     pinned: bool = False
+    used_at: float = 0.0
 
 
 class ColdModel(Struct, frozen=True, kw_only=True):
     """Sessions of a model whose KV the installed version cannot use. Their messages stay.
 
-    `seconds`: to compute them again at the rate that was measured; None if none was.
+    `ahead` of them are computed again while nobody asks the seated model for anything; the others
+    with their next turn. `seconds`: for all, at the rate that was measured; None if none was.
     """
 
     model: str
     sessions: int
     pinned: int
     tokens: int
+    ahead: int = 0
     seconds: float | None = None
     is_registered: bool = True
 
@@ -95,29 +100,39 @@ async def note_versions(catalogue: Catalogue) -> None:
 
 
 def cold_models(
-    sessions: Iterable[StoredSession], tags: Mapping[str, Tag], costs: Costs
+    sessions: Iterable[StoredSession], tags: Mapping[str, Tag], costs: Costs, now: float
 ) -> tuple[ColdModel, ...]:
-    """By model, most tokens first. `tags` are those of the installed version."""
+    """By model, most tokens first. `tags` are those of the installed version, `now` Unix time."""
     by_model: dict[str, list[StoredSession]] = {}
     for session in sessions:
         if tags.get(session.model) != session.tag:
             by_model.setdefault(session.model, []).append(session)
     found = [
-        _cold(model, rows, costs.of(model).prefill_tokens_per_s, is_registered=model in tags)
+        _cold(model, rows, costs.of(model).prefill_tokens_per_s, now, is_registered=model in tags)
         for model, rows in by_model.items()
     ]
     return tuple(sorted(found, key=lambda row: (-row.tokens, row.model)))
 
 
 def _cold(
-    model: str, rows: list[StoredSession], tokens_per_s: float | None, *, is_registered: bool
+    model: str,
+    rows: list[StoredSession],
+    tokens_per_s: float | None,
+    now: float,
+    *,
+    is_registered: bool,
 ) -> ColdModel:
     tokens = sum(row.tokens for row in rows)
+    ahead = sum(
+        is_worth_it(tokens=row.tokens, pinned=row.pinned, used_at=row.used_at, now=now)
+        for row in rows
+    )
     return ColdModel(
         model=model,
         sessions=len(rows),
         pinned=sum(row.pinned for row in rows),
         tokens=tokens,
+        ahead=ahead if is_registered else 0,
         seconds=round(tokens / tokens_per_s, 1) if tokens_per_s else None,
         is_registered=is_registered,
     )
@@ -134,9 +149,11 @@ def check_upgrade() -> UpgradeView:
     try:
         with closing(sqlite3.connect(f"{home.catalogue.as_uri()}?mode=ro", uri=True)) as db:
             sessions = [
-                StoredSession(model=model, tag=tag, tokens=tokens, pinned=bool(pinned))
-                for model, tag, tokens, pinned in db.execute(
-                    "SELECT model, tag, length(tokens) / 4, pinned FROM sessions"
+                StoredSession(
+                    model=model, tag=tag, tokens=tokens, pinned=bool(pinned), used_at=used_at
+                )
+                for model, tag, tokens, pinned, used_at in db.execute(
+                    "SELECT model, tag, length(tokens) / 4, pinned, used_at FROM sessions"
                     " WHERE substr(name, 1, 1) <> '.' AND length(tokens) > 0"
                 )
             ]
@@ -148,7 +165,7 @@ def check_upgrade() -> UpgradeView:
             "brings it to the installed version, and `hotseat disk` then shows what is cold",
             file=str(home.catalogue),
         ) from error
-    cold = cold_models(sessions, tags, decode_costs(meta.get(COSTS_KEY)))
+    cold = cold_models(sessions, tags, decode_costs(meta.get(COSTS_KEY)), time.time())
     return UpgradeView(
         running=_decode(meta.get(VERSIONS_KEY)),
         installed=installed,

@@ -208,6 +208,13 @@ class SessionStore:
         )
         return changed
 
+    async def adopt(self, row: SessionRow, tag: Tag) -> list[KvFile]:
+        """Binds a session to KV of its tokens under another tag; files that nobody needs now."""
+        try:
+            return await self._catalogue.adopt_tag(row.model, row.name, tag, row.tokens)
+        finally:
+            self.note_change(row.model, row.name)
+
     async def delete(self, model: str, name: str, leased: frozenset[BlockId]) -> list[KvFile]:
         """Removes a session and what only it used; the files to unlink."""
         self._volatile.pop((model, name), None)

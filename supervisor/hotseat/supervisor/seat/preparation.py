@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import GIB
 from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.seat.host import SeatHost
 from hotseat.supervisor.seat.seat import Seat
@@ -13,6 +15,8 @@ from hotseat.supervisor.seat.standby import Standby
 KEPT_SHARE: Final = 1.5
 """Memory for weights is touched ahead while so many reserves stay available after it; what is
 touched is let go of when less than one reserve is available."""
+KERNELS_BYTES: Final = GIB
+"""For the layers that run for a model's kernels: one of Qwen3-30B-A3B in 4 bits has 0.34 GiB."""
 
 
 class Preparation:
@@ -36,7 +40,12 @@ class Preparation:
         else:
             # What a Mac's worker could ask for leaves out the cache it is reading into.
             has_room = machine.available_bytes >= floor
-            self._standby.prepare(record, warm_pages=has_room, free_floor_bytes=0)
+            self._standby.prepare(
+                record,
+                warm_pages=has_room,
+                free_floor_bytes=0,
+                kernels_limit_bytes=self._kernels_limit_bytes(machine),
+            )
 
     def prepare_likely(self) -> None:
         """A fresh standby gets tokenizers and memory for what is next and what was seated last."""
@@ -47,8 +56,11 @@ class Preparation:
             for model in dict.fromkeys(name for name in likely if name and name != seated)
             if (record := self._record(model)) is not None
         ]
+        kernels = self._kernels_limit_bytes(self._planner.probe.machine()) if records else 0
         for record in records:
-            self._standby.prepare(record, warm_pages=False, free_floor_bytes=0)
+            self._standby.prepare(
+                record, warm_pages=False, free_floor_bytes=0, kernels_limit_bytes=kernels
+            )
         if self._planner.settings.seat.ready_memory == "on":
             self._hold_blank([record.weights_bytes for record in records])
 
@@ -59,6 +71,12 @@ class Preparation:
         size = max((one for one in weights_bytes if one <= room), default=0)
         if size:
             self._standby.hold_blank(size, reserve)
+
+    def _kernels_limit_bytes(self, machine: MachineMemory) -> int:
+        """Only Metal compiles kernels when they are asked for; what a CPU runs is there."""
+        if machine.pages is None:
+            return 0
+        return max(0, min(KERNELS_BYTES, machine.available_bytes - self._reserve_bytes()))
 
     def _reserve_bytes(self) -> int:
         total = self._planner.probe.machine().total_bytes

@@ -10,9 +10,18 @@ from typing import Final, Protocol
 
 import structlog
 
+from hotseat.protocol.exits import EX_GPU
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.link_orders import CountPrompt, HoldBlank, Prepare, Reseat
-from hotseat.protocol.link_reports import Beat, Counted, FromWorker, Prepared, WorkerHello
+from hotseat.protocol.link_reports import (
+    PREPARING,
+    Beat,
+    Counted,
+    FromWorker,
+    KernelsWarmed,
+    Prepared,
+    WorkerHello,
+)
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import new_mark
@@ -107,6 +116,7 @@ class Standby:
         self._taken: Seatable | None = None
         self._numbers = 0
         self._deaths = 0
+        self._warms_kernels = True
         self._starting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -163,7 +173,14 @@ class Standby:
             return
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._start)
 
-    def prepare(self, record: ModelRecord, *, warm_pages: bool, free_floor_bytes: int) -> None:
+    def prepare(
+        self,
+        record: ModelRecord,
+        *,
+        warm_pages: bool,
+        free_floor_bytes: int,
+        kernels_limit_bytes: int = 0,
+    ) -> None:
         """Tells the standby what may be next."""
         ready = self._ready
         if ready is None or not ready.is_greeted:
@@ -172,7 +189,12 @@ class Standby:
             return
         ready.prepared[record.name] = 0
         ready.link.send(
-            Prepare(record=record, warm_pages=warm_pages, free_floor_bytes=free_floor_bytes)
+            Prepare(
+                record=record,
+                warm_pages=warm_pages,
+                free_floor_bytes=free_floor_bytes,
+                kernels_limit_bytes=kernels_limit_bytes if self._warms_kernels else 0,
+            )
         )
 
     def _note_blank(self) -> None:
@@ -244,6 +266,9 @@ class Standby:
                 self._note_taken(taken, message)
             self._host.receive(link, epoch, message)
             return
+        self._note_ready(ready, message)
+
+    def _note_ready(self, ready: Seatable, message: FromWorker) -> None:
         match message:
             case WorkerHello():
                 if not self._seat.code.is_of(message.code):
@@ -256,8 +281,13 @@ class Standby:
             case Prepared():
                 ready.prepared[message.model] = message.warmed_bytes
                 log.info("standby.prepared", model=message.model, warmed_bytes=message.warmed_bytes)
+            case KernelsWarmed():
+                _tell_kernels(message)
             case Beat():
                 ready.blank_bytes = message.blank_bytes
+                if message.phase == PREPARING:
+                    # Layers for kernels go before weights come, so they take no room from these.
+                    ready.blank_bytes += message.active_bytes + message.cache_bytes
                 self._note_blank()
             case _:
                 pass
@@ -269,6 +299,8 @@ class Standby:
                 self._note_blank()
             case WorkerHello() | Prepared():
                 pass
+            case KernelsWarmed():
+                _tell_kernels(message)
             case _:
                 taken.has_acted = True
 
@@ -292,5 +324,21 @@ class Standby:
             return
         self._deaths += 1
         log.warning("standby.exited", pid=ended.pid, returncode=ended.returncode)
+        if ended.returncode == EX_GPU and self._warms_kernels:
+            # Nothing else of a standby uses the GPU: the next one would end in the same place.
+            self._warms_kernels = False
+            log.warning("standby.kernels_given_up")
         if self._deaths <= MAX_EARLY_DEATHS:
             self.start_soon(BACK_OFF_S * self._deaths)
+
+
+def _tell_kernels(message: KernelsWarmed) -> None:
+    if message.left_out:
+        log.warning("standby.kernels_left_out", model=message.model, reason=message.left_out)
+    else:
+        log.info(
+            "standby.kernels_warmed",
+            model=message.model,
+            seconds=round(message.seconds, 3),
+            longest_s=round(message.longest_s, 3),
+        )

@@ -186,7 +186,7 @@ class Runner:
         One whose last reported token is not in KV yet ends with the step that puts it there.
         """
         found = self._find(request)
-        if found is None or found[1].ended_by is not None:
+        if found is None or _is_over(found[1]):
             return
         if found[1].is_ahead:
             found[1].ended_by = "cancelled"
@@ -200,7 +200,7 @@ class Runner:
         been asked: now if the answer is full, else with the step that puts the token into KV.
         """
         found = self._find(request)
-        if found is None or found[1].ended_by is not None:
+        if found is None or _is_over(found[1]):
             return
         lane, turn = found
         try:
@@ -341,3 +341,13 @@ class Runner:
             return True
         turn.reserved_tokens -= BLOCK_TOKENS
         return False
+
+
+def _is_over(turn: Turn) -> bool:
+    """True for a turn whose end is known and a step away.
+
+    One that says nothing knows it at once, and may have a long prompt before it.
+    """
+    return turn.ended_by is not None and not (
+        turn.stage == "prefilling" and turn.start.max_tokens == 0
+    )

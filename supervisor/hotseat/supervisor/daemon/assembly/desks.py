@@ -67,6 +67,7 @@ class Desks:
                 dispatch.runner,
                 dispatch.dispatcher,
                 dispatch.idle,
+                dispatch.contexts,
                 watching.disk,
                 watches.stalls,
                 watches.memory,

@@ -8,6 +8,7 @@ from hotseat.supervisor.daemon.assembly.requests import Requests
 from hotseat.supervisor.daemon.life import Life
 from hotseat.supervisor.dispatch.admission import Admission
 from hotseat.supervisor.dispatch.asked_swaps import AskedSwaps
+from hotseat.supervisor.dispatch.cold_contexts import ColdContexts, Surroundings
 from hotseat.supervisor.dispatch.dispatcher import Dispatcher
 from hotseat.supervisor.dispatch.idle_seat import IdleSeat
 from hotseat.supervisor.dispatch.releases import Releases
@@ -16,6 +17,7 @@ from hotseat.supervisor.dispatch.seat_news import SeatAnnouncer
 from hotseat.supervisor.guards.memory_level import MemoryLevel
 from hotseat.supervisor.guards.unclean_boots import BootMarks, boot_id
 from hotseat.supervisor.machine.other_models import other_programs
+from hotseat.supervisor.machine.sleep_assertion import is_on_battery
 from hotseat.supervisor.models.short_memory import MemoryHolders
 from hotseat.supervisor.requests.accepting import Acceptor
 from hotseat.supervisor.requests.prompt_fits import PromptFits
@@ -71,6 +73,27 @@ class Dispatch:
             admission=self.admission,
             fits=PromptFits(planner, self.runner.prompts),
         )
+        self.contexts = self._make_contexts(ground, requests)
         self.life = Life(
             works, runs, self.runner, self.dispatcher, self.swaps, self.releases, events, emptied
+        )
+
+    def _make_contexts(self, ground: Ground, requests: Requests) -> ColdContexts:
+        beside = Surroundings(
+            seat=ground.seat,
+            works=requests.works,
+            swaps=self.swaps,
+            releases=self.releases,
+            memory=self.memory,
+            on_battery=is_on_battery,
+        )
+        return ColdContexts(
+            beside=beside,
+            runs=requests.runs,
+            sessions=requests.sessions,
+            catalogue=ground.catalogue,
+            keeper=requests.keeper,
+            admission=self.admission,
+            events=ground.events,
+            settings=ground.settings,
         )

@@ -68,6 +68,7 @@ class Watching:
                 requests.runs.cancel_abandoned,
                 requests.quiet.tick,
                 dispatch.idle.tick,
+                dispatch.contexts.tick,
             ),
             acceptor=dispatch.acceptor,
             measuring=self.measuring,
