@@ -7,7 +7,6 @@ file; what nobody uses is deleted instead.
 _.__getattr__  # Python: late imports of hotseat.client
 _.__dir__  # Python: the same
 _.__cause__  # Python: shown with the error
-_.http  # endpoint file: the gateway's place in it
 _.http_status  # error table of docs/protocol.md
 _.thinking  # model.json: what the template knows
 _.registered_at  # model.json: for people
@@ -46,6 +45,10 @@ _._offset  # mlx-lm's caches read it
 _.ModuleType  # a quoted type, which mypy reads
 _.files_written  # counter of the writer's thread, compared with its reports by tests
 _.gateway  # command, named in cli/group.py
+_.launch  # command, named in cli/group.py
+_.revoke  # command, registered by click
+_.should_exit  # uvicorn reads it
+_.main_loop  # uvicorn calls it
 _.repeat_penalty  # option of `run`, read by name
 _.IGNORED  # fields of HTTP bodies that are known and mean nothing here
 _.main_loop  # uvicorn calls it

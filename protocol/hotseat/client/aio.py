@@ -160,9 +160,10 @@ class AsyncClient(Verbs):
         force: bool = False,
         unload_others: bool = False,
         request_id: str | None = None,
+        agent: str = "",
     ) -> Flow[Progress, SwapReport]:
         """A swap whose phases the caller takes one by one."""
-        swap = Swap(model=model, mode=mode, force=force, unload_others=unload_others)
+        swap = Swap(model=model, mode=mode, force=force, unload_others=unload_others, agent=agent)
         return self._connection.start(
             SwapExchange(choose_request_id(request_id), swap, self._work_patience_s)
         )

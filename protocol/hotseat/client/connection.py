@@ -68,7 +68,9 @@ class Connection:
             pass
         welcome = self.dialogue.welcome
         if welcome is None:
-            await self.close()
+            # Streams that are open wait for a daemon longer than somebody who only asks now.
+            if not self.dialogue.open_exchanges:
+                await self.close()
             raise self.dialogue.refusal or DaemonUnreachable(
                 f"daemon not running: no answer from {self.dialogue.endpoint} within "
                 f"{self._connect_timeout_s:g} s; {HOW_TO_START}",

@@ -20,6 +20,24 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     requests: str
     """ZeroMQ address of the request socket, `ipc://...`."""
     http: str | None = None
+    """Address of the gateway that the daemon keeps, while it listens."""
+
+
+class GatewayNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway says about itself in `run/http-PORT.json`, which it holds locked."""
+
+    pid: int
+    address: str
+    version: str
+    watched: bool = False
+    """A daemon started it and may end it."""
+    settings: str = ""
+    """Digest of what it was started with."""
+
+
+def gateway_note_name(port: int) -> str:
+    """Name of the file; a port has one server."""
+    return f"http-{port}.json"
 
 
 def parse_endpoint(data: bytes) -> Endpoint:

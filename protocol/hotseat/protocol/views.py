@@ -107,6 +107,20 @@ class RecoveryView(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
+GatewayState = Literal["starting", "running", "ended"]
+
+
+class GatewayView(Struct, frozen=True, kw_only=True):
+    """The HTTP gateway that the daemon keeps. `starts` counts since the daemon started."""
+
+    address: str
+    state: GatewayState = "starting"
+    pid: int | None = None
+    reason: str = ""
+    """Why it ended, in its own words."""
+    starts: int = 0
+
+
 class StatusView(Struct, frozen=True, kw_only=True):
     """`hotseat status --json`; `running` is False only in the answer the CLI makes up itself."""
 
@@ -141,6 +155,8 @@ class StatusView(Struct, frozen=True, kw_only=True):
     """What the machine is kept from idle sleep for."""
     gpu_errors: int = 0
     """Workers that ended because the GPU failed, since the daemon started."""
+    gateway: GatewayView | None = None
+    """None where `[http] enabled` is off."""
 
 
 class ModelView(Struct, frozen=True, kw_only=True):

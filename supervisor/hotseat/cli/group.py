@@ -35,6 +35,8 @@ _COMMANDS: Final = {
     "logs": ("watch:logs", "Show the daemon's log."),
     "endpoint": ("daemon:endpoint", "Print where clients find the daemon."),
     "gateway": ("gateway:gateway", "Serve agents that speak HTTP."),
+    "launch": ("launch:launch", "Run Claude Code, Codex or opencode."),
+    "key": ("keys:key", "Make, list or revoke keys of the gateway."),
     "stop": ("daemon:stop", "End the daemon, or release MODEL."),
     "restart": ("daemon:restart", "End the daemon and start it again."),
     "config": ("config:config", "Check or show the settings."),

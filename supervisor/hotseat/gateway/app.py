@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import functools
-import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,84 +15,82 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hotseat.client import AsyncClient
-from hotseat.client.endpoint import find_home
+from hotseat.gateway.accounts import account_of
+from hotseat.gateway.admin import Admin
 from hotseat.gateway.asked import Asked
+from hotseat.gateway.callers import caller_of
 from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
 from hotseat.gateway.chat.body import read_chat, read_text
 from hotseat.gateway.conversations.keeping import tidy_for_ever
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
-from hotseat.gateway.conversations.value import owned
-from hotseat.gateway.errors import anthropic_error, headers_of, openai_error, status_of
+from hotseat.gateway.embeddings import Embeddings
 from hotseat.gateway.holding import Begun, Holding
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
 from hotseat.gateway.messages.body import read_count, read_messages
+from hotseat.gateway.metrics import Metrics
 from hotseat.gateway.models import find_model, model_list, model_object
 from hotseat.gateway.ollama.answer import told_error
 from hotseat.gateway.ollama.paths import Ollama
+from hotseat.gateway.pages import Pages, not_found, not_that_method
 from hotseat.gateway.replying import (
-    SESSION_HEADER,
+    Handler,
     answer,
+    guarded,
+    guarded_anthropic,
+    guarded_openai,
     identity,
     label_of,
     left_out_header,
-    owner_of,
+    session_of,
 )
 from hotseat.gateway.responses.paths import Responses
-from hotseat.gateway.serving import (
-    CLOSED,
-    ClientGoneError,
-    Streamed,
-    Telling,
-    Whole,
-    reached,
-)
+from hotseat.gateway.serving import Streamed, Telling, Whole, reached
+from hotseat.gateway.settings import GatewaySettings
 from hotseat.gateway.sse import MEDIA_TYPE
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done
 from hotseat.protocol.views import ModelView
 
-_log = logging.getLogger("hotseat.gateway")
 _KNOWN_S: Final = 2.0
 """How long what a model can do is taken from the last look."""
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Paths:
     """Answers requests with one client of the daemon."""
 
-    def __init__(self, client: AsyncClient, home: Path) -> None:
+    def __init__(self, client: AsyncClient, home: Path, settings: GatewaySettings) -> None:
         self._client = client
         self._conversations = Conversations(client)
-        self._holding = Holding()
+        self._holding = Holding(settings.hold_s)
         self._responses = Responses(client, self._conversations, self._called, self._holding, home)
-        self._ollama = Ollama(client, self._known, self._answer)
+        self._ollama = Ollama(client, self._visible, self._answer)
         self._models: list[ModelView] = []
         self._looked_at = float("-inf")
 
     def routes(self) -> list[Route]:
         """Every path."""
         return [
-            Route("/v1/chat/completions", self._openai(self.chat), methods=["POST"]),
-            Route("/v1/completions", self._openai(self.completions), methods=["POST"]),
-            Route("/v1/messages", self._anthropic(self.messages), methods=["POST"]),
-            Route("/v1/messages/count_tokens", self._anthropic(self.count), methods=["POST"]),
+            Route("/v1/chat/completions", guarded_openai(self.chat), methods=["POST"]),
+            Route("/v1/completions", guarded_openai(self.completions), methods=["POST"]),
+            Route("/v1/messages", guarded_anthropic(self.messages), methods=["POST"]),
+            Route("/v1/messages/count_tokens", guarded_anthropic(self.count), methods=["POST"]),
             *self._response_routes(),
-            *self._ollama.routes(self._sentence),
-            Route("/v1/models", self._openai(self.list_models), methods=["GET"]),
-            Route("/v1/models/{name:path}", self._openai(self.show_model), methods=["GET"]),
+            *self._ollama.routes(_sentence),
+            Route("/v1/models", guarded_openai(self.list_models), methods=["GET"]),
+            Route("/v1/models/{name:path}", guarded_openai(self.show_model), methods=["GET"]),
             Route("/health/live", self.live, methods=["GET"]),
-            Route("/health/ready", self._openai(self.ready), methods=["GET"]),
+            Route("/health/ready", guarded_openai(self.ready), methods=["GET"]),
         ]
 
     def _response_routes(self) -> list[Route]:
         kept = "/v1/responses/{response_id}"
         found = self._responses
         return [
-            Route("/v1/responses", self._openai(found.create), methods=["POST"]),
-            Route("/v1/responses/input_tokens", self._openai(found.count), methods=["POST"]),
-            Route(kept, self._openai(found.retrieve), methods=["GET"]),
-            Route(kept, self._openai(found.delete), methods=["DELETE"]),
+            Route("/v1/responses", guarded_openai(found.create), methods=["POST"]),
+            Route("/v1/responses/input_tokens", guarded_openai(found.count), methods=["POST"]),
+            Route(kept, guarded_openai(found.retrieve), methods=["GET"]),
+            Route(kept, guarded_openai(found.delete), methods=["DELETE"]),
         ]
 
     # --- dialects -------------------------------------------------------------------------------
@@ -125,7 +122,7 @@ class Paths:
         """POST /v1/messages."""
         asked = read_messages(await request.body())
         message_id = f"msg_{secrets.token_hex(12)}"
-        view = await self._model(asked.model)
+        view = await self._model(request, asked.model)
         thinks = view.template is not None and view.template.thinking and asked.thinks is not False
         telling = MessagesStream(message_id=message_id, model=asked.model, thinks=thinks)
 
@@ -155,22 +152,23 @@ class Paths:
         at_once: Callable[[Whole], dict[str, Any]],
         media_type: str = MEDIA_TYPE,
     ) -> Response:
+        account = account_of(request.scope)
         call = await self._called(request, asked)
         headers = left_out_header(asked.left_out)
         if asked.is_streamed:
             opened, ended = await self._open(call, asked)
-            told = Noted(telling, ended)
+            told = Noted(account.stream(telling), account.heard(ended))
             return Streamed(opened.stream, told, headers | identity(), media_type)
 
         async def begin() -> Begun:
             opened, ended = await self._open(call, asked)
-            return Begun(opened.stream, functools.partial(_ended, ended, at_once))
+            return Begun(opened.stream, functools.partial(_ended, account.heard(ended), at_once))
 
         return answer(await self._holding.answer(request, begin), headers=headers)
 
     async def _open(self, call: Call, asked: Asked) -> tuple[Opened, Callable[[Done], None]]:
         """The work as a turn of its conversation, and what wants to hear of its end."""
-        session = call.http.headers.get(SESSION_HEADER)
+        session = session_of(call.http)
         messages = asked.messages
         if session is None and messages is not None:
             head = head_of(call, asked)
@@ -179,28 +177,32 @@ class Paths:
         name = "prompt" if messages is None else "messages"
         given = {name: asked.prompt if messages is None else messages}
         if session is not None:
-            given["session"] = owned(owner_of(call.http), session)
+            given["session"] = session
         return await self._conversations.open(call, **given), lambda _done: None
 
     async def _called(self, request: Request, asked: Asked) -> Call:
         """A request with all but its input."""
-        view = await self._model(asked.model)
-        options = asked.options(_arguments(view))
+        caller, account = caller_of(request.scope), account_of(request.scope)
+        view = await self._model(request, asked.model)
+        if any(known.name == view.name for known in self._models):
+            account.model = view.name
+        options = asked.options(_arguments(view)) | caller.options()
         for name in ("messages", "prompt"):
             options.pop(name, None)
         options["agent"] = label_of(request)
-        return Call(http=request, model=asked.model, registered=view.name, options=options)
+        model = asked.model if caller.is_owner else view.name
+        return Call(http=request, model=model, registered=view.name, options=options)
 
     # --- reading --------------------------------------------------------------------------------
 
     async def list_models(self, request: Request) -> Response:
         """GET /v1/models."""
-        del request
-        return answer(model_list(await self._known()))
+        return answer(model_list(await self._visible(request)))
 
     async def show_model(self, request: Request) -> Response:
         """GET /v1/models/NAME."""
-        return answer(model_object(find_model(await self._known(), request.path_params["name"])))
+        views = await self._visible(request)
+        return answer(model_object(find_model(views, request.path_params["name"])))
 
     async def live(self, request: Request) -> Response:
         """GET /health/live: the loop turns."""
@@ -223,23 +225,21 @@ class Paths:
             self._looked_at = now
         return self._models
 
-    async def _model(self, name: str) -> ModelView:
-        """What is known of a model; of an alias, which only the daemon knows, nothing."""
-        views = await self._known()
-        with contextlib.suppress(HotseatError):
+    async def _visible(self, request: Request) -> list[ModelView]:
+        return caller_of(request.scope).visible(await self._known())
+
+    async def _model(self, request: Request, name: str) -> ModelView:
+        """What is known of a model; of an alias, which only the daemon knows, nothing.
+
+        Raises HotseatError (unknown_model) for a model that this key may not use.
+        """
+        views = await self._visible(request)
+        try:
             return find_model(views, name)
+        except HotseatError:
+            if not caller_of(request.scope).may_use(name):
+                raise
         return ModelView(name=name, state="ready")
-
-    # --- errors ---------------------------------------------------------------------------------
-
-    def _openai(self, handler: Handler) -> Handler:
-        return _guarded(handler, lambda error, _request_id: openai_error(error))
-
-    def _sentence(self, handler: Handler) -> Handler:
-        return _guarded(handler, lambda error, _request_id: told_error(error))
-
-    def _anthropic(self, handler: Handler) -> Handler:
-        return _guarded(handler, anthropic_error)
 
 
 def _ended(
@@ -249,37 +249,18 @@ def _ended(
     return at_once(found)
 
 
-def _guarded(handler: Handler, told: Callable[[HotseatError, str], dict[str, Any]]) -> Handler:
-    async def guarded(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except HotseatError as error:
-            return _told_failure(error, told)
-        except ClientGoneError:
-            return Response(status_code=CLOSED)
-        except Exception as defect:  # noqa: BLE001 - task root: a client must hear of it in its own words
-            _log.exception("request.failed")
-            found = HotseatError("internal", f"the gateway failed ({type(defect).__name__})")
-            return _told_failure(found, told)
-
-    return guarded
-
-
-def _told_failure(
-    error: HotseatError, told: Callable[[HotseatError, str], dict[str, Any]]
-) -> Response:
-    headers = headers_of(error) | identity()
-    body = told(error, headers["x-request-id"])
-    return answer(body, status=status_of(error), headers=headers)
+def _sentence(handler: Handler) -> Handler:
+    return guarded(handler, lambda error, _request_id: told_error(error))
 
 
 def _arguments(view: ModelView) -> frozenset[str]:
     return frozenset(view.template.arguments if view.template is not None else ())
 
 
-def make_app(client: AsyncClient, home: Path | None = None) -> Starlette:
-    """The application without its door. `home`: the daemon's, by default where commands look."""
-    place = home or find_home()
+def make_app(
+    client: AsyncClient, home: Path, settings: GatewaySettings, metrics: Metrics
+) -> Starlette:
+    """The application without its door. `home`: the daemon's."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -290,4 +271,14 @@ def make_app(client: AsyncClient, home: Path | None = None) -> Starlette:
             tidying.cancel()
             await client.close()
 
-    return Starlette(routes=Paths(client, place).routes(), lifespan=lifespan)
+    parts = (
+        Paths(client, home, settings),
+        Embeddings(settings),
+        Admin(client),
+        Pages(client, metrics),
+    )
+    return Starlette(
+        routes=[route for part in parts for route in part.routes()],
+        exception_handlers={404: not_found, 405: not_that_method},
+        lifespan=lifespan,
+    )

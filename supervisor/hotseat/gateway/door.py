@@ -4,27 +4,36 @@ Looked at before any path is. The rules are functions; the class is an ASGI appl
 another one. Must not know dialects.
 """
 
-import hmac
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hotseat.protocol.limits import MAX_MESSAGE_BYTES
+from hotseat.gateway.callers import SCOPE_KEY, Caller
+from hotseat.gateway.settings import LOOPBACK
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import MAX_DEPTH, MAX_MESSAGE_BYTES
 
 OPEN_PATHS: Final = frozenset({"/", "/health/live", "/health/ready"})
 """Nothing of a conversation, a model or a name is told there."""
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_JSON_STRING: Final = re.compile(rb'"[^"]*+(?:"|\Z)')
+"""Without escapes. One that does not end goes to the end, so that no byte is looked at twice."""
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_NOBODY: Final = Caller()
+_PREFLIGHT: Final = "access-control-request-method"
+FindCaller = Callable[[str], Caller | None]
 
 
 class DoorPolicy(Struct, frozen=True, kw_only=True):
-    """`key` empty: none is asked for. `hosts` are names without ports, `origins` whole ones."""
+    """`hosts` are names without ports, `origins` whole ones."""
 
-    key: str
     hosts: frozenset[str] = LOOPBACK
     origins: frozenset[str] = frozenset()
     max_body_bytes: int = MAX_MESSAGE_BYTES
@@ -38,8 +47,11 @@ class Refusal(Struct, frozen=True):
     message: str
 
 
-def look_at(policy: DoorPolicy, scope: Scope) -> Refusal | None:
-    """None for who may come in. `scope` is ASGI's of a request."""
+def look_at(policy: DoorPolicy, scope: Scope, find: FindCaller) -> Refusal | Caller:
+    """Who comes in, or why not. `scope` is ASGI's of a request; `find` knows the keys.
+
+    On paths that are open to all, whoever comes is nobody in particular.
+    """
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     host = host_of(headers.get("host", ""))
     if host not in policy.hosts:
@@ -49,10 +61,17 @@ def look_at(policy: DoorPolicy, scope: Scope) -> Refusal | None:
     if origin is not None and origin not in policy.origins:
         text = f"pages of {origin} may not come here; [http] origins lists those that may"
         return Refusal(403, "foreign_origin", text)
-    if policy.key and scope["path"] not in OPEN_PATHS and not _brings(headers, policy.key):
+    is_open = scope["path"] in OPEN_PATHS or _is_preflight(scope["method"], headers)
+    caller = _NOBODY if is_open else find(_given_key(headers))
+    if caller is None:
         text = "the key is missing or wrong; `hotseat gateway --print-env` prints it"
         return Refusal(401, "unauthorized", text)
-    return _judge_body(policy, scope["method"], headers)
+    return _judge_body(policy, scope["method"], headers) or caller
+
+
+def _is_preflight(method: str, headers: dict[str, str]) -> bool:
+    """A browser asks for a page whose origin was let in; it cannot bring a key."""
+    return method == "OPTIONS" and "origin" in headers and _PREFLIGHT in headers
 
 
 def _judge_body(policy: DoorPolicy, method: str, headers: dict[str, str]) -> Refusal | None:
@@ -81,24 +100,40 @@ def host_of(value: str) -> str:
     return name.rpartition(":")[0] if name.count(":") == 1 else name
 
 
-def _brings(headers: dict[str, str], key: str) -> bool:
-    given = headers.get("x-api-key", "")
+def _given_key(headers: dict[str, str]) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        given = token.strip()
-    return hmac.compare_digest(given.encode(), key.encode())
+    return token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def refuse_deep(body: bytes) -> None:
+    """Raises HotseatError (invalid_request) for JSON that nests deeper than the wire takes.
+
+    Before it is decoded. Whether brackets match is the decoder's business.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = _JSON_STRING.sub(b"", plain).translate(None, _NO_BRACKETS)
+    if any(depth > MAX_DEPTH for depth in accumulate(map(_STEPS.__getitem__, brackets))):
+        text = f"body: brackets nest deeper than {MAX_DEPTH}; flatten it"
+        raise HotseatError("invalid_request", text, limit=MAX_DEPTH)
 
 
 class BodyTooLargeError(Exception):
-    """A body without a declared length grew beyond the limit."""
+    """A body without a declared length grew beyond the limit; whoever reads it answers."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 class Door:
     """An ASGI application that lets requests through to `inside`, or answers them itself."""
 
-    def __init__(self, inside: ASGIApp, policy: DoorPolicy) -> None:
+    def __init__(self, inside: ASGIApp, policy: DoorPolicy, find: FindCaller) -> None:
         self._inside = inside
         self._policy = policy
+        self._find = find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; websockets end here."""
@@ -107,22 +142,12 @@ class Door:
             return
         if scope["type"] != "http":
             return
-        refusal = look_at(self._policy, scope)
-        if refusal is not None:
-            await self._refuse(send, scope, refusal)
+        found = look_at(self._policy, scope, self._find)
+        if isinstance(found, Refusal):
+            await self._refuse(send, scope, found)
             return
-        has_begun = False
-
-        async def put(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self._inside(scope, self._counted(receive), put)
-        except BodyTooLargeError:
-            if not has_begun:
-                await self._refuse(send, scope, too_large(self._policy))
+        scope[SCOPE_KEY] = found
+        await self._inside(scope, self._counted(receive), send)
 
     def _counted(self, receive: Receive) -> Receive:
         size = 0
@@ -132,13 +157,13 @@ class Door:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._policy.max_body_bytes:
-                raise BodyTooLargeError
+                raise BodyTooLargeError(too_large(self._policy))
             return message
 
         return take
 
     async def _refuse(self, send: Send, scope: Scope, refusal: Refusal) -> None:
-        body = msgspec.json.encode(_told(scope["path"], refusal))
+        body = msgspec.json.encode(told_refusal(scope["path"], refusal))
         headers: Iterable[tuple[bytes, Any]] = (
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -150,7 +175,8 @@ class Door:
         await send({"type": "http.response.body", "body": body})
 
 
-def _told(path: str, refusal: Refusal) -> dict[str, Any]:
+def told_refusal(path: str, refusal: Refusal) -> dict[str, Any]:
+    """The body in the dialect of a path."""
     kinds = {401: "authentication_error", 403: "permission_error", 413: "request_too_large"}
     error = {
         "type": kinds.get(refusal.status, "invalid_request_error"),

@@ -35,7 +35,20 @@ _CODES: Final = {
     "context_overflow": "context_length_exceeded",
     "bad_frame": "invalid_request",  # frames are made here, of what the body holds
 }
+_FORBIDDEN: Final = "forbidden"
 _OVERLOADED: Final = frozenset({"draining", "shutting_down", "daemon_unreachable"})
+
+
+class ForbiddenError(HotseatError):
+    """What a key may not do; the table of the wire knows no keys."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid_request", message)
+
+
+def code_of(error: HotseatError) -> str:
+    """The code as OpenAI's packages know it."""
+    return _FORBIDDEN if isinstance(error, ForbiddenError) else _CODES.get(error.code, error.code)
 
 
 def message_of(error: HotseatError) -> str:
@@ -57,7 +70,7 @@ def message_of(error: HotseatError) -> str:
 
 def status_of(error: HotseatError) -> int:
     """The HTTP status."""
-    return error.spec.http_status
+    return 403 if isinstance(error, ForbiddenError) else error.spec.http_status
 
 
 def headers_of(error: HotseatError) -> dict[str, str]:
@@ -75,7 +88,7 @@ def openai_error(error: HotseatError) -> dict[str, Any]:
     """Body of Chat, Completions and Responses."""
     status = status_of(error)
     field = error.facts.get("field")
-    code = _CODES.get(error.code, error.code)
+    code = code_of(error)
     if error.code == "session_missing" and field == "previous_response_id":
         code = "previous_response_not_found"
     return {

@@ -4,28 +4,40 @@ uvicorn has no deadline for headers or a body that does not arrive; its protocol
 """
 
 import asyncio
+import contextlib
 import os
-import secrets
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hotseat.client import AsyncClient
+from hotseat.client.endpoint import read_endpoint
+from hotseat.gateway.accounts import Accounting
 from hotseat.gateway.app import make_app
-from hotseat.gateway.door import LOOPBACK, Door, DoorPolicy
+from hotseat.gateway.door import Door, DoorPolicy
+from hotseat.gateway.keys import KeyRing, owner_key
+from hotseat.gateway.metrics import Metrics
+from hotseat.gateway.ports import bind_port
+from hotseat.gateway.presence import Presence
+from hotseat.gateway.settings import GatewaySettings, check_settings
+from hotseat.protocol.discovery import GatewayNote
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.version import VERSION
 
 ARRIVAL_S: Final = 30.0
 """What a client gets to send its headers and its body."""
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 256
-KEY_FILE: Final = "http.key"
-_KEY_BYTES: Final = 24
+ALONE_S: Final = 600.0
+LOOK_S: Final = 15.0
 _GRACE_S: Final = 5
 
 
@@ -89,45 +101,69 @@ class QuietServer(uvicorn.Server):
         if self._turning is not None and self._told_to_end is not None:
             self._turning.call_soon_threadsafe(self._told_to_end.set)
 
-
-def key_of(home: Path) -> str:
-    """The key of this home's door, made at the first start; readable by its owner only."""
-    path = home / KEY_FILE
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        pass
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = secrets.token_hex(_KEY_BYTES)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
-    return key
+    def stop(self) -> None:
+        """As a signal does."""
+        self.should_exit = True
+        if self._told_to_end is not None:
+            self._told_to_end.set()
 
 
 def run_gateway(
-    *, home: Path, host: str, port: int, key: str, on_bound: Callable[[], None]
+    *,
+    home: Path,
+    settings: GatewaySettings,
+    digest: str,
+    watched: bool,
+    on_bound: Callable[[], None],
 ) -> None:
     """Serves until it is told to stop. Raises HotseatError for an address that is not to be had.
 
-    Without a `key` everybody on this machine may ask.
+    `watched`: a daemon started it; without one for long it ends. `digest`: of the settings file's
+    part, by which a daemon knows what its gateway was started with.
     """
-    if host not in LOOPBACK:
-        raise HotseatError(
-            "invalid_config",
-            f"host {host!r} is beyond this machine, where keys and texts would travel in the open; "
-            "use 127.0.0.1 and let ssh carry it",
-            host=host,
-        )
-    client = AsyncClient(home=home, name="http")
-    app = Door(make_app(client), DoorPolicy(key=key))
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
+    check_settings(settings)
+    note = GatewayNote(
+        pid=os.getpid(),
+        address=settings.address,
+        version=VERSION,
+        watched=watched,
+        settings=digest,
+    )
+    # The key is there before anybody can knock.
+    server = QuietServer(_config(home, settings))
+    with (
+        bind_port(settings.host, settings.port) as listening,
+        Presence(home, settings.port, note),
+    ):
+        on_bound()
+        asyncio.run(_serve(server, listening, home if watched else None))
+
+
+async def _serve(server: QuietServer, listening: socket.socket, watched: Path | None) -> None:
+    watch = None if watched is None else asyncio.create_task(_end_alone(server, watched))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        if watch is not None:
+            watch.cancel()
+
+
+async def _end_alone(server: QuietServer, home: Path) -> None:
+    """Ends the server when no daemon was there for long: nobody else would."""
+    seen_at = time.monotonic()
+    while time.monotonic() - seen_at < ALONE_S:
+        await asyncio.sleep(LOOK_S)
+        with contextlib.suppress(HotseatError, OSError):
+            os.kill(read_endpoint(home).pid, 0)
+            seen_at = time.monotonic()
+    server.stop()
+
+
+def _config(home: Path, settings: GatewaySettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        _application(home, settings),
+        host=settings.host,
+        port=settings.port,
         http=PatientProtocol,
         ws="none",
         loop="asyncio",
@@ -139,27 +175,24 @@ def run_gateway(
         limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
-    with _bound(host, port) as listening:
-        on_bound()
-        QuietServer(config).run(sockets=[listening])
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket of that address. A port that is taken is another server's: it is never shared."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, since only then asyncio sends small pieces at once (TCP_NODELAY), not 40 ms later.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise HotseatError(
-            "invalid_config",
-            f"cannot listen on {host}:{port}: {error.strerror}; see `lsof -i :{port}` for who "
-            "does, or choose another --port",
-            host=host,
-            port=port,
-        ) from error
-    return listening
+def _application(home: Path, settings: GatewaySettings) -> ASGIApp:
+    """From outside in: the door, pages of other origins, accounts, paths."""
+    metrics = Metrics()
+    inside: ASGIApp = Accounting(
+        make_app(AsyncClient(home=home, name="http"), home, settings, metrics), metrics
+    )
+    if settings.origins:
+        inside = CORSMiddleware(
+            inside,
+            allow_origins=settings.origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("*",),
+        )
+    ring = KeyRing(home, owner_key(home), is_open=settings.open_loopback)
+    policy = DoorPolicy(hosts=settings.known_hosts, origins=frozenset(settings.origins))
+    return Door(inside, policy, ring.find)

@@ -20,6 +20,8 @@ from hotseat.protocol.errors import ERRORS
 ROOT = Path(__file__).parents[3]
 NOT_JSON = {
     "gateway",
+    "key",
+    "launch",
     "serve",
     "config",
     "kv",

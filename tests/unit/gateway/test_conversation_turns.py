@@ -13,6 +13,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 from starlette.requests import Request
 
+from hotseat.gateway.callers import OWNER, SCOPE_KEY
 from hotseat.gateway.conversations.habits import ENOUGH, Habits
 from hotseat.gateway.conversations.turns import Call, Conversations
 from hotseat.gateway.conversations.value import Head, trace
@@ -136,7 +137,8 @@ async def never():
 
 
 def call():
-    http = Request({"type": "http", "headers": []}, receive=never)
+    scope = {"type": "http", "headers": [], SCOPE_KEY: OWNER}
+    http = Request(scope, receive=never)
     return Call(http=http, model="m", registered="m", options={})
 
 

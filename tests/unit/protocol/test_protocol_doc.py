@@ -52,6 +52,7 @@ SHAPES = (
     views.StatusView,
     views.WorkerView,
     views.StandbyView,
+    views.GatewayView,
     views.QueueView,
     views.RequestView,
     views.MemoryView,

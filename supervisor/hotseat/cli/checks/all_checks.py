@@ -17,6 +17,7 @@ from hotseat.cli.home.connecting import connected, version_difference
 from hotseat.cli.terminal.findings import Finding, bad, doubtful, good
 from hotseat.cli.terminal.output import size
 from hotseat.client.errors import DaemonUnreachable
+from hotseat.client.gateways import read_gateways
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.version import VERSION
@@ -206,6 +207,21 @@ def check_daemon(home: Home) -> Iterator[Finding]:
             yield doubtful(f"model {model.name}", f"{model.state}: {model.reason}", "see the text")
 
 
+def check_http(home: Home) -> Iterator[Finding]:
+    """Whether the gateway lives, who may come in, who else has its port."""
+    http = _settings(home).http
+    if http.open_loopback:
+        text = "[http] open_loopback: every program and every user of this machine comes in"
+        yield doubtful("http", text, "take it away; `hotseat gateway --print-env` prints the key")
+    found = read_gateways(home.root)
+    for gateway in found:
+        yield good("http", f"{gateway.address}, process {gateway.pid}")
+    if found or not http.enabled:
+        return
+    text = f"no gateway at {http.host}:{http.port} although [http] enabled is set"
+    yield bad("http", text, "`hotseat status` says why; it is started by `hotseat serve`")
+
+
 def check_service(home: Home) -> Iterator[Finding]:
     """The launchd job, and whether macOS asks before it may read what it needs."""
     del home
@@ -229,6 +245,7 @@ CHECKS: Final[dict[str, Callable[[Home], Iterator[Finding]]]] = {
     "memory": check_memory,
     "seat": check_seat,
     "daemon": check_daemon,
+    "http": check_http,
     "service": check_service,
 }
 

@@ -23,13 +23,15 @@ def serve(*, verbose: bool) -> int:
 @click.command()
 @JSON
 @click.option("--env", "as_env", is_flag=True, help="Print a line for a shell to evaluate.")
-def endpoint(*, as_json: bool, as_env: bool) -> None:
+@click.option("--http", "of_http", is_flag=True, help="The gateway's address instead.")
+def endpoint(*, as_json: bool, as_env: bool, of_http: bool) -> None:
     """Print where clients find the daemon."""
-    from hotseat.cli.home.lifecycle import current_endpoint
+    from hotseat.cli.home.lifecycle import current_endpoint, gateway_address
 
     found = current_endpoint()
     export = f"export HOTSEAT_ENDPOINT={shlex.quote(found.requests)}"
-    show_line(found, export if as_env else found.requests, as_json=as_json)
+    plain = gateway_address(found) if of_http else found.requests
+    show_line(found, export if as_env else plain, as_json=as_json)
 
 
 @click.command()

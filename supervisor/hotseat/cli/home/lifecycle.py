@@ -13,6 +13,7 @@ from hotseat.cli.home.connecting import connected
 from hotseat.cli.terminal.output import last_line, note
 from hotseat.client.endpoint import HOW_TO_START, find_home, read_endpoint
 from hotseat.client.errors import DaemonUnreachable
+from hotseat.client.gateways import read_gateways
 from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Progress
@@ -36,7 +37,7 @@ class DaemonStopped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def current_endpoint() -> Endpoint:
-    """The endpoint file, if the process that wrote it lives."""
+    """The endpoint file, if the process that wrote it lives; a gateway that nobody watches, too."""
     from hotseat.supervisor.machine.processes import is_alive
 
     found = read_endpoint(find_home())
@@ -45,7 +46,17 @@ def current_endpoint() -> Endpoint:
             f"daemon not running: process {found.pid} of {find_home()} is gone; {HOW_TO_START}",
             endpoint=found.requests,
         )
+    if found.http is None and (others := read_gateways(find_home())):
+        return msgspec.structs.replace(found, http=others[0].address)
     return found
+
+
+def gateway_address(found: Endpoint) -> str:
+    """Where HTTP clients come. Raises DaemonUnreachable where no gateway lives."""
+    if found.http is None:
+        text = "no gateway runs; set [http] enabled = true, or start `hotseat gateway`"
+        raise DaemonUnreachable(text, endpoint="")
+    return found.http
 
 
 def release_model(model: str) -> ReleaseView:

@@ -11,6 +11,7 @@ from hotseat.protocol.replies import SwapReport
 from hotseat.protocol.telemetry import MemoryPages
 from hotseat.protocol.version import VERSION
 from hotseat.protocol.views import (
+    GatewayView,
     MemoryView,
     QueueView,
     RecoveryView,
@@ -63,6 +64,7 @@ def render_status(view: StatusView) -> None:
             ("memory", _memory_line(view.memory)),
             ("pages", _pages_line(view.memory.pages)),
             ("KV on SSD", _disk_line(view)),
+            ("HTTP", _gateway_line(view.gateway)),
             ("daemon", f"{view.version}, pid {view.pid}, up {duration(view.uptime_s)}"),
             ("awake", _awake_line(view)),
             ("last run", _recovery_line(view.recovery)),
@@ -72,6 +74,14 @@ def render_status(view: StatusView) -> None:
             *(("notice", text) for text in view.notices),
         ]
     )
+
+
+def _gateway_line(gateway: GatewayView | None) -> str:
+    if gateway is None:
+        return ""
+    why = f": {gateway.reason}" if gateway.reason else ""
+    pid = f", pid {gateway.pid}" if gateway.pid is not None else ""
+    return f"{gateway.address}, {gateway.state}{pid}{why}"
 
 
 def render_queue(view: StatusView) -> None:

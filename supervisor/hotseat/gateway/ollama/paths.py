@@ -12,6 +12,8 @@ from starlette.routing import Route
 
 from hotseat.client import AsyncClient
 from hotseat.gateway.asked import Asked, unsupported
+from hotseat.gateway.callers import caller_of
+from hotseat.gateway.errors import ForbiddenError
 from hotseat.gateway.ollama.answer import MEDIA_TYPE, Frame, Lines, whole_answer
 from hotseat.gateway.ollama.body import NamedBody, Order, decode, read_chat, read_generate
 from hotseat.gateway.ollama.views import find_named, running, shown, tags
@@ -21,7 +23,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.version import VERSION
 from hotseat.protocol.views import ModelView
 
-Known = Callable[[], Awaitable[list[ModelView]]]
+Known = Callable[[Request], Awaitable[list[ModelView]]]
 Answer = Callable[
     [Request, Asked, Telling, Callable[[Whole], dict[str, Any]], str], Awaitable[Response]
 ]
@@ -37,7 +39,7 @@ _ELSEWHERE: Final = {
 
 
 class Ollama:
-    """Answers with what the other dialects answer with. `known`: registered models."""
+    """Answers with what the other dialects answer with. `known`: what exists for a key."""
 
     def __init__(self, client: AsyncClient, known: Known, answered: Answer) -> None:
         self._client = client
@@ -69,18 +71,16 @@ class Ollama:
 
     async def tags(self, request: Request) -> Response:
         """GET /api/tags."""
-        del request
-        return answer(tags(await self._known()))
+        return answer(tags(await self._known(request)))
 
     async def running(self, request: Request) -> Response:
         """GET /api/ps."""
-        del request
-        return answer(running(await self._known(), await self._client.status()))
+        return answer(running(await self._known(request), await self._client.status()))
 
     async def show(self, request: Request) -> Response:
         """POST /api/show."""
         body = decode(await request.body(), NamedBody)
-        return answer(shown(find_named(await self._known(), body.model or body.name or "")))
+        return answer(shown(find_named(await self._known(request), body.model or body.name or "")))
 
     async def chat(self, request: Request) -> Response:
         """POST /api/chat."""
@@ -96,10 +96,10 @@ class Ollama:
         raise unsupported(path, _ELSEWHERE[path])
 
     async def _order(self, request: Request, order: Order, *, is_chat: bool) -> Response:
-        view = await self._view(order.model)
+        view = await self._view(request, order.model)
         frame = Frame(order.model, time.time(), is_chat=is_chat)
         if order.asked is None:
-            return await self._seat(view, frame, gives_up=order.gives_up)
+            return await self._seat(request, view, frame, gives_up=order.gives_up)
         asked = msgspec.structs.replace(order.asked, model=view.name)
         if asked.messages and view.template is not None and view.template.mode == "raw":
             words = "\n".join(str(message.content or "") for message in asked.messages)
@@ -110,14 +110,19 @@ class Ollama:
 
         return await self._answered(request, asked, Lines(frame), at_once, MEDIA_TYPE)
 
-    async def _view(self, name: str) -> ModelView:
+    async def _view(self, request: Request, name: str) -> ModelView:
         """What is known of a model; of an alias, which only the daemon knows, its name."""
-        views = await self._known()
+        views = await self._known(request)
         with contextlib.suppress(HotseatError):
             return find_named(views, name)
         return ModelView(name=name, state="ready")
 
-    async def _seat(self, view: ModelView, frame: Frame, *, gives_up: bool) -> Response:
+    async def _seat(
+        self, request: Request, view: ModelView, frame: Frame, *, gives_up: bool
+    ) -> Response:
+        caller = caller_of(request.scope)
+        if not (caller.may_swap and caller.may_use(view.name)):
+            raise ForbiddenError(f"this key may not decide about the seat of {view.name!r}")
         if gives_up:
             if view.state == "seated":
                 await self._client.release(model=view.name)

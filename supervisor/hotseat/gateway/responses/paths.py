@@ -14,18 +14,19 @@ from starlette.responses import Response
 
 from hotseat.client import AsyncClient
 from hotseat.client.flow import AsyncStream
+from hotseat.gateway.accounts import account_of
 from hotseat.gateway.asked import Asked, unsupported
 from hotseat.gateway.conversations.index import Place
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
-from hotseat.gateway.conversations.value import Head, branch_prefix, owned, same_head
+from hotseat.gateway.conversations.value import Head, branch_prefix, same_head
 from hotseat.gateway.holding import Begun, Holding
 from hotseat.gateway.replying import (
-    SESSION_HEADER,
     answer,
     identity,
     left_out_header,
     owner_of,
+    session_of,
 )
 from hotseat.gateway.responses.answer import Facts, ResponsesStream, response_object, whole_response
 from hotseat.gateway.responses.body import ReadResponse, Told, read_count, read_response
@@ -65,18 +66,19 @@ class Responses:
 
     async def create(self, request: Request) -> Response:
         """POST /v1/responses."""
-        owner = owner_of(request)
+        owner, account = owner_of(request), account_of(request.scope)
         read = read_response(await request.body(), self._opener(owner))
         call = await self._called(request, read.asked)
         head = head_of(call, read.asked, is_kept=read.told.store)
         headers = left_out_header(read.asked.left_out)
         if read.asked.is_streamed:
             stream, facts, ended = await self._begin(owner, call, head, read)
-            telling = Noted(ResponsesStream(facts), ended)
+            telling = Noted(account.stream(ResponsesStream(facts)), account.heard(ended))
             return Streamed(stream, telling, headers | identity())
 
         async def begin() -> Begun:
-            stream, facts, ended = await self._begin(owner, call, head, read)
+            stream, facts, noted = await self._begin(owner, call, head, read)
+            ended = account.heard(noted)
 
             def told(found: Whole) -> dict[str, Any]:
                 ended(found.done)
@@ -174,10 +176,9 @@ class Responses:
         """The work, and the whole history it is asked with if that is known."""
         added = read.asked.messages or ()
         whole_history = (*read.system, *added)
-        session = call.http.headers.get(SESSION_HEADER)
+        session = session_of(call.http)
         if session is not None:
-            named = owned(head.owner, session)
-            return await self._named(call, named, whole_history), ()
+            return await self._named(call, session, whole_history), ()
         if read.told.previous_response_id is not None:
             return await self._continued(call, head, read)
         opened = await self._conversations.recognise(

@@ -19,12 +19,12 @@ from hotseat.supervisor.daemon.assembly.dispatch import Dispatch
 from hotseat.supervisor.daemon.assembly.ground import Ground
 from hotseat.supervisor.daemon.assembly.requests import Requests
 from hotseat.supervisor.daemon.assembly.watching import Watching
+from hotseat.supervisor.daemon.endpoint_file import EndpointFile
 from hotseat.supervisor.daemon.recovery import announce, recover
 from hotseat.supervisor.daemon.router import Router
 from hotseat.supervisor.daemon.upgrade_check import note_versions
 from hotseat.supervisor.loop.tasks import TaskSet, settle
 from hotseat.supervisor.machine.folder_access import notices_for
-from hotseat.supervisor.ports.client_port import Identity
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
 
@@ -46,12 +46,12 @@ class Daemon:
         self._tasks = TaskSet("daemon.task_defect", _task_failed)
 
     @property
-    def identity(self) -> Identity:
-        """Of this run."""
-        return self._ground.identity
+    def endpoint(self) -> EndpointFile:
+        """By which clients find this run."""
+        return self._watching.endpoint
 
-    async def start(self) -> str:
-        """Recovers what the last run left and opens the request socket; its address."""
+    async def start(self) -> None:
+        """Recovers what the last run left and opens the request socket."""
         ground, dispatch, watching = self._ground, self._dispatch, self._watching
         recovery = await recover(ground.catalogue, dispatch.acceptor.recover)
         ground.figures.recovery = recovery
@@ -72,11 +72,11 @@ class Daemon:
             watching.upkeep.run(),
             watching.disk.run(dispatch.rhythm.is_resting),
             watching.guard.run(),
+            watching.gateway.run(),
         ):
             self.spawn(job)
         watching.feed.start()
         self._seat_at_start(ground.settings.seat.at_start)
-        return ground.port.address
 
     async def run(self) -> None:
         """Returns when the seat is empty after a stop was asked for, and everybody knows."""
@@ -85,6 +85,7 @@ class Daemon:
     async def close(self) -> None:
         """Ends what still lives; nothing is answered after this."""
         ground, requests, dispatch = self._ground, self._requests, self._dispatch
+        self._watching.gateway.tell_to_end()
         self._watching.feed.close()
         dispatch.dispatcher.close()
         self._desks.kv.close()
@@ -102,6 +103,7 @@ class Daemon:
         await self._watching.kept.keep_now()
         await self._watching.guard.close()
         self._tasks.cancel()
+        await self._watching.gateway.close()
         self._router.close()
         ground.port.close()
         await ground.catalogue.close()

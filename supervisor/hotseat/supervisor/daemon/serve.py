@@ -11,10 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from hotseat.protocol import failpoints
-from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.ids import Tag
-from hotseat.protocol.limits import PROTOCOL_MAX, PROTOCOL_MIN
 from hotseat.protocol.version import VERSION
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.daemon.daemon import Daemon
@@ -74,17 +71,17 @@ async def _serve(home: Home, settings: Settings) -> None:
         await catalogue.reconcile_files()
     daemon = Daemon(home, settings, catalogue, VERSION)
     try:
-        address = await daemon.start()
+        await daemon.start()
         if is_service():
             daemon.spawn(keep_output_small(home.logs_dir / SERVICE_LOG))
             daemon.spawn(daemon.look_at_folders())
-        publish_endpoint(home, address, daemon.identity.instance, daemon.identity.version)
+        daemon.endpoint.publish()
         # What exists now stays: collecting it again and again would only cost pauses.
         gc.collect()
         gc.freeze()
         await daemon.run()
     finally:
-        home.endpoint_file.unlink(missing_ok=True)
+        daemon.endpoint.remove()
         await daemon.close()
         log.info("daemon.stopped")
 
@@ -95,21 +92,3 @@ async def _sweep(home: Home, catalogue: Catalogue) -> None:
     known = {tag: await catalogue.files(tag) for tag in tags}
     swept = await asyncio.to_thread(kv_sweep, home.kv_dir, known, time.time() - SWEEP_AGE_S)
     log.info("kv.swept", **msgspec.structs.asdict(swept))
-
-
-def publish_endpoint(home: Home, address: str, instance: str, running_version: str) -> None:
-    """Writes the endpoint file, whole or not at all, readable by this user only."""
-    endpoint = Endpoint(
-        protocol_min=PROTOCOL_MIN,
-        protocol_max=PROTOCOL_MAX,
-        version=running_version,
-        instance=instance,
-        pid=os.getpid(),
-        requests=address,
-    )
-    draft = home.endpoint_file.with_suffix(f".{os.getpid()}")
-    draft.write_bytes(msgspec.json.encode(endpoint))
-    draft.chmod(0o600)
-    if failpoints.ARMED:
-        failpoints.reach("endpoint.written")
-    draft.replace(home.endpoint_file)

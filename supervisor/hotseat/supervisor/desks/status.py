@@ -90,6 +90,7 @@ class StatusDesk:
             recovery=self._figures.recovery,
             notices=self._notices(now),
             gpu_errors=self._figures.gpu_errors,
+            gateway=self._figures.gateway,
             released_until=self._releases.held_until(time.time()),
             seated_until=None if left_s is None else round(time.time() + left_s, 3),
             keeps_awake=self._figures.keeps_awake,

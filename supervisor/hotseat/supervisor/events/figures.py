@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hotseat.protocol.views import RecoveryView
+from hotseat.protocol.views import GatewayView, RecoveryView
 
 
 class Figures:
@@ -25,5 +25,7 @@ class Figures:
         """What a person should know and do something about, as found at the start."""
         self.pages_notice = ""
         """The same of wired pages that do not come back; empty once they do."""
+        self.gateway: GatewayView | None = None
+        """The HTTP gateway, where there is to be one."""
         self.gpu_errors = 0
         """Workers that lost the GPU since the start."""

@@ -19,6 +19,7 @@ _LAST_INT: Final = 2**63 - 1
 """Of TOML, and of what SQLite and MessagePack can carry."""
 _CHUNKS: Final = f"write a divisor or a multiple of {BLOCK_TOKENS}"
 _QUOTED: Final = 'write it in quotes, "/..."'
+_LISTED: Final = 'write a list of texts, ["..."]'
 _LIMIT: Final = re.compile(r"[<>]=? \S+")
 
 Seconds = Annotated[float, Meta(gt=0.0, le=_LAST_FLOAT, title="seconds")]
@@ -33,6 +34,10 @@ FilePath = Annotated[str, Meta(pattern=r"^[^\0]+\Z", title="path", description=_
 """A file or a folder: absolute, or as seen from the settings' own folder."""
 NameOfModel = Annotated[str, Meta(title="model name", description="see `hotseat models`")]
 Finite = Annotated[float, Meta(ge=-_LAST_FLOAT, le=_LAST_FLOAT)]
+Port = Annotated[int, Meta(ge=1, le=65_535, title="whole number from 1 to 65535")]
+Texts = Annotated[tuple[str, ...], Meta(max_length=64, title="list of texts", description=_LISTED)]
+Address = Annotated[str, Meta(pattern=r"^\S+\Z", title="text", description="write it in quotes")]
+"""A name or a URL: no blanks."""
 Argument = bool | Annotated[int, Meta(ge=-_LAST_INT, le=_LAST_INT)] | Finite | str
 
 

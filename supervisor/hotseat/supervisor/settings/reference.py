@@ -83,6 +83,8 @@ def toml_value(name: str, value: Any) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(toml_value(name, one) for one in value)}]" if value else ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

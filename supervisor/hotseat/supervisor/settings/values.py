@@ -3,10 +3,11 @@
 The type of a field says what may be written there; the end of its name is its unit.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, json
 from msgspec.structs import asdict, replace
 
 from hotseat.protocol.ids import ModelName
@@ -14,6 +15,7 @@ from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link_orders import Wiring
 from hotseat.protocol.messages import Sampling
 from hotseat.supervisor.settings.kinds import (
+    Address,
     Argument,
     Bytes,
     Choices,
@@ -23,8 +25,10 @@ from hotseat.supervisor.settings.kinds import (
     FilePath,
     NameOfModel,
     Penalty,
+    Port,
     Seconds,
     Share,
+    Texts,
 )
 
 _RESERVE_SHARE: Final = 0.18
@@ -225,6 +229,42 @@ class PowerSettings(Struct, frozen=True, kw_only=True):
     """The same on battery."""
 
 
+class HttpSettings(Struct, frozen=True, kw_only=True):
+    """`[http]`: the gateway for agents that speak HTTP. `hotseat gateway` takes the same."""
+
+    enabled: bool = False
+    """The daemon starts the gateway, watches it and starts it again."""
+    host: Address = "127.0.0.1"
+    """Address to listen on; one beyond this machine needs `tls_cert` and `tls_key`."""
+    port: Port = 4687
+    """Port to listen on; it is never shared with another server."""
+    open_loopback: bool = False
+    """Programs of this machine need no key, those of its other users neither."""
+    hosts: Texts = ()
+    """Names by which clients call this machine, beside `localhost` and `host`."""
+    origins: Texts = ()
+    """Web pages that may ask, as `https://name:port`."""
+    tls_cert: FilePath | None = None
+    """Certificate with its chain, PEM."""
+    tls_key: FilePath | None = None
+    """Key of the certificate, PEM."""
+    hold_s: Seconds = 540.0
+    """How long a request for a whole answer is held before it is told to come back."""
+    keep_days: Count = 14
+    """Days for which conversations are kept that nobody named."""
+    parts: Literal["text", "refuse"] = "text"
+    """What a model cannot read, as images, is left out with a line in its place, or refused."""
+    progress: Literal["off", "reasoning"] = "off"
+    """`reasoning` shows waiting and loading as text of reasoning."""
+    embeddings_url: Address | None = None
+    """Where embeddings are handed on to, `http://127.0.0.1:PORT/v1/embeddings`; unset: refused."""
+
+    @property
+    def digest(self) -> str:
+        """Differs where anything differs: a gateway tells what it was started with."""
+        return hashlib.blake2b(json.encode(self), digest_size=8).hexdigest()
+
+
 class SamplingDefaults(Struct, frozen=True, kw_only=True):
     """`[models.NAME.sampling]`: how to draw where a request does not say.
 
@@ -318,6 +358,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     seat: SeatSettings = SeatSettings()
     scheduling: SchedulingSettings = SchedulingSettings()
     power: PowerSettings = PowerSettings()
+    http: HttpSettings = HttpSettings()
     aliases: Mapping[str, AliasSettings] = {}
     models: Mapping[ModelName, ModelSettings] = {}
 

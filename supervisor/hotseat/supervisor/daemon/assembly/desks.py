@@ -72,5 +72,6 @@ class Desks:
                 watches.stalls,
                 watches.memory,
                 watches.power,
+                watching.gateway,
             ),
         )

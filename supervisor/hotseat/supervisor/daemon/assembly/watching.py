@@ -6,6 +6,8 @@ from importlib import metadata
 from hotseat.supervisor.daemon.assembly.dispatch import Dispatch
 from hotseat.supervisor.daemon.assembly.ground import Ground
 from hotseat.supervisor.daemon.assembly.requests import Requests
+from hotseat.supervisor.daemon.endpoint_file import EndpointFile
+from hotseat.supervisor.daemon.gateway_process import GatewayProcess
 from hotseat.supervisor.daemon.kept_figures import KeptFigures
 from hotseat.supervisor.daemon.measuring import Measuring
 from hotseat.supervisor.daemon.upkeep import Housekeeping, Upkeep
@@ -52,6 +54,10 @@ class Watching:
             catalogue=catalogue,
             figures=figures,
             kept=self.kept,
+        )
+        self.endpoint = EndpointFile(ground.home, ground.port, ground.identity)
+        self.gateway = GatewayProcess(
+            ground.home, ground.settings, ground.events, figures, self.endpoint
         )
         self.upkeep = Upkeep(
             rhythm=dispatch.rhythm,

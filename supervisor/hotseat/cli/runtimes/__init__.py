@@ -1,0 +1,1 @@
+"""Agent programs over the gateway: what each is told, and running one."""
