@@ -182,6 +182,8 @@ class ModelView(Struct, frozen=True, kw_only=True):
     tag: str = ""
     path: str = ""
     template: TemplateProbe | None = None
+    aliases: tuple[str, ...] = ()
+    """Other names that stand for it now, without those that are patterns."""
     sampling: Sampling = Sampling()
     """How it draws where a request does not say: settings before `generation_config.json`."""
 

@@ -201,8 +201,9 @@ class Paths:
 
     async def show_model(self, request: Request) -> Response:
         """GET /v1/models/NAME."""
-        views = await self._visible(request)
-        return answer(model_object(find_model(views, request.path_params["name"])))
+        name = request.path_params["name"]
+        found = model_object(find_model(await self._visible(request), name))
+        return answer({**found, "id": name, "display_name": name})
 
     async def live(self, request: Request) -> Response:
         """GET /health/live: the loop turns."""

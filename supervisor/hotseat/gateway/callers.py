@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.types import Scope
 
 from hotseat.protocol.errors import HotseatError
@@ -52,7 +53,11 @@ class Caller(Struct, frozen=True, kw_only=True):
 
     def visible(self, views: Sequence[ModelView]) -> list[ModelView]:
         """The models that exist for this caller."""
-        return [view for view in views if self.may_use(view.name)]
+        return [
+            replace(view, aliases=tuple(name for name in view.aliases if self.may_use(name)))
+            for view in views
+            if self.may_use(view.name)
+        ]
 
     def options(self) -> dict[str, Any]:
         """Keywords of `generate` that the key decides."""

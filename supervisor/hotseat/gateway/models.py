@@ -38,8 +38,13 @@ def model_object(view: ModelView) -> dict[str, Any]:
 
 
 def model_list(views: Sequence[ModelView]) -> dict[str, Any]:
-    """All that can be asked, and the name that stands for the seated one."""
-    data = [model_object(view) for view in views if view.state in _USABLE]
+    """All that can be asked by name or alias, and what stands for the seated one."""
+    usable = [view for view in views if view.state in _USABLE]
+    data = [
+        {**model_object(view), "id": name, "display_name": name}
+        for view in usable
+        for name in (view.name, *view.aliases)
+    ]
     seated = next((view for view in views if view.state == "seated"), None)
     if seated is not None:
         data.append({**model_object(seated), "id": SEATED, "display_name": SEATED})
@@ -56,7 +61,7 @@ def model_list(views: Sequence[ModelView]) -> dict[str, Any]:
 def find_model(views: Sequence[ModelView], name: str) -> ModelView:
     """The model of a name. Raises unknown_model."""
     for view in views:
-        if view.name == name or (name == SEATED and view.state == "seated"):
+        if name in (view.name, *view.aliases) or (name == SEATED and view.state == "seated"):
             return view
     known = ", ".join(sorted(view.name for view in views)) or "none"
     raise HotseatError("unknown_model", f"no model {name!r}; registered: {known}", model=name)

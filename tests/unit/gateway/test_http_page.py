@@ -31,6 +31,8 @@ def known(*kinds):
 )
 def test_fields_of_bodies_are_those_of_the_page(heading, fields):
     text = PAGE.read_text()
-    rows = re.findall(rf"^\| {heading} \|(.*)\|$", text, re.M) or [text[text.index(heading) :]]
+    rows = re.findall(rf"^\| {heading} \|(.*)\|$", text, re.MULTILINE) or [
+        text[text.index(heading) :]
+    ]
     named = [set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", row)))) for row in rows]
     assert any(fields <= found for found in named), fields

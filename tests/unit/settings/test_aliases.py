@@ -4,7 +4,7 @@ import pytest
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Sampling
-from hotseat.supervisor.settings.aliases import resolve_name
+from hotseat.supervisor.settings.aliases import other_names, resolve_name
 from hotseat.supervisor.settings.changes import compare_settings
 from hotseat.supervisor.settings.values import (
     AliasSettings,
@@ -100,3 +100,17 @@ def test_zero_of_a_client_of_version_1_asks_for_nothing_and_its_model_has_no_say
     filled = chosen.fill(Sampling(temperature=0.0, top_k=0), own, 1)
     assert (filled.temperature, filled.top_k, filled.min_p) == (0.7, None, None)
     assert SamplingDefaults().fill(Sampling(), own, 1).temperature is None
+
+
+@pytest.mark.parametrize(
+    ("model", "seated", "names"),
+    [
+        ("exact", None, ("claude-haiku-9",)),
+        ("small", "small", ("now",)),
+        ("small", None, ()),  # "big" is registered itself, patterns are no names
+        ("big", "big", ("now",)),
+    ],
+)
+def test_names_that_stand_for_a_model_are_those_that_resolve_to_it(model, seated, names):
+    assert other_names(model, ALIASES, KNOWN, seated) == names
+    assert all(resolve_name(name, ALIASES, KNOWN, seated) == model for name in names)

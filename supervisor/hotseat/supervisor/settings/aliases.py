@@ -17,6 +17,23 @@ def find_alias(name: str, aliases: Mapping[str, AliasSettings]) -> AliasSettings
     return next((alias for glob, alias in aliases.items() if fnmatch.fnmatchcase(name, glob)), None)
 
 
+def other_names(
+    model: str,
+    aliases: Mapping[str, AliasSettings],
+    registered: Container[str],
+    seated: str | None,
+) -> tuple[str, ...]:
+    """Names without wildcards that stand for a model now, in the order of the file."""
+    found = []
+    for name, alias in aliases.items():
+        if name in registered or any(mark in name for mark in "*?["):
+            continue
+        stands_for = alias.use if alias.use != SEATED else seated or alias.otherwise
+        if stands_for == model:
+            found.append(name)
+    return tuple(found)
+
+
 def resolve_name(
     name: str,
     aliases: Mapping[str, AliasSettings],
