@@ -57,9 +57,12 @@ class Planner:
 
     def machine(self) -> MachineMemory:
         """Memory of the machine now; what is held ready for weights counts as available."""
-        machine = self.probe.machine()
-        available = machine.available_bytes + self.own.ready_bytes
-        return replace(machine, available_bytes=available)
+        machine, ready = self.probe.machine(), self.own.ready_bytes
+        return replace(
+            machine,
+            available_bytes=machine.available_bytes + ready,
+            swappable_bytes=max(machine.swappable_bytes - ready, 0),
+        )
 
     def use(self, settings: Settings) -> None:
         """Takes new settings; records are read anew, since settings change them."""
@@ -158,6 +161,8 @@ class Planner:
     def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
         """What the memory gate will ask for has to be there: nothing is drained in vain."""
         machine, own = self.machine(), self.own.returned_bytes
+        now = self.plan(record)
+        plan = now if now.notice else plan  # where little has to do, what there is now decides
         needed = max(bytes_to_load(plan, machine), least_bytes(record, plan))
         if room_bytes(machine, own) < needed:
             raise shortage(plan, needed, machine, own)

@@ -61,8 +61,7 @@ class Preparation:
             self._standby.hold_blank(size, reserve)
 
     def _reserve_bytes(self) -> int:
-        total = self._planner.probe.machine().total_bytes
-        return self._planner.settings.memory.reserve_for(total)
+        return self._planner.settings.memory.reserve_for(self._planner.probe.machine())
 
     def _record(self, model: str) -> ModelRecord | None:
         try:
