@@ -68,21 +68,13 @@ def plan_model(
     """
     reserve = settings.memory.reserve_for(machine)
     terms = _terms(record, machine, settings, reserve, working_set_bytes)
-    if not in_any_case:
-        terms.append(_available(machine, own_footprint_bytes))
-    binding = min(terms, key=lambda term: term.size_bytes)
+    now = [] if in_any_case else [_available(machine, own_footprint_bytes)]
+    binding = min([*terms, *now], key=lambda term: term.size_bytes)
     limit = max(binding.size_bytes, 0)
     peak = prefill_peak_bytes(record)
     free = limit - record.weights_bytes - peak
-    needs = Needs(
-        free=free,
-        overhead=overhead_bytes,
-        standby=standby_bytes,
-        reserve=reserve if binding.name == _GROUP and _is_default(settings) else 0,
-        session=session_bytes(record, min(LEAST_TOKENS, record.context_tokens)),
-        block=session_bytes(record, _least_tokens(record, machine)),
-    )
-    share = share_out(needs, machine)
+    lent = reserve if binding.name == _GROUP and _is_default(settings) else 0
+    share = _shared(record, machine, free, overhead_bytes, standby_bytes, lent)
     room = share.room(free)
     limit += share.borrowed
     budget = max(min((room, *_kv_caps(record, settings))), 0)
@@ -285,6 +277,26 @@ def _kv_caps(record: ModelRecord, settings: Settings) -> list[int]:
     return [cap for cap in caps if cap is not None]
 
 
+def _shared(
+    record: ModelRecord,
+    machine: MachineMemory,
+    free: int,
+    overhead: int | None,
+    standby: int,
+    reserve: int,
+) -> Share:
+    """How what weights and prefill leave free is shared out."""
+    needs = Needs(
+        free=free,
+        overhead=overhead,
+        standby=standby,
+        reserve=reserve,
+        session=session_bytes(record, min(LEAST_TOKENS, record.context_tokens)),
+        block=session_bytes(record, _least_tokens(record, machine)),
+    )
+    return share_out(needs, machine)
+
+
 def _least_tokens(record: ModelRecord, machine: MachineMemory) -> int:
     """The session that has to have room: in a control group a block is better than a refusal."""
     is_group = machine.bound is not None and machine.bound.is_group
@@ -315,8 +327,9 @@ def _shortage(
             f"a session of {tokens} tokens needs {_size(needed)} of KV, the KV budget is set to"
             f" {_size(budget)}"
         )
+    taken = share.overhead + share.standby
     return (
-        f"{_size(record.weights_bytes)} of weights, {_size(share.overhead + share.standby)} overhead, {_size(peak)} for"
+        f"{_size(record.weights_bytes)} of weights, {_size(taken)} overhead, {_size(peak)} for"
         f" prefill and {_size(needed)} of KV for {tokens} tokens exceed the limit of"
         f" {_size(limit)} ({binding.name})"
     )
