@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.measure import GIB, base_parser, conclude, console
 from benchmarks.peers.versus import use_blas
 from benchmarks.proof.arms import WAYS
-from benchmarks.proof.course import FIRST_TOKENS, Script, run
+from benchmarks.proof.course import FIRST_TOKENS, MADE_TOKENS, Script, run
 from benchmarks.proof.dense_models import dense_model
 from benchmarks.proof.ground import FIXED_BYTES, made
 from benchmarks.proof.groups import RefusedError
@@ -22,7 +22,8 @@ from benchmarks.random_models import weights_bytes
 RATIO = 1.25
 RESULTS = Path(__file__).parent.parent / "results"
 AGENTS = 3
-QUICK_MB, QUICK_ROUNDS, QUICK_FIRST_TOKENS, QUICK_LIMIT_S = 500, 2, 64, 60.0
+QUICK_MB, QUICK_ROUNDS, QUICK_LIMIT_S = 500, 2, 90.0
+QUICK_FIRST_TOKENS, QUICK_MADE_TOKENS = 64, 8
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -65,6 +66,7 @@ def experiment(options: argparse.Namespace, name: str, ratios: Sequence[float]) 
             rounds=rounds,
             limit_s=QUICK_LIMIT_S if options.quick else options.limit_s,
             first_tokens=QUICK_FIRST_TOKENS if options.quick else FIRST_TOKENS,
+            made_tokens=QUICK_MADE_TOKENS if options.quick else MADE_TOKENS,
         )
         use_blas(options.blas)
         _tell(options.arms, sizes)

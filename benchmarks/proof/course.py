@@ -38,6 +38,7 @@ class Script(Struct, frozen=True, kw_only=True):
     rounds: int
     limit_s: float
     first_tokens: int = FIRST_TOKENS
+    made_tokens: int = MADE_TOKENS
     calm_s: float = 3.0
 
 
@@ -173,7 +174,7 @@ class _Course:
         self, subject: Subject, number: int, name: str, prompt: Sequence[int], until: float
     ) -> tuple[int, ...]:
         before = self._group.counters()
-        answer = subject.turn(name, prompt, MADE_TOKENS, until)
+        answer = subject.turn(name, prompt, self._script.made_tokens, until)
         after = self._group.counters()
         first, last = answer.arrived_s[0], answer.arrived_s[-1]
         later = sum(at > first for at in answer.arrived_s)  # tokens of the first frame come at once

@@ -1,14 +1,19 @@
 """What is planned where a control group leaves a model little more than its weights."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.support.models.records import full_layers, model_record
 
+from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.memory_bounds import Bound
 from hotseat.supervisor.machine.figures import MachineMemory, within
+from hotseat.supervisor.models.own_memory import OwnMemory
+from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.plan import least_bytes, plan_model, session_bytes
 from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes
 from hotseat.supervisor.models.rules.tight import (
@@ -158,3 +163,39 @@ def test_session_below_the_usual_length_is_promised_only_in_a_group():
     chosen = Settings(memory=MemorySettings(kv_budget_bytes=session_bytes(RECORD, 256)))
     assert plan_model(RECORD, machine, chosen).fits
     assert not plan_model(RECORD, WHOLE, chosen).fits
+
+
+class Desk:
+    """A planner on one machine, with a worker whose footprint is known late."""
+
+    def __init__(self, machine, footprint=0):
+        self.own = OwnMemory()
+        self.planner = Planner(
+            SimpleNamespace(get=lambda _name: RECORD),
+            SimpleNamespace(machine=lambda: machine, quick_footprint=lambda _pid: footprint),
+            self.own,
+            Settings(),
+        )
+
+    def check(self):
+        return self.planner.check(RECORD)
+
+
+def test_standby_is_room_in_a_group_since_the_next_worker_is_made_of_it():
+    machine = group(3 * GIB, used=GIB)
+    desk = Desk(machine)
+    desk.own.standby_bytes = 100 * MIB
+    assert desk.planner.machine().available_bytes == machine.available_bytes + 100 * MIB
+    bare = Desk(WHOLE)
+    bare.own.standby_bytes = 100 * MIB
+    assert bare.planner.machine() == WHOLE
+
+
+def test_worker_that_grew_since_it_was_measured_is_measured_before_a_refusal():
+    desk = Desk(group(3 * GIB, used=5 * GIB // 2), footprint=9 * GIB // 4)
+    desk.own.worker_bytes = GIB
+    with pytest.raises(HotseatError, match="are available"):
+        desk.check()
+    desk.own.worker_pid = 7
+    assert desk.check() is RECORD
+    assert desk.own.worker_bytes == 9 * GIB // 4
