@@ -35,10 +35,20 @@ WAYS = {
     way.name: way
     for way in (
         Way(name="kept", kind="kept", about="three processes keep their models, the OS swaps"),
-        Way(name="kept-no-swap", kind="kept", about="the same without swap", has_swap=False),
+        Way(
+            name="kept-no-swap",
+            kind="kept",
+            about="three processes kept, without swap",
+            has_swap=False,
+        ),
         Way(name="one", kind="one", about="one process, one model after the other, no contexts"),
         Way(name="hotseat", kind="hotseat", about="hotseat as shipped"),
-        Way(name="hotseat-no-swap", kind="hotseat", about="the same", has_swap=False),
+        Way(
+            name="hotseat-no-swap",
+            kind="hotseat",
+            about="hotseat as shipped, without swap",
+            has_swap=False,
+        ),
     )
 }
 

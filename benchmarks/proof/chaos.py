@@ -22,7 +22,7 @@ from benchmarks.random_models import weights_bytes
 RATIO = 1.25
 RESULTS = Path(__file__).parent.parent / "results"
 AGENTS = 3
-QUICK_MB, QUICK_ROUNDS, QUICK_LIMIT_S = 500, 2, 90.0
+QUICK_MB, QUICK_ROUNDS, QUICK_LIMIT_S = 500, 2, 150.0
 QUICK_FIRST_TOKENS, QUICK_MADE_TOKENS = 64, 8
 
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.support.daemons.live_daemon import wait_for
 
 from hotseat.protocol.control_groups import ProcessBounds
 from hotseat.protocol.limits import MIB
@@ -94,3 +96,34 @@ def test_held_memory_is_gone_and_cache_is_not(groups, tmp_path):
 def test_group_without_a_limit_binds_nothing(groups):
     assert read_inside(groups[1])[2] == "-"
     assert not [b for b in ProcessBounds().bounds() if "hotseat-test" in b.name]
+
+
+GROUND = """
+import subprocess, sys
+from pathlib import Path
+from benchmarks.proof.ground import made
+with made(Path(sys.argv[1]), ["hotseat-no-swap"], [1 << 20], [1.0]) as ground:
+    inside = subprocess.Popen(ground.group.inside(["sleep", "600"]))
+    print(ground.group.memory, inside.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_of_an_experiment_is_left_after_its_end(groups, tmp_path, end):
+    """Promise: groups, processes in them and homes are gone, however it ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", GROUND, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        folder, pid = process.stdout.readline().split()
+        wait_for(lambda: (Path(folder) / "cgroup.procs").read_text().split() == [pid], 10, "inside")
+        assert list(tmp_path.iterdir())
+        process.send_signal(end)
+        process.wait()
+    wait_for(lambda: not Path(folder).exists(), 20, "the group removed")
+    wait_for(lambda: not Path("/proc", pid).exists(), 20, "the process gone")
+    wait_for(lambda: not list(tmp_path.iterdir()), 20, "homes removed")
