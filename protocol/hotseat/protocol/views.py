@@ -292,6 +292,10 @@ class PlanView(Struct, frozen=True, kw_only=True):
     what_if: bool = False
     """For the machine that was asked about, not for this one."""
     holders: tuple[tuple[str, int], ...] = ()
+    limited_by: str = ""
+    """What leaves less than the machine has, with its limit: a control group, or RLIMIT_AS."""
+    notice: str = ""
+    """That contexts get less than usual, and why; empty when they do not."""
 
 
 class QuoteView(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ CALM, WARN, CRIT = (Reading(os_level=level) for level in (1, 2, 4))
         (CRIT, Level.CRITICAL),
         (Reading(os_level=1, available_bytes=0, reserve_bytes=100), Level.NORMAL),
         (Reading(available_bytes=60, reserve_bytes=100), Level.NORMAL),
+        (Reading(os_level=1, is_level_late=True, available_bytes=40, reserve_bytes=100), 2),
+        (Reading(os_level=4, is_level_late=True, available_bytes=60, reserve_bytes=100), 4),
         (Reading(available_bytes=40, reserve_bytes=100), Level.WARNING),
         (Reading(available_bytes=20, reserve_bytes=100), Level.CRITICAL),
         (Reading(os_level=1, footprint_bytes=104, limit_bytes=100), Level.NORMAL),
@@ -38,7 +40,7 @@ CALM, WARN, CRIT = (Reading(os_level=level) for level in (1, 2, 4))
     ],
 )
 def test_level_is_the_worst_that_anything_tells(reading, level):
-    assert level_of(reading) is level
+    assert level_of(reading) is Level(level)
 
 
 def test_contexts_go_first_half_of_them_then_the_rest_then_requests():

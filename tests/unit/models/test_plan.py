@@ -8,7 +8,6 @@ from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import LayerSpec, StateSpec
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.plan import (
-    DEFAULT_OVERHEAD_BYTES,
     max_context_tokens,
     plan_elsewhere,
     plan_model,
@@ -16,6 +15,7 @@ from hotseat.supervisor.models.rules.plan import (
     prefill_peak_bytes,
     session_bytes,
 )
+from hotseat.supervisor.models.rules.tight import DEFAULT_OVERHEAD_BYTES
 from hotseat.supervisor.settings.values import MemorySettings, ModelSettings, Settings
 
 MAC = MachineMemory(total_bytes=24 * GIB, available_bytes=20 * GIB, wired_bytes=2 * GIB)

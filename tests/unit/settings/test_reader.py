@@ -4,6 +4,7 @@ import pytest
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
+from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.settings.reader import load_settings, parse_size
 from hotseat.supervisor.settings.values import KvSettings, MemorySettings, Settings
 
@@ -183,8 +184,9 @@ def test_sizes_are_bytes_or_say_their_unit(value, size):
     [(2 * GIB, GIB), (24 * GIB, int(24 * GIB * 0.18)), (128 * GIB, 6 * GIB)],
 )
 def test_reserve_follows_the_machine(total, reserve):
-    assert MemorySettings().reserve_for(total) == reserve
-    assert MemorySettings(reserve_bytes=5).reserve_for(total) == 5
+    machine = MachineMemory(total_bytes=total, available_bytes=total)
+    assert MemorySettings().reserve_for(machine) == reserve
+    assert MemorySettings(reserve_bytes=5).reserve_for(machine) == 5
 
 
 def test_disk_defaults_follow_the_disk():

@@ -149,12 +149,14 @@ def check_memory(home: Home) -> Iterator[Finding]:
     probe = system_probe()
     machine = probe.machine()
     memory = _settings(home).memory
-    reserve = memory.reserve_for(machine.total_bytes)
+    reserve = memory.reserve_for(machine)
     limit = min(machine.total_bytes - reserve, memory.limit_bytes or machine.total_bytes)
     text = (
         f"{size(machine.available_bytes)} available of {size(machine.total_bytes)}, at most "
         f"{size(limit)} for a model and its contexts (reserve {size(reserve)})"
     )
+    if machine.bound is not None:
+        text += f"; limited by {machine.bound}"
     if machine.available_bytes < reserve:
         yield doubtful("memory", text, "close other programs; the largest are below")
     else:

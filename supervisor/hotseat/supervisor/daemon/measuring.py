@@ -48,7 +48,7 @@ class Measuring:
         own, probe = self._planner.own, self._planner.probe
         pid = self._seat.worker_pid
         if pid is not None:
-            own.worker_bytes = probe.quick_footprint(pid)
+            own.worker_pid, own.worker_bytes = pid, probe.quick_footprint(pid)
             await self._note_worker(own.worker_bytes)
         standby = self._standby.pid
         own.standby_bytes = 0 if standby is None else probe.quick_footprint(standby) or 0

@@ -154,7 +154,7 @@ class StatusDesk:
             total_bytes=machine.total_bytes,
             available_bytes=machine.available_bytes,
             wired_bytes=machine.wired_bytes,
-            reserve_bytes=self._planner.settings.memory.reserve_for(machine.total_bytes),
+            reserve_bytes=self._planner.settings.memory.reserve_for(machine),
             kv_budget_bytes=self._seat.kv_budget_bytes,
             kv_disk_bytes=self._figures.kv_disk_bytes,
             pressure=self._figures.pressure,

@@ -164,7 +164,7 @@ class SeatAnnouncer:
 
     def worker_exited(self, ended: WorkerExit, fault: Fault, *, asked: bool) -> None:
         """With the reason and, for a crash, its last words."""
-        self._own.worker_bytes = None
+        self._own.worker_bytes = self._own.worker_pid = None
         if fault.gpu:
             self._figures.gpu_errors += 1
             self._events.publish(

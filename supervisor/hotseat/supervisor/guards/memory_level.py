@@ -96,8 +96,9 @@ class MemoryLevel:
         level = self._figures.pressure = self._planner.probe.pressure()
         return Reading(
             os_level=level,
-            available_bytes=machine.available_bytes,
-            reserve_bytes=self._planner.settings.memory.reserve_for(machine.total_bytes),
+            is_level_late=machine.bound is not None,
+            available_bytes=machine.available_bytes + machine.swappable_bytes,
+            reserve_bytes=self._planner.settings.memory.reserve_for(machine),
             footprint_bytes=self._planner.own.worker_bytes,
             limit_bytes=self._seat.limit_bytes if self._seat.admits else None,
         )

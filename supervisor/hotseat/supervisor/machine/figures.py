@@ -1,7 +1,11 @@
 """What the planner needs to know about a machine, and what macOS means by available. Pure."""
 
-from msgspec import Struct
+from collections.abc import Sequence
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hotseat.protocol.memory_bounds import Bound, available_within, tightest
 from hotseat.protocol.telemetry import MemoryPages
 
 
@@ -11,6 +15,10 @@ class MachineMemory(Struct, frozen=True, kw_only=True):
     `pressure` is the level the system itself speaks of (1 normal, 2 warning, 4 critical).
     `wired_limit_mb` is the switch for what Metal lets a process wire, 0 the default. They,
     `wired_bytes` and `pages` are None where the OS does not tell.
+
+    `bound` is what leaves less than the machine has, a control group for instance; then
+    `total_bytes` is its limit, `outside_bytes` what the machine has beyond it, and
+    `swappable_bytes` what could make room because it may be swapped and was not touched for long.
     """
 
     total_bytes: int
@@ -19,6 +27,9 @@ class MachineMemory(Struct, frozen=True, kw_only=True):
     pages: MemoryPages | None = None
     pressure: int | None = None
     wired_limit_mb: int | None = None
+    bound: Bound | None = None
+    outside_bytes: int = 0
+    swappable_bytes: int = 0
 
 
 class Holder(Struct, frozen=True, kw_only=True):
@@ -45,6 +56,23 @@ def available_bytes(total_bytes: int, pages: MemoryPages) -> int:
     programs = max(pages.anonymous_bytes - pages.purgeable_bytes, 0)
     used = programs + pages.wired_bytes + pages.compressed_bytes
     return max(total_bytes - used, 0)
+
+
+def within(machine: MachineMemory, bounds: Sequence[Bound], swap_free_bytes: int) -> MachineMemory:
+    """What a machine comes to for a process that is bound."""
+    available = available_within(bounds, machine.available_bytes)
+    bound = tightest(bounds, machine.total_bytes)
+    if bound is None:
+        return replace(machine, available_bytes=available)
+    swap = swap_free_bytes if bound.swap_bytes is None else min(bound.swap_bytes, swap_free_bytes)
+    return replace(
+        machine,
+        total_bytes=bound.limit_bytes,
+        available_bytes=min(available, bound.limit_bytes),
+        bound=replace(bound, swap_bytes=swap),
+        outside_bytes=machine.total_bytes - bound.limit_bytes,
+        swappable_bytes=min(bound.idle_bytes, swap),
+    )
 
 
 def idle_bytes(pages: MemoryPages) -> int:

@@ -12,14 +12,17 @@ from typing import Any, Final, Protocol
 
 import psutil
 
+from hotseat.protocol.control_groups import ProcessBounds
 from hotseat.protocol.limits import KIB
-from hotseat.supervisor.machine.figures import Holder, MachineMemory, available_bytes
+from hotseat.protocol.memory_bounds import level_of_stalls
+from hotseat.supervisor.machine.figures import Holder, MachineMemory, available_bytes, within
 from hotseat.supervisor.machine.mach import MachHost
 
 _MEMINFO: Final = "/proc/meminfo"
 _MEMINFO_BYTES: Final = 4096
 _MEMORY: Final = re.compile(
-    rb"MemTotal: +(\d+) kB.*?^MemAvailable: +(\d+) kB", re.DOTALL | re.MULTILINE
+    rb"MemTotal: +(\d+) kB.*?^MemAvailable: +(\d+) kB.*?^SwapFree: +(\d+) kB",
+    re.DOTALL | re.MULTILINE,
 )
 _RUSAGE_INFO_V0: Final = 0
 
@@ -67,23 +70,33 @@ class RusageInfoV0(ctypes.Structure):
 
 
 class LinuxProbe:
-    """Linux: the footprint is USS, what only this process holds."""
+    """Linux: the footprint is USS, what only this process holds; control groups bound memory."""
+
+    def __init__(self, bounds: ProcessBounds | None = None) -> None:
+        self._bounds = bounds or ProcessBounds()
 
     def machine(self) -> MachineMemory:
-        """Memory of the machine now.
+        """Memory of the machine now, or of the control group where that has less.
 
-        Read each second also by a daemon that nobody uses, so only the two fields are looked for.
+        Read each second also by a daemon that nobody uses, so only three fields are looked for.
         """
+        machine, swap_free = self._whole_machine()
+        return within(machine, self._bounds.bounds(), swap_free)
+
+    @staticmethod
+    def _whole_machine() -> tuple[MachineMemory, int]:
+        """Whatever bounds this process, and free swap."""
         file = os.open(_MEMINFO, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = _MEMORY.search(os.read(file, _MEMINFO_BYTES))
         finally:
             os.close(file)
         if found is None:  # a kernel or a container that tells less: psutil estimates
-            memory = psutil.virtual_memory()
-            return MachineMemory(total_bytes=memory.total, available_bytes=memory.available)
-        total, available = (int(field) * KIB for field in found.groups())
-        return MachineMemory(total_bytes=total, available_bytes=min(available, total))
+            memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+            plain = MachineMemory(total_bytes=memory.total, available_bytes=memory.available)
+            return plain, int(swap.free)
+        total, available, swap_free = (int(field) * KIB for field in found.groups())
+        return MachineMemory(total_bytes=total, available_bytes=min(available, total)), swap_free
 
     def footprint(self, pid: int) -> int | None:
         """USS of the process."""
@@ -105,8 +118,9 @@ class LinuxProbe:
         return largest_holders(count, exclude)
 
     def pressure(self) -> int | None:
-        """Linux has no such level."""
-        return None
+        """From the stalls of a control group that is limited; the machine has no such level."""
+        found = self._bounds.stalled_percent()
+        return None if found is None else level_of_stalls(found)
 
 
 class MacProbe:

@@ -9,6 +9,8 @@ class OwnMemory:
     def __init__(self) -> None:
         self.worker_bytes: int | None = None
         """Footprint of the seated worker; None while none lives or none was measured."""
+        self.worker_pid: int | None = None
+        """Of whom that was measured."""
         self.standby_bytes = 0
         """Footprint of the standby."""
         self.ready_bytes = 0

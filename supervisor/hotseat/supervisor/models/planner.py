@@ -56,10 +56,24 @@ class Planner:
         return wiring_notice(self.settings.memory.wire, self.own.panic_report)
 
     def machine(self) -> MachineMemory:
-        """Memory of the machine now; what is held ready for weights counts as available."""
-        machine = self.probe.machine()
-        available = machine.available_bytes + self.own.ready_bytes
-        return replace(machine, available_bytes=available)
+        """Memory of the machine now; what is held ready for weights counts as available.
+
+        In a control group so does the standby, which the next worker is made of: there a process
+        more or less decides.
+        """
+        machine, own = self.probe.machine(), self.own
+        is_group = machine.bound is not None and machine.bound.is_group
+        kept = max(own.standby_bytes, own.ready_bytes) if is_group else own.ready_bytes
+        return replace(
+            machine,
+            available_bytes=machine.available_bytes + kept,
+            swappable_bytes=max(machine.swappable_bytes - kept, 0),
+        )
+
+    def measure_again(self) -> None:
+        """Before a refusal: the seated worker may have grown since it was last measured."""
+        if self.own.worker_pid is not None:
+            self.own.worker_bytes = self.probe.quick_footprint(self.own.worker_pid)
 
     def use(self, settings: Settings) -> None:
         """Takes new settings; records are read anew, since settings change them."""
@@ -157,10 +171,19 @@ class Planner:
 
     def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
         """What the memory gate will ask for has to be there: nothing is drained in vain."""
+        if self._shortage_now(record, plan) is None:
+            return
+        self.measure_again()
+        error = self._shortage_now(record, plan)
+        if error is not None:
+            raise error
+
+    def _shortage_now(self, record: ModelRecord, plan: PlanView) -> HotseatError | None:
         machine, own = self.machine(), self.own.returned_bytes
+        now = self.plan(record)
+        plan = now if now.notice else plan  # where little has to do, what there is now decides
         needed = max(bytes_to_load(plan, machine), least_bytes(record, plan))
-        if room_bytes(machine, own) < needed:
-            raise shortage(plan, needed, machine, own)
+        return None if room_bytes(machine, own) >= needed else shortage(plan, needed, machine, own)
 
     def force(self, model: str, *, is_wanted: bool) -> None:
         """Notes whether a model is to be seated whatever other programs hold."""

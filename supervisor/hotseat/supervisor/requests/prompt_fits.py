@@ -31,6 +31,7 @@ class PromptFits:
         """
         if self._prompts.is_seated(record):
             return None
+        self._planner.measure_again()
         plan = self._planner.plan(record)
         limit = min(record.context_tokens, plan.max_context_tokens)
         tokens = most_tokens(intake)

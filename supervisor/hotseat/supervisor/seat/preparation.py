@@ -79,8 +79,7 @@ class Preparation:
         return max(0, min(KERNELS_BYTES, machine.available_bytes - self._reserve_bytes()))
 
     def _reserve_bytes(self) -> int:
-        total = self._planner.probe.machine().total_bytes
-        return self._planner.settings.memory.reserve_for(total)
+        return self._planner.settings.memory.reserve_for(self._planner.probe.machine())
 
     def _record(self, model: str) -> ModelRecord | None:
         try:

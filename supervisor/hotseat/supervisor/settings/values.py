@@ -14,6 +14,7 @@ from hotseat.protocol.ids import ModelName
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.link_orders import Wiring
 from hotseat.protocol.messages import Sampling
+from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.settings.kinds import (
     Address,
     Argument,
@@ -34,6 +35,9 @@ from hotseat.supervisor.settings.kinds import (
 _RESERVE_SHARE: Final = 0.18
 _RESERVE_LOW_BYTES: Final = 1 * GIB
 _RESERVE_HIGH_BYTES: Final = 6 * GIB
+_INSIDE_SHARE: Final = 0.06
+_INSIDE_LOW_BYTES: Final = 64 * MIB
+_INSIDE_HIGH_BYTES: Final = 1 * GIB
 _DISK_CAP_BYTES: Final = 50 * GIB
 _DISK_SHARE_OF_FREE: Final = 0.20
 _FLOOR_BYTES: Final = 10 * GIB
@@ -150,7 +154,8 @@ class MemorySettings(Struct, frozen=True, kw_only=True):
     """`[memory]`: what is left to everybody else, and caps below what the machine allows."""
 
     reserve_bytes: Bytes | None = None
-    """Never planned with; unset: 18 % of the memory, at least 1 and at most 6 GiB."""
+    """Never planned with; unset: 18 % of the memory, at least 1 and at most 6 GiB, of the limit of
+    a control group 6 %, at least 64 MiB and at most 1 GiB."""
     limit_bytes: Bytes | None = None
     """Cap on weights, contexts and overhead together, below what the machine allows."""
     kv_budget_bytes: Bytes | None = None
@@ -159,12 +164,21 @@ class MemorySettings(Struct, frozen=True, kw_only=True):
     """macOS: keep weights from being paged out, from the next load on; unset: `weights`, and `off`
     once a kernel panic named IOGPU and Python."""
 
-    def reserve_for(self, total_bytes: int) -> int:
-        """Bytes never planned with; 18 % of RAM within 1 and 6 GiB unless set."""
+    def reserve_for(self, machine: MachineMemory) -> int:
+        """Bytes never planned with; 18 % of RAM within 1 and 6 GiB unless set.
+
+        What lies outside of a bound is left to others anyway: then 6 % of the bound within 64 MiB
+        and 1 GiB, for the kernel's own and for files, unless the machine wants more.
+        """
         if self.reserve_bytes is not None:
             return self.reserve_bytes
-        share = int(total_bytes * _RESERVE_SHARE)
-        return min(max(share, _RESERVE_LOW_BYTES), _RESERVE_HIGH_BYTES)
+        share = int((machine.total_bytes + machine.outside_bytes) * _RESERVE_SHARE)
+        reserve = min(max(share, _RESERVE_LOW_BYTES), _RESERVE_HIGH_BYTES)
+        if machine.bound is None:
+            return reserve
+        inside = int(machine.total_bytes * _INSIDE_SHARE)
+        inside = min(max(inside, _INSIDE_LOW_BYTES), _INSIDE_HIGH_BYTES)
+        return max(inside, reserve - machine.outside_bytes)
 
 
 class KvSettings(Struct, frozen=True, kw_only=True):

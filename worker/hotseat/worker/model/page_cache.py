@@ -5,6 +5,7 @@ floor keeps the reading from pushing others' pages out.
 """
 
 import fcntl
+import functools
 import os
 import struct
 import sys
@@ -15,7 +16,9 @@ from typing import Final
 
 import psutil
 
+from hotseat.protocol.control_groups import ProcessBounds
 from hotseat.protocol.limits import MIB
+from hotseat.protocol.memory_bounds import available_within
 
 PIECE_BYTES: Final = 8 * MIB
 """Asked for between two looks at the floor and at `is_cancelled`, by each thread."""
@@ -77,4 +80,10 @@ def _touch(fd: int, offset: int, length: int) -> int:
 
 def available_bytes() -> int:
     """Memory that can be had without swapping; of a Mac a guess, so no floor is set there."""
-    return int(psutil.virtual_memory().available)
+    return available_within(_bounds().bounds(), int(psutil.virtual_memory().available))
+
+
+@functools.cache
+def _bounds() -> ProcessBounds:
+    """Groups are looked for once: a worker stays in its daemon's."""
+    return ProcessBounds()

@@ -23,9 +23,13 @@ class Level(IntEnum):
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What was measured. `os_level` is None where the system has none."""
+    """What was measured. `os_level` is None where the system has none.
+
+    `is_level_late`: it is made of stalls, so that what is available has to be looked at as well.
+    """
 
     os_level: int | None = None
+    is_level_late: bool = False
     available_bytes: int = 0
     reserve_bytes: int = 0
     footprint_bytes: int | None = None
@@ -83,7 +87,7 @@ def level_of(reading: Reading) -> Level:
     if reading.os_level is not None:
         level = Level.CRITICAL if reading.os_level >= Level.CRITICAL else level
         level = Level.WARNING if reading.os_level in {2, 3} else level
-    else:
+    if reading.os_level is None or reading.is_level_late:
         for share, called in _LEFT:
             if reading.available_bytes < share * reading.reserve_bytes:
                 level = max(level, called)

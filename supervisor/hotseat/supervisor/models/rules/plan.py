@@ -14,10 +14,9 @@ from hotseat.protocol.model import STATES_HELD, ModelRecord
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.room import room_bytes
+from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
 from hotseat.supervisor.settings.values import Settings
 
-DEFAULT_OVERHEAD_BYTES: Final = 300 * MIB
-"""Interpreter, libraries, Metal's own heaps; used until a load of the model was measured."""
 DEFAULT_STANDBY_BYTES: Final = 80 * MIB
 """An idle process with the libraries imported, as measured."""
 _LARGE_MAC_BYTES: Final = 96 * GIB
@@ -26,6 +25,7 @@ _WIRED_PERCENT_LARGE: Final = 84
 WORKING_SET_MARGIN_BYTES: Final = GIB
 LEAST_TOKENS: Final = 2048
 """A model fits when one session of this length (or its whole context) has room."""
+_GROUP: Final = "group"
 _CONTEXTS: Final = (4096, 8192, 16_384, 32_768)
 _FUSED_HEAD_DIMS: Final = frozenset({64, 80, 128})
 """Head sizes for which MLX's attention over several queries never stores the scores."""
@@ -66,18 +66,21 @@ def plan_model(
     `own_footprint_bytes` is what that worker would give back. `overhead_bytes` None stands for
     the default. `in_any_case`: what other programs hold now does not count.
     """
-    overhead = DEFAULT_OVERHEAD_BYTES if overhead_bytes is None else overhead_bytes
-    reserve = settings.memory.reserve_for(machine.total_bytes)
+    reserve = settings.memory.reserve_for(machine)
     terms = _terms(record, machine, settings, reserve, working_set_bytes)
-    if not in_any_case:
-        terms.append(_available(machine, own_footprint_bytes))
-    binding = min(terms, key=lambda term: term.size_bytes)
+    now = [] if in_any_case else [_available(machine, own_footprint_bytes)]
+    binding = min([*terms, *now], key=lambda term: term.size_bytes)
     limit = max(binding.size_bytes, 0)
     peak = prefill_peak_bytes(record)
-    room = limit - record.weights_bytes - overhead - standby_bytes - peak
+    free = limit - record.weights_bytes - peak
+    lent = reserve if binding.name == _GROUP and _is_default(settings) else 0
+    share = _shared(record, machine, free, overhead_bytes, standby_bytes, lent)
+    room = share.room(free)
+    limit += share.borrowed
     budget = max(min((room, *_kv_caps(record, settings))), 0)
-    taken = overhead + standby_bytes
-    reason = record.unfit_reason or _shortage(record, budget, room, limit, taken, peak, binding)
+    reason = record.unfit_reason or _shortage(
+        record, _least_tokens(record, machine), budget, room, limit, share, peak, binding
+    )
     return PlanView(
         model=record.name,
         fits=not reason,
@@ -90,9 +93,9 @@ def plan_model(
         limit_bytes=limit,
         binding=binding.name,
         weights_bytes=record.weights_bytes,
-        overhead_bytes=overhead,
+        overhead_bytes=share.overhead,
         overhead_measured=overhead_measured,
-        standby_bytes=standby_bytes,
+        standby_bytes=share.standby,
         prefill_peak_bytes=peak,
         kv_budget_bytes=budget,
         kv_bytes_per_token=record.kv_bytes_per_token,
@@ -100,10 +103,10 @@ def plan_model(
         state_bytes=record.state_bytes,
         context_tokens=record.context_tokens,
         max_context_tokens=max_context_tokens(record, budget),
-        sessions=tuple(
-            _fit(record, budget, tokens) for tokens in _CONTEXTS if tokens <= record.context_tokens
-        ),
+        sessions=_fits(record, budget),
         holders=tuple((holder.name, holder.size_bytes) for holder in holders),
+        limited_by="" if machine.bound is None else str(machine.bound),
+        notice=share.notice,
     )
 
 
@@ -167,7 +170,10 @@ def least_bytes(record: ModelRecord, plan: PlanView) -> int:
     """What the planned model needs to answer in one session of the least length that counts."""
     tokens = min(LEAST_TOKENS, record.context_tokens)
     fixed = plan.weights_bytes + plan.overhead_bytes + plan.standby_bytes
-    return fixed + plan.prefill_peak_bytes + session_bytes(record, tokens)
+    contexts = session_bytes(record, tokens)
+    if plan.notice:  # less was promised
+        contexts = min(contexts, plan.kv_budget_bytes)
+    return fixed + plan.prefill_peak_bytes + contexts
 
 
 def prefill_chunk(record: ModelRecord, system: str) -> int:
@@ -229,13 +235,12 @@ def _terms(
     working_set: int | None,
 ) -> list[_Term]:
     """Everything that limits for good; of equal ones the first binds."""
-    terms = [
-        _Term(
-            "ram",
-            machine.total_bytes - reserve,
-            "use a smaller model, or lower [memory] reserve_bytes",
-        )
-    ]
+    bound = machine.bound
+    name, remedy = "ram", "use a smaller model, or lower [memory] reserve_bytes"
+    if bound is not None:
+        name = _GROUP if bound.is_group else "rlimit"
+        remedy = f"use a smaller model, or raise the limit of {bound.name}"
+    terms = [_Term(name, machine.total_bytes - reserve, remedy)]
     if working_set is not None:
         # The switch takes MiB and holds until the next start of the Mac.
         wanted = max(machine.total_bytes - reserve, 0) // MIB
@@ -272,17 +277,48 @@ def _kv_caps(record: ModelRecord, settings: Settings) -> list[int]:
     return [cap for cap in caps if cap is not None]
 
 
+def _shared(
+    record: ModelRecord,
+    machine: MachineMemory,
+    free: int,
+    overhead: int | None,
+    standby: int,
+    reserve: int,
+) -> Share:
+    """How what weights and prefill leave free is shared out."""
+    needs = Needs(
+        free=free,
+        overhead=overhead,
+        standby=standby,
+        reserve=reserve,
+        session=session_bytes(record, min(LEAST_TOKENS, record.context_tokens)),
+        block=session_bytes(record, _least_tokens(record, machine)),
+    )
+    return share_out(needs, machine)
+
+
+def _least_tokens(record: ModelRecord, machine: MachineMemory) -> int:
+    """The session that has to have room: in a control group a block is better than a refusal."""
+    is_group = machine.bound is not None and machine.bound.is_group
+    return min(BLOCK_TOKENS if is_group else LEAST_TOKENS, record.context_tokens)
+
+
+def _is_default(settings: Settings) -> bool:
+    """True unless somebody chose the reserve."""
+    return settings.memory.reserve_bytes is None
+
+
 def _shortage(
     record: ModelRecord,
+    tokens: int,
     budget: int,
     room: int,
     limit: int,
-    taken: int,
+    share: Share,
     peak: int,
     binding: _Term,
 ) -> str:
     """Why the model does not fit, with the numbers; empty if it does."""
-    tokens = min(LEAST_TOKENS, record.context_tokens)
     needed = session_bytes(record, tokens)
     if budget >= needed:
         return ""
@@ -291,6 +327,7 @@ def _shortage(
             f"a session of {tokens} tokens needs {_size(needed)} of KV, the KV budget is set to"
             f" {_size(budget)}"
         )
+    taken = share.overhead + share.standby
     return (
         f"{_size(record.weights_bytes)} of weights, {_size(taken)} overhead, {_size(peak)} for"
         f" prefill and {_size(needed)} of KV for {tokens} tokens exceed the limit of"
@@ -302,6 +339,11 @@ def _remedy(reason: str, budget: int, room: int, binding: _Term) -> str:
     if not reason:
         return ""
     return "raise kv_budget_bytes in config.toml" if room > budget else binding.remedy
+
+
+def _fits(record: ModelRecord, budget: int) -> tuple[FitView, ...]:
+    lengths = (tokens for tokens in _CONTEXTS if tokens <= record.context_tokens)
+    return tuple(_fit(record, budget, tokens) for tokens in lengths)
 
 
 def _fit(record: ModelRecord, budget: int, tokens: int) -> FitView:

@@ -33,6 +33,8 @@ def room_bytes(machine: MachineMemory, own_bytes: int = 0) -> int:
     counts too, since it is compressed as soon as somebody asks.
     """
     room = machine.available_bytes + own_bytes
+    # Of a control group that may swap; weights of an idle worker may be among it.
+    room += max(machine.swappable_bytes - own_bytes, 0)
     if machine.pressure != _NORMAL or machine.pages is None:
         return room
     # Weights of an idle worker are inactive memory of a program as well: they count once.

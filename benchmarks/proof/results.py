@@ -1,0 +1,129 @@
+"""Raw figures of runs: one JSON line each, appended at once; which runs are still to be made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+
+class TurnFigures(Struct, frozen=True, kw_only=True):
+    """One turn; each one needs another model than the turn before. Bytes and seconds."""
+
+    round: int
+    model: str
+    prompt: int
+    restored: int
+    first_s: float
+    rate: float
+    swap_in: int
+    major_faults: int
+    tokens: tuple[int, ...]
+
+
+class Sums(Struct, frozen=True, kw_only=True):
+    """Over a whole run, as `groups.Counters` has them."""
+
+    major_faults: int = 0
+    swap_in: int = 0
+    swap_out: int = 0
+    refault_file: int = 0
+    refault_anon: int = 0
+    psi_some_s: float = 0.0
+    psi_full_s: float = 0.0
+    cpu_s: float = 0.0
+    disk_written: int = 0
+    oom_kills: int = 0
+
+
+class Beside(Struct, frozen=True, kw_only=True):
+    """Milliseconds of the bystander's tasks; `alone` are those before the arm began."""
+
+    count: int = 0
+    p50: float = 0.0
+    p99: float = 0.0
+    most: float = 0.0
+    alone_p50: float = 0.0
+    alone_p99: float = 0.0
+    was_killed: bool = False
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One run of one arm. `ratio` of the limit to the largest model, None without a limit."""
+
+    arm: str
+    ratio: float | None
+    number: int
+    size_mb: int
+    rounds: int
+    outcome: str
+    limit_bytes: int | None
+    swap_bytes: int
+    largest_bytes: int
+    turns: tuple[TurnFigures, ...]
+    wall_s: float
+    start_s: float
+    sums: Sums
+    peak_bytes: int
+    stored_bytes: int
+    beside: Beside
+
+    @property
+    def is_completed(self) -> bool:
+        """True when every turn was answered."""
+        return self.outcome == COMPLETED
+
+
+class Planned(Struct, frozen=True, kw_only=True):
+    """A run to be made."""
+
+    arm: str
+    ratio: float | None
+    number: int
+
+
+COMPLETED = "completed"
+
+
+def reference_of(arm: str) -> str:
+    """The arm that is run once without a limit, for tokens and speed to be compared with."""
+    return "hotseat" if arm.startswith("hotseat") else "kept"
+
+
+def planned(
+    arms: Sequence[str], ratios: Sequence[float], n: int, done: Sequence[Run]
+) -> list[Planned]:
+    """What is left to do: references first, then arms in turns, each round begun by another arm."""
+    references = dict.fromkeys(map(reference_of, arms))
+    wanted = [Planned(arm=arm, ratio=None, number=0) for arm in references]
+    for number in range(n):
+        for ratio in ratios:
+            shift = number % len(arms)
+            turned = (*arms[shift:], *arms[:shift])
+            wanted += [Planned(arm=arm, ratio=ratio, number=number) for arm in turned]
+    made = {(run.arm, run.ratio, run.number) for run in done}
+    return [one for one in wanted if (one.arm, one.ratio, one.number) not in made]
+
+
+def read_runs(path: Path, size_mb: int, rounds: int) -> list[Run]:
+    """Those of a file that were made with the same models and script; cut lines are left out."""
+    if not path.exists():
+        return []
+    runs = []
+    for line in path.read_bytes().splitlines():
+        try:
+            runs.append(msgspec.json.decode(line, type=Run))
+        except msgspec.DecodeError:
+            continue
+    return [run for run in runs if (run.size_mb, run.rounds) == (size_mb, rounds)]
+
+
+def append_run(path: Path, run: Run) -> None:
+    """At once: an experiment of hours may be ended at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":  # the machine went away in the middle of a line
+                file.write(b"\n")
+        file.write(msgspec.json.encode(run) + b"\n")

@@ -1,0 +1,201 @@
+"""What is planned where a control group leaves a model little more than its weights."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from tests.support.models.records import full_layers, model_record
+
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.memory_bounds import Bound
+from hotseat.supervisor.machine.figures import MachineMemory, within
+from hotseat.supervisor.models.own_memory import OwnMemory
+from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.rules.plan import least_bytes, plan_model, session_bytes
+from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes
+from hotseat.supervisor.models.rules.tight import (
+    DEFAULT_OVERHEAD_BYTES,
+    LEAST_OVERHEAD_BYTES,
+    Needs,
+    share_out,
+)
+from hotseat.supervisor.settings.values import MemorySettings, Settings
+
+WHOLE = MachineMemory(total_bytes=24 * GIB, available_bytes=20 * GIB)
+RECORD = model_record(
+    layers=full_layers(8, 2, 64), weights_bytes=2 * GIB, parameters=500_000_000, vocab_size=512
+)
+
+
+def group(limit, *, used=0, swap=0, idle=0, is_group=True):
+    """A machine whose control group /x has so much."""
+    bound = Bound(
+        name="control group /x",
+        limit_bytes=limit,
+        available_bytes=limit - used,
+        swap_bytes=swap,
+        idle_bytes=idle,
+        is_group=is_group,
+    )
+    return within(WHOLE, (bound,), swap)
+
+
+def test_limit_of_a_group_binds_and_is_named():
+    plan = plan_model(RECORD, group(3 * GIB), Settings())
+    assert (plan.binding, plan.limit_bytes) == ("group", 3 * GIB - plan.reserve_bytes)
+    assert plan.limited_by == "control group /x: 3.0 GiB, none of swap"
+    assert (plan.fits, plan.notice) == (True, "")
+
+
+def test_refusal_names_the_group_and_the_way_out():
+    plan = plan_model(RECORD, group(GIB), Settings())
+    assert not plan.fits
+    assert "control group /x" in plan.remedy
+    assert "(group)" in plan.reason
+
+
+@pytest.mark.parametrize("share", [1.2, 1.25, 1.5])
+def test_model_runs_in_a_group_a_little_larger_than_its_weights(share):
+    machine = group(int(share * RECORD.weights_bytes))
+    plan = plan_model(RECORD, machine, Settings(), standby_bytes=80 * MIB)
+    assert plan.fits, plan.reason
+    assert bytes_to_load(plan, machine) <= room_bytes(machine)
+    assert least_bytes(RECORD, plan) <= room_bytes(machine)
+
+
+def test_smaller_assumption_is_told():
+    plan = plan_model(RECORD, group(int(1.2 * RECORD.weights_bytes)), Settings())
+    assert LEAST_OVERHEAD_BYTES <= plan.overhead_bytes < DEFAULT_OVERHEAD_BYTES
+    assert "overhead assumed as" in plan.notice
+    assert "control group /x: 2.4 GiB" in plan.notice
+
+
+def test_same_memory_without_a_group_is_refused_as_before():
+    limit = int(1.15 * RECORD.weights_bytes)
+    bare = MachineMemory(total_bytes=limit, available_bytes=limit)
+    assert not plan_model(RECORD, bare, Settings()).fits
+
+
+def test_limit_of_a_process_assumes_the_whole_overhead():
+    machine = group(int(1.15 * RECORD.weights_bytes), is_group=False)
+    plan = plan_model(RECORD, machine, Settings())
+    assert (plan.binding, plan.overhead_bytes) == ("rlimit", DEFAULT_OVERHEAD_BYTES)
+
+
+def test_swap_lends_standby_and_reserve_and_says_so():
+    limit = RECORD.weights_bytes + 200 * MIB
+    tight = {"standby_bytes": 80 * MIB}
+    assert not plan_model(RECORD, group(limit), Settings(), **tight).fits
+    plan = plan_model(RECORD, group(limit, swap=GIB), Settings(), **tight)
+    assert plan.fits
+    assert "may have to be swapped" in plan.notice
+
+
+def test_chosen_reserve_is_not_lent():
+    chosen = Settings(memory=MemorySettings(reserve_bytes=150 * MIB))
+    machine = group(RECORD.weights_bytes + 200 * MIB, swap=GIB)
+    assert not plan_model(RECORD, machine, chosen).fits
+    assert plan_model(RECORD, machine, Settings()).fits
+
+
+def test_measured_overhead_is_never_assumed_smaller():
+    machine = group(int(1.15 * RECORD.weights_bytes))
+    plan = plan_model(RECORD, machine, Settings(), overhead_bytes=290 * MIB, overhead_measured=True)
+    assert plan.overhead_bytes == 290 * MIB
+    assert not plan.fits
+
+
+def test_idle_memory_of_a_group_that_may_swap_is_room():
+    machine = group(3 * GIB, used=2 * GIB, swap=GIB, idle=GIB // 2)
+    assert room_bytes(machine) == GIB + GIB // 2
+    assert room_bytes(machine, GIB // 4) == GIB + GIB // 2
+    assert room_bytes(group(3 * GIB, used=2 * GIB, idle=GIB // 2)) == GIB
+
+
+def test_reserve_inside_a_group_is_small_unless_the_machine_wants_it():
+    memory = MemorySettings()
+    assert memory.reserve_for(group(2 * GIB)) == int(0.06 * 2 * GIB)
+    assert memory.reserve_for(group(256 * MIB)) == 64 * MIB
+    almost_all = group(24 * GIB - 1)
+    assert memory.reserve_for(almost_all) == memory.reserve_for(WHOLE) - 1
+
+
+NEEDS = st.builds(
+    Needs,
+    free=st.integers(-GIB, 2 * GIB),
+    overhead=st.none() | st.integers(0, GIB),
+    standby=st.integers(0, 200 * MIB),
+    reserve=st.integers(0, GIB),
+    session=st.integers(16 * MIB, 512 * MIB),
+    block=st.integers(1, 16 * MIB),
+)
+GROUPS = st.builds(group, st.integers(GIB, 4 * GIB), swap=st.integers(0, GIB))
+
+
+@given(NEEDS, GROUPS)
+def test_share_is_honest(needs, machine):
+    share = share_out(needs, machine)
+    if needs.overhead is not None:
+        assert share.overhead == needs.overhead
+    lent = share.borrowed + needs.standby - share.standby
+    assert 0 <= lent <= machine.bound.swap_bytes
+    assert share.borrowed <= needs.reserve
+    usual = share_out(needs, WHOLE)
+    assert share.room(needs.free) >= usual.room(needs.free)
+    if not share.notice:
+        assert share == usual or share.room(needs.free) < needs.block
+    else:
+        assert needs.block <= share.room(needs.free) <= needs.session
+
+
+@given(NEEDS, GROUPS, st.integers(0, GIB))
+def test_more_room_never_means_a_refusal(needs, machine, more):
+    larger = replace(needs, free=needs.free + more)
+    if share_out(needs, machine).room(needs.free) >= needs.block:
+        assert share_out(larger, machine).room(larger.free) >= needs.block
+
+
+def test_session_below_the_usual_length_is_promised_only_in_a_group():
+    machine = group(RECORD.weights_bytes + 300 * MIB)
+    chosen = Settings(memory=MemorySettings(kv_budget_bytes=session_bytes(RECORD, 256)))
+    assert plan_model(RECORD, machine, chosen).fits
+    assert not plan_model(RECORD, WHOLE, chosen).fits
+
+
+class Desk:
+    """A planner on one machine, with a worker whose footprint is known late."""
+
+    def __init__(self, machine, footprint=0):
+        self.own = OwnMemory()
+        self.planner = Planner(
+            SimpleNamespace(get=lambda _name: RECORD),
+            SimpleNamespace(machine=lambda: machine, quick_footprint=lambda _pid: footprint),
+            self.own,
+            Settings(),
+        )
+
+    def check(self):
+        return self.planner.check(RECORD)
+
+
+def test_standby_is_room_in_a_group_since_the_next_worker_is_made_of_it():
+    machine = group(3 * GIB, used=GIB)
+    desk = Desk(machine)
+    desk.own.standby_bytes = 100 * MIB
+    assert desk.planner.machine().available_bytes == machine.available_bytes + 100 * MIB
+    bare = Desk(WHOLE)
+    bare.own.standby_bytes = 100 * MIB
+    assert bare.planner.machine() == WHOLE
+
+
+def test_worker_that_grew_since_it_was_measured_is_measured_before_a_refusal():
+    desk = Desk(group(3 * GIB, used=5 * GIB // 2), footprint=9 * GIB // 4)
+    desk.own.worker_bytes = GIB
+    with pytest.raises(HotseatError, match="are available"):
+        desk.check()
+    desk.own.worker_pid = 7
+    assert desk.check() is RECORD
+    assert desk.own.worker_bytes == 9 * GIB // 4
