@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from hotseat.protocol.found_models import Discovery
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.model import ModelRecord
 
@@ -53,6 +54,7 @@ class LibraryLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     record: ModelRecord | None = None
     inspected: Inspected | None = None
     samples: tuple[FetchedSample, ...] | None = None
+    discovery: Discovery | None = None
 
 
 class ScannedFile(Struct, frozen=True, kw_only=True, omit_defaults=True):

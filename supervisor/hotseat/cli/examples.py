@@ -9,7 +9,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "status": ("hotseat status", "hotseat status --json"),
     "ps": ("hotseat ps",),
     "queue": ("hotseat queue",),
-    "models": ("hotseat models", "hotseat models rm gemma"),
+    "models": ("hotseat models", "hotseat models --discover", "hotseat models rm gemma"),
     "models list": ("hotseat models list --json",),
     "models rm": ("hotseat models rm gemma",),
     "import": (
