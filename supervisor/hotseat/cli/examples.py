@@ -11,7 +11,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "queue": ("hotseat queue",),
     "models": ("hotseat models", "hotseat models --discover", "hotseat models rm gemma"),
     "models list": ("hotseat models list --json",),
-    "models rm": ("hotseat models rm gemma",),
+    "models show": ("hotseat models show gemma",),
+    "models rename": ("hotseat models rename gemma-3-270m-q4 gemma",),
+    "models verify": ("hotseat models verify gemma",),
+    "models rm": ("hotseat models rm gemma", "hotseat models rm gemma --yes"),
     "import": (
         "hotseat import model.gguf --name gemma",
         "hotseat import ./folder-with-safetensors",

@@ -4,6 +4,7 @@
         [--adapter FOLDER]
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library discover [--root DIR]...
+    python -m hotseat.library verify RECORD
     python -m hotseat.library fetch --cache DIR [--without-gemma]
 
 Writes `LibraryLine`s: steps, then a result (exit 0) or an error (exit 2). What libraries print goes
@@ -92,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     discovering = commands.add_parser("discover", help="list models that are on this machine")
     discovering.add_argument("--root", type=Path, action="append", default=[])
     discovering.set_defaults(command=_discover)
+    verifying = commands.add_parser("verify", help="digest the files of a record again")
+    verifying.add_argument("record", type=Path)
+    verifying.set_defaults(command=_verify)
     fetching = commands.add_parser("fetch", help="get the models that the demo uses")
     fetching.add_argument("--cache", type=Path, required=True)
     fetching.add_argument("--without-gemma", action="store_true")
@@ -128,6 +132,12 @@ def _discover(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLi
 
     on_progress("looking", 0.0)
     return LibraryLine(discovery=discover(options.root))
+
+
+def _verify(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
+    from hotseat.library.verifying import verify_files  # noqa: PLC0415 - the other's
+
+    return LibraryLine(checked=verify_files(options.record, on_progress))
 
 
 def _fetch(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:

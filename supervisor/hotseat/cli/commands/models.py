@@ -3,6 +3,7 @@
 from functools import partial
 
 import click
+from msgspec import to_builtins
 
 from hotseat.cli.completing import model_names
 from hotseat.cli.home.connecting import JSON, connected, read_or_absent
@@ -60,19 +61,69 @@ def list_(*, as_json: bool) -> int:
     return code
 
 
-@models.command("rm")
+@models.command()
 @click.argument("name", shell_complete=model_names)
 @JSON
-def remove(name: str, *, as_json: bool) -> None:
+def show(name: str, *, as_json: bool) -> None:
+    """Show what is known of model NAME, where it lies and what is stored of it."""
+    from hotseat.cli.home.model_facts import Library
+    from hotseat.cli.views.model_facts import render_facts
+
+    show_result(Library().show(name), render_facts, as_json=as_json)
+
+
+@models.command()
+@click.argument("old", shell_complete=model_names)
+@click.argument("new")
+@JSON
+def rename(old: str, new: str, *, as_json: bool) -> None:
+    """Give model OLD the name NEW, its sessions with it. No daemon may run."""
+    from hotseat.cli.home.model_facts import rename as rename_model
+
+    name, sessions = rename_model(old, new)
+    line = f"{name} is {new} now, with {sessions} sessions; settings that name {name} stay"
+    show_line({"renamed": name, "to": new, "sessions": sessions}, line, as_json=as_json)
+
+
+@models.command()
+@click.argument("name", shell_complete=model_names)
+@JSON
+def verify(name: str, *, as_json: bool) -> int:
+    """Read all files of model NAME and compare them with what was registered.
+
+    Exit code 1 when one is damaged, missing or was written anew.
+    """
+    from hotseat.cli.home.library_process import ImportBar
+    from hotseat.cli.home.model_facts import Library
+    from hotseat.cli.views.model_facts import render_checked
+
+    with ImportBar() as bar:
+        model, files = Library().verify(name, bar.show)
+    show_result(
+        files,
+        partial(render_checked, model),
+        as_json=as_json,
+        plain={"name": model, "files": files},
+    )
+    return 1 if any(file.state != "sound" for file in files) else 0
+
+
+@models.command("rm")
+@click.argument("name", shell_complete=model_names)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+def remove(name: str, *, yes: bool, as_json: bool) -> None:
     """Unregister model NAME and delete what hotseat made for it.
 
-    A folder that was registered in place keeps its files.
+    A folder that was registered in place keeps its files. On a terminal it asks first.
     """
+    from hotseat.cli.home.agreeing import agree_to_removal
     from hotseat.cli.home.removal import remove_model
 
-    freed = remove_model(name)
-    line = f"removed {name}, freed {size(freed)}"
-    show_line({"removed": name, "removed_bytes": freed}, line, as_json=as_json)
+    removal = agree_to_removal(name, is_sure=yes, as_json=as_json)
+    freed = remove_model(removal.name)
+    plain = to_builtins(removal) | {"removed": removal.name, "removed_bytes": freed}
+    show_line(plain, f"removed {removal.name}, freed {size(freed)}", as_json=as_json)
 
 
 @click.command()
