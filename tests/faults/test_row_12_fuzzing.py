@@ -1,18 +1,24 @@
-"""Promise: whatever bytes arrive as a frame, or lie in a KV file, only typed errors come out."""
+"""Promise: whatever bytes arrive as a frame, or lie in a KV file or in a model's, only typed errors
+come out."""
 
 from pathlib import Path
 
 import pytest
 from tests.support.engine.kv_payloads import FULL, TAG, WINDOW, make_payload
 from tests.support.faults.coverage_fuzz import Fuzzer
+from tests.support.models.found_places import gguf_head, write_shard
+from tests.support.models.tiny_gguf import write_tiny_gguf
 
+from hotseat.library.discovery.gguf_head import read_head
+from hotseat.library.folder import read_tensors
+from hotseat.library.gguf.file import open_gguf
 from hotseat.protocol.codec import decode_client, decode_daemon, open_envelope
 from hotseat.protocol.errors import HotseatError
 from hotseat.worker.store.kv_file import KvDamagedError, read_kv
 from hotseat.worker.store.kv_format import encode_file
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-PARTS = 3
+PARTS = 6
 SLICE_S, PUSH_S, RELEASE_S = 0.8, 60.0 / PARTS, 3600.0 / PARTS
 
 
@@ -80,3 +86,21 @@ def test_kv_files_of_any_bytes_raise_typed_errors_only(row, tmp_path):
     seeds = [b"".join(bytes(piece) for piece in encode_file(payload)) for payload in payloads]
     modules = ("hotseat.worker.store.kv_format", "hotseat.worker.store.kv_file")
     fuzz(row, "KV files", read, seeds, modules, KvDamagedError)
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("reader", [read_tensors, read_head, open_gguf])
+def test_headers_of_weights_of_any_bytes_raise_typed_errors_only(row, tmp_path, reader):
+    file = tmp_path / "weights"
+
+    def read(data):
+        file.write_bytes(data)
+        reader(file)
+
+    if reader is read_tensors:
+        write_shard(file, 4096)
+        seeds = [file.read_bytes()]
+    else:
+        tiny = write_tiny_gguf(tmp_path / "tiny.gguf", "llama").read_bytes()
+        seeds = [gguf_head(words=8), gguf_head(words=2000), tiny[:6000]]
+    fuzz(row, f"{reader.__name__}", read, seeds, (reader.__module__,), HotseatError)

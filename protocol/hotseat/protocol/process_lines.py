@@ -5,11 +5,12 @@ the same version. Must not know who runs them or how the lines are framed.
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
+from hotseat.protocol.found_models import Discovery
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.model import ModelRecord
 
@@ -45,6 +46,14 @@ class FetchedSample(Struct, frozen=True, kw_only=True):
     chat: bool
 
 
+class CheckedFile(Struct, frozen=True, kw_only=True):
+    """A file of a model against its record. `touched`: the same bytes with another time."""
+
+    name: str
+    state: Literal["sound", "touched", "damaged", "missing"]
+    reason: str = ""
+
+
 class LibraryLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of the library: steps, then a result or an error."""
 
@@ -53,6 +62,8 @@ class LibraryLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     record: ModelRecord | None = None
     inspected: Inspected | None = None
     samples: tuple[FetchedSample, ...] | None = None
+    discovery: Discovery | None = None
+    checked: tuple[CheckedFile, ...] | None = None
 
 
 class ScannedFile(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,7 +15,7 @@ _COMMANDS: Final = {
     "status": ("seat:status", "Show seat, worker, queue and memory."),
     "ps": ("seat:ps", "Show models that are seated or asked for."),
     "queue": ("seat:queue", "Show running and waiting requests."),
-    "models": ("models:models", "List registered models, or remove one."),
+    "models": ("models:models", "List, discover, show, rename, verify or remove models."),
     "import": ("importing:import_", "Register a GGUF file or an MLX folder."),
     "plan": ("models:plan", "Show what of a model fits into memory."),
     "run": ("run:run", "Generate text; a chat without PROMPT."),

@@ -369,3 +369,14 @@ def test_model_moved_away_by_a_killed_import_comes_back(home, folder):
 )
 def test_sampling_of_a_record_is_what_generation_config_states(table, stated):
     assert stated_sampling(table) == stated
+
+
+def test_code_for_transformers_is_refused_only_where_nothing_else_could_load_the_model(
+    home, folder
+):
+    config = json.loads((folder / "config.json").read_text())
+    own = {"auto_map": {"AutoModelForCausalLM": "modeling_mine.Mine"}}
+    (folder / "config.json").write_text(json.dumps(config | own))
+    assert import_model(folder, home.with_name("other"), "known", quiet).unfit_reason == ""
+    (folder / "config.json").write_text(json.dumps(config | own | {"model_type": "mine"}))
+    assert "modeling_mine" in refusal(folder, home).message

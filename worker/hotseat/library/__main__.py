@@ -3,6 +3,8 @@
     python -m hotseat.library import SOURCE --home HOME [--name N] [--licence TEXT] [--context N]
         [--adapter FOLDER]
     python -m hotseat.library inspect FOLDER
+    python -m hotseat.library discover [--root DIR]...
+    python -m hotseat.library verify RECORD
     python -m hotseat.library fetch --cache DIR [--without-gemma]
 
 Writes `LibraryLine`s: steps, then a result (exit 0) or an error (exit 2). What libraries print goes
@@ -88,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     inspecting = commands.add_parser("inspect", help="read configuration and weight headers")
     inspecting.add_argument("folder", type=Path)
     inspecting.set_defaults(command=_inspect)
+    discovering = commands.add_parser("discover", help="list models that are on this machine")
+    discovering.add_argument("--root", type=Path, action="append", default=[])
+    discovering.set_defaults(command=_discover)
+    verifying = commands.add_parser("verify", help="digest the files of a record again")
+    verifying.add_argument("record", type=Path)
+    verifying.set_defaults(command=_verify)
     fetching = commands.add_parser("fetch", help="get the models that the demo uses")
     fetching.add_argument("--cache", type=Path, required=True)
     fetching.add_argument("--without-gemma", action="store_true")
@@ -117,6 +125,19 @@ def _inspect(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLin
 
     on_progress("libraries", 100.0)
     return LibraryLine(inspected=inspect_folder(options.folder))
+
+
+def _discover(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
+    from hotseat.library.discovery.discovering import discover  # noqa: PLC0415 - the other's
+
+    on_progress("looking", 0.0)
+    return LibraryLine(discovery=discover(options.root))
+
+
+def _verify(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
+    from hotseat.library.verifying import verify_files  # noqa: PLC0415 - the other's
+
+    return LibraryLine(checked=verify_files(options.record, on_progress))
 
 
 def _fetch(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:

@@ -6,7 +6,7 @@ Everything that would fail at load time and can be seen in headers fails here, w
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,9 @@ from hotseat.protocol.tags import DIGEST_BYTES
 
 _VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 _HEADER_LIMIT: Final = 100 * MIB
+_LENGTH: Final = struct.Struct("<Q")
+_LEAST: Final = len(b"{}")
+_METADATA: Final = "__metadata__"
 _READ_BYTES: Final = 4 * MIB
 _ITEM_BITS: Final = {
     "BOOL": 8,
@@ -51,6 +54,26 @@ _ITEM_BITS: Final = {
 }
 
 
+class TensorHeader(msgspec.Struct, frozen=True):
+    """A tensor as it lies in the file; offsets count from the end of the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        """Numbers in it, packed ones counting once."""
+        product = 1
+        for length in self.shape:
+            product *= length
+        return product
+
+
+_TABLE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TENSOR: Final = msgspec.json.Decoder(TensorHeader)
+
+
 class ModelFolder(msgspec.Struct, frozen=True, kw_only=True):
     """A folder that passed the checks; the tables are parsed JSON."""
 
@@ -60,6 +83,7 @@ class ModelFolder(msgspec.Struct, frozen=True, kw_only=True):
     weights: tuple[Path, ...]
     tokenizer: tuple[Path, ...]
     others: tuple[Path, ...]
+    tensors: Mapping[str, TensorHeader]
 
 
 def open_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolder:
@@ -79,9 +103,8 @@ def open_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolder:
             f"it has no weights ({WEIGHTS_GLOB})",
             "convert the model to MLX safetensors, or import its GGUF file",
         )
-    _check_index(
-        path, files.weights, {name for file in weights for name in check_safetensors(file)}
-    )
+    tensors = {name: tensor for file in weights for name, tensor in read_tensors(file).items()}
+    _check_index(path, files.weights, tensors)
     tokenizer = tuple(path / name for name in files.tokenizer)
     if needs_tokenizer and not {file.name for file in tokenizer} & set(_VOCABULARIES):
         raise unavailable(
@@ -96,10 +119,11 @@ def open_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolder:
         weights=weights,
         tokenizer=tokenizer,
         others=tuple(path / name for name in files.others),
+        tensors=tensors,
     )
 
 
-def _check_index(path: Path, weights: tuple[str, ...], tensors: set[str]) -> None:
+def _check_index(path: Path, weights: tuple[str, ...], tensors: Collection[str]) -> None:
     """Every tensor of a shard that is not there has to be in another file.
 
     An index of which no shard is there belongs to other weights: building the model tells whether
@@ -121,36 +145,34 @@ def _check_index(path: Path, weights: tuple[str, ...], tensors: set[str]) -> Non
         )
 
 
-def check_safetensors(file: Path) -> tuple[str, ...]:
-    """Compares a safetensors header with the size of its file; the names of its tensors."""
+def read_tensors(file: Path) -> Mapping[str, TensorHeader]:
+    """The tensors of a file by name. Raises model_unavailable for a header that does not fit it."""
     size = file.stat().st_size
     with file.open("rb") as stream:
-        lead = stream.read(8)
-        length = struct.unpack("<Q", lead)[0] if len(lead) == 8 else 0  # noqa: PLR2004 - u64
-        if not 2 <= length <= min(size - 8, _HEADER_LIMIT):  # noqa: PLR2004 - "{}"
+        lead = stream.read(_LENGTH.size)
+        length = _LENGTH.unpack(lead)[0] if len(lead) == _LENGTH.size else 0
+        if not _LEAST <= length <= min(size - _LENGTH.size, _HEADER_LIMIT):
             raise _damaged(file, f"a header of {length} bytes does not fit its {size} bytes")
         raw = stream.read(length)
     try:
-        header = json.loads(raw)
-        end = max((_tensor_end(name, entry) for name, entry in header.items()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        table = _TABLE.decode(raw)
+        tensors = {key: _TENSOR.decode(entry) for key, entry in table.items() if key != _METADATA}
+        end = max((_tensor_end(name, entry) for name, entry in tensors.items()), default=0)
+    except (ValueError, RecursionError) as error:
         raise _damaged(file, f"its header is not readable ({error})") from error
-    if 8 + length + end != size:
-        raise _damaged(file, f"its header promises {8 + length + end} bytes, it has {size}")
-    return tuple(header)
+    if _LENGTH.size + length + end != size:
+        raise _damaged(file, f"its header promises {_LENGTH.size + length + end} bytes, has {size}")
+    return tensors
 
 
-def _tensor_end(name: str, entry: Mapping[str, Any]) -> int:
-    """Offset behind a tensor, checked against its shape; 0 for the metadata."""
-    if name == "__metadata__":
-        return 0
-    start, end = entry["data_offsets"]
-    bits = _ITEM_BITS.get(entry["dtype"])
-    for size in entry["shape"]:
-        bits = None if bits is None else bits * int(size)
-    if start < 0 or end < start or (bits is not None and end - start != bits // 8):
+def _tensor_end(name: str, entry: TensorHeader) -> int:
+    """Offset behind a tensor, checked against its shape."""
+    start, end = entry.data_offsets
+    bits = _ITEM_BITS.get(entry.dtype)
+    is_sized = bits is None or end - start == entry.size * bits // 8
+    if start < 0 or end < start or min(entry.shape, default=0) < 0 or not is_sized:
         raise ValueError(f"tensor {name}: shape and offsets disagree")
-    return int(end)
+    return end
 
 
 def read_table(file: Path) -> dict[str, Any] | None:
@@ -159,7 +181,7 @@ def read_table(file: Path) -> dict[str, Any] | None:
         value = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise _damaged(file, f"it is not readable JSON ({error})") from error
     if not isinstance(value, dict):
         raise _damaged(file, "it is no JSON object")

@@ -7,12 +7,12 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import mlx.core as mx
-
-from hotseat.library.folder import open_folder, unavailable
+from hotseat.library.folder import unavailable
 from hotseat.library.geometry import measure_geometry
 from hotseat.library.hub_cache import name_of_source, resolve_source
+from hotseat.library.mlx_kinds import open_known_folder
 from hotseat.library.registering import read_context_tokens
+from hotseat.library.working_set import working_set_bytes
 from hotseat.protocol.ids import ModelName, Tag
 from hotseat.protocol.model import ModelRecord, ModelSource, TagParts, TemplateProbe
 from hotseat.protocol.process_lines import Inspected
@@ -25,7 +25,7 @@ def inspect_folder(path: Path) -> Inspected:
         raise unavailable(folder, "there is no such folder", "check the path")
     name = name_of_source(folder)
     folder = resolve_source(folder)
-    opened = open_folder(folder, needs_tokenizer=False)
+    opened = open_known_folder(folder, needs_tokenizer=False)
     geometry = measure_geometry(folder)
     record = ModelRecord(
         name=ModelName(name),
@@ -49,7 +49,4 @@ def inspect_folder(path: Path) -> Inspected:
         mlx_lm_version=version("mlx-lm"),
         batches=geometry.batches,
     )
-    working_set = None
-    if mx.metal.is_available():
-        working_set = int(mx.device_info()["max_recommended_working_set_size"])
-    return Inspected(record=record, working_set_bytes=working_set)
+    return Inspected(record=record, working_set_bytes=working_set_bytes())

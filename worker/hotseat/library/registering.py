@@ -11,16 +11,17 @@ import msgspec
 
 from hotseat.library import identity
 from hotseat.library.adapter import digest_adapter
+from hotseat.library.configuration import stated_context
 from hotseat.library.durable import write_durably
 from hotseat.library.folder import (
     ModelFolder,
     digest_files,
-    open_folder,
     read_table,
     refusing,
     unavailable,
 )
 from hotseat.library.geometry import Geometry, measure_geometry
+from hotseat.library.mlx_kinds import open_known_folder
 from hotseat.library.progress import OnProgress
 from hotseat.library.turn_ends import stated_ends, template_end
 from hotseat.protocol.errors import HotseatError
@@ -34,15 +35,6 @@ from hotseat.worker.text.template_probe import probe_template
 from hotseat.worker.text.tokenizer import open_tokenizer
 
 _STATED: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-_CONTEXT_KEYS: Final = (
-    "max_position_embeddings",
-    "max_seq_len",
-    "max_sequence_length",
-    "seq_length",
-    "n_positions",
-    "n_ctx",
-    "model_max_length",
-)
 
 
 def describe_folder(
@@ -60,7 +52,7 @@ def describe_folder(
 
     `requantised` names the types of a converted file that lost precision on the way.
     """
-    opened = open_folder(folder)
+    opened = open_known_folder(folder)
     on_progress("inspect", 0.0)
     geometry = measure_geometry(folder)
     on_progress("inspect", 50.0)
@@ -146,15 +138,7 @@ def write_record(folder: Path, record: ModelRecord) -> None:
 
 def read_context_tokens(folder: ModelFolder, geometry: Geometry, asked: int | None) -> int:
     """The model's context length; `asked` may only make it shorter."""
-    known = next(
-        (
-            int(value)
-            for table in (folder.config, folder.config.get("text_config") or {})
-            for value in (table.get(key) for key in _CONTEXT_KEYS)
-            if isinstance(value, int) and value > 0
-        ),
-        geometry.model_context_tokens,
-    )
+    known = stated_context(folder.config) or geometry.model_context_tokens
     if asked is None and not known and not geometry.unfit_reason:
         raise unavailable(
             folder.path,

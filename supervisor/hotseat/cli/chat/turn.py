@@ -9,7 +9,7 @@ import msgspec
 from hotseat.cli.chat.answer_form import asked_form, show_part
 from hotseat.cli.chat.options import RunOptions
 from hotseat.cli.terminal.failures import EXIT_INTERRUPTED
-from hotseat.cli.terminal.output import print_json
+from hotseat.cli.terminal.output import note, print_json
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.replies import Accepted, Chunk, Done, Progress
@@ -49,6 +49,8 @@ def run_turn(
         print_json(run_facts(done))
     elif not done.text.endswith("\n"):
         print(flush=True)
+    if not (as_json or as_lines) and options.model not in (done.model, "seated"):
+        note(f"{options.model}: answered by {done.model}")
     return EXIT_INTERRUPTED if was_interrupted else 0
 
 

@@ -15,8 +15,10 @@ HOLDERS = 5
 
 
 def is_folder(model: str) -> bool:
-    """True for what is a path and not a name: names hold no slash."""
-    return "/" in model or (Path(model) / "config.json").is_file()
+    """True for what is a path and not a name, which has one slash at most: `OWNER/NAME`."""
+    path = Path(model).expanduser()
+    is_path = model.startswith((".", "/", "~")) or model.count("/") > 1 or model.endswith("/")
+    return is_path or ("/" in model and path.exists()) or (path / "config.json").is_file()
 
 
 def plan_folder(folder: str, ram_bytes: int | None, working_set_bytes: int | None) -> PlanView:

@@ -9,11 +9,12 @@ def remove_model(name: str) -> int:
     from hotseat.supervisor.models.registry import Registry, nobody
     from hotseat.supervisor.settings.placed_home import open_home
 
-    _refuse_in_use(name)
+    refuse_in_use(name)
     return Registry(*open_home(), nobody).remove(name)
 
 
-def _refuse_in_use(name: str) -> None:
+def refuse_in_use(name: str) -> None:
+    """Raises `HotseatError` (invalid_request) for a model that a running daemon needs now."""
     from hotseat.cli.home.connecting import connected
 
     try:

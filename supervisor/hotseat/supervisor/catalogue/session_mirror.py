@@ -28,6 +28,8 @@ CREATE TEMP TRIGGER session_made AFTER INSERT ON main.sessions
 BEGIN INSERT OR IGNORE INTO touched VALUES (NEW.model, NEW.name); END;
 CREATE TEMP TRIGGER session_revised AFTER UPDATE OF revision ON main.sessions
 BEGIN INSERT OR IGNORE INTO touched VALUES (NEW.model, NEW.name); END;
+CREATE TEMP TRIGGER session_moved AFTER UPDATE OF model ON main.sessions
+BEGIN INSERT OR IGNORE INTO touched VALUES (OLD.model, OLD.name), (NEW.model, NEW.name); END;
 CREATE TEMP TRIGGER session_gone AFTER DELETE ON main.sessions
 BEGIN INSERT OR IGNORE INTO touched VALUES (OLD.model, OLD.name); END;
 """

@@ -79,6 +79,33 @@ def session_summaries(
     ]
 
 
+def count_sessions(db: sqlite3.Connection, model: ModelName) -> int:
+    """Sessions of a model that have a name of their own."""
+    found = db.execute(
+        "SELECT COUNT(*) FROM sessions WHERE model = ? AND substr(name, 1, 1) <> '.'", (model,)
+    ).fetchone()
+    return int(found[0])
+
+
+def rename_model(db: sqlite3.Connection, old: ModelName, new: ModelName) -> int:
+    """Gives all sessions and kept replies of a model to another name; how many sessions.
+
+    Raises session_conflict where sessions of that name are left from another model. Where `old` has
+    none they are its own, of a renaming that was killed.
+    """
+    moved = count_sessions(db, old)
+    if moved and count_sessions(db, new):
+        raise HotseatError(
+            "session_conflict",
+            f"there are sessions of a model {new!r} that is gone; remove them with "
+            f"`hotseat sessions rm {new} SESSION`, or choose another name",
+            model=new,
+        )
+    db.execute("UPDATE sessions SET model = ? WHERE model = ?", (new, old))
+    db.execute("UPDATE requests SET model = ? WHERE model = ?", (new, old))
+    return moved
+
+
 def hidden_sessions(db: sqlite3.Connection) -> list[tuple[ModelName, SessionName]]:
     """Those whose names begin with a dot, which no client can give."""
     return db.execute("SELECT model, name FROM sessions WHERE substr(name, 1, 1) = '.'").fetchall()

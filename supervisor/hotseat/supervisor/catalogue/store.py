@@ -145,6 +145,7 @@ class Catalogue:
     hidden_sessions = on_thread(sessions.hidden_sessions)
     turns = on_thread(sessions.turns)
     commit_turn = on_thread(sessions.commit_turn)
+    rename_model = on_thread(sessions.rename_model)
     adopt_tag = on_thread(sessions.adopt_tag)
     delete_session = on_thread(sessions.delete_session)
     fork_session = on_thread(session_verbs.fork)

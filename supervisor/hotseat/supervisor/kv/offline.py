@@ -57,12 +57,12 @@ def stored_contexts() -> list[TagUsage]:
 
 def rebuild_offline() -> tuple[Rebuilt, Path | None]:
     """A new catalogue from the files, and where the old one is. Raises `HotseatError`."""
-    with _locked() as home:
+    with locked_home() as home:
         return asyncio.run(rebuild_home(home))
 
 
 def _with_checks(work: Callable[[KvChecks], Awaitable[T]]) -> T:
-    with _locked() as home:
+    with locked_home() as home:
         return asyncio.run(_run(home, work))
 
 
@@ -108,7 +108,8 @@ def _unheard(*_said: object) -> None:
 
 
 @contextmanager
-def _locked() -> Iterator[Home]:
+def locked_home() -> Iterator[Home]:
+    """The home of a daemon that does not run, and cannot start meanwhile; already_running."""
     os.umask(0o077)
     # The answer alone goes to stdout; what a daemon would log of the way there goes nowhere.
     structlog.configure(

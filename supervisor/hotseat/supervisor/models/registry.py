@@ -26,6 +26,7 @@ from hotseat.protocol.views import ModelView
 from hotseat.supervisor.conversation.framing import registered_before
 from hotseat.supervisor.machine.volumes import missing_volume
 from hotseat.supervisor.models.adapters import Adapter, Adapters
+from hotseat.supervisor.models.rules.names import match_typed
 from hotseat.supervisor.models.rules.plan import prefill_chunk
 from hotseat.supervisor.settings.aliases import other_names, resolve_name
 from hotseat.supervisor.settings.home import Home
@@ -90,9 +91,12 @@ class Registry:
         ]
 
     def resolve(self, name: str) -> str:
-        """What a name stands for now: itself, or what an alias says."""
+        """What a name stands for now: itself, what an alias says, or the one model it can mean."""
         self._scan()
-        return resolve_name(name, self._settings.aliases, self._entries, self._seated())
+        name = resolve_name(name, self._settings.aliases, self._entries, self._seated())
+        if name in self._entries:
+            return name
+        return match_typed(name, self._entries) or name
 
     def get(self, name: str) -> ModelRecord:
         """The record of a model that can be loaded as it was registered.
@@ -156,19 +160,32 @@ class Registry:
         A folder that was registered in place keeps everything but `model.json`. Raises
         `HotseatError`: unknown_model, or invalid_request for a model named in config.toml.
         """
-        self._scan()
+        self.own_folder(name)
         entry = self._entry(name)
-        if self._settings.model(ModelName(name)).path is not None:
-            raise HotseatError(
-                "invalid_request",
-                f"model {name!r} is registered by [models.{name}] path in {self._home.config};"
-                " remove that line",
-                model=name,
-            )
         is_ours = entry.record is not None and entry.record.source.kind == "gguf"
         freed = _delete_made(entry.folder) if is_ours else _delete_record(entry.folder)
         self._entries.pop(ModelName(name), None)
         return freed
+
+    def folder(self, name: str) -> Path:
+        """Where the record of a model lies. Raises `HotseatError` (unknown_model)."""
+        self._scan()
+        return self._entry(name).folder
+
+    def own_folder(self, name: str) -> Path:
+        """The folder that makes this name a model's, for whoever changes it.
+
+        Raises `HotseatError`: unknown_model, or invalid_request for a model named in config.toml.
+        """
+        folder = self.folder(name)
+        if self._settings.model(ModelName(name)).path is not None:
+            raise HotseatError(
+                "invalid_request",
+                f"model {name!r} is registered by [models.{name}] path in {self._home.config};"
+                " change that line",
+                model=name,
+            )
+        return folder
 
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(ModelName(name))

@@ -1,0 +1,1 @@
+"""Models that are on this machine already, whoever brought them. Reads headers only."""

@@ -1,0 +1,131 @@
+"""Records as far as planning needs them, made from what headers say. Builds nothing."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from hotseat.library.configuration import first_positive, stated_context, text_table
+from hotseat.library.discovery.shape import estimate_layers
+from hotseat.library.folder import ModelFolder, TensorHeader
+from hotseat.protocol.ids import ModelName, Tag
+from hotseat.protocol.model import FloatType, ModelRecord, ModelSource, TagParts, TemplateProbe
+
+_FLOATS: Final[Mapping[str, FloatType]] = {
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+}
+_PACKED: Final = "U32"
+_WORD_BITS: Final = 32
+_USUAL_BITS: Final = 4
+_GGUF_KEYS: Final = {
+    "num_hidden_layers": "block_count",
+    "hidden_size": "embedding_length",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "v_head_dim": "attention.value_length",
+    "max_position_embeddings": "context_length",
+    "sliding_window": "attention.sliding_window",
+    "vocab_size": "vocab_size",
+}
+"""Fields of config.json by the names that GGUF files have for them."""
+
+
+def estimate_folder(name: str, folder: ModelFolder) -> ModelRecord:
+    """What an MLX folder would cost; its weights to the byte."""
+    config, tensors = folder.config, folder.tensors.values()
+    dtype = _float_type(tensors)
+    return _record(
+        name,
+        folder.path,
+        config,
+        kv_dtype=dtype,
+        quantisation=_quantisation(config) or dtype,
+        parameters=_parameters(config, tensors),
+        weights_bytes=sum(file.stat().st_size for file in folder.weights),
+    )
+
+
+def estimate_gguf(name: str, file: Path, head: Mapping[str, Any], size_bytes: int) -> ModelRecord:
+    """What a GGUF file would cost once converted: about its own size."""
+    kind = str(head.get("general.architecture", ""))
+    config: dict[str, Any] = {
+        ours: head.get(f"{kind}.{theirs}") for ours, theirs in _GGUF_KEYS.items()
+    }
+    stated = first_positive(head, "general.parameter_count")
+    return _record(
+        name,
+        file,
+        config | {"model_type": kind},
+        kv_dtype="bfloat16",
+        quantisation="",
+        parameters=stated or size_bytes * 8 // _USUAL_BITS,
+        weights_bytes=size_bytes,
+        kind="gguf",
+    )
+
+
+def _record(
+    name: str,
+    path: Path,
+    config: Mapping[str, Any],
+    *,
+    kv_dtype: FloatType,
+    quantisation: str,
+    parameters: int,
+    weights_bytes: int,
+    kind: str = "mlx",
+) -> ModelRecord:
+    text = text_table(config)
+    return ModelRecord(
+        name=ModelName(name),
+        path=str(path),
+        tag=Tag(""),
+        tag_parts=TagParts(**dict.fromkeys(TagParts.__struct_fields__, "")),
+        source=ModelSource(kind="gguf" if kind == "gguf" else "mlx", path=str(path)),
+        architecture=str(config.get("model_type", "")),
+        quantisation=quantisation,
+        parameters=parameters,
+        files=(),
+        weights_bytes=weights_bytes,
+        context_tokens=stated_context(config),
+        vocab_size=first_positive(text, "vocab_size"),
+        eos_token_ids=(),
+        layers=estimate_layers(text),
+        kv_dtype=kv_dtype,
+        template=TemplateProbe(mode="raw", reason="only headers were read"),
+    )
+
+
+def _float_type(tensors: Collection[TensorHeader]) -> FloatType:
+    """The commonest float type by size: that of KV, too."""
+    sizes: Counter[FloatType] = Counter()
+    for tensor in tensors:
+        if tensor.dtype in _FLOATS:
+            sizes[_FLOATS[tensor.dtype]] += tensor.size
+    return sizes.most_common(1)[0][0] if sizes else "float32"
+
+
+def _quantisation_table(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    table = config.get("quantization") or config.get("quantization_config")
+    return table if isinstance(table, dict) else {}
+
+
+def _quantisation(config: Mapping[str, Any]) -> str:
+    """For people, like `4-bit g64`; empty for a model that is not quantised."""
+    table = _quantisation_table(config)
+    bits, group = first_positive(table, "bits"), first_positive(table, "group_size")
+    mode = str(table.get("mode") or table.get("quant_method") or "")
+    label = f"{bits}-bit g{group}" if bits and group else ""
+    return " ".join(word for word in (label, "" if mode == "affine" else mode) if word)
+
+
+def _parameters(config: Mapping[str, Any], tensors: Collection[TensorHeader]) -> int:
+    """Numbers of the model; packed words hold several, their scales are not counted apart."""
+    bits = first_positive(_quantisation_table(config), "bits") or _USUAL_BITS
+    packed = sum(tensor.size for tensor in tensors if tensor.dtype == _PACKED)
+    if packed:
+        return packed * _WORD_BITS // bits
+    return sum(tensor.size for tensor in tensors)
