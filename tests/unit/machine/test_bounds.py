@@ -232,4 +232,6 @@ def test_limit_of_the_address_space_bounds_without_being_shared():
         "print(found.bound, found.total_bytes, found.bound.is_group)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == f"RLIMIT_AS: 1.0 GiB, none of swap {GIB} False\n"
+    # How much swap there is to it is the machine's.
+    assert done.stdout.startswith("RLIMIT_AS: 1.0 GiB, ")
+    assert done.stdout.endswith(f" {GIB} False\n")
