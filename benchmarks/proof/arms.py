@@ -150,7 +150,7 @@ class Daemon:
         except queue.Empty:
             raise FailedError("not done in time") from None
         if isinstance(found, Exception):
-            raise FailedError(f"{getattr(found, 'code', type(found).__name__)}: {found}")
+            raise FailedError(without_others(str(found) or type(found).__name__))
         return found
 
     def written_bytes(self) -> int:
@@ -192,6 +192,12 @@ def started(kind: str, group: Group, folders: Sequence[Path]) -> Subject:
         forget(folder)
     daemon.start()
     return daemon
+
+
+def without_others(reason: str) -> str:
+    """A refusal without the names of other programs: they have no business in a result file."""
+    before, _, after = reason.partition("; largest holders: ")
+    return before if not after else f"{before}; {after.partition('; ')[2]}"
 
 
 def forget(folder: Path) -> None:
