@@ -14,7 +14,7 @@ from hotseat.library.discovery.looking import (
     look_at_rest,
 )
 from hotseat.library.folder import unavailable
-from hotseat.library.hub_cache import name_of_source, resolve_source
+from hotseat.library.hub_cache import name_of_source, repository_name, resolve_source
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.found_models import FoundModel, Place
 
@@ -44,7 +44,7 @@ def find_in_hub(cache: Path) -> Iterator[FoundModel]:
     # What the scan leaves out has no snapshot yet, or no longer.
     folders = sorted(cache.glob(_REPOSITORIES))
     for folder in folders:
-        name = repositories.get(folder, folder.name.partition("--")[2].replace("--", "/"))
+        name = repositories.get(folder, repository_name(folder))
         spot = Spot(
             name=name.rpartition("/")[2],
             place="hub cache",
