@@ -9,6 +9,7 @@ from hotseat.cli.views.pull import PullView
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.machine.memory import system_probe
+from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.models.rules.plan import plan_model, prefill_chunk
 from hotseat.supervisor.settings.placed_home import open_home
 
@@ -61,7 +62,22 @@ def fetch_model(
             repository=view.repository,
             weights_bytes=view.weights_bytes,
         )
+    _check_name(view.repository, name or view.repository.rpartition("/")[2])
     pulled = run_library(["pull", repository], on_progress).pulled
     if pulled is None:
         raise HotseatError("internal", "the library ended without a folder")
     return import_model(pulled.path, name, pulled.licence, None, on_progress)
+
+
+def _check_name(repository: str, name: str) -> None:
+    """Told before gigabytes are fetched: importing would refuse the name afterwards."""
+    cached = f"models--{repository.replace('/', '--')}"
+    for record in Registry(*open_home(), nobody).records():
+        if record.name == name and cached not in record.source.path:
+            raise HotseatError(
+                "invalid_request",
+                f"the name {name!r} belongs to a model made from {record.source.path}; give "
+                "another one with --name",
+                name=name,
+                source=record.source.path,
+            )
