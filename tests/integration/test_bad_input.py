@@ -137,8 +137,14 @@ def test_same_token_on_another_connection_is_the_same_client(daemon, peer):
 
 
 def test_model_name_that_is_close_is_suggested(daemon):
-    error = error_of(daemon.good.generate("A", prompt="x").result)
+    error = error_of(daemon.good.generate("ab", prompt="x").result)
     assert error.code == "unknown_model"
+    assert "did you mean" in error.message
+
+
+def test_model_name_in_other_letters_and_with_an_owner_is_that_model(daemon):
+    done = daemon.good.generate("some-owner/A", prompt="x").result()
+    assert done.model == "a"
 
 
 SCALARS = st.one_of(

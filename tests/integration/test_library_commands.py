@@ -2,11 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
+import threading
 
 import pytest
 from tests.support.daemons.commands import HOTSEAT
 from tests.support.models.tiny_models import make_tiny
+from tests.support.peers.hub_server import COMMIT, hub_server
+
+REPOSITORY = "o/Pulled-1B"
 
 
 @pytest.fixture
@@ -19,13 +24,24 @@ def machine(tmp_path):
     return tmp_path
 
 
-def call(machine, *args):
+def environment(machine, **variables):
     env = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    env |= {"HOME": str(machine / "user"), "HOTSEAT_HOME": str(machine / "home")}
+    return env | {"HOME": str(machine / "user"), "HOTSEAT_HOME": str(machine / "home")} | variables
+
+
+def call(machine, *args, **variables):
+    env = environment(machine, **variables)
     done = subprocess.run(
         [*HOTSEAT, *args], env=env, capture_output=True, text=True, check=False, timeout=60
     )
     return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture
+def hub(machine):
+    with hub_server() as server:
+        server.repositories[REPOSITORY] = machine / "user/.lmstudio/models/o/Tiny-1B"
+        yield server
 
 
 def snapshot(folder):
@@ -48,3 +64,30 @@ def test_discovered_models_are_registered_where_they_lie(machine):
     assert [file.name for file in (machine / "home/models/Tiny-1B").iterdir()] == ["model.json"]
     view = call(machine, "models", "--discover", "--json")[1]
     assert [one["registered_as"] for one in view["models"]] == [[], ["Tiny-1B"]]
+
+
+def test_repository_is_planned_then_fetched_and_registered_from_a_mirror(machine, hub):
+    mirror = {"HF_ENDPOINT": hub.url}
+    code, plan, _ = call(machine, "pull", REPOSITORY, "--dry-run", "--json", **mirror)
+    assert (code, plan["fits"], plan["missing_bytes"]) == (0, True, plan["size_bytes"])
+    assert set(hub.sent) == {"config.json"}
+    code, record, _ = call(machine, "pull", f"{REPOSITORY}@v1", "--json", **mirror)
+    assert (code, record["name"], record["source"]["licence"]) == (0, "Pulled-1B", "apache-2.0")
+    assert (record["source"]["repository"], record["source"]["revision"]) == (REPOSITORY, COMMIT)
+
+
+def test_interrupted_fetch_leaves_no_partial_file(machine, hub):
+    hub.stalls = threading.Event()
+    process = subprocess.Popen(
+        [*HOTSEAT, "pull", REPOSITORY],
+        env=environment(machine, HF_ENDPOINT=hub.url),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert hub.stalled.wait(30)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) == 130
+    hub.stalls.set()
+    assert not list((machine / "user/.cache").rglob("*.incomplete"))
+    assert not list((machine / "home/models").glob("*"))

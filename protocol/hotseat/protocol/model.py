@@ -135,6 +135,10 @@ class ModelSource(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["gguf", "mlx"]
     path: str
     licence: str = ""
+    repository: str = ""
+    """Its name on the hub, for what lies in the hub's cache."""
+    revision: str = ""
+    """The commit of that repository."""
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):

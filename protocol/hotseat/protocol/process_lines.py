@@ -13,6 +13,7 @@ from msgspec import Struct
 from hotseat.protocol.found_models import Discovery
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.pulls import Pulled, PullPlan
 
 
 class LibraryStep(Struct, frozen=True, kw_only=True):
@@ -64,6 +65,8 @@ class LibraryLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     samples: tuple[FetchedSample, ...] | None = None
     discovery: Discovery | None = None
     checked: tuple[CheckedFile, ...] | None = None
+    pull_plan: PullPlan | None = None
+    pulled: Pulled | None = None
 
 
 class ScannedFile(Struct, frozen=True, kw_only=True, omit_defaults=True):

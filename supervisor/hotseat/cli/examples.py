@@ -19,6 +19,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "hotseat import model.gguf --name gemma",
         "hotseat import ./folder-with-safetensors",
     ),
+    "pull": (
+        "hotseat pull mlx-community/Qwen3-8B-4bit --dry-run",
+        "hotseat pull mlx-community/Qwen3-8B-4bit",
+    ),
     "plan": ("hotseat plan gemma", "hotseat plan gemma --ram 24GiB"),
     "run": (
         'hotseat run gemma "What is a hot seat?"',

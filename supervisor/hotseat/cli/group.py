@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "queue": ("seat:queue", "Show running and waiting requests."),
     "models": ("models:models", "List, discover, show, rename, verify or remove models."),
     "import": ("importing:import_", "Register a GGUF file or an MLX folder."),
+    "pull": ("pulling:pull", "Fetch a model from the hub and register it."),
     "plan": ("models:plan", "Show what of a model fits into memory."),
     "run": ("run:run", "Generate text; a chat without PROMPT."),
     "swap": ("seat:swap", "Give the seat to another model."),

@@ -4,9 +4,11 @@ import pytest
 from tests.support.models.records import model_record
 
 from hotseat.cli.home.discovery import free_name, register_found, view_discovery
+from hotseat.cli.main import run
 from hotseat.cli.views.discovery import FoundView, render_discovery
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.found_models import Discovery, FoundModel
+from hotseat.protocol.ids import is_model_name
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.model import ModelSource
 from hotseat.supervisor.machine.figures import MachineMemory
@@ -107,6 +109,16 @@ def test_registering_takes_new_mlx_folders_only_and_goes_on_after_a_failure():
     view = register_found(view, lambda _phase, _percent: None, register)
     assert calls == [("/models/bad", "bad"), ("/models/good", "good")]
     assert [(a.name, a.error) for a in view.registered] == [("bad", "no good"), ("good", "")]
+
+
+def test_folder_whose_name_is_no_model_name_gets_a_legal_one():
+    assert free_name(found_view(".my model (8B)", "o"), {"x"}) == "my-model-8B-"
+    assert is_model_name(free_name(found_view("x" * 300, "o" * 300), {"x" * 60, "o" * 60}))
+
+
+def test_register_without_discover_is_a_wrong_command_line(capsys):
+    assert run(["models", "--register"]) == 2
+    assert "--discover" in capsys.readouterr().err
 
 
 def found_view(name, owner=""):

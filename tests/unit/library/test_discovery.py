@@ -1,6 +1,7 @@
 """What lies on a machine is found with its state and its cost, and no weight is read for it."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.support.models.real_shapes import CONFIGS, write_headers
 
 from hotseat.library.configuration import text_table
 from hotseat.library.discovery import discovering
+from hotseat.library.discovery import places as known_places
 from hotseat.library.discovery.discovering import discover
 from hotseat.library.discovery.looking import Spot, look_at_folder
 from hotseat.library.discovery.shape import estimate_layers
@@ -132,6 +134,36 @@ def test_gguf_parts_are_one_model_and_name_what_is_missing(machine):
     places.gguf_file(folder / "m-00003-of-00003.gguf", MIB)
     (model,) = discover(()).models
     assert (model.fault, model.size_bytes) == ("", 3 * MIB)
+
+
+def test_folder_that_cannot_be_read_keeps_no_other_back(machine, monkeypatch):
+    for name in ("closed", "open"):
+        places.mlx_folder(machine / "studio/o" / name, MIB)
+    look = known_places.look_at_folder
+
+    def denied(spot, folder, unfinished):
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return look(spot, folder, unfinished)
+
+    monkeypatch.setattr(known_places, "look_at_folder", denied)
+    models = found()
+    assert models["open"].fault == ""
+    assert (models["closed"].fault, models["closed"].reason) == (
+        "incomplete",
+        "not readable (Permission denied)",
+    )
+
+
+def test_pipes_and_large_tables_are_no_models(tmp_path):
+    piped, large = (places.mlx_folder(tmp_path / name, MIB) for name in ("piped", "large"))
+    (piped / "model.safetensors").unlink()
+    os.mkfifo(piped / "model.safetensors")
+    with (large / "config.json").open("r+b") as stream:
+        stream.truncate(65 * MIB)
+    for folder, words in ((piped, "no file"), (large, "no configuration")):
+        model = look_at_folder(Spot(name="m", place="folder", source=folder), folder)
+        assert model.fault == "incomplete" and words in model.reason
 
 
 def test_ollama_entries_that_lead_nowhere_are_incomplete(machine):

@@ -38,6 +38,10 @@ KNOWN = (
         ("gpt-4", None),
         ("mlx-community/", None),
         ("...", None),
+        ("../smol", None),  # a path
+        ("/smol", None),
+        ("a/b/smol", None),
+        ("smol ", None),
     ],
 )
 def test_typed_name_means_one_model_or_none(asked, meant):

@@ -5,6 +5,7 @@
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library discover [--root DIR]...
     python -m hotseat.library verify RECORD
+    python -m hotseat.library pull REPO[@REV] [--dry-run]
     python -m hotseat.library fetch --cache DIR [--without-gemma]
 
 Writes `LibraryLine`s: steps, then a result (exit 0) or an error (exit 2). What libraries print goes
@@ -14,6 +15,7 @@ to stderr.
 import argparse
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.process_lines import LibraryFailure, LibraryLine, LibraryStep
 
 _EXIT_ERROR: Final = 2
+_EXIT_INTERRUPTED: Final = 130
 
 
 class _Lines:
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines.fail(error.code, error.message, error.facts)
         return _EXIT_ERROR
     except KeyboardInterrupt:
-        return 130
+        return _EXIT_INTERRUPTED
     except BrokenPipeError:
         return _EXIT_ERROR
     except Exception as error:  # noqa: BLE001 - task root: a defect becomes a typed error
@@ -96,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help="digest the files of a record again")
     verifying.add_argument("record", type=Path)
     verifying.set_defaults(command=_verify)
+    pulling = commands.add_parser("pull", help="fetch a repository of the hub")
+    pulling.add_argument("repository")
+    pulling.add_argument("--dry-run", action="store_true")
+    pulling.set_defaults(command=_pull)
     fetching = commands.add_parser("fetch", help="get the models that the demo uses")
     fetching.add_argument("--cache", type=Path, required=True)
     fetching.add_argument("--without-gemma", action="store_true")
@@ -138,6 +145,27 @@ def _verify(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine
     from hotseat.library.verifying import verify_files  # noqa: PLC0415 - the other's
 
     return LibraryLine(checked=verify_files(options.record, on_progress))
+
+
+def _pull(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
+    from hotseat.library.pulling import (  # noqa: PLC0415 - costs seconds
+        Wanted,
+        drop_partial_files,
+        plan_pull,
+        pull,
+    )
+
+    wanted = Wanted.parse(options.repository)
+    if options.dry_run:
+        return LibraryLine(pull_plan=plan_pull(wanted))
+
+    def leave(*_: object) -> None:
+        """Threads that fetch would be waited for, until their files are whole."""
+        drop_partial_files()
+        os._exit(_EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, leave)
+    return LibraryLine(pulled=pull(wanted, on_progress))
 
 
 def _fetch(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:

@@ -28,6 +28,7 @@ from hotseat.protocol.tags import DIGEST_BYTES
 
 _VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 _HEADER_LIMIT: Final = 100 * MIB
+_TABLE_LIMIT: Final = 64 * MIB
 _LENGTH: Final = struct.Struct("<Q")
 _LEAST: Final = len(b"{}")
 _METADATA: Final = "__metadata__"
@@ -148,6 +149,8 @@ def _check_index(path: Path, weights: tuple[str, ...], tensors: Collection[str])
 def read_tensors(file: Path) -> Mapping[str, TensorHeader]:
     """The tensors of a file by name. Raises model_unavailable for a header that does not fit it."""
     size = file.stat().st_size
+    if not file.is_file():  # opening a pipe would wait for whoever writes to it
+        raise _damaged(file, "it is no file")
     with file.open("rb") as stream:
         lead = stream.read(_LENGTH.size)
         length = _LENGTH.unpack(lead)[0] if len(lead) == _LENGTH.size else 0
@@ -178,6 +181,8 @@ def _tensor_end(name: str, entry: TensorHeader) -> int:
 def read_table(file: Path) -> dict[str, Any] | None:
     """A JSON object from a file; None if there is no such file."""
     try:
+        if (size := file.stat().st_size) > _TABLE_LIMIT:
+            raise _damaged(file, f"{size} bytes are no configuration")
         value = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None

@@ -30,6 +30,11 @@ def name_of_source(path: Path) -> str:
     return path.stem if path.is_file() else path.name
 
 
+def repository_name(folder: Path) -> str:
+    """`OWNER/NAME` of a repository's cache folder."""
+    return folder.name.removeprefix(_PREFIX).replace("--", "/", 1)
+
+
 def resolve_source(path: Path) -> Path:
     """The snapshot of a repository's cache folder that was downloaded last; else `path` itself."""
     if hub_repository(path) != path:

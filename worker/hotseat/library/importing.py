@@ -21,7 +21,13 @@ from hotseat.library.durable import sync_file, sync_tree
 from hotseat.library.folder import unavailable
 from hotseat.library.gguf.converting import Conversion, convert_gguf
 from hotseat.library.gguf.file import GgufFile, open_gguf
-from hotseat.library.hub_cache import is_same_source, name_of_source, resolve_source
+from hotseat.library.hub_cache import (
+    hub_repository,
+    is_same_source,
+    name_of_source,
+    repository_name,
+    resolve_source,
+)
 from hotseat.library.progress import OnProgress
 from hotseat.library.registering import describe_folder, write_record
 from hotseat.protocol.errors import HotseatError
@@ -109,7 +115,14 @@ def _describe(
     if source.is_dir():
         made = Conversion(licence=licence, requantised=())
         folder = final_path = resolve_source(source)
-        origin = ModelSource(kind="mlx", path=str(source), licence=licence)
+        repository = hub_repository(folder)
+        origin = ModelSource(
+            kind="mlx",
+            path=str(source),
+            licence=licence,
+            repository="" if repository is None else repository_name(repository),
+            revision="" if repository is None else folder.name,
+        )
     else:
         made = convert_gguf(_open_file(source, target.parent), staging, on_progress)
         folder, final_path = staging, target

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotseat.library.folder import ModelFolder, open_folder, unavailable
+from hotseat.protocol.errors import HotseatError
 
 _PACKAGE: Final = "mlx_lm"
 _TABLE: Final = "MODEL_REMAPPING"
+_UNREADABLE_METHODS: Final = frozenset({"bitsandbytes", "hqq", "quanto", "aqlm", "eetq"})
 _CODE_KEYS: Final = ("model_file", "auto_map")
 
 
@@ -64,3 +66,19 @@ def refuse_own_code(path: Path, config: Mapping[str, Any]) -> None:
         "use a model of a kind that mlx-lm knows",
         architecture=kind,
     )
+
+
+def why_unsupported(folder: Path, config: Mapping[str, Any]) -> str:
+    """Why mlx-lm cannot build this; empty if nothing speaks against it."""
+    try:
+        refuse_own_code(folder, config)
+    except HotseatError as error:
+        return error.message.removeprefix(f"{folder}: ")
+    kind = str(config["model_type"])
+    if kind not in known_kinds():
+        return f"models of kind {kind} are not known to this mlx-lm"
+    table = config.get("quantization_config")
+    method = str(table.get("quant_method", "")) if isinstance(table, dict) else ""
+    if method in _UNREADABLE_METHODS:
+        return f"weights quantised by {method}, which MLX cannot read; fetch an MLX conversion"
+    return ""

@@ -12,10 +12,10 @@ from hotseat.protocol.errors import HotseatError
 
 def agree_to_removal(asked: str, *, is_sure: bool, as_json: bool) -> Removal:
     """What is about to go. Raises `HotseatError`, or `click.Abort` where somebody says no."""
+    refuse_in_use(asked)
     library = Library()
     name = library.find(asked)
     removal = library.plan_removal(name)
-    refuse_in_use(name)
     asks = not is_sure and not as_json and sys.stdin.isatty()
     if asks:
         render_removal(removal)

@@ -1,10 +1,12 @@
 """What the models on this machine would mean for this home: registered, fitting, or why not."""
 
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from os.path import realpath
 from pathlib import Path
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -19,6 +21,9 @@ from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.models.rules.plan import plan_model, prefill_chunk
 from hotseat.supervisor.settings.placed_home import open_home
 
+_ILLEGAL: Final = re.compile(r"[^A-Za-z0-9._:@+\-]+")
+_LONGEST: Final = 60
+"""Leaves room for a number within the limit of names."""
 Fits = Callable[[ModelRecord], PlanView]
 
 
@@ -86,12 +91,17 @@ def register_found(
 
 
 def free_name(model: FoundView, taken: set[str]) -> str:
-    """Its own name; with its owner in front where another model has that."""
-    if model.name not in taken:
-        return model.name
-    owned = f"{model.owner}-{model.name}" if model.owner else model.name
+    """Its own name, made legal; with its owner in front where another model has that."""
+    name = _legal(model.name)
+    if name not in taken:
+        return name
+    owned = _legal(f"{model.owner}-{name}") if model.owner else name
     tries = (owned if number == 1 else f"{owned}-{number}" for number in range(1, 1000))
     return next((name for name in tries if name not in taken), owned)
+
+
+def _legal(name: str) -> str:
+    return _ILLEGAL.sub("-", name).lstrip("._:@+-")[:_LONGEST]
 
 
 def register_all(view: DiscoveryView, on_progress: OnProgress) -> DiscoveryView:

@@ -9,6 +9,7 @@ from hotseat.cli.terminal.output import count, note, print_facts, print_table, s
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import ModelSource, TagParts, TemplateProbe
 from hotseat.protocol.process_lines import CheckedFile
+from hotseat.protocol.tags import DIGEST_BYTES
 
 _SHORT = 12
 
@@ -60,10 +61,9 @@ class Removal(Struct, frozen=True, kw_only=True):
 def render_facts(facts: ModelFacts) -> None:
     """Identity, manners, place and what is stored, a line each."""
     template, parts = facts.template, asdict(facts.tag_parts)
-    identity = ", ".join(f"{name} {digest[:_SHORT]}" for name, digest in parts.items() if digest)
-    drawn = ", ".join(
-        f"{name} {value}" for name, value in asdict(facts.sampling).items() if value is not None
-    )
+    identity = ", ".join(f"{name} {_shown(digest)}" for name, digest in parts.items() if digest)
+    sampling = asdict(facts.sampling).items()
+    drawn = ", ".join(f"{name} {value}" for name, value in sampling if value not in (None, ()))
     print_facts(
         [
             ("name", facts.name),
@@ -124,6 +124,11 @@ def render_removal(removal: Removal) -> None:
             ("contexts", _contexts(kv, shared) if removal.kv_bytes else ""),
         ]
     )
+
+
+def _shown(digest: str) -> str:
+    """The beginning of a digest; other identities are words."""
+    return digest[:_SHORT] if len(digest) == 2 * DIGEST_BYTES else digest
 
 
 def _contexts(kv: str, shared: str) -> str:

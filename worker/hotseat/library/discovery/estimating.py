@@ -9,7 +9,14 @@ from hotseat.library.configuration import first_positive, stated_context, text_t
 from hotseat.library.discovery.shape import estimate_layers
 from hotseat.library.folder import ModelFolder, TensorHeader
 from hotseat.protocol.ids import ModelName, Tag
-from hotseat.protocol.model import FloatType, ModelRecord, ModelSource, TagParts, TemplateProbe
+from hotseat.protocol.model import (
+    FLOAT_BYTES,
+    FloatType,
+    ModelRecord,
+    ModelSource,
+    TagParts,
+    TemplateProbe,
+)
 
 _FLOATS: Final[Mapping[str, FloatType]] = {
     "F32": "float32",
@@ -45,6 +52,22 @@ def estimate_folder(name: str, folder: ModelFolder) -> ModelRecord:
         quantisation=_quantisation(config) or dtype,
         parameters=_parameters(config, tensors),
         weights_bytes=sum(file.stat().st_size for file in folder.weights),
+    )
+
+
+def estimate_listed(name: str, config: Mapping[str, Any], weights_bytes: int) -> ModelRecord:
+    """What a repository would cost of which only config.json and the sizes are known."""
+    bits = first_positive(_quantisation_table(config), "bits")
+    stated = str(text_table(config).get("dtype") or text_table(config).get("torch_dtype"))
+    dtype: FloatType = next((known for known in FLOAT_BYTES if known == stated), "bfloat16")
+    return _record(
+        name,
+        Path(name),
+        config,
+        kv_dtype=dtype,
+        quantisation=_quantisation(config) or dtype,
+        parameters=weights_bytes * 8 // (bits or FLOAT_BYTES[dtype] * 8),
+        weights_bytes=weights_bytes,
     )
 
 

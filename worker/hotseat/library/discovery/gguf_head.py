@@ -45,6 +45,8 @@ def read_head(file: Path) -> Mapping[str, Any]:
 
     Raises `HotseatError` (model_unavailable) for bytes that are no header.
     """
+    if not file.is_file():  # opening a pipe would wait for whoever writes to it
+        raise unavailable(file, "it is no file", "give a .gguf file")
     try:
         with file.open("rb") as stream:
             return _Reader(stream).table()

@@ -4,9 +4,8 @@ Reads config.json and headers. A fault is an answer here, not an error.
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,14 +13,13 @@ from msgspec.structs import replace
 from hotseat.library.discovery.estimating import estimate_folder, estimate_gguf
 from hotseat.library.discovery.gguf_head import read_head
 from hotseat.library.folder import open_folder
-from hotseat.library.mlx_kinds import known_kinds, refuse_own_code
+from hotseat.library.mlx_kinds import why_unsupported
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.found_models import Fault, FoundModel, Place
 from hotseat.protocol.model_files import CONFIG_FILE
 
 _PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _PROJECTOR: Final = "mmproj"
-_UNREADABLE_METHODS: Final = frozenset({"bitsandbytes", "hqq", "quanto", "aqlm", "eetq"})
 _MOST_PARTS: Final = 1000
 _OTHER_WEIGHTS: Final = (".bin", ".pt", ".pth", ".onnx", ".msgpack", ".h5", ".npz")
 
@@ -55,7 +53,7 @@ def look_at_folder(spot: Spot, folder: Path, unfinished: str = "") -> FoundModel
         return replace(found, fault=fault, reason=unfinished or reason)
     except OSError as error:
         return replace(found, fault="incomplete", reason=f"not readable ({error.strerror})")
-    reason = _unsupported(folder, opened.config)
+    reason = why_unsupported(folder, opened.config)
     if reason:
         return replace(found, fault="unsupported", reason=reason)
     return replace(found, record=estimate_folder(spot.name, opened))
@@ -143,22 +141,6 @@ def _holds_other_weights(folder: Path) -> bool:
     """True where weights are there, and none that MLX reads: no download that broke off."""
     endings = {file.suffix.lower() for file in folder.iterdir()}
     return bool(endings & set(_OTHER_WEIGHTS)) and ".safetensors" not in endings
-
-
-def _unsupported(folder: Path, config: Mapping[str, Any]) -> str:
-    """Why mlx-lm cannot build this; empty if nothing speaks against it."""
-    try:
-        refuse_own_code(folder, config)
-    except HotseatError as error:
-        return error.message.removeprefix(f"{folder}: ")
-    kind = str(config["model_type"])
-    if kind not in known_kinds():
-        return f"models of kind {kind} are not known to this mlx-lm"
-    table = config.get("quantization_config")
-    method = str(table.get("quant_method", "")) if isinstance(table, dict) else ""
-    if method in _UNREADABLE_METHODS:
-        return f"weights quantised by {method}, which MLX cannot read; fetch an MLX conversion"
-    return ""
 
 
 def _convertible() -> tuple[str, ...]:

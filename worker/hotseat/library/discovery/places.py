@@ -14,9 +14,10 @@ from hotseat.library.discovery.looking import (
     look_at_rest,
 )
 from hotseat.library.folder import unavailable
-from hotseat.library.hub_cache import name_of_source, resolve_source
+from hotseat.library.hub_cache import name_of_source, repository_name, resolve_source
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.found_models import FoundModel, Place
+from hotseat.protocol.model_files import CONFIG_FILE
 
 LM_STUDIO: Final = ("~/.lmstudio/models", "~/.cache/lm-studio/models")
 _DEEPEST: Final = 4
@@ -44,7 +45,7 @@ def find_in_hub(cache: Path) -> Iterator[FoundModel]:
     # What the scan leaves out has no snapshot yet, or no longer.
     folders = sorted(cache.glob(_REPOSITORIES))
     for folder in folders:
-        name = repositories.get(folder, folder.name.partition("--")[2].replace("--", "/"))
+        name = repositories.get(folder, repository_name(folder))
         spot = Spot(
             name=name.rpartition("/")[2],
             place="hub cache",
@@ -81,15 +82,32 @@ def find_in_folders(root: Path, place: Place) -> Iterator[FoundModel]:
     """Folders with config.json or GGUF files below a root, which may be one itself."""
     if not root.is_dir():
         return
-    for folder in _folders(root):
-        if has_config(folder) or gguf_files(folder):
+    for folder, names in _folders(root):
+        if CONFIG_FILE in names or any(name.endswith(".gguf") for name in names):
             owner = folder.parent.name if place == "LM Studio" else ""
             spot = Spot(name=name_of_source(folder), place=place, source=folder, owner=owner)
             yield from _look(spot, folder, "")
 
 
 def _look(spot: Spot, folder: Path, unfinished: str) -> Iterator[FoundModel]:
-    """What a folder holds: one MLX model, or GGUF files of which each is a model."""
+    """What a folder holds; one that cannot be read keeps no other back."""
+    try:
+        yield from _look_inside(spot, folder, unfinished)
+    except OSError as error:
+        yield FoundModel(
+            name=spot.name,
+            place=spot.place,
+            kind="other",
+            path=str(folder),
+            source=str(spot.source),
+            owner=spot.owner,
+            fault="incomplete",
+            reason=f"not readable ({error.strerror or error})",
+        )
+
+
+def _look_inside(spot: Spot, folder: Path, unfinished: str) -> Iterator[FoundModel]:
+    """One MLX model, or GGUF files of which each is a model."""
     files = gguf_files(folder)
     if not files and not has_config(folder):
         yield look_at_rest(spot, folder)
@@ -102,12 +120,12 @@ def _look(spot: Spot, folder: Path, unfinished: str) -> Iterator[FoundModel]:
         yield look_at_gguf(named, file)
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """The folders to look into, by path; links are not followed, hidden ones left out."""
-    for path, below, _files in os.walk(root):
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders to look into with the names of their files; links and hidden ones are left out."""
+    for path, below, names in os.walk(root):
         folder = Path(path)
         depth = len(folder.relative_to(root).parts)
         below[:] = sorted(name for name in below if not name.startswith("."))
         if depth >= _DEEPEST:
             below.clear()
-        yield folder
+        yield folder, names

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+_TYPED: Final = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._\-]*/)?([A-Za-z0-9][A-Za-z0-9._:@+\-]*)")
+"""A name with an owner in front, or without; paths are neither."""
 _WORD: Final = re.compile(r"\d+(?:\.\d+)*[a-z]*|[a-z]+")
 _MEANINGLESS: Final = frozenset({"latest", "mlx", "gguf"})
 
@@ -13,7 +15,8 @@ def match_typed(asked: str, known: Iterable[str]) -> str | None:
 
     An owner in front is left out. The same words win; else the words stand in the name in a row.
     """
-    wanted = _words(asked.rpartition("/")[2])
+    typed = _TYPED.fullmatch(asked)
+    wanted = _words(typed[1]) if typed is not None else ()
     if not wanted:
         return None
     words = {name: _words(name) for name in known}

@@ -1,0 +1,83 @@
+"""Whether a repository of the hub would fit here, and fetching it; needs no daemon."""
+
+import sys
+
+from msgspec.structs import replace
+
+from hotseat.cli.home.library_process import OnProgress, import_model, run_library
+from hotseat.cli.views.pull import PullView
+from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.machine.memory import system_probe
+from hotseat.supervisor.models.registry import Registry, nobody
+from hotseat.supervisor.models.rules.plan import plan_model, prefill_chunk
+from hotseat.supervisor.settings.placed_home import open_home
+
+
+def plan_pull(repository: str, on_progress: OnProgress) -> PullView:
+    """Size and fit of a repository by its list of files and its configuration."""
+    found = run_library(["pull", repository, "--dry-run"], on_progress).pull_plan
+    if found is None:
+        raise HotseatError("internal", "the library ended without a plan")
+    record = found.record
+    plan = plan_model(
+        replace(record, prefill_chunk=prefill_chunk(record, sys.platform)),
+        system_probe().machine(),
+        open_home()[1],
+        working_set_bytes=found.working_set_bytes,
+        in_any_case=True,
+    )
+    is_known = bool(record.layers)
+    return PullView(
+        repository=found.repository,
+        revision=found.revision,
+        files=found.files,
+        size_bytes=found.size_bytes,
+        missing_bytes=found.missing_bytes,
+        licence=found.licence,
+        architecture=record.architecture,
+        quantisation=record.quantisation,
+        weights_bytes=record.weights_bytes,
+        fits=plan.fits if is_known else None,
+        reason=plan.reason if is_known else "its configuration does not tell its layers",
+        remedy=plan.remedy if is_known else "",
+        max_context_tokens=plan.max_context_tokens if is_known else None,
+    )
+
+
+def fetch_model(
+    view: PullView,
+    repository: str,
+    name: str | None,
+    on_progress: OnProgress,
+    *,
+    even_if_unfit: bool,
+) -> ModelRecord:
+    """Fetches and registers it. Raises `HotseatError`, model_unfit before a byte of weights."""
+    if view.fits is False and not even_if_unfit:
+        raise HotseatError(
+            "model_unfit",
+            f"{view.repository} does not fit: {view.reason}; {view.remedy}, or fetch it all the "
+            "same with --force",
+            repository=view.repository,
+            weights_bytes=view.weights_bytes,
+        )
+    _check_name(view.repository, name or view.repository.rpartition("/")[2])
+    pulled = run_library(["pull", repository], on_progress).pulled
+    if pulled is None:
+        raise HotseatError("internal", "the library ended without a folder")
+    return import_model(pulled.path, name, pulled.licence, None, on_progress)
+
+
+def _check_name(repository: str, name: str) -> None:
+    """Told before gigabytes are fetched: importing would refuse the name afterwards."""
+    cached = f"models--{repository.replace('/', '--')}"
+    for record in Registry(*open_home(), nobody).records():
+        if record.name == name and cached not in record.source.path:
+            raise HotseatError(
+                "invalid_request",
+                f"the name {name!r} belongs to a model made from {record.source.path}; give "
+                "another one with --name",
+                name=name,
+                source=record.source.path,
+            )
