@@ -13,10 +13,7 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class GatewaySettings(Struct, frozen=True, kw_only=True):
-    """`[http]` of the settings, with what the command line said instead.
-
-    `hold_s`, `keep_days`, `parts` and `progress` are for those who answer.
-    """
+    """`[http]` of the settings, with what the command line said instead."""
 
     host: str = "127.0.0.1"
     port: int = 4687
