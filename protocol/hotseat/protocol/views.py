@@ -205,6 +205,8 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
     The newest token does not count unless an end-of-turn id is behind it: it may have none yet."""
     persist: bool = True
+    agent: str = ""
+    """Label of whoever asked for the newest turn; empty if nobody said one."""
     turns: tuple["TurnView", ...] | None = None
     """Turns it can be forked at and rewound to; only when one session is asked for."""
 
