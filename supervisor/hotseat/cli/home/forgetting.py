@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from hotseat.cli.views.forgetting import Forgotten
 from hotseat.client import Client
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.views import SessionView
@@ -18,20 +19,6 @@ class Chosen(Struct, frozen=True, kw_only=True):
 
     agent: str | None = None
     older_days: float | None = None
-
-
-class Forgotten(Struct, frozen=True, kw_only=True):
-    """`done` False: this would go. `stays`: what was chosen and is pinned or has a turn under way.
-
-    `removed_bytes`: KV that went. `shared_bytes`: KV that no session needs any more and that
-    begins other conversations; `kv gc` removes it.
-    """
-
-    done: bool
-    sessions: tuple[SessionView, ...]
-    stays: tuple[SessionView, ...]
-    removed_bytes: int = 0
-    shared_bytes: int = 0
 
 
 def forget_sessions(client: Client, chosen: Chosen, *, is_asked: bool) -> Forgotten:

@@ -2,9 +2,24 @@
 
 import time
 
-from hotseat.cli.home.forgetting import Forgotten
+from msgspec import Struct
+
 from hotseat.cli.terminal.output import count, duration, print_table, printable, size
 from hotseat.protocol.views import SessionView
+
+
+class Forgotten(Struct, frozen=True, kw_only=True):
+    """`done` False: this would go. `stays`: what was chosen and is pinned or has a turn under way.
+
+    `removed_bytes`: KV that went. `shared_bytes`: KV that no session needs any more and that
+    begins other conversations; `kv gc` removes it.
+    """
+
+    done: bool
+    sessions: tuple[SessionView, ...]
+    stays: tuple[SessionView, ...]
+    removed_bytes: int = 0
+    shared_bytes: int = 0
 
 
 def render_forgotten(found: Forgotten) -> None:
