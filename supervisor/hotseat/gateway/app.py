@@ -44,11 +44,12 @@ from hotseat.gateway.replying import (
     identity,
     label_of,
     left_out_header,
+    product_of,
     session_of,
 )
 from hotseat.gateway.responses.paths import Responses
 from hotseat.gateway.serving import Streamed, Telling, Whole, reached
-from hotseat.gateway.settings import GatewaySettings
+from hotseat.gateway.settings import AgentPolicy, GatewaySettings
 from hotseat.gateway.sse import MEDIA_TYPE
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done
@@ -67,6 +68,7 @@ class Paths:
         self._conversations = Conversations(client)
         self._holding = Holding(settings.hold_s)
         self._parts = PartWatch(refuses=settings.parts == "refuse")
+        self._agents = settings.agents
         self._shows_phases = settings.progress == "reasoning"
         self._responses = Responses(
             client,
@@ -205,7 +207,8 @@ class Paths:
         view = await self._model(request, asked.model)
         if any(known.name == view.name for known in self._models):
             account.model = view.name
-        options = asked.options(_arguments(view)) | caller.options()
+        policy = self._agents.get(product_of(request).lower(), AgentPolicy())
+        options = asked.options(_arguments(view)) | policy.options() | caller.options()
         for name in ("messages", "prompt"):
             options.pop(name, None)
         options["agent"] = label
