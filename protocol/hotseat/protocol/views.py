@@ -142,6 +142,8 @@ class StatusView(Struct, frozen=True, kw_only=True):
     sessions_live: int = 0
     sessions_total: int = 0
     bytes_written: int = 0
+    bytes_written_today: int = 0
+    """Since midnight UTC, over restarts."""
     seated_for_s: float = 0.0
     last_error: str = ""
     recovery: RecoveryView | None = None
