@@ -5,12 +5,9 @@ import os
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
-import anthropic
 import httpx2
 import ollama
-import openai
 import pytest
 from tests.support.daemons.gateways import Gateway
 from tests.support.daemons.live_daemon import wait_for
@@ -46,20 +43,9 @@ def daemon():
 
 @pytest.fixture(scope="module")
 def web(daemon):
-    with Gateway(daemon.home) as gateway:
-        url, key = gateway.url, gateway.key
+    with Gateway(daemon.home) as made:
         assert (daemon.home / "http.key").stat().st_mode & 0o777 == 0o600
-        with httpx2.Client(base_url=url, headers=gateway.headers, timeout=60) as http:
-            yield SimpleNamespace(
-                url=url,
-                key=key,
-                http=http,
-                openai=openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0),
-                anthropic=anthropic.Anthropic(
-                    base_url=url, auth_token=key, api_key=None, max_retries=0
-                ),
-                ollama=ollama.Client(url, headers=gateway.headers),
-            )
+        yield made
 
 
 def chat(web, model="plain", **options):

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import httpx2
 import psutil
 import pytest
+from tests.support.daemons.gateways import free_port
 from tests.support.daemons.live_daemon import LiveDaemon, wait_for
 from tests.support.daemons.real_home import tiny_daemon
 from tests.support.models.tiny_models import register_tiny
@@ -27,12 +28,6 @@ ASK = [{"role": "user", "content": "Name a river."}]
 DRAWN = {"temperature": 0.9, "seed": 4}
 FAST = "in-process"
 HOTSEAT = [sys.executable, "-m", "hotseat.cli.main"]
-
-
-def free_port():
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return chosen.getsockname()[1]
 
 
 def settings(port, *lines):

@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
-from tests.support.daemons.live_gateway import gateway_of
+from tests.support.daemons.gateways import Gateway
 from tests.support.daemons.real_home import tiny_daemon
 
 MODELS = {
@@ -40,7 +40,7 @@ def live():
 
 @pytest.fixture(scope="module")
 def web(live):
-    with gateway_of(live.home) as made:
+    with Gateway(live.home) as made:
         yield made
 
 

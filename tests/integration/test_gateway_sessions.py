@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.support.daemons.gateways import Gateway
 from tests.support.daemons.live_daemon import wait_for
-from tests.support.daemons.live_gateway import gateway_of
 from tests.support.daemons.real_home import tiny_daemon
 
 MODELS = {
@@ -33,7 +33,7 @@ def live():
 
 @pytest.fixture(scope="module")
 def web(live):
-    with gateway_of(live.home) as made:
+    with Gateway(live.home) as made:
         yield made
 
 

@@ -24,7 +24,9 @@ class DiskTagView(Struct, frozen=True, kw_only=True):
 class DiskView(Struct, frozen=True, kw_only=True):
     """KV on disk. Eviction begins above `high_bytes` and ends at `low_bytes`.
 
-    `floor_bytes` stay free. `bytes_written` counts from the daemon's start, `_ever` from the first.
+    `floor_bytes` stay free. `bytes_written` counts from the daemon's start, `_ever` from the first,
+    `_today` from midnight UTC; `_a_day` is the mean of the last week. `daily_write_bytes`: the
+    limit of the settings.
     """
 
     used_bytes: int
@@ -36,6 +38,9 @@ class DiskView(Struct, frozen=True, kw_only=True):
     quarantined_bytes: int
     bytes_written: int
     bytes_written_ever: int
+    bytes_written_today: int = 0
+    bytes_written_a_day: int = 0
+    daily_write_bytes: int | None = None
     tags: tuple[DiskTagView, ...] = ()
 
 

@@ -142,6 +142,8 @@ class StatusView(Struct, frozen=True, kw_only=True):
     sessions_live: int = 0
     sessions_total: int = 0
     bytes_written: int = 0
+    bytes_written_today: int = 0
+    """Since midnight UTC, over restarts."""
     seated_for_s: float = 0.0
     last_error: str = ""
     recovery: RecoveryView | None = None
@@ -207,6 +209,8 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
     The newest token does not count unless an end-of-turn id is behind it: it may have none yet."""
     persist: bool = True
+    agent: str = ""
+    """Label of whoever asked for the newest turn; empty if nobody said one."""
     turns: tuple["TurnView", ...] | None = None
     """Turns it can be forked at and rewound to; only when one session is asked for."""
 

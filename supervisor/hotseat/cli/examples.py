@@ -45,6 +45,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "sessions replace": ("hotseat sessions replace gemma chat summary.json",),
     "sessions pin": ("hotseat sessions pin gemma chat",),
     "sessions unpin": ("hotseat sessions unpin gemma chat",),
+    "forget": ("hotseat forget --agent claude-cli", "hotseat forget --older 30 --yes"),
     "disk": ("hotseat disk",),
     "kv": ("hotseat kv gc --dry-run",),
     "kv verify": ("hotseat kv verify",),

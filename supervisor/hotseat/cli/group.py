@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "count": ("counting:count", "Count the tokens of a prompt."),
     "cancel": ("seat:cancel", "End a request."),
     "sessions": ("sessions:sessions", "List, show, fork, rewind or remove sessions."),
+    "forget": ("forgetting:forget", "Remove what an agent, or anybody, said here."),
     "disk": ("disk:disk", "Show KV on disk and its limits."),
     "kv": ("disk:kv", "Verify, collect or rebuild stored contexts."),
     "top": ("telemetry:top", "Watch memory, seat and swaps live."),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +22,7 @@ from hotseat.gateway.asked import Asked
 from hotseat.gateway.callers import caller_of
 from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
 from hotseat.gateway.chat.body import read_chat, read_text
-from hotseat.gateway.conversations.keeping import tidy_for_ever
+from hotseat.gateway.conversations.keeping import DAYS, tidy_for_ever
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
 from hotseat.gateway.embeddings import Embeddings
@@ -33,6 +34,7 @@ from hotseat.gateway.models import find_model, model_list, model_object
 from hotseat.gateway.ollama.answer import told_error
 from hotseat.gateway.ollama.paths import Ollama
 from hotseat.gateway.pages import Pages, not_found, not_that_method
+from hotseat.gateway.parts import PartWatch
 from hotseat.gateway.replying import (
     Handler,
     answer,
@@ -42,16 +44,18 @@ from hotseat.gateway.replying import (
     identity,
     label_of,
     left_out_header,
+    product_of,
     session_of,
 )
 from hotseat.gateway.responses.paths import Responses
 from hotseat.gateway.serving import Streamed, Telling, Whole, reached
-from hotseat.gateway.settings import GatewaySettings
+from hotseat.gateway.settings import AgentPolicy, GatewaySettings
 from hotseat.gateway.sse import MEDIA_TYPE
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done
 from hotseat.protocol.views import ModelView
 
+_log = logging.getLogger("hotseat.gateway")
 _KNOWN_S: Final = 2.0
 """How long what a model can do is taken from the last look."""
 
@@ -63,7 +67,17 @@ class Paths:
         self._client = client
         self._conversations = Conversations(client)
         self._holding = Holding(settings.hold_s)
-        self._responses = Responses(client, self._conversations, self._called, self._holding, home)
+        self._parts = PartWatch(refuses=settings.parts == "refuse")
+        self._agents = settings.agents
+        self._shows_phases = settings.progress == "reasoning"
+        self._responses = Responses(
+            client,
+            self._conversations,
+            self._called,
+            self._holding,
+            home,
+            shows_phases=self._shows_phases,
+        )
         self._ollama = Ollama(client, self._visible, self._answer)
         self._models: list[ModelView] = []
         self._looked_at = float("-inf")
@@ -115,7 +129,7 @@ class Paths:
         def at_once(found: Whole) -> dict[str, Any]:
             return whole_answer(frame, found.done, found.logprobs)
 
-        telling = ChatStream(frame, wants_usage=asked.wants_usage)
+        telling = ChatStream(frame, wants_usage=asked.wants_usage, shows_phases=self._shows_phases)
         return await self._answer(request, asked, telling, at_once)
 
     async def messages(self, request: Request) -> Response:
@@ -124,7 +138,12 @@ class Paths:
         message_id = f"msg_{secrets.token_hex(12)}"
         view = await self._model(request, asked.model)
         thinks = view.template is not None and view.template.thinking and asked.thinks is not False
-        telling = MessagesStream(message_id=message_id, model=asked.model, thinks=thinks)
+        telling = MessagesStream(
+            message_id=message_id,
+            model=asked.model,
+            thinks=thinks,
+            shows_phases=self._shows_phases,
+        )
 
         def at_once(found: Whole) -> dict[str, Any]:
             return whole_message(message_id, asked.model, found.done)
@@ -183,15 +202,29 @@ class Paths:
     async def _called(self, request: Request, asked: Asked) -> Call:
         """A request with all but its input."""
         caller, account = caller_of(request.scope), account_of(request.scope)
+        label = label_of(request)
+        self._see_parts(label.partition("/")[0], asked)
         view = await self._model(request, asked.model)
         if any(known.name == view.name for known in self._models):
             account.model = view.name
-        options = asked.options(_arguments(view)) | caller.options()
+        policy = self._agents.get(product_of(request).lower(), AgentPolicy())
+        options = asked.options(_arguments(view)) | policy.options() | caller.options()
         for name in ("messages", "prompt"):
             options.pop(name, None)
-        options["agent"] = label_of(request)
+        options["agent"] = label
         model = asked.model if caller.is_owner else view.name
         return Call(http=request, model=model, registered=view.name, options=options)
+
+    def _see_parts(self, product: str, asked: Asked) -> None:
+        found = self._parts.see(product, asked)
+        if found is not None:
+            _log.warning(
+                "part.left_out agent=%s path=%s kind=%r: models take text only, so a line stands "
+                'in its place; parts = "refuse" in [http] makes it an error',
+                found.agent,
+                found.path,
+                found.kind,
+            )
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -265,7 +298,7 @@ def make_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        tidying = asyncio.create_task(tidy_for_ever(client, time.time))
+        tidying = asyncio.create_task(tidy_for_ever(client, time.time, settings.keep_days * DAYS))
         try:
             yield
         finally:

@@ -16,6 +16,35 @@ from hotseat.protocol.messages import (
 )
 
 
+class Unread(Struct, frozen=True):
+    """A part that no model here can read, and where it stands in the body."""
+
+    path: str
+    kind: str
+
+
+class LeftOut:
+    """What of a body has no effect, as it is read."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, None] = {}
+        self._unread: list[Unread] = []
+
+    def note(self, kind: str) -> None:
+        """Something that nobody here can run."""
+        self._kinds[kind] = None
+
+    def part(self, path: str, kind: str) -> str:
+        """A part that is no text; what stands in its place, on a line of its own."""
+        self.note(kind)
+        self._unread.append(Unread(path, kind))
+        return f"\n[{kind} left out: this model takes text only]\n"
+
+    def told(self) -> dict[str, Any]:
+        """Fields of `Asked`."""
+        return {"left_out": tuple(self._kinds), "unread": tuple(self._unread)}
+
+
 class Asked(Struct, frozen=True, kw_only=True):
     """A request for the daemon. Exactly one of `messages` and `prompt` is given.
 
@@ -40,6 +69,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     is_streamed: bool = False
     wants_usage: bool = False
     left_out: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = ()
 
     def options(self, known_arguments: frozenset[str]) -> dict[str, Any]:
         """Keywords of `AsyncClient.generate`; the template's arguments only if it knows them."""
@@ -70,14 +100,6 @@ class Asked(Struct, frozen=True, kw_only=True):
         if self.effort is not None:
             told["reasoning_effort"] = self.effort
         return {name: value for name, value in told.items() if name in known}
-
-
-def left_out_line(kind: str) -> str:
-    """Stands in a message for what cannot be read, on a line of its own.
-
-    An image must not end a conversation: agents send their whole history again each time.
-    """
-    return f"\n[{kind} left out: this model takes text only]\n"
 
 
 def refuse(path: str, reason: str) -> HotseatError:

@@ -15,7 +15,12 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.views import ModelView
 
 SCOPE_KEY: Final = "hotseat.caller"
-_MARK: Final = "key:"
+KEY_MARK: Final = "key:"
+
+
+def owned(owner: str, session: str) -> str:
+    """The name in the daemon of what this owner calls `session`: others have names of their own."""
+    return f"{KEY_MARK}{owner}:{session}" if owner else session
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -34,13 +39,13 @@ class Caller(Struct, frozen=True, kw_only=True):
 
     def session(self, name: str) -> str:
         """The name in the daemon of what this caller calls `name`."""
-        return name if self.is_owner else f"{self._prefix}{name}"
+        return owned(self.name, name)
 
     def own_name(self, session: str) -> str | None:
         """What this caller calls a session of the daemon; None for those of others."""
         if self.is_owner:
             return session
-        prefix = self._prefix
+        prefix = owned(self.name, "")
         return session.removeprefix(prefix) if session.startswith(prefix) else None
 
     def label(self, agent: str) -> str:
@@ -67,10 +72,6 @@ class Caller(Struct, frozen=True, kw_only=True):
         if not self.may_swap:
             options["swap"] = "wait"
         return options
-
-    @property
-    def _prefix(self) -> str:
-        return f"{_MARK}{self.name}:"
 
 
 OWNER: Final = Caller()

@@ -156,6 +156,8 @@ class _Daemon(Collector):
         yield _gauge("hotseat_kv_bytes", "Contexts in memory and on disk.", kv, "place")
         written = {"": status.bytes_written}
         yield _gauge("hotseat_kv_written_bytes", "Written since the daemon started.", written)
+        today = {"": status.bytes_written_today}
+        yield _gauge("hotseat_kv_written_today_bytes", "Written since midnight UTC.", today)
 
 
 def memory_classes(status: StatusView, views: Sequence[ModelView]) -> dict[str, int]:

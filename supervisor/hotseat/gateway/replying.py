@@ -100,13 +100,18 @@ def session_of(request: Request) -> str | None:
     return caller_of(request.scope).session(given) if given else None
 
 
+def product_of(request: Request) -> str:
+    """The program that asks, as it calls itself."""
+    return request.headers.get("user-agent", "").partition(" ")[0].partition("/")[0]
+
+
 def label_of(request: Request) -> str:
     """The agent that asks: its product, and the id it gives itself if it gives one.
 
     Such an id is no conversation: titles, summaries and helpers run under the same one. The key
     comes first if it is not the owner's.
     """
-    product = request.headers.get("user-agent", "").partition(" ")[0].partition("/")[0]
+    product = product_of(request)
     own = next((found for name in _OWN_IDS if (found := request.headers.get(name))), "")
     label = f"{product or 'http'}/{own}" if own else product
     return caller_of(request.scope).label(label)[:_LONGEST_LABEL]

@@ -1,10 +1,12 @@
 """What the gateway is told: where it listens, who may come in, how it answers."""
 
 import ssl
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from hotseat.protocol.errors import HotseatError
 
@@ -12,11 +14,20 @@ _EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - looked for, no
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class GatewaySettings(Struct, frozen=True, kw_only=True):
-    """`[http]` of the settings, with what the command line said instead.
+class AgentPolicy(Struct, frozen=True, kw_only=True):
+    """What all requests of an agent program are told with; None: nothing."""
 
-    `hold_s`, `keep_days`, `parts` and `progress` are for those who answer.
-    """
+    priority: int | None = None
+    hold_s: float | None = None
+    swap: Literal["auto", "wait", "never"] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Keywords of `AsyncClient.generate`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class GatewaySettings(Struct, frozen=True, kw_only=True):
+    """`[http]` of the settings, with what the command line said instead."""
 
     host: str = "127.0.0.1"
     port: int = 4687
@@ -32,6 +43,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     parts: Literal["text", "refuse"] = "text"
     progress: Literal["off", "reasoning"] = "off"
     embeddings_url: str | None = None
+    agents: Mapping[str, AgentPolicy] = {}
+    """By what a User-Agent begins with."""
 
     @property
     def address(self) -> str:

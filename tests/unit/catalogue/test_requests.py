@@ -99,3 +99,14 @@ async def test_turn_and_reply_are_stored_together(catalogue):
     done = await catalogue.commit_turn(turn_commit([1, 2], key=record.key, reply=b"done"))
     row = await catalogue.request(record.key)
     assert (done.turn, row.state, row.reply) == (1, "done", b"done")
+
+
+async def test_replies_of_a_removed_session_go_and_those_of_others_stay(catalogue):
+    for key, session in (("c.1", "s"), ("c.2", "s"), ("c.3", "other")):
+        await catalogue.accept(accept_record(key=key, request_id=key, session=session))
+    await catalogue.finish("c.3", "done", b"reply", 2.0)
+    await catalogue.commit_turn(turn_commit([1, 2], key="c.1", reply=b"reply"))
+    await catalogue.delete_session("m", "s")
+    assert await catalogue.request("c.1") is None
+    assert (await catalogue.request("c.2")).state == "accepted"
+    assert (await catalogue.request("c.3")).reply == b"reply"

@@ -283,3 +283,12 @@ async def test_turn_without_its_blocks_names_the_first_that_is_missing(catalogue
     assert (await catalogue.commit_turn(turn_commit(LONG))).missing == chain[1]
     await store_blocks(catalogue, LONG)
     assert (await catalogue.commit_turn(turn_commit(LONG))).missing is None
+
+
+async def test_agent_of_the_newest_turn_is_kept_and_goes_along_with_a_fork(catalogue):
+    await catalogue.commit_turn(turn_commit(LONG, agent="claude-cli/1"))
+    await catalogue.fork_session(*OWN, "f", lambda held: held, 1.0)
+    await catalogue.commit_turn(turn_commit(LONG, agent="codex"))
+    found = {one.name: one.agent for one in await catalogue.session_summaries()}
+    assert found == {"s": "codex", "f": "claude-cli/1"}
+    assert (await catalogue.session(*OWN)).agent == "codex"

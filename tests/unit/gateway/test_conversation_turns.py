@@ -58,11 +58,15 @@ class Daemon:
 
     def __init__(self):
         self.held = {}
+        self.swap = None
         self.busy = set()
         self.calls = Counter()
 
-    def generate(self, _model, *, session=None, expect_turn=None, messages=None, append=None, **_):
+    def generate(
+        self, _model, *, session=None, expect_turn=None, messages=None, append=None, **rest
+    ):
         self.calls["generate"] += 1
+        self.swap = rest.get("swap")
         turns = self.held.get(session, [])
         if session in self.busy:
             return Refused("session_busy")
@@ -136,10 +140,10 @@ async def never():
     await asyncio.Event().wait()
 
 
-def call():
+def call(**options):
     scope = {"type": "http", "headers": [], SCOPE_KEY: OWNER}
     http = Request(scope, receive=never)
-    return Call(http=http, model="m", registered="m", options={})
+    return Call(http=http, model="m", registered="m", options=options)
 
 
 def by_value(history):
@@ -154,9 +158,9 @@ class Client:
         self.gateway = Conversations(self.daemon)
         self.histories = [()]
 
-    async def ask(self, at, added, text, calls=(), **options):
+    async def ask(self, at, added, text, calls=(), policy=None, **options):
         sent = (*self.histories[at], *added)
-        opened = await self.gateway.recognise(call(), HEAD, sent, **options)
+        opened = await self.gateway.recognise(call(**policy or {}), HEAD, sent, **options)
         assert by_value(opened.stream.history) == by_value(sent)
         done = self.daemon.end(opened.stream, text, calls)
         assert (done.session or "", done.turn or 0) == (opened.session, opened.turn)
@@ -263,12 +267,27 @@ async def test_who_never_goes_on_gets_no_more_sessions_until_it_does():
     assert (await client.ask(0, [Message(role="user", content="d")], "x")).session
 
 
+async def test_titles_beside_conversations_wait_for_the_seat_and_batches_do_not():
+    client = Client()
+    for number in range(ENOUGH + 1):
+        await client.ask(0, [Message(role="user", content=str(number))], "x")
+    assert client.daemon.swap is None
+    main = [Message(role="system", content="Work."), Message(role="user", content="a")]
+    await client.ask(0, main, "x")
+    await client.ask(-1, [Message(role="user", content="b")], "x")
+    assert client.daemon.swap is None
+    await client.ask(0, [Message(role="user", content="A title.")], "x")
+    assert client.daemon.swap == "wait"
+    await client.ask(0, [Message(role="user", content="A title.")], "x", policy={"swap": "auto"})
+    assert client.daemon.swap == "auto"
+
+
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.booleans()), max_size=30))
 def test_habits_count_what_was_begun_since_somebody_went_on(steps):
     habits, begun = Habits(enough=3, most=2), {}
     for kind, is_new in steps:
         if not is_new:
-            habits.go_on(kind)
+            habits.go_on(kind, "a")
             begun.pop(kind, None)
             continue
         count = begun.pop(kind, 0) + 1

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.gateway.conversations.keeping import sessions_to_remove, tidy
+from hotseat.gateway.conversations.keeping import DAYS, sessions_to_remove, tidy
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.views import SessionView
 
@@ -33,8 +33,8 @@ VIEWS = st.lists(
 def test_what_nobody_wanted_kept_goes_after_an_hour():
     names = ["http:0a1b2c3d-brief", "key:anna:http:0a1b2c3d-brief", "http:0a1b2c3d"]
     views = [view(name, used_at=0.0) for name in names]
-    assert sessions_to_remove(views, 3600.0) == []
-    assert sessions_to_remove(views, 3601.0) == views[:2]
+    assert sessions_to_remove(views, 3600.0, 14 * DAYS) == []
+    assert sessions_to_remove(views, 3601.0, 14 * DAYS) == views[:2]
 
 
 @given(VIEWS)
@@ -65,5 +65,5 @@ class Daemon:
 
 async def test_session_that_is_in_use_keeps_no_other_from_going():
     daemon = Daemon("http:00000001", "http:00000002", "own")
-    await tidy(daemon, 20 * 24 * 3600.0)
+    await tidy(daemon, 20 * DAYS, 14 * DAYS)
     assert daemon.held == ["http:00000001", "own"]

@@ -1,9 +1,15 @@
 """Which sessions go to disk because they were quiet."""
 
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotseat.supervisor.kv.daily_writing import DailyWriting
+from hotseat.supervisor.requests.quiet_sessions import QuietSessions
 from hotseat.supervisor.requests.rules.quiet_for_long import sessions_to_checkpoint
+from hotseat.supervisor.requests.works import Works
+from hotseat.supervisor.settings.values import Settings
 
 A, B, OTHER = ("m", "a"), ("m", "b"), ("n", "a")
 KEYS = st.sampled_from([A, B, OTHER])
@@ -41,3 +47,18 @@ def test_every_quiet_session_is_written_in_the_end_and_no_other(ended_at, busy, 
         left = {key: at for key, at in left.items() if key not in found}
     wanted = {key for key, at in ended_at.items() if at <= 70.0 and key[0] == "m"}
     assert written == wanted - busy
+
+
+def test_nothing_is_written_for_being_quiet_on_a_day_of_much_writing():
+    sent, days = [], DailyWriting()
+    seat = SimpleNamespace(seated="m", send=sent.append)
+    quiet = QuietSessions(Works(), seat, Settings(), days)
+    request = SimpleNamespace(session="a")
+    quiet.note_end(SimpleNamespace(model="m", persist=True, request=request), 0.0)
+    days.limit(1)
+    days.add(2)
+    quiet.tick(60.0)
+    assert sent == []
+    days.limit(None)
+    quiet.tick(60.0)
+    assert [order.sessions for order in sent] == [("a",)]

@@ -73,7 +73,7 @@ class Desk:
             suspended=suspended,
             outbox=outbox,
             events=NoEvents(),
-            quiet=QuietSessions(works, seat, settings),
+            quiet=QuietSessions(works, seat, settings, keeper.days),
         )
         self.runs = WorkRuns(
             works=works,

@@ -10,9 +10,13 @@ from msgspec import Struct, structs, to_builtins
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.supervisor.settings.reader import load_settings
-from hotseat.supervisor.settings.values import AliasSettings, ModelSettings, Settings
+from hotseat.supervisor.settings.values import AgentSettings, AliasSettings, ModelSettings, Settings
 
-TABLES = {"models": ModelSettings, "aliases": AliasSettings}
+TABLES = {
+    ("models",): ModelSettings,
+    ("aliases",): AliasSettings,
+    ("http", "agents"): AgentSettings,
+}
 ARGUMENT = ("models", "m", "template_args", "x")
 
 
@@ -21,9 +25,9 @@ def places(kind=Settings, where=()):
     for field in structs.fields(kind):
         place = (*where, field.name)
         yield place
-        if not where and field.name in TABLES:
+        if place in TABLES:
             yield (*place, "m")
-            yield from places(TABLES[field.name], (*place, "m"))
+            yield from places(TABLES[place], (*place, "m"))
         elif isinstance(field.default, Struct):
             yield from places(field.type, place)
 
@@ -101,4 +105,5 @@ def test_any_value_gives_settings_or_a_mistake_with_its_place(file, lines_before
 
 def test_places_are_all_there():
     assert ("models", "m", "sampling", "top_p") in PLACES and ("aliases", "m", "use") in PLACES
+    assert ("http", "agents", "m", "swap") in PLACES
     assert ("kv", "disk_budget_bytes") in PLACES

@@ -36,7 +36,7 @@ def gateway_settings(
     insecure_lan: bool = False,
 ) -> "GatewaySettings":
     """What was typed counts more than what the file says."""
-    from hotseat.gateway.settings import GatewaySettings
+    from hotseat.gateway.settings import AgentPolicy, GatewaySettings
 
     return GatewaySettings(
         host=host or http.host,
@@ -52,4 +52,8 @@ def gateway_settings(
         parts=http.parts,
         progress=http.progress,
         embeddings_url=http.embeddings_url,
+        agents={
+            product.lower(): AgentPolicy(priority=one.priority, hold_s=one.hold_s, swap=one.swap)
+            for product, one in http.agents.items()
+        },
     )

@@ -35,6 +35,7 @@ def render_disk(view: DiskView | None) -> None:
                 "written",
                 f"{size(view.bytes_written)} since the start, {size(view.bytes_written_ever)} ever",
             ),
+            ("", _days(view)),
         ]
     )
     if not view.tags:
@@ -69,6 +70,12 @@ def render_disk(view: DiskView | None) -> None:
             for tag in view.tags
         ],
     )
+
+
+def _days(view: DiskView) -> str:
+    limit = view.daily_write_bytes
+    bound = "" if limit is None else f" of {size(limit)}"
+    return f"{size(view.bytes_written_today)}{bound} today, {size(view.bytes_written_a_day)} a day"
 
 
 def _remark(tag: DiskTagView) -> str:

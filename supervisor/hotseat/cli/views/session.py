@@ -39,6 +39,7 @@ def render_session(view: SessionView) -> None:
             ("model", view.model),
             ("session", f"{view.session}, {describe_state(view)}, {view.turn} turns"),
             ("tokens", f"{count(view.tokens)}, {count(view.durable_tokens)} of them on SSD"),
+            ("agent", printable(view.agent) or "-"),
             ("on SSD", size(view.bytes_on_disk) + (", pinned" if view.pinned else "")),
             ("can go back to", _turns(view)),
         ]

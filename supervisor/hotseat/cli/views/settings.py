@@ -14,6 +14,7 @@ from hotseat.supervisor.settings.values import Settings
 
 _WIDTH: Final = 96
 _EXAMPLE: Final = "NAME"
+_AGENTS: Final = "http.agents.PRODUCT"
 
 
 def config_file(given: Path | None) -> Path:
@@ -27,7 +28,7 @@ def render_settings(settings: Settings) -> str:
     section = ""
     listed = list(entries())
     for entry in listed:
-        if _EXAMPLE in entry.section:
+        if _EXAMPLE in entry.section or entry.section == _AGENTS:
             continue
         if entry.section != section:
             section = entry.section
@@ -40,6 +41,7 @@ def render_settings(settings: Settings) -> str:
     ]
     if not settings.aliases:
         lines.append('# "claude-haiku-*" = { use = "seated" }')
+    lines += _agents(settings, listed)
     for model, chosen in settings.models.items():
         lines += _table(f"models.{toml_value('', model)}", chosen)
     if not settings.models:
@@ -59,6 +61,18 @@ def render_reload(view: ReloadView) -> None:
         print(f"{name}{' (after `hotseat restart`)' if name in view.restart else ''}")
     if view.reseats:
         print("the seated model is being swapped for itself; contexts are saved first")
+
+
+def _agents(settings: Settings, listed: list[SettingLine]) -> list[str]:
+    lines: list[str] = []
+    for product, chosen in settings.http.agents.items():
+        lines += _table(f"http.agents.{toml_value('', product)}", chosen)
+    if not lines:
+        lines = ["", f"# [{_AGENTS}]", *_comment(section_meaning(_AGENTS))]
+        for entry in listed:
+            if entry.section == _AGENTS:
+                lines += _setting(entry, None)
+    return lines
 
 
 def _setting(entry: SettingLine, value: Any) -> list[str]:

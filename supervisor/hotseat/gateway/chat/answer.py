@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hotseat.gateway.errors import openai_error
 from hotseat.gateway.output import SpokenParts, spoken_calls, spoken_text
+from hotseat.gateway.phases import Phases
 from hotseat.gateway.sse import COMMENT, DONE, data_event
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Chunk, ChunkPart, Done, Progress, TokenLogprob, Usage
@@ -39,8 +40,9 @@ class Frame:
 class ChatStream:
     """One streamed answer; every method gives bytes to be sent."""
 
-    def __init__(self, frame: Frame, *, wants_usage: bool) -> None:
+    def __init__(self, frame: Frame, *, wants_usage: bool, shows_phases: bool = False) -> None:
         self._frame = frame
+        self._phases = Phases(is_shown=shows_phases and frame.is_chat)
         self._wants_usage = wants_usage
         self._spoken = SpokenParts()
         self._calls = 0
@@ -55,11 +57,14 @@ class ChatStream:
 
     def alive(self, progress: Progress | None, silent_s: float) -> bytes:
         """A sign of life: a comment, which every client takes for what it is."""
-        del progress, silent_s
+        del silent_s
+        if line := self._phases.next_line(progress):
+            return self._delta({"reasoning_content": line})
         return COMMENT
 
     def take(self, chunk: Chunk) -> bytes:
         """Output as it comes."""
+        self._phases.begin()
         self._logprobs += chunk.logprobs
         return b"".join(self._told(part) for part in self._spoken.take(chunk.parts))
 

@@ -11,12 +11,13 @@ from msgspec import Meta, Struct
 
 from hotseat.gateway.asked import (
     Asked,
-    left_out_line,
+    LeftOut,
     named_tool,
     refuse,
     tool_of,
     unsupported,
 )
+from hotseat.gateway.phases import without_phases
 from hotseat.protocol.limits import MAX_LOGPROBS
 from hotseat.protocol.messages import (
     Message,
@@ -164,7 +165,7 @@ def read_chat(data: bytes) -> Asked:
     if body.modalities and any(kind != "text" for kind in body.modalities):
         raise unsupported("modalities", "no model here speaks; ask for text")
     tools = _tools(body.tools or [])
-    left_out: list[str] = []
+    left_out = LeftOut()
     messages = [_message(one, at, left_out) for at, one in enumerate(body.messages)]
     count = body.top_logprobs or 1
     drawn = _drawn(body)
@@ -177,7 +178,7 @@ def read_chat(data: bytes) -> Asked:
         logprobs=count if body.logprobs else 0,
         thinks=None if body.reasoning_effort is None else body.reasoning_effort != "none",
         effort=body.reasoning_effort,
-        left_out=tuple(dict.fromkeys(left_out)),
+        **left_out.told(),
         **drawn,
     )
 
@@ -241,7 +242,7 @@ def _bias(token: str, value: float) -> tuple[int, float]:
     return int(token), value
 
 
-def _message(given: ChatMessage, at: int, left_out: list[str]) -> Message:
+def _message(given: ChatMessage, at: int, left_out: LeftOut) -> Message:
     roles: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
     role = next((known for known in roles if known == given.role), None)
     if role is None:
@@ -253,25 +254,24 @@ def _message(given: ChatMessage, at: int, left_out: list[str]) -> Message:
     ]
     return Message(
         role=role,
-        content=_content(given.content, left_out),
+        content=_content(given.content, f"messages[{at}].content", left_out),
         name=given.name,
         tool_calls=tuple(calls),
         tool_call_id=given.tool_call_id,
-        reasoning=given.reasoning_content or given.reasoning,
+        reasoning=without_phases(given.reasoning_content or given.reasoning or "") or None,
     )
 
 
-def _content(given: str | list[ContentPart] | None, left_out: list[str]) -> str | None:
+def _content(given: str | list[ContentPart] | None, path: str, left_out: LeftOut) -> str | None:
     if given is None or isinstance(given, str):
         return given
     texts = []
-    for part in given:
+    for at, part in enumerate(given):
         if part.type in ("text", "refusal"):
             texts.append(part.text or part.refusal or "")
             continue
         kind = part.type.removeprefix("input_").removesuffix("_url")
-        left_out.append(kind)
-        texts.append(left_out_line(kind))
+        texts.append(left_out.part(f"{path}[{at}]", kind))
     return "".join(texts)
 
 

@@ -1,7 +1,8 @@
 """Which requests nobody goes on with: titles, summaries, batches. Pure.
 
 A session costs a row and a tail on the SSD. Who began many conversations in a row and went on with
-none has no use for them: such a request shares prefixes as any does and is no session.
+none has no use for them: such a request shares prefixes as any does and is no session. If the same
+agent goes on with others, it is beside them and takes the seat from nobody; a batch has no others.
 """
 
 from typing import Final
@@ -19,6 +20,7 @@ class Habits:
     """
 
     def __init__(self, enough: int = ENOUGH, most: int = MOST) -> None:
+        self._goes_on: dict[str, None] = {}
         self._enough = enough
         self._most = most
         self._begun: dict[bytes, int] = {}
@@ -31,6 +33,14 @@ class Habits:
             del self._begun[next(iter(self._begun))]
         return begun <= self._enough
 
-    def go_on(self, kind: bytes) -> None:
+    def go_on(self, kind: bytes, product: str) -> None:
         """Somebody did."""
         self._begun.pop(kind, None)
+        self._goes_on.pop(product, None)
+        self._goes_on[product] = None
+        if len(self._goes_on) > self._most:
+            del self._goes_on[next(iter(self._goes_on))]
+
+    def has_others(self, product: str) -> bool:
+        """Whether this agent goes on with conversations of another kind."""
+        return product in self._goes_on

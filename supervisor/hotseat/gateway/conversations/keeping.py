@@ -13,7 +13,7 @@ from hotseat.gateway.conversations.value import is_kept_briefly, is_made_here
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.views import SessionView
 
-KEEP_S: Final = 14 * 24 * 3600.0
+DAYS: Final = 24 * 3600.0
 BRIEF_S: Final = 3600.0
 """As long as the daemon keeps the replies of any request."""
 MOST: Final = 800
@@ -22,7 +22,7 @@ TIDY_S: Final = 900.0
 
 
 def sessions_to_remove(
-    views: Sequence[SessionView], now: float, keep_s: float = KEEP_S, most: int = MOST
+    views: Sequence[SessionView], now: float, keep_s: float, most: int = MOST
 ) -> list[SessionView]:
     """Sessions made here that go, oldest last. `now` is Unix time; pinned ones stay."""
     ours = [view for view in views if is_made_here(view.session)]
@@ -39,16 +39,16 @@ def sessions_to_remove(
     ]
 
 
-async def tidy(client: AsyncClient, now: float) -> None:
+async def tidy(client: AsyncClient, now: float, keep_s: float) -> None:
     """Removes what goes. One that is in use stays until the next time."""
-    for view in sessions_to_remove(await client.sessions(), now):
+    for view in sessions_to_remove(await client.sessions(), now, keep_s):
         with contextlib.suppress(HotseatError):
             await client.delete_session(view.model, view.session)
 
 
-async def tidy_for_ever(client: AsyncClient, clock: Callable[[], float]) -> None:
+async def tidy_for_ever(client: AsyncClient, clock: Callable[[], float], keep_s: float) -> None:
     """Tidies now and then while there is a daemon."""
     while True:
         await asyncio.sleep(TIDY_S)
         with contextlib.suppress(HotseatError):
-            await tidy(client, clock())
+            await tidy(client, clock(), keep_s)

@@ -113,8 +113,10 @@ class Conversations:
         self._watch_head(product, traced.head, messages)
         kind = traced.kind + product.encode()
         if traced.points:
-            self._habits.go_on(kind)
+            self._habits.go_on(kind, product)
         elif not is_kept and not self._habits.begin(kind):
+            if self._habits.has_others(product):
+                call = _beside(call)
             return await self.open(call, messages=messages)
         found = await self._find(head, traced, len(messages))
         if found is not None:
@@ -291,6 +293,11 @@ class Conversations:
             await stream.leave()
             raise
         return stream
+
+
+def _beside(call: Call) -> Call:
+    """The same request, which waits until others seat its model unless its agent may more."""
+    return msgspec.structs.replace(call, options={"swap": "wait"} | call.options)
 
 
 def _begins_with_system(messages: Sequence[Message]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from hotseat.gateway.callers import KEY_MARK, owned
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MAX_DEPTH
 from hotseat.protocol.messages import Message, Tool
@@ -22,10 +23,9 @@ _BYTES: Final = 16
 _ROOT_DIGITS: Final = 24
 SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 _PREFIX: Final = "http:"
-_KEY: Final = "key:"
 _BRIEF: Final = "-brief"
 _MADE_HERE: Final = re.compile(
-    rf"(?:{_KEY}[^:]+:)?{_PREFIX}([0-9a-f]{{{_ROOT_DIGITS}}}:)?[0-9a-f]{{8}}({_BRIEF})?"
+    rf"(?:{KEY_MARK}[^:]+:)?{_PREFIX}([0-9a-f]{{{_ROOT_DIGITS}}}:)?[0-9a-f]{{8}}({_BRIEF})?"
 )
 
 
@@ -89,11 +89,6 @@ def system_text(messages: Sequence[Message]) -> str:
 def open_points(traced: Traced, count: int) -> list[Point]:
     """Points with something new behind them in a history of `count` messages, longest first."""
     return [point for point in reversed(traced.points) if point.count < count]
-
-
-def owned(owner: str, session: str) -> str:
-    """The name in the daemon of what this owner calls `session`: others have names of their own."""
-    return f"{_KEY}{owner}:{session}" if owner else session
 
 
 def prefix_of(owner: str, root: str) -> str:

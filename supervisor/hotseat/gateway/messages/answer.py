@@ -11,6 +11,7 @@ import msgspec
 
 from hotseat.gateway.errors import anthropic_error
 from hotseat.gateway.output import SpokenParts, spoken_calls, spoken_text
+from hotseat.gateway.phases import Phases
 from hotseat.gateway.sse import named_event
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Chunk, ChunkPart, Done, Progress, Usage
@@ -31,7 +32,10 @@ class MessagesStream:
     `thinks`: the answer will begin with reasoning, as far as anybody knows.
     """
 
-    def __init__(self, *, message_id: str, model: str, thinks: bool) -> None:
+    def __init__(
+        self, *, message_id: str, model: str, thinks: bool, shows_phases: bool = False
+    ) -> None:
+        self._phases = Phases(is_shown=shows_phases)
         self._id = message_id
         self._model = model
         self._first = "thinking" if thinks else "text"
@@ -56,7 +60,8 @@ class MessagesStream:
 
     def alive(self, progress: Progress | None, silent_s: float) -> bytes:
         """A sign of life: a ping, and after a while an empty piece of the answer."""
-        del progress
+        if line := self._phases.next_line(progress):
+            return self._thinks(line)
         ping = named_event("ping", {"type": "ping"})
         if silent_s < CONTENT_AFTER_S:
             return ping
@@ -65,6 +70,7 @@ class MessagesStream:
 
     def take(self, chunk: Chunk) -> bytes:
         """Output as it comes."""
+        self._phases.begin()
         return b"".join(self._told(part) for part in self._spoken.take(chunk.parts))
 
     def end(self, done: Done) -> bytes:
@@ -85,11 +91,15 @@ class MessagesStream:
         if part.type == "text":
             return self._in_block("text", _delta_of("text", part.text))
         if part.type == "reasoning":
-            self._thought += part.text
-            return self._in_block("thinking", _delta_of("thinking", part.text))
+            return self._thinks(part.text)
         block: dict[str, Any] = {"type": "tool_use", "id": part.id, "name": part.name, "input": {}}
         delta = {"type": "input_json_delta", "partial_json": part.arguments_delta or "{}"}
         return self._stop() + self._start(block) + self._delta(delta) + self._stop()
+
+    def _thinks(self, text: str) -> bytes:
+        told = self._in_block("thinking", _delta_of("thinking", text))
+        self._thought += text
+        return told
 
     def _in_block(self, kind: str, delta: dict[str, Any]) -> bytes:
         if self._open == kind:

@@ -7,12 +7,13 @@ from msgspec import Meta, Struct
 
 from hotseat.gateway.asked import (
     Asked,
-    left_out_line,
+    LeftOut,
     named_tool,
     refuse,
     tool_of,
     unsupported,
 )
+from hotseat.gateway.phases import without_phases
 from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
 
 ATTRIBUTION: Final = "x-anthropic-billing-header:"
@@ -142,7 +143,7 @@ def _decode(data: bytes, kind: Any) -> Any:
 
 
 def _asked(body: CountBody, **more: Any) -> Asked:
-    left_out: list[str] = []
+    left_out = LeftOut()
     system = _system(body.system, left_out)
     messages = [Message(role="system", content=system)] if system else []
     for at, spoken in enumerate(body.messages):
@@ -159,16 +160,16 @@ def _asked(body: CountBody, **more: Any) -> Asked:
         response_format=_format(config.format if config else None),
         thinks=None if body.thinking is None else body.thinking.type != "disabled",
         effort=config.effort if config else None,
-        left_out=tuple(dict.fromkeys(left_out)),
+        **left_out.told(),
         **more,
     )
 
 
-def _system(given: str | list[Block] | None, left_out: list[str]) -> str:
+def _system(given: str | list[Block] | None, left_out: LeftOut) -> str:
     if given is None or isinstance(given, str):
         texts = [given or ""]
     else:
-        texts = [_words(block, left_out) for block in given]
+        texts = _each(given, "system", left_out)
     return "\n".join(kept for text in texts if (kept := without_attribution(text)))
 
 
@@ -179,26 +180,30 @@ def without_attribution(text: str) -> str:
     return text.partition("\n")[2].lstrip("\n")
 
 
-def _messages(spoken: Spoken, at: int, left_out: list[str]) -> list[Message]:
+def _messages(spoken: Spoken, at: int, left_out: LeftOut) -> list[Message]:
     if spoken.role not in ("user", "assistant", "system"):
         raise refuse(f"messages[{at}].role", f"{spoken.role!r} is none of user, assistant, system")
     if isinstance(spoken.content, str):
         return [Message(role=_role(spoken.role), content=spoken.content)]
     if spoken.role == "assistant":
         return [_reply(spoken.content, at, left_out)]
+    path = f"messages[{at}].content"
     results = [
         Message(
             role="tool",
             tool_call_id=block.tool_use_id,
-            content=_result(block, left_out),
+            content=_result(block, f"{path}[{number}]", left_out),
         )
-        for block in spoken.content
+        for number, block in enumerate(spoken.content)
         if block.type == "tool_result"
     ]
-    rest = [block for block in spoken.content if block.type != "tool_result"]
-    text = "".join(_words(block, left_out) for block in rest)
+    rest = [
+        _words(block, f"{path}[{number}]", left_out)
+        for number, block in enumerate(spoken.content)
+        if block.type != "tool_result"
+    ]
     if rest or not results:
-        results.append(Message(role=_role(spoken.role), content=text))
+        results.append(Message(role=_role(spoken.role), content="".join(rest)))
     return results
 
 
@@ -208,7 +213,7 @@ def _role(role: str) -> Literal["user", "assistant", "system"]:
     return "system" if role == "system" else "user"
 
 
-def _reply(blocks: list[Block], at: int, left_out: list[str]) -> Message:
+def _reply(blocks: list[Block], at: int, left_out: LeftOut) -> Message:
     calls, texts, thoughts = [], [], []
     for number, block in enumerate(blocks):
         if block.type == "tool_use":
@@ -217,46 +222,46 @@ def _reply(blocks: list[Block], at: int, left_out: list[str]) -> Message:
             arguments = msgspec.json.encode(block.input if block.input is not None else {}).decode()
             calls.append(ToolCall(id=block.id or "", name=block.name, arguments=arguments))
         elif block.type == "thinking":
-            thoughts.append(block.thinking or "")
+            thoughts.append(without_phases(block.thinking or ""))
         elif block.type != "redacted_thinking":
-            texts.append(_words(block, left_out))
+            texts.append(_words(block, f"messages[{at}].content[{number}]", left_out))
     return Message(
         role="assistant",
         content="".join(texts),
         tool_calls=tuple(calls),
-        reasoning="\n".join(thoughts) or None,
+        reasoning="\n".join(filter(None, thoughts)) or None,
     )
 
 
-def _result(block: Block, left_out: list[str]) -> str:
+def _result(block: Block, path: str, left_out: LeftOut) -> str:
     given = block.content
-    text = (
-        given if isinstance(given, str) else "".join(_words(one, left_out) for one in given or [])
-    )
+    parts = [given] if isinstance(given, str) else _each(given or [], f"{path}.content", left_out)
+    text = "".join(parts)
     return f"Error: {text}" if block.is_error else text
 
 
-def _words(block: Block, left_out: list[str]) -> str:
+def _each(blocks: list[Block], path: str, left_out: LeftOut) -> list[str]:
+    return [_words(block, f"{path}[{at}]", left_out) for at, block in enumerate(blocks)]
+
+
+def _words(block: Block, path: str, left_out: LeftOut) -> str:
     """Text of a block; what is no text is named in its place."""
     if block.type == "text":
         return block.text or ""
     source = block.source or {}
     if block.type == "document" and source.get("type") == "text":
         return str(source.get("data", ""))
-    left_out.append(block.type)
-    return left_out_line(block.type)
+    return left_out.part(path, block.type)
 
 
-def _tools(
-    given: list[OfferedTool], choice: Choice | None, left_out: list[str]
-) -> tuple[Tool, ...]:
+def _tools(given: list[OfferedTool], choice: Choice | None, left_out: LeftOut) -> tuple[Tool, ...]:
     tools = []
     for at, tool in enumerate(given):
         path = f"tools[{at}]"
         if tool.type not in (None, "custom"):
             if choice is not None and choice.type == "tool" and choice.name == tool.name:
                 raise unsupported(f"{path}.type", f"{tool.type!r} cannot be run here")
-            left_out.append(f"tool {tool.type}")
+            left_out.note(f"tool {tool.type}")
             continue
         tools.append(tool_of(path, tool.name, tool.description, tool.input_schema, tool.strict))
     return tuple(tools)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from hotseat.gateway.asked import Asked, left_out_line, refuse, tool_of, unsupported
+from hotseat.gateway.asked import Asked, LeftOut, refuse, tool_of, unsupported
 from hotseat.protocol.limits import MAX_LOGPROBS
 from hotseat.protocol.messages import Message, ResponseFormat, Role, Sampling, Tool, ToolCall
 
@@ -126,7 +126,7 @@ def read_chat(data: bytes) -> Order:
     body = decode(data, ChatBody)
     if not body.messages:
         return Order(model=body.model, asked=None, gives_up=_gives_up(body.keep_alive))
-    left_out: list[str] = []
+    left_out = LeftOut()
     messages: list[Message] = []
     for at, one in enumerate(body.messages):
         messages.append(_message(one, at, messages, left_out))
@@ -143,10 +143,10 @@ def read_generate(data: bytes) -> Order:
     if not body.prompt:
         return Order(model=body.model, asked=None, gives_up=_gives_up(body.keep_alive))
     if body.raw:
-        return Order(model=body.model, asked=_asked(body, [], prompt=body.prompt))
-    left_out: list[str] = []
+        return Order(model=body.model, asked=_asked(body, LeftOut(), prompt=body.prompt))
+    left_out = LeftOut()
     messages = [Message(role="system", content=body.system)] if body.system else []
-    messages.append(Message(role="user", content=_content(body.prompt, body.images, left_out)))
+    messages.append(Message(role="user", content=_content(body.prompt, body.images, "", left_out)))
     return Order(model=body.model, asked=_asked(body, left_out, messages=tuple(messages)))
 
 
@@ -161,7 +161,7 @@ def decode(data: bytes, kind: Any) -> Any:
         raise refuse("body", f"not JSON that can be read: {error}") from error
 
 
-def _asked(body: Any, left_out: list[str], **what: Any) -> Asked:
+def _asked(body: Any, left_out: LeftOut, **what: Any) -> Asked:
     options = body.options or Options()
     most, seed = options.num_predict, options.seed
     stop = [options.stop] if isinstance(options.stop, str) else options.stop or []
@@ -185,7 +185,7 @@ def _asked(body: Any, left_out: list[str], **what: Any) -> Asked:
         thinks=None if body.think is None else bool(body.think),
         effort=body.think if isinstance(body.think, str) and body.think else None,
         is_streamed=body.stream is not False,
-        left_out=tuple(dict.fromkeys(left_out)),
+        **left_out.told(),
         **what,
     )
 
@@ -204,7 +204,7 @@ def _format(given: str | dict[str, Any] | None) -> ResponseFormat | None:
     return ResponseFormat(type="json_schema", schema=given)
 
 
-def _message(given: Said, at: int, before: list[Message], left_out: list[str]) -> Message:
+def _message(given: Said, at: int, before: list[Message], left_out: LeftOut) -> Message:
     roles: tuple[Role, ...] = ("system", "user", "assistant", "tool")
     role = next((known for known in roles if known == given.role), None)
     if role is None:
@@ -219,7 +219,7 @@ def _message(given: Said, at: int, before: list[Message], left_out: list[str]) -
     ]
     return Message(
         role=role,
-        content=_content(given.content or "", given.images, left_out),
+        content=_content(given.content or "", given.images, f"messages[{at}].", left_out),
         reasoning=given.thinking,
         tool_calls=tuple(calls),
         name=given.tool_name,
@@ -240,11 +240,9 @@ def _call_of(result: Said, before: list[Message]) -> str | None:
     return None
 
 
-def _content(text: str, images: list[Any] | None, left_out: list[str]) -> str:
-    if not images:
-        return text
-    left_out.append("image")
-    return text + "".join(left_out_line("image") for _ in images)
+def _content(text: str, images: list[Any] | None, path: str, left_out: LeftOut) -> str:
+    lines = [left_out.part(f"{path}images[{at}]", "image") for at in range(len(images or ()))]
+    return "".join([text, *lines])
 
 
 def _tool(given: OfferedTool, at: int) -> Tool:

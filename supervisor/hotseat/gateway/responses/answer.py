@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from hotseat.gateway.errors import headers_of, message_of
 from hotseat.gateway.output import SpokenParts
+from hotseat.gateway.phases import Phases, percent_of
 from hotseat.gateway.responses.body import Told
 from hotseat.gateway.responses.output import OutputItems, parts_of
 from hotseat.gateway.sse import named_event
@@ -30,6 +31,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     told: Told
     origins: Mapping[str, tuple[str, str]] = {}
     sealed: Callable[[str], str] | None = None
+    shows_phases: bool = False
 
 
 class ResponsesStream:
@@ -39,6 +41,7 @@ class ResponsesStream:
         self._facts = facts
         self._items = OutputItems(facts.origins, facts.sealed)
         self._spoken = SpokenParts()
+        self._phases = Phases(is_shown=facts.shows_phases)
         self._number = 0
         self._logprobs: list[TokenLogprob] = []
 
@@ -52,6 +55,8 @@ class ResponsesStream:
     def alive(self, progress: Progress | None, silent_s: float) -> bytes:
         """A sign of life that counts as an event: comments are nothing to the client in use."""
         del silent_s
+        if line := self._phases.next_line(progress):
+            return self._told(ChunkPart(type="reasoning", text=line))
         is_queued = progress is not None and progress.phase == "queued" and not self._items.all
         status = "queued" if is_queued else "in_progress"
         event = {
@@ -64,6 +69,7 @@ class ResponsesStream:
 
     def take(self, chunk: Chunk) -> bytes:
         """Output as it comes."""
+        self._phases.begin()
         self._logprobs += chunk.logprobs
         return b"".join(self._told(part) for part in self._spoken.take(chunk.parts))
 
@@ -159,10 +165,7 @@ def failure(error: HotseatError) -> dict[str, Any]:
 
 def waiting(progress: Progress) -> dict[str, Any]:
     """What a client may show while it waits."""
-    percent = progress.percent
-    done, total = progress.prompt_tokens_done, progress.prompt_tokens
-    if percent is None and done is not None and total:
-        percent = 100.0 * done / total
+    percent = percent_of(progress)
     eta_s = None
     if percent and progress.elapsed_s is not None:
         eta_s = math.ceil(progress.elapsed_s * (100.0 - percent) / percent)

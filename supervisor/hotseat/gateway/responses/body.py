@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from hotseat.gateway.asked import Asked, refuse, unsupported
+from hotseat.gateway.asked import Asked, LeftOut, refuse, unsupported
 from hotseat.gateway.responses.items import InputItem, Opener, read_items
 from hotseat.gateway.responses.tools import ChosenTool, OfferedTool, choose, open_toolbox
 from hotseat.protocol.limits import MAX_LOGPROBS
@@ -164,7 +164,7 @@ def _typed(plain: dict[str, Any], kind: Any) -> Any:
 
 
 def _read(body: CountBody, opened: Opener, **more: Any) -> ReadResponse:
-    left_out: list[str] = []
+    left_out = LeftOut()
     given = body.input
     if isinstance(given, str):
         messages: tuple[Message, ...] = (Message(role="user", content=given),)
@@ -173,6 +173,8 @@ def _read(body: CountBody, opened: Opener, **more: Any) -> ReadResponse:
     if not messages:
         raise refuse("input", "holds no message; send one")
     choice, box = choose(body.tool_choice, open_toolbox(body.tools or []))
+    for kind in box.left_out:
+        left_out.note(kind)
     effort = body.reasoning.effort if body.reasoning else None
     asked = Asked(
         model=body.model,
@@ -183,7 +185,7 @@ def _read(body: CountBody, opened: Opener, **more: Any) -> ReadResponse:
         response_format=_format(body.text.format if body.text else None),
         thinks=None if effort is None else effort != "none",
         effort=effort,
-        left_out=tuple(dict.fromkeys((*left_out, *box.left_out))),
+        **left_out.told(),
         **more,
     )
     told = Told(

@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from hotseat.gateway.asked import left_out_line, refuse, unsupported
+from hotseat.gateway.asked import LeftOut, refuse, unsupported
+from hotseat.gateway.phases import without_phases
 from hotseat.gateway.responses.tools import flat_name
 from hotseat.protocol.messages import Message, Role, ToolCall
 
@@ -85,7 +86,7 @@ class Reply:
 
 
 def read_items(
-    items: Sequence[InputItem], opened: Opener, left_out: list[str]
+    items: Sequence[InputItem], opened: Opener, left_out: LeftOut
 ) -> tuple[Message, ...]:
     """Messages of an input. Raises `HotseatError` with the path of what is wrong."""
     messages: list[Message] = []
@@ -95,7 +96,7 @@ def read_items(
         path = f"input[{at}]"
         match kind:
             case "message" if item.role == "assistant":
-                reply.say(_text(item.content, left_out))
+                reply.say(_text(item.content, f"{path}.content", left_out))
             case "message":
                 messages += reply.take()
                 messages.append(_message(item, path, left_out))
@@ -103,7 +104,7 @@ def read_items(
                 reply.call(_call(item, path))
             case "function_call_output" | "custom_tool_call_output":
                 messages += reply.take()
-                messages.append(_result(item, left_out))
+                messages.append(_result(item, path, left_out))
             case "reasoning":
                 reply.think(_thought(item, opened))
             case "item_reference":
@@ -111,15 +112,15 @@ def read_items(
             case "":
                 raise refuse(f"{path}.type", "is missing")
             case _:
-                left_out.append(f"input {kind}")
+                left_out.note(f"input {kind}")
     return (*messages, *reply.take())
 
 
-def _message(item: InputItem, path: str, left_out: list[str]) -> Message:
+def _message(item: InputItem, path: str, left_out: LeftOut) -> Message:
     role = next((known for known in _ROLES if known == item.role), None)
     if role is None:
         raise refuse(f"{path}.role", f"{item.role!r} is none of {', '.join(_ROLES)}")
-    return Message(role=role, content=_text(item.content, left_out))
+    return Message(role=role, content=_text(item.content, f"{path}.content", left_out))
 
 
 def _call(item: InputItem, path: str) -> ToolCall:
@@ -134,27 +135,27 @@ def _call(item: InputItem, path: str) -> ToolCall:
     return ToolCall(id=item.call_id or "", name=name, arguments=arguments or "{}")
 
 
-def _result(item: InputItem, left_out: list[str]) -> Message:
-    return Message(role="tool", tool_call_id=item.call_id, content=_text(item.output, left_out))
+def _result(item: InputItem, path: str, left_out: LeftOut) -> Message:
+    text = _text(item.output, f"{path}.output", left_out)
+    return Message(role="tool", tool_call_id=item.call_id, content=text)
 
 
 def _thought(item: InputItem, opened: Opener) -> str:
     """Ours as it was; of others what can be read, which may be nothing."""
     if item.encrypted_content:
-        return opened(item.encrypted_content) or ""
+        return without_phases(opened(item.encrypted_content) or "")
     content = item.content if isinstance(item.content, list) else []
-    return "".join(part.text or "" for part in content or item.summary or [])
+    return without_phases("".join(part.text or "" for part in content or item.summary or []))
 
 
-def _text(given: str | list[InputPart] | None, left_out: list[str]) -> str:
+def _text(given: str | list[InputPart] | None, path: str, left_out: LeftOut) -> str:
     if given is None or isinstance(given, str):
         return given or ""
     texts = []
-    for part in given:
+    for at, part in enumerate(given):
         if part.type in _WORDS:
             texts.append(part.text or part.refusal or "")
             continue
         kind = part.type.removeprefix("input_")
-        left_out.append(kind)
-        texts.append(left_out_line(kind))
+        texts.append(left_out.part(f"{path}[{at}]", kind))
     return "".join(texts)

@@ -53,7 +53,10 @@ class Responses:
         called: Callable[[Request, Asked], Awaitable[Call]],
         holding: Holding,
         home: Path,
+        *,
+        shows_phases: bool,
     ) -> None:
+        self._shows_phases = shows_phases
         self._client = client
         self._conversations = conversations
         self._called = called
@@ -98,6 +101,7 @@ class Responses:
             told=read.told,
             origins=read.origins,
             sealed=functools.partial(self._sealed, owner) if read.wants_encrypted else None,
+            shows_phases=self._shows_phases,
         )
 
         def ended(done: Done) -> None:

@@ -53,6 +53,14 @@ def reject(db: sqlite3.Connection, key: RequestKey) -> bool:
     )
 
 
+def forget_session(db: sqlite3.Connection, model: ModelName, name: SessionName) -> None:
+    """Forgets the replies of a session that is removed."""
+    db.execute(
+        "DELETE FROM requests WHERE model = ? AND session = ? AND state <> 'accepted'",
+        (model, name),
+    )
+
+
 def finish(
     db: sqlite3.Connection,
     key: RequestKey,

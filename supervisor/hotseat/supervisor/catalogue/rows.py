@@ -95,6 +95,8 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     """Grows with every change of what the session holds."""
     stale: bool = False
     """The tokens are not those of the messages: the next turn renders them anew."""
+    agent: str = ""
+    """Label of whoever asked for the newest turn."""
 
     def held(self, turns: Sequence[TurnRow]) -> SessionTurns:
         """What of it can be cut."""
@@ -125,6 +127,7 @@ class SessionSummary(Struct, frozen=True, kw_only=True):
     created_at: float
     used_at: float
     pinned: bool = False
+    agent: str = ""
 
 
 class TurnCommit(Struct, frozen=True, kw_only=True):
@@ -146,6 +149,7 @@ class TurnCommit(Struct, frozen=True, kw_only=True):
     closed: bool
     clock: float
     persist: bool = True
+    agent: str = ""
     starts_over: bool = False
     """The messages do not go on from those of the turn before."""
     at: float

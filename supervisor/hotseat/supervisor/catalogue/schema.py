@@ -174,7 +174,12 @@ CREATE INDEX left_snapshots_snapshot ON left_snapshots (snapshot);
 """
 """What a session had before its history changed: cache, until the session is removed."""
 
-_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4, _V5)
+_V6: Final = """
+ALTER TABLE sessions ADD COLUMN agent TEXT NOT NULL DEFAULT '';
+"""
+"""Whose the newest turn of a session is, so that all of an agent can be forgotten."""
+
+_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4, _V5, _V6)
 """Entry n brings a catalogue from version n to n + 1; never changed, only added to."""
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -104,8 +104,8 @@ def _insert(db: sqlite3.Connection, origin: SessionRow, held: SessionTurns) -> S
     """Stores `held` as a session with names, tag and clock of `origin`."""
     found = db.execute(
         "INSERT INTO sessions (model, name, tag, tokenizer_digest, turn, tokens, messages, hint,"
-        " closed, clock, persist, created_at, used_at, stale)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        " closed, clock, persist, created_at, used_at, stale, agent)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             origin.model,
             origin.name,
@@ -121,6 +121,7 @@ def _insert(db: sqlite3.Connection, origin: SessionRow, held: SessionTurns) -> S
             origin.created_at,
             origin.created_at,
             held.stale,
+            origin.agent,
         ),
     ).fetchone()
     _store_turns(db, int(found[0]), held.turns)

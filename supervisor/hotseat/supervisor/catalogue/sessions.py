@@ -20,14 +20,14 @@ from hotseat.supervisor.conversation.cuts import TurnRow, shared_prefix
 _TOKEN_BYTES: Final = 4
 _SESSION: Final = (
     "SELECT id, model, name, tag, tokenizer_digest, turn, tokens, messages, hint, closed, clock,"
-    " persist, created_at, used_at, pinned, revision, stale FROM sessions"
+    " persist, created_at, used_at, pinned, revision, stale, agent FROM sessions"
     " WHERE model = ? AND name = ?"
 )
 _SUMMARIES: Final = """
 SELECT s.id, s.model, s.name, s.tag, s.turn, length(s.tokens) / 4,
   256 * COUNT(b.id) + CASE WHEN t.idx = COUNT(b.id) THEN length(t.tokens) / 4 ELSE 0 END,
   TOTAL(b.size_bytes) + COALESCE(t.size_bytes, 0),
-  s.closed, s.persist, s.created_at, s.used_at, s.pinned
+  s.closed, s.persist, s.created_at, s.used_at, s.pinned, s.agent
 FROM sessions s
 LEFT JOIN session_blocks l ON l.session = s.id
 LEFT JOIN blocks b ON b.id = l.block
@@ -74,6 +74,7 @@ def session_summaries(
             created_at=found[10],
             used_at=found[11],
             pinned=bool(found[12]),
+            agent=found[13],
         )
         for found in db.execute(_SUMMARIES, (model,))
     ]
@@ -201,7 +202,10 @@ def delete_session(
     name: SessionName,
     leased: Collection[BlockId] = (),
 ) -> list[KvFile] | None:
-    """Removes a session, its tail, and the blocks that nobody else uses; None if unknown."""
+    """Removes a session, its tail, its replies, and the blocks that nobody else uses.
+
+    None if unknown.
+    """
     found = db.execute(
         "SELECT id FROM sessions WHERE model = ? AND name = ?", (model, name)
     ).fetchone()
@@ -214,6 +218,7 @@ def delete_session(
         db, session_id, had, superseded.had_snapshots(db, session_id)
     )
     db.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
+    requests.forget_session(db, model, name)
     files += blocks.remove_unused(db, had, frozenset(leased))
     return files
 
@@ -221,13 +226,13 @@ def delete_session(
 def _write_session(db: sqlite3.Connection, commit: TurnCommit, turn: int) -> int:
     row = db.execute(
         "INSERT INTO sessions (model, name, tag, tokenizer_digest, turn, tokens, messages, hint,"
-        " closed, clock, persist, created_at, used_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " closed, clock, persist, created_at, used_at, agent)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (model, name) DO UPDATE SET tag = excluded.tag,"
         " tokenizer_digest = excluded.tokenizer_digest, turn = excluded.turn,"
         " tokens = excluded.tokens, messages = excluded.messages, hint = excluded.hint,"
         " closed = excluded.closed, persist = excluded.persist, used_at = excluded.used_at,"
-        " stale = 0"
+        " agent = excluded.agent, stale = 0"
         " RETURNING id",
         (
             commit.model,
@@ -243,6 +248,7 @@ def _write_session(db: sqlite3.Connection, commit: TurnCommit, turn: int) -> int
             commit.persist,
             commit.at,
             commit.at,
+            commit.agent,
         ),
     ).fetchone()
     return int(row[0])

@@ -84,6 +84,7 @@ class StatusDesk:
             sessions_live=len(seat.beat.live_sessions) if seat.beat else 0,
             sessions_total=self._figures.sessions_total,
             bytes_written=self._keeper.bytes_written,
+            bytes_written_today=self._keeper.days.today_bytes,
             seated_for_s=round(now - state.seated_at, 3) if is_ready else 0.0,
             last_error=state.fault.message if state.fault else "",
             quarantined=self._quarantined(state, now),

@@ -33,6 +33,7 @@ PACE_S: Final = 0.25
 YOUNG_S: Final = 2.0
 """A file or a live session is spared for so long after it was last seen in use."""
 WRITTEN_KEY: Final = "kv_bytes_written"
+DAYS_KEY: Final = "kv_bytes_by_day"
 log = structlog.get_logger()
 SessionKey = tuple[ModelName, SessionName]
 
@@ -82,6 +83,7 @@ class DiskTier:
         """What earlier runs wrote."""
         known = await self._catalogue.meta_get(WRITTEN_KEY)
         self._written_before = int(known) if known is not None and known.isdigit() else 0
+        self._keeper.days.recall(await self._catalogue.meta_get(DAYS_KEY))
 
     def use(self, settings: Settings) -> None:
         """Takes new settings."""
@@ -112,12 +114,21 @@ class DiskTier:
                 changed.clear()
 
     async def keep_count(self) -> None:
-        """The bytes ever written survive the daemon; what a crash forgets is a moment's worth."""
+        """The bytes written survive the daemon; what a crash forgets is a moment's worth."""
+        days = self._keeper.days
         written = self._keeper.bytes_written
         if written != self._written_kept:
             self._written_kept = written
             ever = str(self._written_before + written)
             await self._catalogue.meta_set(WRITTEN_KEY, ever)
+            await self._catalogue.meta_set(DAYS_KEY, days.text)
+        days.limit(self._settings.daily_write_bytes)
+        if days.news():
+            self._events.publish(
+                "kv.much_written",
+                today_bytes=days.today_bytes,
+                limit_bytes=self._settings.daily_write_bytes,
+            )
 
     async def keep_budget(self) -> Evicted:
         """Evicts down to low water if high water or the floor is passed."""
@@ -244,6 +255,9 @@ class DiskTier:
             quarantined_bytes=await asyncio.to_thread(self._keeper.quarantine.size_bytes),
             bytes_written=written,
             bytes_written_ever=self._written_before + written,
+            bytes_written_today=self._keeper.days.today_bytes,
+            bytes_written_a_day=self._keeper.days.day_bytes,
+            daily_write_bytes=self._settings.daily_write_bytes,
             tags=tuple(_tag_view(row, names.get(row.tag, set())) for row in rows),
         )
 

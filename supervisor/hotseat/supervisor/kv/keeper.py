@@ -28,6 +28,7 @@ from hotseat.protocol.tokens import root_id
 from hotseat.supervisor.catalogue.rows import BlockRow, KvFile
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.events.log import EventLog
+from hotseat.supervisor.kv.daily_writing import DailyWriting
 from hotseat.supervisor.kv.files import sweep_drafts, unlink_files
 from hotseat.supervisor.kv.quarantine import Quarantine
 from hotseat.supervisor.loop.tasks import TaskSet
@@ -76,6 +77,7 @@ class KvKeeper:
         self._tasks = TaskSet("kv.commit_defect", self._note_fault)
         self._sweeps = TaskSet("kv.sweep_defect", _not_swept)
         self.bytes_written = 0
+        self.days = DailyWriting()
         self.files_unlinked = 0
         self.commit_fault: HotseatError | None = None
 
@@ -143,7 +145,7 @@ class KvKeeper:
     def block_written(self, report: BlockWritten, record: ModelRecord) -> None:
         """Makes a block known. One that was on disk already cost no writing."""
         if report.is_new:
-            self.bytes_written += report.size_bytes
+            self._note_written(report.size_bytes)
         row = BlockRow(
             id=report.block,
             tag=record.tag,
@@ -181,7 +183,7 @@ class KvKeeper:
 
     def tail_written(self, report: TailWritten, record: ModelRecord) -> None:
         """Makes a tail the tail of its session."""
-        self.bytes_written += report.size_bytes
+        self._note_written(report.size_bytes)
         self._tasks.spawn(self._commit_tail(report, record))
 
     async def _commit_tail(self, report: TailWritten, record: ModelRecord) -> None:
@@ -267,6 +269,10 @@ class KvKeeper:
                 await asyncio.to_thread(unlink_files, self._kv_dir, now)
             except OSError as error:
                 log.warning("kv.unlink_failed", error=str(error))
+
+    def _note_written(self, size_bytes: int) -> None:
+        self.bytes_written += size_bytes
+        self.days.add(size_bytes)
 
     def _note_unlinked(self, files: list[KvFile]) -> None:
         """Remembered as long as a worker may be about to report one of them as there."""

@@ -88,6 +88,7 @@ class WorkEnds:
                 closed=finished.closed,
                 clock=work.clock,
                 persist=work.persist,
+                agent=work.request.agent or "",
                 starts_over=not intake.base.messages,
                 at=time.time(),
                 key=work.key,

@@ -5,6 +5,7 @@ When that is, is a rule (`rules/quiet_for_long.py`); here are the times it is de
 
 from hotseat.protocol.ids import ModelName, SessionName
 from hotseat.protocol.link_orders import QUIET_CHECKPOINT, Checkpoint
+from hotseat.supervisor.kv.daily_writing import DailyWriting
 from hotseat.supervisor.requests.rules.quiet_for_long import SessionKey, sessions_to_checkpoint
 from hotseat.supervisor.requests.works import Work, Works, WorkState
 from hotseat.supervisor.seat.seat import Seat
@@ -14,7 +15,8 @@ from hotseat.supervisor.settings.values import Settings
 class QuietSessions:
     """Sessions whose tails may not be on disk yet."""
 
-    def __init__(self, works: Works, seat: Seat, settings: Settings) -> None:
+    def __init__(self, works: Works, seat: Seat, settings: Settings, days: DailyWriting) -> None:
+        self._days = days
         self._works = works
         self._seat = seat
         self._quiet_s = settings.kv.idle_checkpoint_s
@@ -45,6 +47,8 @@ class QuietSessions:
             for work in self._works.in_state(WorkState.STARTING, WorkState.RUNNING)
             if work.request.session is not None
         }
+        if self._days.is_much:
+            return
         due = sessions_to_checkpoint(
             self._ended_at,
             busy,

@@ -95,6 +95,7 @@ class SessionStore:
             persist=False,
             created_at=before.created_at if before else commit.at,
             used_at=commit.at,
+            agent=commit.agent,
         )
         marks = self._volatile_turns.get(key, ())
         shared = shared_prefix(before.tokens, commit.tokens) if before else 0
@@ -164,6 +165,7 @@ class SessionStore:
             created_at=at,
             used_at=at,
             stale=held.stale,
+            agent=row.agent,
         )
         try:
             if row.persist:
@@ -307,6 +309,7 @@ def _view(
         created_at=entry.created_at,
         used_at=entry.used_at,
         pinned=entry.pinned,
+        agent=entry.agent,
     )
 
 
@@ -325,4 +328,5 @@ def _volatile_view(row: SessionRow, live: frozenset[str], seated: str | None) ->
         bytes_on_disk=0,
         created_at=row.created_at,
         used_at=row.used_at,
+        agent=row.agent,
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from msgspec import Meta
 
-from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.limits import BLOCK_TOKENS, MAX_PRIORITY
 
 _LAST_FLOAT: Final = sys.float_info.max
 """Keeps infinity out; NaN is within no bounds."""
@@ -35,6 +35,9 @@ FilePath = Annotated[str, Meta(pattern=r"^[^\0]+\Z", title="path", description=_
 NameOfModel = Annotated[str, Meta(title="model name", description="see `hotseat models`")]
 Finite = Annotated[float, Meta(ge=-_LAST_FLOAT, le=_LAST_FLOAT)]
 Port = Annotated[int, Meta(ge=1, le=65_535, title="whole number from 1 to 65535")]
+Priority = Annotated[
+    int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY, title="whole number from -10 to 10")
+]
 Texts = Annotated[tuple[str, ...], Meta(max_length=64, title="list of texts", description=_LISTED)]
 Address = Annotated[str, Meta(pattern=r"^\S+\Z", title="text", description="write it in quotes")]
 """A name or a URL: no blanks."""

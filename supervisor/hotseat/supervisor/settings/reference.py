@@ -17,6 +17,7 @@ from hotseat.protocol.limits import GIB, KIB, MIB
 from hotseat.supervisor.settings.changes import NEEDS_RESTART, NEEDS_SWAP
 from hotseat.supervisor.settings.kinds import in_words, plain_kind
 from hotseat.supervisor.settings.values import (
+    AgentSettings,
     AliasSettings,
     ModelSettings,
     SamplingDefaults,
@@ -42,7 +43,7 @@ def entries() -> Iterator[SettingLine]:
     """All settings in the order of the file."""
     for section, kind in _sections():
         for field in fields(kind):
-            if not isinstance(field.default, Struct):
+            if not isinstance(field.default, Struct) and field.name != "agents":
                 yield SettingLine(
                     section=section,
                     name=field.name,
@@ -98,6 +99,8 @@ def _sections() -> list[tuple[str, type[Struct]]]:
             found.append(("models.NAME.sampling", SamplingDefaults))
         else:
             found.append((field.name, field.type))
+        if field.name == "http":
+            found.append(("http.agents.PRODUCT", AgentSettings))
     return found
 
 

@@ -27,6 +27,7 @@ from hotseat.supervisor.settings.kinds import (
     NameOfModel,
     Penalty,
     Port,
+    Priority,
     Seconds,
     Share,
     Texts,
@@ -190,6 +191,8 @@ class KvSettings(Struct, frozen=True, kw_only=True):
     """Free space that contexts never touch; unset: 10 GiB, at most 5 % of the disk."""
     idle_checkpoint_s: Seconds = 30.0
     """Quiet after which the last tokens of a session go to disk too."""
+    daily_write_bytes: Bytes | None = None
+    """Written in a day (UTC); above it an event says so and quiet sessions wait for their swap."""
 
     def disk_budget_for(self, free_bytes: int) -> int:
         """Bytes of KV files over all tags; min(50 GiB, 20 % of free space) unless set."""
@@ -243,6 +246,17 @@ class PowerSettings(Struct, frozen=True, kw_only=True):
     """The same on battery."""
 
 
+class AgentSettings(Struct, frozen=True, kw_only=True):
+    """`[http.agents.PRODUCT]`: of one agent program, by what its User-Agent begins with."""
+
+    priority: Priority | None = None
+    """Of all its requests, unless its key says one."""
+    hold_s: Seconds | None = None
+    """Its next turn comes within that time: the seat may wait for it so long."""
+    swap: Literal["auto", "wait", "never"] | None = None
+    """What its requests may do; unset: `auto`, and `wait` for titles and summaries."""
+
+
 class HttpSettings(Struct, frozen=True, kw_only=True):
     """`[http]`: the gateway for agents that speak HTTP. `hotseat gateway` takes the same."""
 
@@ -272,6 +286,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     """`reasoning` shows waiting and loading as text of reasoning."""
     embeddings_url: Address | None = None
     """Where embeddings are handed on to, `http://127.0.0.1:PORT/v1/embeddings`; unset: refused."""
+    agents: Mapping[str, AgentSettings] = {}
 
     @property
     def digest(self) -> str:

@@ -28,7 +28,7 @@ class Requests:
             ground.catalogue, ground.home.kv_dir, events, seat.send, self.sessions.note_change
         )
         self.suspended = SuspendedRuns(ground.catalogue, self.keeper, seat)
-        self.quiet = QuietSessions(self.works, seat, settings)
+        self.quiet = QuietSessions(self.works, seat, settings, self.keeper.days)
         ends = WorkEnds(
             works=self.works,
             catalogue=ground.catalogue,
