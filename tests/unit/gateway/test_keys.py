@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.gateway.callers import OWNER, Caller, Turnstile
-from hotseat.gateway.keys import KEYS_FILE, KeyRing, add_key, owner_key, read_keys, revoke_key
+from hotseat.gateway.keys import (
+    KEYS_FILE,
+    OWNER_FILE,
+    KeyRing,
+    add_key,
+    owner_key,
+    read_keys,
+    revoke_key,
+)
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import is_session_name
 from hotseat.protocol.views import ModelView
@@ -53,6 +61,13 @@ def test_damaged_file_lets_nobody_in(tmp_path):
     assert ring.find(owner_key(tmp_path)) == OWNER
     with pytest.raises(HotseatError, match="make the keys anew"):
         read_keys(tmp_path)
+
+
+@pytest.mark.parametrize("held", [b"", b" \n", b"\xff"])
+def test_file_without_a_key_lets_nobody_in(tmp_path, held):
+    (tmp_path / OWNER_FILE).write_bytes(held)
+    with pytest.raises(HotseatError, match=r"http\.key holds no key; remove it"):
+        owner_key(tmp_path)
 
 
 @pytest.mark.parametrize(
