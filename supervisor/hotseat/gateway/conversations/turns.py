@@ -268,6 +268,8 @@ class Conversations:
         stream = await self._accepted(
             call, given | {"session": place.session, "expect_turn": place.turn, **_UNHELD}
         )
+        # What comes now has the number of a turn that was rewound meanwhile, and another content.
+        self._index.forget_behind(place)
         return Opened(stream, place.session, place.turn + 1)
 
     async def _branch(self, call: Call, place: Place) -> Place:
