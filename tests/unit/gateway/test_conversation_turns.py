@@ -59,6 +59,7 @@ class Daemon:
     def __init__(self):
         self.held = {}
         self.busy = set()
+        self.is_away = False
         self.calls = Counter()
 
     def generate(self, _model, *, session=None, expect_turn=None, messages=None, append=None, **_):
@@ -98,6 +99,8 @@ class Daemon:
         )
 
     async def sessions(self):
+        if self.is_away:
+            raise HotseatError("daemon_unreachable", "No.")
         return [self._view(name) for name in reversed(self.held)]
 
     async def session(self, model, name):
@@ -247,6 +250,18 @@ async def test_gateway_that_starts_reads_each_beginning_once():
     client.histories.append((*client.histories[1][:1], Message(role="assistant", content="?")))
     await client.ask(3, [Message(role="user", content="b")], "y")
     assert client.daemon.calls["session"] == 1
+
+
+async def test_beginning_that_could_not_be_looked_for_is_looked_for_again():
+    client = Client()
+    first = await client.ask(0, [Message(role="user", content="a")], "x")
+    client.gateway = Conversations(client.daemon)
+    client.daemon.is_away = True
+    with pytest.raises(HotseatError):
+        await client.ask(1, [Message(role="user", content="b")], "y")
+    client.daemon.is_away = False
+    second = await client.ask(1, [Message(role="user", content="b")], "y")
+    assert (second.session, second.turn) == (first.session, 2)
 
 
 @pytest.mark.parametrize("code", ["queue_full", "context_overflow", "unknown_model"])

@@ -221,7 +221,11 @@ class Conversations:
         self._searched[traced.root] = None
         if len(self._searched) > _ROOTS:
             del self._searched[next(iter(self._searched))]
-        await self._search(head, traced.root)
+        try:
+            await self._search(head, traced.root)
+        except BaseException:
+            self._searched.pop(traced.root, None)  # the next one looks again
+            raise
         return self._remembered(traced, count)
 
     def _remembered(self, traced: Traced, count: int) -> tuple[Place, int] | None:
