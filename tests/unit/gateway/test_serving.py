@@ -42,7 +42,9 @@ async def never():
     await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("error", [RecursionError("deep"), ConnectionResetError(), ValueError("no")])
+@pytest.mark.parametrize(
+    "error", [RecursionError("deep"), ConnectionResetError(), ValueError("no")]
+)
 async def test_work_is_left_when_its_telling_fails(error):
     stream = Stream()
     sent = []
