@@ -43,7 +43,7 @@ REFUSED: Final = {
     "best_of": "one answer is all there is",
     "echo": "the prompt is not said again",
 }
-_NOTHING: Final = (None, False, 1, "", [], "none")
+_NOTHING: Final[tuple[Any, ...]] = (None, False, 1, "", [], "none")
 """Values of those that ask for nothing."""
 _LONGEST_ID: Final = 10
 """Digits of a token's id."""
