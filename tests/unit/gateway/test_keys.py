@@ -107,9 +107,9 @@ def test_sessions_of_two_keys_are_never_one(one, other, session, another):
 
 
 def test_models_of_others_do_not_exist():
-    views = [ModelView(name=name, state="ready") for name in ("gemma", "qwen")]
+    views = [ModelView(name=name, state="ready", path="/a/b") for name in ("gemma", "qwen")]
     bob = Caller(name="bob", models=("gemma",))
-    assert [view.name for view in bob.visible(views)] == ["gemma"]
+    assert [(view.name, view.path) for view in bob.visible(views)] == [("gemma", "")]
     assert bob.may_use("gemma") and not bob.may_use("qwen")
     assert OWNER.visible(views) == views
 
