@@ -57,9 +57,13 @@ class Caller(Struct, frozen=True, kw_only=True):
         return not self.models or model in self.models
 
     def visible(self, views: Sequence[ModelView]) -> list[ModelView]:
-        """The models that exist for this caller."""
+        """The models that exist for this caller. Where they lie is the owner's business."""
         return [
-            replace(view, aliases=tuple(name for name in view.aliases if self.may_use(name)))
+            replace(
+                view,
+                aliases=tuple(name for name in view.aliases if self.may_use(name)),
+                path=view.path if self.is_owner else "",
+            )
             for view in views
             if self.may_use(view.name)
         ]

@@ -182,6 +182,13 @@ def told_refusal(path: str, refusal: Refusal) -> dict[str, Any]:
         "type": kinds.get(refusal.status, "invalid_request_error"),
         "message": refusal.message,
     }
+    return in_dialect(path, error, refusal.code)
+
+
+def in_dialect(path: str, error: dict[str, Any], code: str) -> dict[str, Any]:
+    """An error without a handler, in the words of a path; `error` is a type and a message."""
     if path.startswith("/v1/messages"):
         return {"type": "error", "error": error}
-    return {"error": {**error, "code": refusal.code, "param": None}}
+    if path.startswith("/api/"):
+        return {"error": error["message"]}
+    return {"error": {**error, "code": code, "param": None}}

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from hotseat.gateway.callers import OWNER, Caller
+from hotseat.gateway.secret_file import made_once
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MAX_PRIORITY
 
@@ -38,20 +39,19 @@ class _KeyFile(Struct, frozen=True):
 
 
 def owner_key(home: Path) -> str:
-    """The key of this home's owner, made at the first start; readable by its owner only."""
+    """The key of this home's owner, made at the first start.
+
+    Raises HotseatError (invalid_config) for a file that holds none: whoever brings no key would
+    bring the right one.
+    """
     path = home / OWNER_FILE
     try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        pass
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = secrets.token_hex(_KEY_BYTES)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
+        key = made_once(path, secrets.token_hex(_KEY_BYTES) + "\n").strip()
+    except UnicodeDecodeError:
+        key = ""
+    if not key:
+        text = f"{path} holds no key; remove it, and the next start makes one"
+        raise HotseatError("invalid_config", text, path=str(path))
     return key
 
 
@@ -143,4 +143,6 @@ def _write(home: Path, keys: tuple[KeyEntry, ...]) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(_KeyFile(keys)))
+        file.flush()
+        os.fsync(descriptor)
     draft.replace(path)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from hotseat.client import AsyncClient
 from hotseat.gateway.callers import caller_of
+from hotseat.gateway.door import in_dialect
 from hotseat.gateway.errors import ForbiddenError
 from hotseat.gateway.metrics import TOPICS, Metrics
 from hotseat.gateway.openapi import describe
@@ -125,10 +126,7 @@ async def not_that_method(request: Request, error: Exception) -> Response:
 def _in_dialect(path: str, text: str, status: int) -> dict[str, Any]:
     kind = "not_found_error" if status == _NOT_FOUND else "invalid_request_error"
     error = {"type": kind, "message": text}
-    if path.startswith("/v1/messages"):
-        return {"type": "error", "error": error}
-    code = "not_found" if status == _NOT_FOUND else "method_not_allowed"
-    return {"error": {**error, "param": None, "code": code}}
+    return in_dialect(path, error, "not_found" if status == _NOT_FOUND else "method_not_allowed")
 
 
 _NOT_FOUND: Final = 404

@@ -6,12 +6,12 @@ Its key lies in the home and opens no door: it must not be that of the door, whi
 import binascii
 import hashlib
 import hmac
-import os
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 from typing import Final
 
+from hotseat.gateway.secret_file import made_once
 from hotseat.protocol.errors import HotseatError
 
 KEY_FILE: Final = "http-seal.key"
@@ -44,33 +44,20 @@ class Seal:
 
 
 def seal_of(home: Path) -> Seal:
-    """The seal of this home, made at its first use; readable by its owner only."""
+    """The seal of this home, made at its first use.
+
+    Raises HotseatError (invalid_config) for a file that holds none: with half a key anybody could
+    make up what was closed.
+    """
     path = home / KEY_FILE
     try:
-        return Seal(_read(path))
-    except FileNotFoundError:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = secrets.token_bytes(_KEY_BYTES)
-    # Under a name of its own first: another process must never read half a key.
-    draft = path.with_name(f".{KEY_FILE}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key.hex())
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return Seal(_read(path))
-    finally:
-        draft.unlink()
-    return Seal(key)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return bytes.fromhex(path.read_text())
-    except ValueError as error:
+        key = bytes.fromhex(made_once(path, secrets.token_hex(_KEY_BYTES)))
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
         raise HotseatError(
             "invalid_config",
             f"{path} holds no key; remove it, and responses made before cannot be continued",
             path=str(path),
-        ) from error
+        )
+    return Seal(key)

@@ -4,7 +4,6 @@ Must not know dialects: what is sent comes from a `Telling`.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
@@ -84,10 +83,10 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
             return job.result()
         raise ClientGoneError
     finally:
-        for task in (job, watch):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, HotseatError):
-                await task
+        # A defect of one must not keep the other from being ended.
+        job.cancel()
+        watch.cancel()
+        await asyncio.gather(job, watch, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:
@@ -114,8 +113,14 @@ class Streamed(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends until the end, or until the client is gone."""
         del scope
-        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(head)
+        try:
+            head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(head)
+            await self._tell_while_read(receive, send)
+        finally:
+            await self._stream.leave()
+
+    async def _tell_while_read(self, receive: Receive, send: Send) -> None:
         job = asyncio.ensure_future(self._tell(_sender(send)))
         watch = asyncio.ensure_future(_gone(receive))
         try:
@@ -123,9 +128,9 @@ class Streamed(Response):
         finally:
             for task in (job, watch):
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, OSError):
-                    await task
-            await self._stream.leave()
+            told, _ = await asyncio.gather(job, watch, return_exceptions=True)
+        if isinstance(told, Exception) and not isinstance(told, OSError):
+            raise told
 
     async def _tell(self, put: Callable[[bytes], Awaitable[None]]) -> None:
         told = self._telling

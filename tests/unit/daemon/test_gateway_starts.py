@@ -18,10 +18,10 @@ from hotseat.supervisor.daemon.rules.gateway_starts import (
 @given(st.lists(st.floats(0, 2 * STEADY_S), min_size=1, max_size=60))
 def test_pauses_double_until_one_has_worked(lives):
     attempts = Attempts()
-    for lived_s in lives:
-        before, attempts = attempts, after_end(attempts, lived_s)
+    for listened_s in lives:
+        before, attempts = attempts, after_end(attempts, listened_s)
         assert FIRST_S <= attempts.wait_s <= LONGEST_S
-        if lived_s >= STEADY_S:
+        if listened_s >= STEADY_S:
             assert attempts == Attempts(1, FIRST_S)
         elif before.early:
             assert attempts.wait_s == min(2 * before.wait_s, LONGEST_S)

@@ -60,6 +60,7 @@ class Daemon:
         self.held = {}
         self.swap = None
         self.busy = set()
+        self.is_away = False
         self.calls = Counter()
 
     def generate(
@@ -102,6 +103,8 @@ class Daemon:
         )
 
     async def sessions(self):
+        if self.is_away:
+            raise HotseatError("daemon_unreachable", "No.")
         return [self._view(name) for name in reversed(self.held)]
 
     async def session(self, model, name):
@@ -181,7 +184,10 @@ CALLS = st.sampled_from([(), (ToolCall(id="c", name="look", arguments='{ "a":1}'
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.integers(0, 9), ADDED, st.sampled_from(["x", " y\n"]), CALLS),
-        st.tuples(st.sampled_from(["restart", "lose", "busy", "free", "cut"]), st.integers(0, 9)),
+        st.tuples(
+            st.sampled_from(["restart", "lose", "busy", "free", "cut", "rewind"]),
+            st.integers(0, 9),
+        ),
     ),
     max_size=14,
 )
@@ -205,9 +211,13 @@ async def test_answer_is_drawn_from_the_history_that_was_sent(steps):
                 daemon.busy.add(name)
             case "free":
                 daemon.busy.clear()
-            case "cut" if name:  # a partial turn that no client ever saw
-                stream = Stream(name, (*daemon.held[name][-1], Message(role="user", content="a")))
-                daemon.end(stream, "half", ())
+            case "cut":  # a partial turn that no client ever saw
+                history = client.histories[at % len(client.histories)]
+                sent = (*history, Message(role="user", content="a"))
+                opened = await client.gateway.recognise(call(), HEAD, sent)
+                daemon.end(opened.stream, "half", ())
+            case "rewind" if name and len(daemon.held[name]) > 1:  # by its owner
+                daemon.held[name].pop()
 
 
 async def test_second_turn_is_appended_and_a_branch_is_a_fork():
@@ -222,6 +232,17 @@ async def test_second_turn_is_appended_and_a_branch_is_a_fork():
     assert (again.session, again.turn) == (right.session, 3)
 
 
+async def test_turn_that_was_rewound_is_not_taken_for_the_one_that_came_after():
+    client = Client()
+    first = await client.ask(0, [Message(role="user", content="a")], "x")
+    await client.ask(1, [Message(role="user", content="b")], "y")
+    client.daemon.held[first.session].pop()
+    other = await client.ask(1, [Message(role="user", content="c")], "z")
+    assert (other.session, other.turn) == (first.session, 2)
+    left = await client.ask(2, [Message(role="user", content="d")], "z")
+    assert left.session != first.session
+
+
 async def test_gateway_that_starts_reads_each_beginning_once():
     client = Client()
     first = await client.ask(0, [Message(role="user", content="a")], "x")
@@ -233,6 +254,18 @@ async def test_gateway_that_starts_reads_each_beginning_once():
     client.histories.append((*client.histories[1][:1], Message(role="assistant", content="?")))
     await client.ask(3, [Message(role="user", content="b")], "y")
     assert client.daemon.calls["session"] == 1
+
+
+async def test_beginning_that_could_not_be_looked_for_is_looked_for_again():
+    client = Client()
+    first = await client.ask(0, [Message(role="user", content="a")], "x")
+    client.gateway = Conversations(client.daemon)
+    client.daemon.is_away = True
+    with pytest.raises(HotseatError):
+        await client.ask(1, [Message(role="user", content="b")], "y")
+    client.daemon.is_away = False
+    second = await client.ask(1, [Message(role="user", content="b")], "y")
+    assert (second.session, second.turn) == (first.session, 2)
 
 
 @pytest.mark.parametrize("code", ["queue_full", "context_overflow", "unknown_model"])

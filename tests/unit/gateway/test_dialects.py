@@ -12,13 +12,13 @@ from ollama import ChatResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
 
-from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
+from hotseat.gateway.chat.answer import ChatStream, Frame, text_logprobs, whole_answer
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
 from hotseat.gateway.ollama import answer as ollama
 from hotseat.gateway.replying import left_out_header
 from hotseat.protocol.errors import ERRORS, HotseatError
 from hotseat.protocol.parts import collect_parts
-from hotseat.protocol.replies import Chunk, ChunkPart, Done, Timing, Usage
+from hotseat.protocol.replies import Chunk, ChunkPart, Done, Timing, TokenLogprob, Usage
 
 RAW_EVENT = TypeAdapter(RawMessageStreamEvent)
 TEXTS = st.text(min_size=1, max_size=6)
@@ -212,3 +212,11 @@ def test_sign_of_life_of_ollama_adds_nothing():
 def test_header_of_what_was_left_out_is_one_that_http_can_carry(kinds):
     for value in left_out_header(tuple(kinds)).values():
         assert value and value == value.strip() and value.isascii() and value.isprintable()
+
+
+def test_offsets_of_tokens_add_up_in_one_pass():
+    entries = [TokenLogprob(token=1, logprob=-1.0, text="w6Q=")] * 20_000
+    told = text_logprobs(entries, 3)
+    assert told["text_offset"] == list(range(3, 20_003))
+    assert told["tokens"][:2] == ["ä", "ä"]
+    assert text_logprobs([], 3) is None

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.gateway.callers import OWNER, Caller, Turnstile
-from hotseat.gateway.keys import KEYS_FILE, KeyRing, add_key, owner_key, read_keys, revoke_key
+from hotseat.gateway.keys import (
+    KEYS_FILE,
+    OWNER_FILE,
+    KeyRing,
+    add_key,
+    owner_key,
+    read_keys,
+    revoke_key,
+)
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import is_session_name
 from hotseat.protocol.views import ModelView
@@ -55,6 +63,13 @@ def test_damaged_file_lets_nobody_in(tmp_path):
         read_keys(tmp_path)
 
 
+@pytest.mark.parametrize("held", [b"", b" \n", b"\xff"])
+def test_file_without_a_key_lets_nobody_in(tmp_path, held):
+    (tmp_path / OWNER_FILE).write_bytes(held)
+    with pytest.raises(HotseatError, match=r"http\.key holds no key; remove it"):
+        owner_key(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("caller", "text"),
     [
@@ -92,9 +107,9 @@ def test_sessions_of_two_keys_are_never_one(one, other, session, another):
 
 
 def test_models_of_others_do_not_exist():
-    views = [ModelView(name=name, state="ready") for name in ("gemma", "qwen")]
+    views = [ModelView(name=name, state="ready", path="/a/b") for name in ("gemma", "qwen")]
     bob = Caller(name="bob", models=("gemma",))
-    assert [view.name for view in bob.visible(views)] == ["gemma"]
+    assert [(view.name, view.path) for view in bob.visible(views)] == [("gemma", "")]
     assert bob.may_use("gemma") and not bob.may_use("qwen")
     assert OWNER.visible(views) == views
 

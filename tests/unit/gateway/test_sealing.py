@@ -84,7 +84,8 @@ def test_key_is_made_once_for_all_who_ask_at_the_same_time(tmp_path):
     assert (home / KEY_FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_damaged_key_is_named(tmp_path):
-    (tmp_path / KEY_FILE).write_text("no key")
+@pytest.mark.parametrize("held", [b"no key", b"", b"00ff", b"\xff"])
+def test_damaged_key_is_named(tmp_path, held):
+    (tmp_path / KEY_FILE).write_bytes(held)
     with pytest.raises(HotseatError, match=r"http-seal\.key holds no key; remove it"):
         seal_of(tmp_path)

@@ -93,6 +93,13 @@ async def test_unknown_paths_and_methods_are_told_in_the_dialect(ask):
     status, head, body = await ask("DELETE", "/v1/chat/completions")
     assert (status, head["allow"]) == (405, "POST")
     assert msgspec.json.decode(body)["error"]["code"] == "method_not_allowed"
+    for method, path, given, expected in (
+        ("POST", "/api/nothing", "", 404),
+        ("GET", "/api/chat", "", 405),
+        ("GET", "/api/tags", "wrong", 401),
+    ):
+        status, _, body = await ask(method, path, **({"x_api_key": given} if given else {}))
+        assert status == expected and isinstance(msgspec.json.decode(body)["error"], str), path
     status, head, body = await ask("OPTIONS", "/v1/models")
     assert (status, head["allow"], body) == (204, "GET, HEAD", b"")
     status, _, body = await ask("GET", "/")

@@ -5,6 +5,7 @@ chunk the reason why it ended, and a usage chunk comes only if it was asked for.
 """
 
 import binascii
+from itertools import accumulate
 from typing import Any, Final
 
 from hotseat.gateway.errors import openai_error
@@ -169,7 +170,7 @@ def text_logprobs(entries: list[TokenLogprob], start: int) -> dict[str, Any] | N
     if not entries:
         return None
     texts = [_text(entry.text) for entry in entries]
-    offsets = [start + sum(map(len, texts[:at])) for at in range(len(texts))]
+    offsets = list(accumulate(map(len, texts[:-1]), initial=start))
     return {
         "tokens": texts,
         "token_logprobs": [entry.logprob for entry in entries],

@@ -44,6 +44,10 @@ REFUSED: Final = {
     "best_of": "one answer is all there is",
     "echo": "the prompt is not said again",
 }
+_NOTHING: Final[tuple[Any, ...]] = (None, False, 1, "", [], "none")
+"""Values of those that ask for nothing."""
+_LONGEST_ID: Final = 10
+"""Digits of a token's id."""
 
 
 class Function(Struct, kw_only=True):
@@ -199,7 +203,8 @@ def _decode(data: bytes, kind: Any) -> Any:
         plain = msgspec.json.decode(data)
         if isinstance(plain, dict):
             for name, reason in REFUSED.items():
-                if plain.get(name) not in (None, False, 1, "", [], "none"):
+                value = plain.get(name)
+                if value is True or value not in _NOTHING:  # True equals 1
                     raise unsupported(name, reason)
         body = msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
@@ -237,7 +242,7 @@ def _drawn(body: Drawn) -> dict[str, Any]:
 
 
 def _bias(token: str, value: float) -> tuple[int, float]:
-    if not token.isdecimal():
+    if not token.isdecimal() or len(token) > _LONGEST_ID:
         raise refuse(f"logit_bias.{token}", "keys are token ids")
     return int(token), value
 

@@ -46,6 +46,12 @@ class PlaceIndex:
         self._places[digest] = found[0], now
         return found[0]
 
-    def forget(self, digest: bytes) -> None:
-        """It is not there any more."""
-        self._places.pop(digest, None)
+    def forget_behind(self, place: Place) -> None:
+        """Its session ends there: turns that came behind it were taken back."""
+        gone = [
+            digest
+            for digest, (held, _) in self._places.items()
+            if held.turn > place.turn and held.session == place.session
+        ]
+        for digest in gone:
+            del self._places[digest]

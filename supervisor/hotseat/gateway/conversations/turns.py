@@ -223,7 +223,11 @@ class Conversations:
         self._searched[traced.root] = None
         if len(self._searched) > _ROOTS:
             del self._searched[next(iter(self._searched))]
-        await self._search(head, traced.root)
+        try:
+            await self._search(head, traced.root)
+        except BaseException:
+            self._searched.pop(traced.root, None)  # the next one looks again
+            raise
         return self._remembered(traced, count)
 
     def _remembered(self, traced: Traced, count: int) -> tuple[Place, int] | None:
@@ -270,6 +274,8 @@ class Conversations:
         stream = await self._accepted(
             call, given | {"session": place.session, "expect_turn": place.turn, **_UNHELD}
         )
+        # What comes now has the number of a turn that was rewound meanwhile, and another content.
+        self._index.forget_behind(place)
         return Opened(stream, place.session, place.turn + 1)
 
     async def _branch(self, call: Call, place: Place) -> Place:

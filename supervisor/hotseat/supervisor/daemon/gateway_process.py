@@ -76,10 +76,8 @@ class GatewayProcess:
                 self._figures.gateway = None
                 await self._changed.wait()
                 continue
-            began = time.monotonic()
             self._show(http, "starting")
-            await self._keep(http)
-            attempts = after_end(attempts, time.monotonic() - began)
+            attempts = after_end(attempts, await self._keep(http))
             if not self._changed.is_set() and not self._is_closing:
                 reason = self._reason()
                 self._show(http, "ended", reason=reason)
@@ -101,13 +99,14 @@ class GatewayProcess:
         if pid is not None:
             await self._end(pid)
 
-    async def _keep(self, http: HttpSettings) -> None:
-        """One gateway, from its start or taking over to its end."""
+    async def _keep(self, http: HttpSettings) -> float:
+        """One gateway, from its start or taking over to its end; seconds for which it listened."""
         note = await self._found(http) or await self._started(http)
         if note is None:
-            return
+            return 0.0
+        began = time.monotonic()
         self._show(http, "running", note)
-        self._endpoint.show_gateway(note.address)
+        self._tell(note.address)
         over = asyncio.ensure_future(self._over(note.pid))
         changed = asyncio.ensure_future(self._changed.wait())
         try:
@@ -118,7 +117,14 @@ class GatewayProcess:
             over.cancel()
             changed.cancel()
         self._pid = None
-        self._endpoint.show_gateway(None)
+        self._tell(None)
+        return time.monotonic() - began
+
+    def _tell(self, address: str | None) -> None:
+        try:
+            self._endpoint.show_gateway(address)
+        except OSError as error:  # a full disk must not end the gateway too
+            log.warning("gateway.not_told", address=address, error=str(error))
 
     async def _found(self, http: HttpSettings) -> GatewayNote | None:
         """One that outlived a daemon, or that a person started."""
@@ -135,23 +141,21 @@ class GatewayProcess:
     async def _started(self, http: HttpSettings) -> GatewayNote | None:
         """A new one once it listens; None if it ended before."""
         self._starts += 1
-        output = self._output.open("wb")
         try:
-            # A group of its own: launchd ends ours when the daemon dies.
-            self._child = child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *_COMMAND,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env=gateway_environment(self._home.root),
-            )
+            with self._output.open("wb") as output:
+                # A group of its own: launchd ends ours when the daemon dies.
+                self._child = child = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *_COMMAND,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    env=gateway_environment(self._home.root),
+                )
         except OSError as error:
             log.warning("gateway.not_started", error=str(error))
             return None
-        finally:
-            output.close()
         self._pid = child.pid
         deadline = time.monotonic() + START_S
         while child.returncode is None and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ from hotseat.protocol.discovery import GatewayNote
 FIRST_S: Final = 0.1
 LONGEST_S: Final = 60.0
 STEADY_S: Final = 10.0
-"""One that lived so long has worked."""
+"""One that listened so long has worked."""
 
 
 class Attempts(Struct, frozen=True):
@@ -19,9 +19,9 @@ class Attempts(Struct, frozen=True):
     wait_s: float = 0.0
 
 
-def after_end(before: Attempts, lived_s: float) -> Attempts:
+def after_end(before: Attempts, listened_s: float) -> Attempts:
     """The first start again comes at once, each further one after twice the wait."""
-    early = 1 if lived_s >= STEADY_S else before.early + 1
+    early = 1 if listened_s >= STEADY_S else before.early + 1
     return Attempts(early, min(FIRST_S * 2 ** min(early - 1, 30), LONGEST_S))
 
 
