@@ -17,7 +17,7 @@ from hotseat.library.discovery.shape import estimate_layers
 from hotseat.library.geometry import measure_geometry
 from hotseat.protocol.limits import GIB, MIB
 
-FOLDERS, ENTRIES = 500, 200
+FOLDERS, ENTRIES = 100, 40
 PER_MODEL_BYTES = 48 * 1024
 
 
