@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FIGURES := $(VENV)/fault-figures.json
 
-.PHONY: demo test test-installed test-real check bench clean explore install faults faults-release fault-rows soak
+.PHONY: demo test test-long test-installed test-real check bench clean explore install faults faults-release fault-rows soak
 
 install: $(STAMP)
 
@@ -24,12 +24,16 @@ demo: $(STAMP)
 
 # Three processes, a file each at a time; what measures time runs by itself afterwards.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not real and not alone and not installed"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not real and not alone and not installed and not long"
 	$(BIN)/python -m pytest -m "alone and not real"
+
+# Further cases of what the suite shows in cheaper ones.
+test-long: $(STAMP)
+	$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile -m long
 
 # New examples for every property; `make test` draws the same ones everywhere.
 explore: $(STAMP)
-	$(BIN)/python -m pytest tests/property tests/unit -n 2 --hypothesis-profile explore -m "not real and not alone and not installed"
+	$(BIN)/python -m pytest tests/property tests/unit -n 2 --hypothesis-profile explore -m "not real and not alone and not installed and not long"
 
 # The wheel in an environment of its own: served, upgraded, taken away.
 test-installed: $(STAMP)

@@ -21,7 +21,7 @@ def fresh(text, **options):
         return ask(daemon.client(), "a", text, session="s")
 
 
-@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("restart", [pytest.param(False, marks=pytest.mark.long), True])
 def test_model_imported_again_with_other_weights_uses_nothing_of_the_old_kv(restart):
     expected = fresh(PROMPT, seed=2)
     daemon = LiveDaemon()

@@ -57,7 +57,7 @@ def home_with(records, **options):
     return daemon
 
 
-@pytest.mark.parametrize("standby", [False, True])
+@pytest.mark.parametrize("standby", [pytest.param(False, marks=pytest.mark.long), True])
 def test_two_swaps_at_once_never_have_two_workers_with_weights(heavy, standby):
     with home_with(heavy, standby=standby) as daemon:
         clients = [daemon.client() for _ in range(2)]
