@@ -7,7 +7,7 @@ import sys
 import msgspec
 import pytest
 from benchmarks.measure import GIB, MIB
-from benchmarks.proof.arms import WAYS
+from benchmarks.proof.arms import WAYS, without_others
 from benchmarks.proof.course import quantile
 from benchmarks.proof.ground import check_safe, limit_bytes, wanted_swap_bytes
 from benchmarks.proof.groups import PAGE, Group, Place, RefusedError, find_place
@@ -196,3 +196,17 @@ def test_bystander_tells_when_tasks_were_due_and_how_long_they_took():
     dues = [due for due, _ in rows]
     assert [round(later - due, 3) for due, later in itertools.pairwise(dues)] == [0.1, 0.1]
     assert all(took > 0 for _, took in rows)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        (
+            "m needs 2 GiB; largest holders: editor (1.0 GiB); close some",
+            "m needs 2 GiB; close some",
+        ),
+        ("not done in time", "not done in time"),
+    ],
+)
+def test_result_files_do_not_name_other_programs(reason, kept):
+    assert without_others(reason) == kept
