@@ -5,6 +5,8 @@ Linux and root. `python -m benchmarks chaos --quick` takes five minutes; the pri
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +15,9 @@ from benchmarks.peers.versus import use_blas
 from benchmarks.proof.arms import WAYS
 from benchmarks.proof.course import FIRST_TOKENS, MADE_TOKENS, Script, run
 from benchmarks.proof.dense_models import dense_model
-from benchmarks.proof.ground import FIXED_BYTES, made
+from benchmarks.proof.ground import FIXED_BYTES, made, usable_place
 from benchmarks.proof.groups import RefusedError
-from benchmarks.proof.results import append_run, planned, read_runs
+from benchmarks.proof.results import Planned, Run, append_run, planned, read_runs
 from benchmarks.proof.tables import print_rows, rows_of, verdicts
 from benchmarks.random_models import weights_bytes
 
@@ -50,38 +52,52 @@ def parser(name: str, about: str | None, *, n: int) -> argparse.ArgumentParser:
 
 def experiment(options: argparse.Namespace, name: str, ratios: Sequence[float]) -> int:
     """Makes what is still to be made of an experiment, and prints all of it."""
+    out = options.out or RESULTS / f"{name}{'-quick' if options.quick else ''}.jsonl"
     size_mb = QUICK_MB if options.quick else round(options.gb * 1000)
     rounds = QUICK_ROUNDS if options.quick else options.rounds
-    out = options.out or RESULTS / f"{name}{'-quick' if options.quick else ''}.jsonl"
-    if not options.resume:
-        out.unlink(missing_ok=True)
-    done = read_runs(out, size_mb, rounds)
+    done = read_runs(out, size_mb, rounds) if options.resume else []
     todo = planned(options.arms, ratios, 1 if options.quick else options.n, done)
     try:
-        folders = tuple(dense_model(options.cache, size_mb, seed) for seed in range(1, AGENTS + 1))
-        sizes = [weights_bytes(folder) for folder in folders]
-        script = Script(
-            folders=folders,
-            size_mb=size_mb,
-            rounds=rounds,
-            limit_s=QUICK_LIMIT_S if options.quick else options.limit_s,
-            first_tokens=QUICK_FIRST_TOKENS if options.quick else FIRST_TOKENS,
-            made_tokens=QUICK_MADE_TOKENS if options.quick else MADE_TOKENS,
-        )
-        use_blas(options.blas)
-        _tell(options.arms, sizes)
-        with made(options.cache, options.arms, sizes, ratios) as ground:
-            for one in todo:
-                finished = run(ground, script, one)
-                append_run(out, finished)
-                done.append(finished)
-                _tell_run(finished)
+        if todo:
+            usable_place(sys.platform, os.geteuid())  # before models are made for minutes
+            done += _make(options, _script(options, size_mb, rounds), todo, out)
     except RefusedError as error:
         console.print(f"not here: {error}", soft_wrap=True)
         return 2
     rows = rows_of(done)
     print_rows(f"change of the model to the first token ({out})", rows)
     return conclude(*verdicts(rows)) if len(ratios) == 1 else 0
+
+
+def _script(options: argparse.Namespace, size_mb: int, rounds: int) -> Script:
+    folders = tuple(dense_model(options.cache, size_mb, seed) for seed in range(1, AGENTS + 1))
+    return Script(
+        folders=folders,
+        size_mb=size_mb,
+        rounds=rounds,
+        limit_s=QUICK_LIMIT_S if options.quick else options.limit_s,
+        first_tokens=QUICK_FIRST_TOKENS if options.quick else FIRST_TOKENS,
+        made_tokens=QUICK_MADE_TOKENS if options.quick else MADE_TOKENS,
+    )
+
+
+def _make(
+    options: argparse.Namespace, script: Script, todo: Sequence[Planned], out: Path
+) -> list[Run]:
+    """The runs that are still to be made, each one in the file as soon as it is over."""
+    use_blas(options.blas)
+    sizes = [weights_bytes(folder) for folder in script.folders]
+    _tell(options.arms, sizes)
+    finished: list[Run] = []
+    ratios = sorted({one.ratio for one in todo if one.ratio is not None}) or [RATIO]
+    with made(options.cache, options.arms, sizes, ratios) as ground:
+        if not options.resume:
+            out.unlink(missing_ok=True)
+        for one in todo:
+            finished.append(run(ground, script, one))
+            append_run(out, finished[-1])
+            _tell_run(finished[-1])
+    return finished
 
 
 def _tell(arms: Sequence[str], sizes: Sequence[int]) -> None:
@@ -94,7 +110,7 @@ def _tell(arms: Sequence[str], sizes: Sequence[int]) -> None:
         console.print(f"  {arm}: {WAYS[arm].about}")
 
 
-def _tell_run(finished) -> None:
+def _tell_run(finished: Run) -> None:
     limit = "no limit" if finished.ratio is None else f"{finished.ratio:g} x"
     times = " ".join(f"{turn.first_s:.1f}" for turn in finished.turns)
     console.print(

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from benchmarks.measure import GIB, MIB, console
 from benchmarks.proof.arms import WAYS
-from benchmarks.proof.groups import PREFIX, Group, RefusedError, find_place
+from benchmarks.proof.groups import PREFIX, Group, Place, RefusedError, find_place
 from benchmarks.proof.keeper import Keeper, sweep
 from benchmarks.proof.swap_file import size_for, swap_on
 
@@ -57,16 +57,21 @@ def check_safe(largest_limit: int, available: int, *, is_free_run_wanted: int = 
         )
 
 
+def usable_place(system: str, user: int) -> Place:
+    """Where groups can be made by this user. Raises `RefusedError`. `system`: sys.platform."""
+    if system != "linux":
+        raise RefusedError("control groups and swap files are Linux's: no other system can do it")
+    if user != 0:
+        raise RefusedError("root is needed for control groups and swap files: sudo -E")
+    return find_place()
+
+
 @contextmanager
 def made(
     cache: Path, arms: Sequence[str], models: Sequence[int], ratios: Sequence[float]
 ) -> Iterator[Ground]:
     """The ground, undone at the end. Raises `RefusedError`."""
-    if sys.platform != "linux":
-        raise RefusedError("control groups and swap files are Linux's: on a Mac run hotseat itself")
-    if os.geteuid() != 0:
-        raise RefusedError("root is needed for control groups and swap files: sudo -E")
-    place = find_place()
+    place = usable_place(sys.platform, os.geteuid())
     limits = [limit_bytes(ratio, max(models)) for ratio in ratios]
     everything = sum(models) + len(models) * PROCESS_BYTES + FIXED_BYTES
     check_safe(max(limits), psutil.virtual_memory().available, is_free_run_wanted=everything)

@@ -7,9 +7,10 @@ import sys
 import msgspec
 import pytest
 from benchmarks.measure import GIB, MIB
-from benchmarks.proof.arms import WAYS
+from benchmarks.proof import chaos, degrade
+from benchmarks.proof.arms import WAYS, without_others
 from benchmarks.proof.course import quantile
-from benchmarks.proof.ground import check_safe, limit_bytes, wanted_swap_bytes
+from benchmarks.proof.ground import check_safe, limit_bytes, usable_place, wanted_swap_bytes
 from benchmarks.proof.groups import PAGE, Group, Place, RefusedError, find_place
 from benchmarks.proof.results import (
     Beside,
@@ -178,6 +179,15 @@ def test_counters_of_version_two_are_read_from_its_files(tmp_path):
     assert now.refault_file == 2 * PAGE
 
 
+@pytest.mark.parametrize(
+    ("system", "user", "reason"),
+    [("darwin", 0, "no other system"), ("linux", 501, "root is needed")],
+)
+def test_what_cannot_be_done_here_is_refused_with_its_reason(system, user, reason):
+    with pytest.raises(RefusedError, match=reason):
+        usable_place(system, user)
+
+
 def test_machine_without_groups_is_refused(tmp_path):
     (tmp_path / "cgroup").write_text("")
     (tmp_path / "mountinfo").write_text("")
@@ -196,3 +206,27 @@ def test_bystander_tells_when_tasks_were_due_and_how_long_they_took():
     dues = [due for due, _ in rows]
     assert [round(later - due, 3) for due, later in itertools.pairwise(dues)] == [0.1, 0.1]
     assert all(took > 0 for _, took in rows)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        (
+            "m needs 2 GiB; largest holders: editor (1.0 GiB); close some",
+            "m needs 2 GiB; close some",
+        ),
+        ("not done in time", "not done in time"),
+    ],
+)
+def test_result_files_do_not_name_other_programs(reason, kept):
+    assert without_others(reason) == kept
+
+
+def test_tables_of_a_finished_experiment_are_printed_without_making_anything(capsys):
+    """From the raw data that the page of the proof shows."""
+    assert chaos.main(["--quick", "--resume"]) in {0, 1}
+    told = capsys.readouterr().out
+    assert [arm for arm in WAYS if f"{arm} " not in told] == []
+    assert told.count("figure: ") >= 7
+    assert degrade.main(["--quick", "--resume"]) == 0
+    assert "0.6 x" in capsys.readouterr().out

@@ -19,10 +19,15 @@ from hotseat.supervisor.seat.seat import Seat
 FORM = ResponseFormat(type="json_schema", schema={"type": "integer"})
 
 
+def planner():
+    """One whose plans hold a hundred tokens."""
+    plan = SimpleNamespace(max_context_tokens=100)
+    return SimpleNamespace(plan=lambda _record: plan, measure_again=lambda: None)
+
+
 async def test_prompt_that_nobody_can_count_is_left_to_the_worker():
     standby = SimpleNamespace(is_greeted=True, enabled=False, send=lambda _order: False)
-    plan = SimpleNamespace(max_context_tokens=100)
-    fits = PromptFits(SimpleNamespace(plan=lambda _record: plan), PromptCounter(Seat(), standby))
+    fits = PromptFits(planner(), PromptCounter(Seat(), standby))
     long = Intake(
         context=b"", hint=b"", input=TextInput(text="word " * 200), base=History(), added=()
     )
@@ -49,8 +54,7 @@ async def test_standby_is_asked_for_forms_with_a_schema_alone(request_, is_asked
         return True
 
     counter._standby = SimpleNamespace(is_greeted=True, enabled=True, send=answer)
-    plan = SimpleNamespace(max_context_tokens=100)
-    fits = PromptFits(SimpleNamespace(plan=lambda _record: plan), counter)
+    fits = PromptFits(planner(), counter)
     given = Intake(
         context=b"",
         hint=b"",
@@ -73,8 +77,7 @@ async def test_form_that_the_standby_refuses_is_refused():
         return True
 
     counter._standby = SimpleNamespace(is_greeted=True, enabled=True, send=answer)
-    plan = SimpleNamespace(max_context_tokens=100)
-    fits = PromptFits(SimpleNamespace(plan=lambda _record: plan), counter)
+    fits = PromptFits(planner(), counter)
     short = Intake(context=b"", hint=b"", input=TextInput(text="w"), base=History(), added=())
     with pytest.raises(HotseatError, match="at odds"):
         await fits.check(model_record(), short, 0.0, Generate(model="a", response_format=FORM))
