@@ -124,9 +124,39 @@ def test_result_of_a_tool_and_an_image_are_taken_as_they_are_sent(web):
     assert answer.parse().usage.output_tokens == 4
 
 
-def test_models_change_hands_and_come_back(web, client):
-    for model in ("plain", "qwen", "plain"):
-        assert chat(web, model).choices[0].message.content is not None
+def streamed_chat(web, model, talk):
+    told = chat(web, model, messages=talk, stream=True, stream_options={"include_usage": True})
+    chunks = list(told)
+    text = "".join(one.choices[0].delta.content or "" for one in chunks if one.choices)
+    return text, chunks[-1].usage.prompt_tokens_details.cached_tokens
+
+
+def streamed_message(web, model, talk):
+    with web.anthropic.messages.stream(model=model, max_tokens=12, messages=talk) as told:
+        last = told.get_final_message()
+    text = "".join(block.text for block in last.content if block.type == "text")
+    return text, last.usage.cache_read_input_tokens
+
+
+def streamed_lines(web, model, talk):
+    options = {"num_predict": 12}
+    lines = list(web.ollama.chat(model, messages=talk, stream=True, options=options))
+    assert lines[-1].done
+    return "".join(line.message.content or "" for line in lines), None
+
+
+def test_streams_of_packages_change_models_and_the_last_reads_the_first_back(web, client):
+    ways = (streamed_chat, streamed_message, streamed_lines)
+    talks = [[{"role": "user", "content": f"{way.__name__} {LONG[:900]}"}] for way in ways]
+    for way, talk in zip(ways, talks, strict=True):
+        text, _ = way(web, "plain", talk)
+        talk += [{"role": "assistant", "content": text}, {"role": "user", "content": "More."}]
+    for way in ways:
+        way(web, "qwen", ASK)
+    for way, talk in zip(ways, talks, strict=True):
+        text, cached = way(web, "plain", talk)
+        # The first turn is as long as its text, about.
+        assert cached is None or cached >= 150
     assert client.status().model == "plain"
 
 

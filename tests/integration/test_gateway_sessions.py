@@ -7,6 +7,8 @@ from tests.support.daemons.gateways import Gateway
 from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.real_home import tiny_daemon
 
+from hotseat.protocol.replies import Progress
+
 MODELS = {
     "agent": {"template": "agent", "ends": True},
     "plain": {"template": "chatml", "seed": 2, "ends": True},
@@ -234,3 +236,25 @@ def test_calls_that_come_back_spaced_anew_are_the_same_history(web):
     again = web.openai.chat.completions.create(messages=talk, **options | {"tool_choice": "none"})
     held = first.usage.prompt_tokens + first.usage.completion_tokens
     assert held - again.usage.prompt_tokens_details.cached_tokens <= MOST_AGAIN
+
+
+def test_prefill_cut_three_times_goes_on_where_it_was(client):
+    """Each attempt is cut when two fifths of what it had to compute are done."""
+    client.swap("plain")
+    prompt = "How " + LONG * 16
+    total = client.count("plain", prompt=prompt).tokens
+    assert 3000 <= total <= 4500
+    given = {"prompt": prompt, "max_tokens": 1}
+    left = total
+    for _ in range(3):
+        flow = client.generate("plain", **given)
+        for event in flow.events():
+            done = event.prompt_tokens_done if isinstance(event, Progress) else None
+            if done is not None and done >= total - 0.6 * left:
+                left = total - done
+                flow.cancel()
+                break
+        else:
+            raise AssertionError("it was not cut")
+        wait_for(lambda: client.status().queue.running == 0, what="it is cancelled")
+    assert client.generate("plain", **given).result().usage.computed_tokens <= total / 3

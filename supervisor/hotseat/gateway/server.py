@@ -42,8 +42,9 @@ _GRACE_S: Final = 5
 
 
 class PatientProtocol(H11Protocol):
-    """A connection that ends if its request does not arrive in time."""
+    """A connection that ends if its request does not arrive in `arrival_s`."""
 
+    arrival_s = ARRIVAL_S
     _arrival: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -67,7 +68,7 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _expect(self) -> None:
-        self._arrival = self.loop.call_later(ARRIVAL_S, self._give_up)
+        self._arrival = self.loop.call_later(self.arrival_s, self._give_up)
 
     def _arrived(self) -> None:
         if self._arrival is not None:
