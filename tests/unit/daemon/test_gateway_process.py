@@ -10,7 +10,8 @@ from hotseat.supervisor.daemon.gateway_process import GatewayProcess
 from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.settings.values import HttpSettings, Settings
+from hotseat.supervisor.settings.http_values import HttpSettings
+from hotseat.supervisor.settings.values import Settings
 
 PORT = 1
 """Nothing is ever bound to it here."""

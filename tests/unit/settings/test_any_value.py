@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from msgspec import Struct, structs, to_builtins
 
 from hotseat.protocol.errors import HotseatError
+from hotseat.supervisor.settings.http_values import AgentSettings
 from hotseat.supervisor.settings.reader import load_settings
-from hotseat.supervisor.settings.values import AgentSettings, AliasSettings, ModelSettings, Settings
+from hotseat.supervisor.settings.values import AliasSettings, ModelSettings, Settings
 
 TABLES = {
     ("models",): ModelSettings,

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Final
 
 from hotseat.cli.terminal.failures import MissingExtraError
 from hotseat.supervisor.settings.home import Home
+from hotseat.supervisor.settings.http_values import HttpSettings
 from hotseat.supervisor.settings.reader import load_settings
-from hotseat.supervisor.settings.values import HttpSettings
 
 if TYPE_CHECKING:
     from hotseat.gateway.settings import GatewaySettings

@@ -20,7 +20,7 @@ from hotseat.client.errors import DaemonUnreachable
 from hotseat.client.gateways import read_gateway, read_gateways
 from hotseat.protocol.discovery import GatewayNote
 from hotseat.protocol.errors import HotseatError
-from hotseat.supervisor.settings.values import HttpSettings
+from hotseat.supervisor.settings.http_values import HttpSettings
 
 if TYPE_CHECKING:
     from hotseat.protocol.views import ModelView, StatusView

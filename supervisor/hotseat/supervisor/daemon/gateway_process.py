@@ -26,7 +26,8 @@ from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.machine.child_exit import ended
 from hotseat.supervisor.machine.processes import is_alive
 from hotseat.supervisor.settings.home import Home
-from hotseat.supervisor.settings.values import HttpSettings, Settings
+from hotseat.supervisor.settings.http_values import HttpSettings
+from hotseat.supervisor.settings.values import Settings
 
 START_S: Final = 20.0
 _LOOK_S: Final = 0.05

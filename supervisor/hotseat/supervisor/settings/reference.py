@@ -15,9 +15,9 @@ from msgspec.structs import FieldInfo, fields
 
 from hotseat.protocol.limits import GIB, KIB, MIB
 from hotseat.supervisor.settings.changes import NEEDS_RESTART, NEEDS_SWAP
+from hotseat.supervisor.settings.http_values import AgentSettings
 from hotseat.supervisor.settings.kinds import in_words, plain_kind
 from hotseat.supervisor.settings.values import (
-    AgentSettings,
     AliasSettings,
     ModelSettings,
     SamplingDefaults,
