@@ -78,7 +78,8 @@ def row_of(arm: str, ratio: float | None, runs: Sequence[Run], references: Seque
 def rows_of(runs: Sequence[Run]) -> list[Row]:
     """A row for each arm and ratio, references last, otherwise large limits first."""
     keys = sorted(
-        {(run.arm, run.ratio) for run in runs}, key=lambda key: (key[1] is None, -(key[1] or 0))
+        {(run.arm, run.ratio) for run in runs},
+        key=lambda key: (key[1] is None, -(key[1] or 0), key[0]),
     )
     references = [run for run in runs if run.ratio is None]
     return [
