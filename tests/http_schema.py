@@ -6,6 +6,7 @@
 import argparse
 import contextlib
 import sys
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -82,7 +83,10 @@ def main():
             for mode in modes:
                 # The others have little that can vary, and hypothesis ends by itself.
                 most = cases // (len(modes) * len(with_body)) if operation in with_body else LITTLE
+                began = time.monotonic()
                 ask_path(operation, gateway.headers, max(1, most), mode, found)
+                took_s = time.monotonic() - began
+                print(f"{operation.label}, {mode.value}: {took_s:.1f} s", flush=True)
         with daemon.client() as client:
             wait_for(lambda: client.status().queue.running == 0, what="nothing stays")
         grown = process.memory_full_info().uss - before
