@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FIGURES := $(VENV)/fault-figures.json
 
-.PHONY: demo test test-long test-installed test-real check bench clean explore install faults faults-release fault-rows soak
+.PHONY: demo test test-long test-installed test-real check bench clean explore install faults faults-release fault-rows soak http-schema
 
 install: $(STAMP)
 
@@ -69,6 +69,12 @@ fault-rows: $(STAMP)
 	$(BIN)/python -m pytest tests/faults -n 3 --dist worksteal -m "not alone" --fault-counts $(COUNTS) \
 	  --fault-table-later || failed=1; \
 	$(BIN)/python -m pytest tests/faults -m alone --fault-counts $(COUNTS) || failed=1; exit $$failed
+
+# Ten thousand requests made of the gateway's own description; CASES=2000 for fewer.
+http-schema: $(STAMP)
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[all,dev,schema]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev,schema]'; fi
+	$(BIN)/python -m tests.http_schema $(if $(CASES),--cases $(CASES))
 
 # A fault every 30 s for a day; HOTSEAT_SOAK_S=300 for another length.
 soak: $(STAMP)

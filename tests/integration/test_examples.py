@@ -63,6 +63,14 @@ def test_tools_calls_with_a_town_of_the_schema(daemon):
     assert re.search(r"the model wants weather\((Rome|Lima)\)", example(daemon, "tools", "a"))
 
 
+def test_three_agents_end_and_go_on_from_what_they_had(daemon):
+    lines = example(daemon, "three_agents", "a", "b").splitlines()
+    assert {line.partition(":")[0] for line in lines} == {"coder", "tester", "reviewer"}
+    later = [line for line in lines if "turn 2" in line]
+    assert len(lines) == 6 and len(later) == 3
+    assert all(int(re.search(r"(\d+) restored", line)[1]) > 0 for line in later)
+
+
 def test_cancel_keeps_the_partial_turn(daemon):
     assert re.search(r"cancelled after \d+ tokens, turn 1", example(daemon, "cancel", "b"))
 
