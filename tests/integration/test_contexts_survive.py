@@ -52,7 +52,7 @@ def kill_worker(daemon, client):
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [
-        ("llama", "float32"),
+        pytest.param("llama", "float32", marks=pytest.mark.long),
         pytest.param("llama", "bfloat16", marks=pytest.mark.long),
         ("qwen3", "float32"),
         pytest.param("qwen3", "bfloat16", marks=pytest.mark.long),

@@ -1,6 +1,7 @@
 """Admission by padded batch, through a real daemon: one long session never pays for the others."""
 
 import psutil
+import pytest
 from tests.support.daemons.live_daemon import LiveDaemon, wait_for
 from tests.support.models.tiny_models import register_tiny
 
@@ -19,6 +20,7 @@ def ids(count, salt):
     return tuple(5 + (place * 7 + place // 3 + salt * 31) % 500 for place in range(count))
 
 
+@pytest.mark.long
 def test_session_of_8192_tokens_with_seven_short_ones_stays_within_the_admitted_bytes():
     daemon = LiveDaemon(
         settings=f"[memory]\nreserve_bytes = 1\nkv_budget_bytes = {BUDGET}\n",
