@@ -11,25 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from hotseat.library.folder import unavailable
+from hotseat.library.gguf.value_types import ARRAY, MAGIC, SCALARS, STRING, VERSIONS
 from hotseat.protocol.limits import MIB
 
-_MAGIC: Final = b"GGUF"
-_VERSIONS: Final = (2, 3)
-_STRING: Final = 8
-_ARRAY: Final = 9
-_SCALARS: Final = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
 _MAX_ENTRIES: Final = 100_000
 _MAX_TEXT_BYTES: Final = MIB
 _LONG_LIST: Final = 1024
@@ -64,10 +48,10 @@ class _Reader:
         self._size = os.fstat(stream.fileno()).st_size
 
     def table(self) -> Mapping[str, Any]:
-        if self._bytes(len(_MAGIC)) != _MAGIC:
+        if self._bytes(len(MAGIC)) != MAGIC:
             raise ValueError("it does not start with GGUF")
         version = self._scalar("I")
-        if version not in _VERSIONS:
+        if version not in VERSIONS:
             raise ValueError(f"version {version}; 2 and 3 are known")
         tensors, entries = self._scalar("Q"), self._scalar("Q")
         if max(tensors, entries) > _MAX_ENTRIES:
@@ -82,22 +66,22 @@ class _Reader:
         return found
 
     def _value(self, kind: int) -> Any:
-        if kind == _STRING:
+        if kind == STRING:
             return self._text()
-        if kind == _ARRAY:
+        if kind == ARRAY:
             return self._list()
-        if kind not in _SCALARS:
+        if kind not in SCALARS:
             raise ValueError(f"value of unknown type {kind}")
-        return self._scalar(_SCALARS[kind])
+        return self._scalar(SCALARS[kind])
 
     def _list(self) -> Any:
         kind, count = self._scalar("I"), self._scalar("Q")
-        if kind in _SCALARS:
+        if kind in SCALARS:
             if count <= _LONG_LIST:
-                return [self._scalar(_SCALARS[kind]) for _ in range(count)]
-            self._skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
+                return [self._scalar(SCALARS[kind]) for _ in range(count)]
+            self._skip(count * struct.calcsize(f"<{SCALARS[kind]}"))
             return None
-        if kind != _STRING:
+        if kind != STRING:
             raise ValueError(f"list of unknown type {kind}")
         if count > _LONG_LIST:
             raise _Vocabulary

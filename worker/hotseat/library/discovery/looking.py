@@ -15,7 +15,7 @@ from hotseat.library.discovery.gguf_head import read_head
 from hotseat.library.folder import open_folder
 from hotseat.library.mlx_kinds import why_unsupported
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.found_models import Fault, FoundModel, Place
+from hotseat.protocol.found_models import Fault, FoundKind, FoundModel, Place
 from hotseat.protocol.model_files import CONFIG_FILE
 
 _PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
@@ -33,17 +33,21 @@ class Spot(Struct, frozen=True, kw_only=True):
     """What `hotseat import` takes."""
     owner: str = ""
 
+    def found(self, kind: FoundKind, path: Path) -> FoundModel:
+        """What lies here, before anything of it is read."""
+        return FoundModel(
+            name=self.name,
+            place=self.place,
+            kind=kind,
+            path=str(path),
+            source=str(self.source),
+            owner=self.owner,
+        )
+
 
 def look_at_folder(spot: Spot, folder: Path, unfinished: str = "") -> FoundModel:
     """A folder with config.json. `unfinished`: what the place itself says is not there yet."""
-    found = FoundModel(
-        name=spot.name,
-        place=spot.place,
-        kind="MLX",
-        path=str(folder),
-        source=str(spot.source),
-        owner=spot.owner,
-    )
+    found = spot.found("MLX", folder)
     try:
         found = replace(found, size_bytes=_size(folder))
         opened = open_folder(folder)
@@ -61,14 +65,7 @@ def look_at_folder(spot: Spot, folder: Path, unfinished: str = "") -> FoundModel
 
 def look_at_gguf(spot: Spot, file: Path, size_bytes: int = 0) -> FoundModel:
     """A GGUF file. `size_bytes`: what the place says it has to have; 0: it does not say."""
-    found = FoundModel(
-        name=spot.name,
-        place=spot.place,
-        kind="GGUF",
-        path=str(file),
-        source=str(spot.source),
-        owner=spot.owner,
-    )
+    found = spot.found("GGUF", file)
     try:
         there = file.stat().st_size
         found = replace(found, size_bytes=there)
@@ -119,17 +116,8 @@ def look_at_rest(spot: Spot, folder: Path) -> FoundModel:
         fault: Fault = "unsupported"
     else:
         fault, reason = "incomplete", "it has neither config.json nor a GGUF file"
-    return FoundModel(
-        name=spot.name,
-        place=spot.place,
-        kind="other",
-        path=str(folder),
-        source=str(spot.source),
-        owner=spot.owner,
-        size_bytes=_size(folder),
-        fault=fault,
-        reason=reason,
-    )
+    found = spot.found("other", folder)
+    return replace(found, size_bytes=_size(folder), fault=fault, reason=reason)
 
 
 def has_config(folder: Path) -> bool:

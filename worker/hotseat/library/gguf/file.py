@@ -16,28 +16,12 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from hotseat.library.folder import unavailable
+from hotseat.library.gguf.value_types import ARRAY, MAGIC, SCALARS, STRING, VERSIONS
 from hotseat.protocol.limits import GIB, MIB
 
 Value = str | int | float | bool | list[Any]
 
-_MAGIC: Final = b"GGUF"
-_VERSIONS: Final = (2, 3)
 _DEFAULT_ALIGNMENT: Final = 32
-_STRING: Final = 8
-_ARRAY: Final = 9
-_SCALARS: Final[dict[int, str]] = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
 _PART_NAME: Final = re.compile(r"(.+)-\d{5}-of-\d{5}\.gguf")
 _LISTED: Final = 16
 """Parts that are named, at most."""
@@ -137,21 +121,21 @@ class _Cursor:
         return value
 
     def value(self, kind: int) -> Value:
-        if kind == _STRING:
+        if kind == STRING:
             return self.text()
-        if kind == _ARRAY:
+        if kind == ARRAY:
             return self.array()
-        if kind not in _SCALARS:
+        if kind not in SCALARS:
             raise ValueError(f"value of unknown type {kind}")
-        scalar: int | float | bool = self.scalar(_SCALARS[kind])
+        scalar: int | float | bool = self.scalar(SCALARS[kind])
         return scalar
 
     def array(self) -> list[Any]:
         kind, count = self.scalar("I"), self.scalar("Q")
         if count > len(self.data):
             raise _ShortError
-        if kind in _SCALARS:
-            layout = np.dtype(_SCALARS[kind]).newbyteorder("<")
+        if kind in SCALARS:
+            layout = np.dtype(SCALARS[kind]).newbyteorder("<")
             end = self.at + count * layout.itemsize
             if end > len(self.data):
                 raise _ShortError
@@ -162,12 +146,12 @@ class _Cursor:
 
 
 def _parse(path: Path, data: bytes, size: int) -> GgufFile:
-    if data[:4] != _MAGIC:
+    if data[:4] != MAGIC:
         raise _damaged(path, "it does not start with GGUF")
     cursor = _Cursor(data)
-    cursor.at = len(_MAGIC)
+    cursor.at = len(MAGIC)
     version = cursor.scalar("I")
-    if version not in _VERSIONS:
+    if version not in VERSIONS:
         raise unavailable(path, f"GGUF version {version}", "use a file of version 2 or 3")
     tensor_count, entry_count = cursor.scalar("Q"), cursor.scalar("Q")
     if max(tensor_count, entry_count) > _MAX_ENTRIES:
