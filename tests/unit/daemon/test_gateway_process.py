@@ -59,5 +59,5 @@ async def test_keeper_goes_on_where_the_gateway_cannot_be_told_of(tmp_path):
     with Presence(tmp_path, PORT, note):
         async with keeping(tmp_path, figures, endpoint) as job:
             await endpoint.told.wait()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # one turn of the loop, in which a failed task would end
             assert not job.done() and figures.gateway.state == "running"
