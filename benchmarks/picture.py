@@ -2,6 +2,7 @@
 
 A real daemon, the two real models of the demo, the real command line in terminals of tmux (which
 has to be installed); each line of the picture is what a command left there in this run.
+`--five-phases` plays that demonstration instead and draws its recording and its last lines.
 """
 
 import io
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,15 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "pictures" / "swap.svg"
+FIVE_PHASES = TARGET.with_stem("five-phases")
+FOLLOWS_READER = """
+svg { background: #fff } text { font: 11px system-ui, sans-serif; fill: #444 }
+text.band { fill: #222 } line.swap, line.mark { stroke: #333 }
+@media (prefers-color-scheme: dark) {
+  svg { background: #16181c } text { fill: #bbb } text.band { fill: #222 }
+  line.swap, line.mark { stroke: #ccc }
+}
+"""
 CACHE = Path("~/.cache/hotseat").expanduser()
 COLUMNS, LINES = 104, 50
 LOOK_S = 0.1
@@ -34,7 +45,9 @@ STORY = (
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Writes the picture; `--out FILE` for another place."""
+    """Writes the picture; `--out FILE` for another place, `--five-phases` for the other two."""
+    if arguments[:1] == ["--five-phases"]:
+        return _draw_five_phases()
     target = Path(arguments[1]) if arguments[:1] == ["--out"] else TARGET
     console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
     daemon = _daemon()
@@ -48,6 +61,27 @@ def main(arguments: Sequence[str] = ()) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     console.save_svg(str(target), title="hotseat: a swap keeps the context")
     print(target)
+    return 0
+
+
+def _draw_five_phases() -> int:
+    """`docs/pictures/five-phases.svg`, which follows the colours of its reader, and the terminal."""
+    from hotseat.cli.recording.file import read_recording
+    from hotseat.cli.recording.report_svg import picture
+
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "five-phases.html"
+        command = [sys.executable, "-m", "hotseat.cli.main", "demo", "--five-phases", "--out", page]
+        said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        recording = read_recording(page.with_suffix(".jsonl"))
+    drawn = picture(recording.samples, recording.events)
+    FIVE_PHASES.write_text(drawn.replace("\n", f"\n<style>{FOLLOWS_READER}</style>\n", 1))
+    console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
+    shown = said[said.index("Phases (") :].rpartition("page, figures")[0].rstrip()
+    console.print(Text.from_ansi(f"$ hotseat demo --five-phases\n\n{shown}"))
+    terminal = FIVE_PHASES.with_stem("five-phases-terminal")
+    console.save_svg(str(terminal), title="hotseat: a large model comes and goes")
+    print(FIVE_PHASES, terminal)
     return 0
 
 

@@ -80,7 +80,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "service restart": ("hotseat service restart",),
     "service status": ("hotseat service status",),
     "service logs": ("hotseat service logs --follow",),
-    "demo": ("hotseat demo", "hotseat demo --without-gemma"),
+    "demo": (
+        "hotseat demo",
+        "hotseat demo --without-gemma",
+        "hotseat demo --five-phases --models qwen3:8b,qwen3:32b",
+    ),
     "completion": ('eval "$(hotseat completion zsh)"', "hotseat completion fish | source"),
     "help": ("hotseat help", "hotseat help run"),
     "version": ("hotseat version",),

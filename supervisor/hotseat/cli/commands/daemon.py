@@ -67,14 +67,48 @@ def restart(timeout_s: float, *, as_json: bool) -> None:
 @click.option("--without-gemma", is_flag=True, help="Leave out the model under Gemma's terms.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where downloads are kept.")
 @click.option("--keep", is_flag=True, help="Keep the demo's home folder.")
+@click.option("--five-phases", is_flag=True, help="Record how a large model comes and goes.")
+@click.option("--models", help="SMALL,LARGE of yours for --five-phases; else the samples.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("five-phases.html"),
+    show_default=True,
+    help="Page of --five-phases; figures and recording lie beside it.",
+)
 @JSON
-def demo(*, without_gemma: bool, cache: Path | None, keep: bool, as_json: bool) -> int:
+def demo(
+    *,
+    without_gemma: bool,
+    cache: Path | None,
+    keep: bool,
+    five_phases: bool,
+    models: str | None,
+    out: Path,
+    as_json: bool,
+) -> int:
     """Watch two real models share the seat, in a home folder of its own."""
+    if five_phases:
+        from hotseat.cli.demo.five_phases_run import run_five_phases
+
+        return run_five_phases(
+            models=None if models is None else _pair(models),
+            cache=cache or demo_cache(),
+            out=out,
+            as_json=as_json,
+        )
     from hotseat.cli.demo.run import run_demo
 
     return run_demo(
         with_gemma=not without_gemma, cache=cache or demo_cache(), keep=keep, as_json=as_json
     )
+
+
+def _pair(models: str) -> tuple[str, str]:
+    small, comma, large = models.partition(",")
+    if not (small and comma and large):
+        raise click.BadParameter("two names with a comma: SMALL,LARGE", param_hint="--models")
+    return small, large
 
 
 def demo_cache() -> Path:

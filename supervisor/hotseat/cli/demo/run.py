@@ -3,10 +3,8 @@
 import contextlib
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,14 +12,11 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from hotseat.cli.demo.report import DemoScreen, legend, swap_table, turn_table
+from hotseat.cli.demo.report import legend, swap_table, turn_table
+from hotseat.cli.demo.stage import Stage
 from hotseat.cli.demo.story import AGENTS, CHAT, Agent, Story
-from hotseat.cli.home.library_process import read_lines
-from hotseat.cli.home.own_daemon import OwnDaemon
 from hotseat.client import Client
-from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.process_lines import LibraryLine
-from hotseat.protocol.replies import Event, Progress, SwapReport
+from hotseat.protocol.replies import Event, SwapReport
 
 COPY: Final = f"{CHAT}-copy"
 """Stands in for the second model when Gemma is left out: same weights, a seat of its own."""
@@ -48,120 +43,55 @@ class Demo:
     """One run: its own home, a daemon process, the story, the tables."""
 
     def __init__(self, base: Path, cache: Path, console: Console, *, with_gemma: bool) -> None:
-        self._home = base / "home"
         self._cache = cache
         self._console = console
-        self._screen = DemoScreen(console)
+        self._stage = Stage(base, console)
         self._with_gemma = with_gemma
-        self._daemon = OwnDaemon(self._home, base / "seat.lock", base / "daemon.stderr")
-        self._client: Client | None = None
-        self._began_at = time.monotonic()
         agents = AGENTS if with_gemma else tuple(map(_on_the_copy, AGENTS))
         self.story = Story(agents)
 
-    # --- models ---------------------------------------------------------------------------------
-
     def prepare(self) -> None:
         """Gets the sample models and imports them into the demo's home."""
-        flags = [] if self._with_gemma else ["--without-gemma"]
-        samples = self._library("fetch", "--cache", str(self._cache), *flags).samples or ()
-        for sample in samples:
-            self._screen.say(f"model {sample.name}: licence {sample.licence}")
-        sources = [(sample.name, str(sample.gguf_path), sample.licence) for sample in samples]
+        sources = self._stage.fetch_samples(self._cache, with_gemma=self._with_gemma)
         if not self._with_gemma:
             # A second registration of the same weights still needs the seat of its own.
-            sources.append((COPY, sources[0][1], sources[0][2]))
-        for name, path, licence in sources:
-            self._library(
-                "import", path, "--home", str(self._home), "--name", name, "--licence", licence
-            )
-        self._screen.say(f"models ready after {self._passed()}")
-
-    def _passed(self) -> str:
-        return f"{time.monotonic() - self._began_at:.0f} s"
-
-    def _library(self, *arguments: str) -> LibraryLine:
-        """Runs the library process and shows its steps; its last line is the result."""
-
-        def show(phase: str, percent: float) -> None:
-            self._screen.phase(Progress(phase=f"{arguments[0]}: {phase}", percent=percent))
-
-        command = [sys.executable, "-m", "hotseat.library", *arguments]
-        with (
-            self._screen.live(f"{arguments[0]} …"),
-            subprocess.Popen(command, stdout=subprocess.PIPE) as process,
-        ):
-            assert process.stdout is not None  # noqa: S101 - asked for
-            last = read_lines(process.stdout, show)
-        if last is not None and last.error is not None:
-            raise HotseatError(last.error.code, last.error.message)
-        if last is None or process.returncode:
-            raise HotseatError("internal", f"the library process ended with {process.returncode}")
-        return last
-
-    # --- daemon ---------------------------------------------------------------------------------
-
-    def _start(self) -> Client:
-        """A real daemon in the demo's home, and a client of it."""
-        self._client = Client(endpoint=self._daemon.start(), name="demo")
-        return self._client
-
-    def _stop(self) -> None:
-        """Ends the daemon in order; its contexts are on disk then."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        self._daemon.stop()
+            sources.append((COPY, *sources[0][1:]))
+        for source in sources:
+            self._stage.add_model(*source)
+        self._stage.screen.say(f"models ready after {self._stage.passed}")
 
     def close(self) -> None:
         """Leaves nothing running."""
-        self._stop()
+        self._stage.stop()
 
     # --- the story ------------------------------------------------------------------------------
 
     def play(self) -> None:
         """A → B → A → B → A, then the daemon restarts and the agents go on."""
-        client = self._start()
+        client = self._stage.start()
         chat = [agent for agent in self.story.agents if agent.model == CHAT]
         other = [agent for agent in self.story.agents if agent.model != CHAT]
         with self._recording(client):
             for agents in (chat, other, chat, other, chat):
                 for agent in agents:
-                    self._turn(client, agent)
+                    self._stage.turn(self.story, client, agent)
             self._measure_cold(client, chat[0])
-        self._screen.say("daemon stopped and started again")
-        self._stop()
-        client = self._start()
+        self._stage.screen.say("daemon stopped and started again")
+        self._stage.stop()
+        client = self._stage.start()
         with self._recording(client):
             for agent in chat:
-                self._turn(client, agent, after_restart=True)
+                self._stage.turn(self.story, client, agent, after_restart=True)
             for agent in other:
-                self._turn(client, agent, after_restart=True)
+                self._stage.turn(self.story, client, agent, after_restart=True)
                 self._measure_cold(client, agent)
 
     def _measure_cold(self, client: Client, agent: Agent) -> None:
-        with self._screen.live(f"cold prefill of {agent.model}, for comparison"):
+        with self._stage.screen.live(f"cold prefill of {agent.model}, for comparison"):
             cold = self.story.measure_cold(client, agent)
-        self._screen.say(
+        self._stage.screen.say(
             f"for comparison: {cold.model} computes {cold.tokens} tokens from nothing in "
             f"{cold.ttft_s:.1f} s"
-        )
-
-    def _turn(self, client: Client, agent: Agent, *, after_restart: bool = False) -> None:
-        def on_event(event: Progress | str) -> None:
-            if isinstance(event, str):
-                self._screen.say(f"[bold]{agent.name}[/] ({agent.model}): {event}")
-            else:
-                self._screen.phase(event)
-
-        with self._screen.live(f"{agent.name} …"):
-            turn = self.story.turn(client, agent, on_event, after_restart=after_restart)
-        text = " ".join(turn.done.text.split())
-        usage = turn.done.usage
-        self._screen.say(f"   → {text}")
-        self._screen.say(
-            f"     [dim]{usage.restored_tokens} tokens restored, {usage.computed_tokens} computed"
-            f"[/]"
         )
 
     @contextlib.contextmanager
@@ -200,7 +130,7 @@ class Demo:
         if not broken:
             self._console.print(
                 f"[green]every promise held[/]: {len(self.story.turns)} turns, "
-                f"{len(self.story.swaps)} swaps, {self._passed()}"
+                f"{len(self.story.swaps)} swaps, {self._stage.passed}"
             )
         return 1 if broken else 0
 

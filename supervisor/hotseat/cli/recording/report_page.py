@@ -1,6 +1,7 @@
 """The page around the picture: legend, figures, table of swaps. One file, nothing from outside."""
 
 import time
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -16,9 +17,15 @@ from hotseat.protocol.replies import Event
 from hotseat.protocol.telemetry import MemoryPages
 
 _STYLE: Final = """
-body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; color: #222;
-       background: #fff; padding: 0 1rem }
-svg { width: 100%; height: auto } svg text { font: 11px system-ui, sans-serif; fill: #444 }
+:root { color-scheme: light dark; --ink: #222; --soft: #444; --paper: #fff; --line: #333 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ddd; --soft: #bbb; --paper: #16181c; --line: #ccc }
+}
+body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px;
+       color: var(--ink); background: var(--paper); padding: 0 1rem }
+svg { width: 100%; height: auto } svg text { font: 11px system-ui, sans-serif; fill: var(--soft) }
+svg text.band { fill: #222 }
+svg line.swap, svg line.mark { stroke: var(--line) }
 table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; text-align: left }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
 .key span { display: inline-block; margin-right: 1.2rem; white-space: nowrap }
@@ -47,21 +54,21 @@ def report_facts(recording: Recording, target: Path) -> ReportFacts:
     )
 
 
-def write_report(recording: Recording, target: Path) -> None:
-    """Writes the page; refuses a recording without samples, since it would show nothing."""
+def write_report(recording: Recording, target: Path, sections: Sequence[str] = ()) -> None:
+    """Writes the page, `sections` of HTML last; refuses a recording without samples."""
     if not recording.samples:
         raise HotseatError(
             "invalid_request",
             "the recording holds no samples; let `hotseat record` run while something happens",
         )
     try:
-        target.write_text(page(recording), encoding="utf-8")
+        target.write_text(page(recording, sections), encoding="utf-8")
     except OSError as error:
         raise HotseatError("invalid_request", f"{target}: {error.strerror}") from error
 
 
-def page(recording: Recording) -> str:
-    """The HTML text."""
+def page(recording: Recording, sections: Sequence[str] = ()) -> str:
+    """The HTML text; `sections` come after everything else."""
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recording.samples[0].at))
     return "\n".join(
         (
@@ -74,6 +81,7 @@ def page(recording: Recording) -> str:
             _figures(recording),
             _pages(recording),
             _swap_table(recording),
+            *sections,
             "</body></html>\n",
         )
     )

@@ -20,11 +20,14 @@ from hotseat.protocol.telemetry import Sample
 WIDTH: Final = 1100
 _LEFT: Final = 70
 _RIGHT: Final = 20
+_MARKS: Final = (2, 16)
 _PHASES: Final = (20, 18)
 _MEMORY: Final = (60, 300)
 _TRAFFIC: Final = (400, 120)
 _RATE: Final = (560, 80)
 HEIGHT: Final = 680
+_HEADROOM: Final = 1.3
+"""Of the memory that was in use at most, in the picture."""
 _MOST_POINTS: Final = 1500
 _MOST_MARKS: Final = 10
 PHASE_COLOURS: Final = {
@@ -40,6 +43,8 @@ PHASE_COLOURS: Final = {
     "memory_stranded": "#d9534f",
     "failed": "#d9534f",
 }
+MARK: Final = "demo.phase"
+"""Event of a recording where a part of a demonstration begins."""
 LINES: Final = (
     ("os_swapped_out_bytes", "OS swap out", "#c0392b"),
     ("os_swapped_in_bytes", "OS swap in", "#e08e0b"),
@@ -72,6 +77,7 @@ def picture(samples: Sequence[Sample], events: Sequence[Event]) -> str:
         *_lines(samples, across),
         *_rate(samples, across),
         *_swaps(events, across),
+        *_marks(events, across),
         *_time_axis(across),
     ]
     body = "\n".join(parts)
@@ -114,7 +120,7 @@ def _bands(samples: Sequence[Sample], across: Axis) -> Iterator[str]:
             )
         name = run.model or ""
         if run.phase == "ready" and right - left > 7 * len(name) + 6:
-            yield f'<text x="{left + 4:.1f}" y="{top + 13}">{escape(name)}</text>'
+            yield f'<text class="band" x="{left + 4:.1f}" y="{top + 13}">{escape(name)}</text>'
 
 
 def runs(samples: Sequence[Sample]) -> Iterator[tuple[Sample, float]]:
@@ -130,11 +136,14 @@ def runs(samples: Sequence[Sample]) -> Iterator[tuple[Sample, float]]:
 def _stack(samples: Sequence[Sample], across: Axis) -> Iterator[str]:
     top, height = _MEMORY
     total = max(sample.total_bytes for sample in samples) or 1
-    up = Axis(low=0, high=total, start=top + height, length=-height)
+    used = max(sample.total_bytes - sample.free_bytes for sample in samples)
+    # Small models on a large machine would be a line at the bottom.
+    shown = min(total, int(used * _HEADROOM) or total)
+    up = Axis(low=0, high=shown, start=top + height, length=-height)
     floors = [0.0] * len(samples)
     for shade in CLASSES:
         roofs = [
-            floor + getattr(sample, shade.attribute)
+            min(floor + getattr(sample, shade.attribute), shown)
             for floor, sample in zip(floors, samples, strict=True)
         ]
         there = [f"{across(s.at):.1f},{up(v):.1f}" for s, v in zip(samples, roofs, strict=True)]
@@ -145,7 +154,8 @@ def _stack(samples: Sequence[Sample], across: Axis) -> Iterator[str]:
             f'fill="{shade.colour}" fill-opacity="{opacity}"><title>{shade.name}</title></polygon>'
         )
         floors = roofs
-    yield from _y_axis(up, "memory", total, lambda value: f"{value / GIB:.3g} GiB")
+    name = "memory" if shown == total else f"memory, of {total / GIB:.3g} GiB"
+    yield from _y_axis(up, name, shown, lambda value: f"{value / GIB:.3g} GiB")
 
 
 def _lines(samples: Sequence[Sample], across: Axis) -> Iterator[str]:
@@ -193,8 +203,24 @@ def _swaps(events: Sequence[Event], across: Axis) -> Iterator[str]:
         left = across(event.at)
         yield (
             f'<line class="swap" x1="{left:.1f}" x2="{left:.1f}" y1="{_PHASES[0]}" '
-            f'y2="{_RATE[0] + _RATE[1]}" stroke="#333" stroke-dasharray="3 3">'
+            f'y2="{_RATE[0] + _RATE[1]}" stroke-dasharray="3 3">'
             f"<title>{escape(swap_text(event))}</title></line>"
+        )
+
+
+def _marks(events: Sequence[Event], across: Axis) -> Iterator[str]:
+    """Where a part of a recorded demonstration begins, in percent of its work."""
+    for event in events:
+        if event.name != MARK or not across.low <= event.at <= across.high:
+            continue
+        left, facts = across(event.at), event.facts
+        yield (
+            f'<line class="mark" x1="{left:.1f}" x2="{left:.1f}" y1="{_MARKS[0]}" '
+            f'y2="{_MARKS[0] + _MARKS[1]}"/>'
+        )
+        yield (
+            f'<text x="{left + 4:.1f}" y="{_MARKS[0] + 11}">{facts.get("percent")} %'
+            f"<title>{escape(str(facts.get('title', '')))}</title></text>"
         )
 
 
@@ -213,7 +239,7 @@ def _y_axis(up: Axis, name: str, most: float, text: Callable[[float], str]) -> I
         row = up(most * share)
         yield (
             f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{row:.1f}" y2="{row:.1f}" '
-            'stroke="#999" stroke-width="0.4"/>'
+            'stroke="#888" stroke-width="0.4"/>'
         )
         yield (
             f'<text x="{_LEFT - 6}" y="{row + 4:.1f}" text-anchor="end">{text(most * share)}</text>'
