@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 def _draw_five_phases() -> int:
-    """`docs/pictures/five-phases.svg`, which follows the colours of its reader, and the terminal."""
+    """`five-phases.svg`, which follows the colours of its reader, and the terminal."""
     from hotseat.cli.recording.file import read_recording
     from hotseat.cli.recording.report_svg import picture
 

@@ -13,7 +13,7 @@ from hotseat.cli.demo.story import Story
 from hotseat.protocol.limits import GIB, MIB
 
 _HEADS: Final = ("%", "phase", "swap", "worker", "free", "restored", "computed", "OS", "KV")
-_TITLE: Final = "Phases (swap: s; worker at most, free at least: GiB; OS swap, KV written: MiB)"
+_TITLE: Final = "Phases (swap: s; most of the worker, least free: GiB; OS swap, KV: MiB)"
 BESIDE: Final = (
     "beside them, as published before hotseat: 5 to 10 s a swap and 30 to 60 s with the operating"
     " system's paging (the project's notes), 15 to 30 s within one process and 60 s and more by"
@@ -42,7 +42,7 @@ def phase_table(phases: Sequence[PhaseFigures]) -> Table:
 def summary_lines(swaps: Sequence[SwapSummary]) -> list[str]:
     """Each direction in a line, then what was published before."""
     lines = [
-        f"{swap.origin or 'nothing'} → {swap.target}: {swap.swaps} swaps,"
+        f"{swap.origin or 'nothing'} → {swap.target}: {swap.swaps} {'swap' if swap.swaps == 1 else 'swaps'},"
         f" median {swap.median_s:.2f} s, longest {swap.max_s:.2f} s"
         for swap in swaps
     ]
