@@ -42,7 +42,7 @@ def phase_table(phases: Sequence[PhaseFigures]) -> Table:
 def summary_lines(swaps: Sequence[SwapSummary]) -> list[str]:
     """Each direction in a line, then what was published before."""
     lines = [
-        f"{swap.origin or 'nothing'} → {swap.target}: {swap.swaps} {'swap' if swap.swaps == 1 else 'swaps'},"
+        f"{swap.origin or 'nothing'} → {swap.target}: {_count(swap.swaps)},"
         f" median {swap.median_s:.2f} s, longest {swap.max_s:.2f} s"
         for swap in swaps
     ]
@@ -73,6 +73,10 @@ def sections(
         "<h2>Swaps by direction</h2>"
         + "".join(f"<p>{escape(line)}</p>" for line in summary_lines(swaps)),
     )
+
+
+def _count(swaps: int) -> str:
+    return "1 swap" if swaps == 1 else f"{swaps} swaps"
 
 
 def _cells(phase: PhaseFigures) -> tuple[str, ...]:
