@@ -14,6 +14,7 @@ BENCHMARKS = {
     "checkpoint": "kv",
     "footprint": "swaps",
     "reclaim": "swaps",
+    "timeline": "swaps",
     "suspension": "kv",
     "versus-server": "peers",
     "versus-returning": "peers",
