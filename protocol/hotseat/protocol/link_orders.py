@@ -7,6 +7,7 @@ from msgspec import Struct
 from hotseat.protocol.ids import BlockId, Epoch, RequestKey
 from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.residence import Residence
 
 Wiring = Literal["weights", "off"]
 """What of a model macOS must keep in memory while it is seated."""
@@ -24,6 +25,8 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
     disk_floor_bytes: int = 0
     """Free space of the volume that no KV file may use."""
     wire: Wiring = "weights"
+    residence: Residence | None = None
+    """None: all weights are in memory."""
 
 
 class Warm(Struct, frozen=True, tag="warm"):

@@ -126,6 +126,8 @@ class _Seat:
     def close(self) -> None:
         self.keeper.close()
         self.runner.close()
+        if self.seated.streaming is not None:
+            self.seated.streaming.close()
 
 
 class Engine:

@@ -19,12 +19,14 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import Load
 from hotseat.protocol.link_reports import Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
-from hotseat.protocol.model_files import added_file
+from hotseat.protocol.model_files import added_file, list_files
 from hotseat.worker.dying import pass_on_gpu_loss, tells_of_memory
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.building import build_model
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry
 from hotseat.worker.model.preparing import LoadKit, TokenizerKit
+from hotseat.worker.streaming.places import NotStreamableError
+from hotseat.worker.streaming.seated import Streaming
 from hotseat.worker.text.grammar import Grammars
 from hotseat.worker.text.rendering import Renderer
 from hotseat.worker.text.tokenizer import open_tokenizer
@@ -51,6 +53,8 @@ class SeatedModel(Struct, frozen=True):
     load: Load
     model: Any
     kit: TokenizerKit
+    streaming: Streaming | None = None
+    """Rooms and open files, of a model that is not whole in memory."""
 
     def kv_budget(self) -> KvBudget:
         """What rows may take. Metal's steps wait for memory, those of a CPU for its cores."""
@@ -87,12 +91,13 @@ def load_model(
         # Building draws first values that are thrown away; the global key would keep their graph.
         mx.eval(mx.random.state)
         _check_caches(record, model)
+        streaming = _streaming(load, model)
         _evaluate_weights(model, on_progress)
         kit = take_kit(record)
     except Exception as error:
         pass_on_gpu_loss(error)
         raise _as_failure(record, error) from error
-    seated = SeatedModel(record, load, model, kit)
+    seated = SeatedModel(record, load, model, kit, streaming)
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
 
@@ -157,6 +162,22 @@ def _check_caches(record: ModelRecord, model: Any) -> None:
             permanent=True,
             kind=kind,
         )
+
+
+def _streaming(load: Load, model: Any) -> Streaming | None:
+    """Hooks what is not to be in memory, before any weight is read."""
+    if load.residence is None:
+        return None
+    files = [Path(load.record.path) / name for name in list_files(Path(load.record.path)).weights]
+    try:
+        return Streaming(model, files, load.residence)
+    except NotStreamableError as error:
+        raise LoadFailedError(
+            "model_unfit",
+            f"{load.record.name} does not fit, and cannot be read as it is needed: {error}",
+            permanent=True,
+            reason=str(error),
+        ) from error
 
 
 def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:

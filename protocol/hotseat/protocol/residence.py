@@ -1,0 +1,25 @@
+"""What of a model's weights stays in memory while it is seated, and what passes through."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class Residence(Struct, frozen=True, kw_only=True):
+    """How a model that is larger than its memory is seated; None stands for a whole one.
+
+    `layers`: those of `streamed` are read again with every step, through `rooms` that hold one
+    layer each. `experts`: every layer with experts has `slots` of them in memory; a call that needs
+    more takes a room that holds all experts of a layer.
+    """
+
+    mode: Literal["layers", "experts"]
+    streamed: tuple[int, ...] = ()
+    """Places in the model's list of layers, ascending."""
+    rooms: int = 2
+    slots: int = 0
+
+
+def spread_evenly(total: int, streamed: int) -> tuple[int, ...]:
+    """Which of `total` layers are streamed so that reading never rests: as even as can be."""
+    return tuple(int((number + 0.5) * total / streamed) for number in range(streamed))

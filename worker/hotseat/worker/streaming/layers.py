@@ -1,0 +1,157 @@
+"""Layers of which some pass through rooms: the hook on their class, the rooms they take.
+
+No model file is touched and no module rebuilt: a streamed layer's parameters are a room's arrays,
+and its class is a subclass whose call waits for them, computes, and gives the room back. Output
+and caches are evaluated before that, since what is lazy would read a room that is another's.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
+
+from hotseat.worker.streaming.places import NotStreamableError, Place, places_of
+from hotseat.worker.streaming.reading import Job, Readers, bytes_of, finish
+from hotseat.worker.streaming.rooms import Rooms
+
+SPOIL_VARIABLE: Final = "HOTSEAT_SPOIL_ROOMS"
+"""Set: a room that is given back is filled with what no weight is, so that its use is seen."""
+_SPOILT: Final = b"\xff"
+"""Of a float in any of the types: not a number."""
+_DEPTH: Final = 6
+"""Of objects below a cache: lists of caches hold caches that hold arrays."""
+Signature = tuple[type, tuple[tuple[str, tuple[int, ...], str], ...]]
+
+
+class LayerRooms:
+    """The rooms of layers of one kind: the same class, names, shapes and types."""
+
+    def __init__(
+        self, places: Mapping[int, Mapping[str, Place]], count: int, readers: Readers
+    ) -> None:
+        shapes = next(iter(places.values()))
+        self._places = places
+        self._readers = readers
+        self._arrays = [
+            {key: mx.zeros(place.shape, place.dtype) for key, place in shapes.items()}
+            for _ in range(min(count, len(places)))
+        ]
+        mx.eval(self._arrays)
+        self._memory = [
+            {key: bytes_of(array) for key, array in room.items()} for room in self._arrays
+        ]
+        self._trees = [tree_unflatten(list(room.items())) for room in self._arrays]
+        self._held: dict[int, int] = {}
+        self._is_spoilt = bool(os.environ.get(SPOIL_VARIABLE))
+        self.rooms: Rooms[list[Job]] = Rooms(len(self._arrays), sorted(places), self._begin, finish)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all rooms."""
+        return sum(array.nbytes for room in self._arrays for array in room.values())
+
+    def enter(self, layer: Any, number: int) -> None:
+        """Waits until the layer's weights are in memory, and makes them its parameters."""
+        room = self.rooms.take(number)
+        self._held[number] = room
+        layer.update(self._trees[room])
+
+    def leave(self, number: int) -> None:
+        """Nothing lazy is left that would use the room."""
+        room = self._held.pop(number)
+        if self._is_spoilt:
+            for memory in self._memory[room].values():
+                memory[:] = _SPOILT * len(memory)
+        self.rooms.give(number)
+
+    def check(self, layer: Any, number: int) -> None:
+        """Raises NotStreamableError where what mlx-lm made of a layer is not what the files have.
+
+        Its own parameters are computed for that: of one layer of a kind, as it was loaded.
+        """
+        loaded = dict(tree_flatten(layer.parameters()))
+        room = self.rooms.take(number)
+        self._held[number] = room
+        for key, array in loaded.items():
+            if bytes_of(array) != self._memory[room][key]:
+                raise NotStreamableError(f"layer {number} is not loaded as its file has it: {key}")
+        self.leave(number)
+
+    def memory_of(self, number: int) -> Mapping[str, memoryview]:
+        """Of the room that a layer holds now, by parameter."""
+        return self._memory[self._held[number]]
+
+    def lend(self, layer: Any) -> None:
+        """Parameters of the right shapes and types, of which nothing may be computed."""
+        layer.update(self._trees[0])
+
+    def _begin(self, number: int, room: int) -> list[Job]:
+        memory = self._memory[room]
+        return [
+            job
+            for key, place in self._places[number].items()
+            for job in self._readers.begin(place.path, place.offset, memory[key])
+        ]
+
+
+def stream_layers(
+    model: Any, streamed: Sequence[int], count: int, places: Mapping[str, Place], readers: Readers
+) -> list[LayerRooms]:
+    """Hooks the layers of `streamed`, `count` rooms to each kind. Raises NotStreamableError.
+
+    The model was loaded lazily and nothing of these layers has been evaluated.
+    """
+    layers: Sequence[Any] = model.layers
+    names = {id(module): name for name, module in model.named_modules()}
+    kinds: dict[Signature, dict[int, dict[str, Place]]] = {}
+    for number in streamed:
+        found = places_of(layers[number], names[id(layers[number])], places)
+        kinds.setdefault(_signature(layers[number], found), {})[number] = found
+    made = []
+    for members in kinds.values():
+        rooms = LayerRooms(members, count, readers)
+        made.append(rooms)
+        first = min(members)
+        rooms.check(layers[first], first)
+        for number in members:
+            rooms.lend(layers[number])
+            _hook(layers[number], number, rooms)
+    return made
+
+
+def _signature(layer: Any, places: Mapping[str, Place]) -> Signature:
+    shapes = ((key, place.shape, str(place.dtype)) for key, place in places.items())
+    return type(layer), tuple(sorted(shapes))
+
+
+def _hook(layer: Any, number: int, rooms: LayerRooms) -> None:
+    base = type(layer)
+
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        rooms.enter(self, number)
+        try:
+            result = base.__call__(self, *arguments, **options)
+            # What it left in caches is lazy too.
+            mx.eval(result, arrays_in((arguments, options)))
+        finally:
+            rooms.leave(number)
+        return result
+
+    layer.__class__ = type(f"Streamed{base.__name__}", (base,), {"__call__": call})
+
+
+def arrays_in(value: Any, depth: int = _DEPTH) -> list[mx.array]:
+    """All arrays that a value holds: itself, in collections, in attributes of caches."""
+    if isinstance(value, mx.array):
+        return [value]
+    if depth == 0 or value is None or isinstance(value, str | bytes | int | float | type):
+        return []
+    if isinstance(value, dict):
+        parts: Sequence[Any] = list(value.values())
+    elif isinstance(value, list | tuple):
+        parts = value
+    else:
+        parts = list(getattr(value, "__dict__", {}).values())
+    return [array for part in parts for array in arrays_in(part, depth - 1)]

@@ -1,0 +1,100 @@
+"""Where the bytes of each parameter lie: files of safetensors, offsets, shapes. Reads headers only.
+
+A parameter is streamed when the file has it under the model's own name, with the shape and type
+that the model computes with: then its bytes can be read to where they are used. What mlx-lm
+renames, transposes, stacks or converts while it loads cannot, and is told with the reason.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import mlx.core as mx
+import msgspec
+from mlx.utils import tree_flatten
+from msgspec import Struct
+
+_LENGTH: Final = struct.Struct("<Q")
+_METADATA: Final = "__metadata__"
+_TYPES: Final = {
+    "F32": mx.float32,
+    "F16": mx.float16,
+    "BF16": mx.bfloat16,
+    "U32": mx.uint32,
+    "U16": mx.uint16,
+    "U8": mx.uint8,
+    "I32": mx.int32,
+    "I16": mx.int16,
+    "I8": mx.int8,
+}
+"""By the names of the format; what is missing is converted by whoever loads it."""
+
+
+class NotStreamableError(Exception):
+    """Weights that cannot be read to where they are used; the text says which and why."""
+
+
+class _Tensor(Struct, frozen=True):
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+class Place(Struct, frozen=True):
+    """Of one tensor: file, first byte, bytes, and what they are."""
+
+    path: Path
+    offset: int
+    size: int
+    shape: tuple[int, ...]
+    dtype: mx.Dtype | None
+
+    def row(self, number: int) -> tuple[int, int]:
+        """Offset and bytes of one entry along the first axis."""
+        size = self.size // self.shape[0]
+        return self.offset + number * size, size
+
+
+_HEADER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENTRY: Final = msgspec.json.Decoder(_Tensor)
+
+
+def find_places(files: Iterable[Path]) -> dict[str, Place]:
+    """All tensors of the files by name. Raises OSError, and ValueError for a damaged header."""
+    found: dict[str, Place] = {}
+    for path in files:
+        with path.open("rb") as stream:
+            length = _LENGTH.unpack(stream.read(_LENGTH.size))[0]
+            table = _HEADER.decode(stream.read(length))
+        for name, raw in table.items():
+            if name == _METADATA:
+                continue
+            tensor = _ENTRY.decode(raw)
+            start, end = tensor.data_offsets
+            found[name] = Place(
+                path,
+                _LENGTH.size + length + start,
+                end - start,
+                tensor.shape,
+                _TYPES.get(tensor.dtype),
+            )
+    return found
+
+
+def places_of(module: Any, name: str, places: Mapping[str, Place]) -> dict[str, Place]:
+    """Of each parameter of a module, by its name there. Raises NotStreamableError."""
+    found = {}
+    for key, array in tree_flatten(module.parameters()):
+        place = places.get(f"{name}.{key}")
+        if place is None:
+            raise NotStreamableError(f"no file has {name}.{key} under this name")
+        if place.shape != tuple(array.shape) or place.dtype != array.dtype:
+            raise NotStreamableError(
+                f"{name}.{key} is {place.shape} {place.dtype} in the file and"
+                f" {tuple(array.shape)} {array.dtype} in the model"
+            )
+        found[key] = place
+    if not found:
+        raise NotStreamableError(f"{name} has no weights")
+    return found
