@@ -1,5 +1,6 @@
 """An engine in this process with a supervisor made of dictionaries, and tiny real models."""
 
+import os
 import queue
 import time
 from collections.abc import Callable
@@ -24,14 +25,29 @@ from hotseat.protocol.link_reports import (
 )
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.residence import Residence
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
 from hotseat.worker.engine import Engine
+from hotseat.worker.model.building import build_model
 from hotseat.worker.store.reader import Restorer
 from tests.support.models.tiny_models import register_tiny
 
 DEADLINE_S = 150.0
+RESIDENCE_VARIABLE = "HOTSEAT_TEST_RESIDENCE"
 UNFED = 1
 """The last token of an answer that ended full is not in KV: the next prompt computes it."""
+
+
+def _residence_of(record: ModelRecord) -> Residence | None:
+    """Every layer or three experts a layer, where a run of these tests is to show streaming."""
+    wanted = os.environ.get(RESIDENCE_VARIABLE)
+    if wanted is None:
+        return None
+    model, _ = build_model(Path(record.path))
+    has_experts = any("Switch" in type(module).__name__ for _, module in model.named_modules())
+    if wanted == "experts":
+        return Residence(mode="experts", slots=3) if has_experts else None
+    return Residence(mode="layers", streamed=tuple(range(len(model.layers))))
 
 
 def make_engine(send: Callable[[FromWorker], None], epoch: int = 1) -> Engine:
@@ -50,6 +66,7 @@ class FakeSupervisor:
             "cache_limit_bytes": GIB // 4,
             "memory_limit_bytes": 4 * GIB,
         } | load
+        self.load |= {"residence": _residence_of(record)} if "residence" not in self.load else {}
         self.blocks: dict[BlockId, str] = {}
         self.tails: list[TailRef] = []
         self.hints: dict[str, bytes] = {}
