@@ -10,6 +10,7 @@ import msgspec
 
 from hotseat.protocol.ids import ModelName, Tag
 from hotseat.protocol.messages import Sampling
+from hotseat.protocol.residence import WeightParts
 
 RECORD_FILE = "model.json"
 RECORD_VERSION = 1
@@ -181,6 +182,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Experts of a layer; 0: dense, or registered by an older version."""
     sampling: Sampling = Sampling()
     """How to draw where nobody says: what `generation_config.json` states."""
+    parts: WeightParts | None = None
+    """None: registered by an older version."""
 
     @property
     def dtype_bytes(self) -> int:

@@ -20,6 +20,28 @@ class Residence(Struct, frozen=True, kw_only=True):
     slots: int = 0
 
 
+class WeightParts(Struct, frozen=True, kw_only=True):
+    """What a model's weights are made of, bytes: what a plan may leave on the disk."""
+
+    layers: tuple[int, ...]
+    """Each of the model's layers."""
+    outside: int
+    """Everything that is in no layer."""
+    layers_refused: str = ""
+    """Why layers cannot be read to where they are used; empty if they can."""
+    experts: tuple[int, ...] = ()
+    """All experts of each layer that has some."""
+    expert_count: int = 0
+    chosen: int = 0
+    """Experts that a token goes through, in each of these layers."""
+    experts_refused: str = ""
+
+    @property
+    def total(self) -> int:
+        """All weights as they are in memory."""
+        return self.outside + sum(self.layers)
+
+
 def spread_evenly(total: int, streamed: int) -> tuple[int, ...]:
     """Which of `total` layers are streamed so that reading never rests: as even as can be."""
     return tuple(int((number + 0.5) * total / streamed) for number in range(streamed))

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import Capabilities, TemplateProbe
+from hotseat.protocol.residence import Residence
 from hotseat.protocol.telemetry import MemoryPages
 
 
@@ -300,6 +301,10 @@ class PlanView(Struct, frozen=True, kw_only=True):
     """What leaves less than the machine has, with its limit: a control group, or RLIMIT_AS."""
     notice: str = ""
     """That contexts get less than usual, and why; empty when they do not."""
+    residence: Residence | None = None
+    """How it is seated where it does not fit whole; `weights_bytes` is what is in memory then."""
+    step_bytes: int = 0
+    """Weights that are read from the disk for one token, at most."""
 
 
 class QuoteView(Struct, frozen=True, kw_only=True):

@@ -1,10 +1,15 @@
 """Weights that pass through rooms or slots: the same logits, bit for bit, as of a whole model."""
 
 import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from tests.support.models.tiny_models import make_tiny
@@ -12,6 +17,8 @@ from tests.support.models.tiny_models import make_tiny
 from hotseat.protocol.residence import Residence, spread_evenly
 from hotseat.worker.model.building import build_model
 from hotseat.worker.streaming.layers import SPOIL_VARIABLE
+from hotseat.worker.streaming.places import NotStreamableError
+from hotseat.worker.streaming.reading import WeightsUnreadableError
 from hotseat.worker.streaming.seated import Streaming
 
 PROMPT, DECODED, CHUNK = 150, 12, 64
@@ -93,6 +100,81 @@ def test_logits_of_experts_in_slots_are_those_of_the_whole_model(folders, kind, 
         assert 0 < hits <= asked
     finally:
         streaming.close()
+
+
+@pytest.mark.parametrize("kind", ["llama", "mixtral"])
+def test_logits_of_quantised_models_are_the_same_streamed(tmp_path, kind):
+    folder = quantised(tmp_path / "m", kind)
+    expected = digests(whole(folder))
+    residences = [Residence(mode="layers", streamed=(0, 1))]
+    residences += [Residence(mode="experts", slots=2)] * (kind == "mixtral")
+    for residence in residences:
+        model, streaming = streamed(folder, residence)
+        try:
+            assert digests(model) == expected
+        finally:
+            streaming.close()
+
+
+def quantised(folder, kind):
+    source = make_tiny(folder.with_name("source"), kind)
+    model, config = build_model(source)
+    nn.quantize(model, group_size=32, bits=4)
+    folder.mkdir()
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
+    config["quantization"] = {"group_size": 32, "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_file_that_is_cut_or_written_into_ends_a_step_and_gives_no_logits(folders, tmp_path):
+    for change in (lambda file: os.truncate(file, 5000), os.utime):
+        folder = Path(shutil.copytree(folders("llama"), tmp_path / change.__name__))
+        model, streaming = streamed(folder, Residence(mode="layers", streamed=(0, 1, 2), rooms=1))
+        try:
+            digests(model)
+            change(folder / "model.safetensors")
+            with pytest.raises(WeightsUnreadableError):
+                digests(model)
+        finally:
+            streaming.close()
+
+
+def test_file_that_is_replaced_is_read_as_it_was(folders, tmp_path):
+    folder = Path(shutil.copytree(folders("llama"), tmp_path / "m"))
+    expected = digests(whole(folder))
+    model, streaming = streamed(folder, Residence(mode="layers", streamed=(0, 1, 2), rooms=1))
+    try:
+        (tmp_path / "new").write_bytes(b"other weights")
+        (tmp_path / "new").replace(folder / "model.safetensors")
+        assert digests(model) == expected
+    finally:
+        streaming.close()
+
+
+def test_weights_under_another_name_or_shape_are_refused_with_the_reason(folders, tmp_path):
+    folder = Path(shutil.copytree(folders("llama"), tmp_path / "m"))
+    weights = mx.load(str(folder / "model.safetensors"))
+    first = "model.layers.0.mlp.up_proj.weight"
+    for change, word in (("half", "float16"), ("gone", "no file has")):
+        changed = dict(weights)
+        value = changed.pop(first)
+        changed |= {first: value.astype(mx.float16)} if change == "half" else {f"{first}s": value}
+        mx.save_safetensors(str(tmp_path / "w.safetensors"), changed)
+        model, _ = build_model(folder)
+        with pytest.raises(NotStreamableError, match=word):
+            Streaming(
+                model, [tmp_path / "w.safetensors"], Residence(mode="layers", streamed=(0, 1))
+            )
+
+
+def test_values_that_loading_changes_are_refused(folders, tmp_path):
+    folder = Path(shutil.copytree(folders("llama"), tmp_path / "m"))
+    model, _ = build_model(folder)
+    layer = model.layers[0]
+    layer.update({"input_layernorm": {"weight": layer.input_layernorm.weight + 1}})
+    with pytest.raises(NotStreamableError, match="not loaded as its file has it"):
+        Streaming(model, [folder / "model.safetensors"], Residence(mode="layers", streamed=(0, 1)))
 
 
 def test_memory_of_streamed_layers_is_that_of_their_rooms(folders):

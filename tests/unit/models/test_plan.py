@@ -11,10 +11,9 @@ from hotseat.supervisor.models.rules.plan import (
     max_context_tokens,
     plan_elsewhere,
     plan_model,
-    prefill_chunk,
-    prefill_peak_bytes,
     session_bytes,
 )
+from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
 from hotseat.supervisor.models.rules.tight import DEFAULT_OVERHEAD_BYTES
 from hotseat.supervisor.settings.values import MemorySettings, ModelSettings, Settings
 

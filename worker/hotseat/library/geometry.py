@@ -15,8 +15,11 @@ from mlx_lm.utils import get_total_parameters
 
 from hotseat.library.folder import refusing, words_of
 from hotseat.protocol.model import FloatType, LayerSpec, StateSpec
+from hotseat.protocol.model_files import list_files
+from hotseat.protocol.residence import WeightParts
 from hotseat.worker.model.building import build_model
 from hotseat.worker.model.caches import leaves, new_caches
+from hotseat.worker.streaming.parts import measure_parts
 
 _DTYPES: Final[dict[Any, FloatType]] = {
     mx.float32: "float32",
@@ -47,6 +50,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     model_context_tokens: int
     vocab_size: int
     unfit_reason: str
+    parts: WeightParts
 
 
 def measure_geometry(folder: Path) -> Geometry:
@@ -55,6 +59,7 @@ def measure_geometry(folder: Path) -> Geometry:
     with refusing(folder, "mlx-lm cannot build it", remedy, _OF_CONTENT):
         model, _config = build_model(folder)
         caches = make_prompt_cache(model)
+        parts = measure_parts(model, [folder / name for name in list_files(folder).weights])
     unfit = _unfit_caches(caches)
     layers: tuple[LayerSpec, ...] = ()
     dtype = _weights_dtype(model)
@@ -76,6 +81,7 @@ def measure_geometry(folder: Path) -> Geometry:
         model_context_tokens=_built_context(model),
         vocab_size=_vocab_size(model),
         unfit_reason=unfit,
+        parts=parts,
     )
 
 

@@ -48,5 +48,6 @@ def inspect_folder(path: Path) -> Inspected:
         registered_at=time.time(),
         mlx_lm_version=version("mlx-lm"),
         batches=geometry.batches,
+        parts=geometry.parts,
     )
     return Inspected(record=record, working_set_bytes=working_set_bytes())

@@ -90,6 +90,7 @@ def describe_folder(
         eos_token_ids=tuple(sorted(int(token) for token in tokenizer.eos_token_ids)),
         layers=geometry.layers,
         batches=geometry.batches,
+        parts=geometry.parts,
         kv_dtype=geometry.kv_dtype,
         template=probe,
         unfit_reason=geometry.unfit_reason,

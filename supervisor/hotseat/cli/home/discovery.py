@@ -18,7 +18,8 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.registry import Registry, nobody
-from hotseat.supervisor.models.rules.plan import plan_model, prefill_chunk
+from hotseat.supervisor.models.rules.plan import plan_model
+from hotseat.supervisor.models.rules.prefill import prefill_chunk
 from hotseat.supervisor.settings.placed_home import open_home
 
 _ILLEGAL: Final = re.compile(r"[^A-Za-z0-9._:@+\-]+")

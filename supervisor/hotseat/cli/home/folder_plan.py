@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from hotseat.cli.home.library_process import ImportBar, inspect_folder
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.memory import system_probe
-from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model, prefill_chunk
+from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
+from hotseat.supervisor.models.rules.prefill import prefill_chunk
 from hotseat.supervisor.settings.values import Settings
 
 HOLDERS = 5

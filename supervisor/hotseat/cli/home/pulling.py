@@ -10,7 +10,8 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.registry import Registry, nobody
-from hotseat.supervisor.models.rules.plan import plan_model, prefill_chunk
+from hotseat.supervisor.models.rules.plan import plan_model
+from hotseat.supervisor.models.rules.prefill import prefill_chunk
 from hotseat.supervisor.settings.placed_home import open_home
 
 

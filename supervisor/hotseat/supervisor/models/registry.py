@@ -27,7 +27,7 @@ from hotseat.supervisor.conversation.framing import registered_before
 from hotseat.supervisor.machine.volumes import missing_volume
 from hotseat.supervisor.models.adapters import Adapter, Adapters
 from hotseat.supervisor.models.rules.names import match_typed
-from hotseat.supervisor.models.rules.plan import prefill_chunk
+from hotseat.supervisor.models.rules.prefill import prefill_chunk
 from hotseat.supervisor.settings.aliases import other_names, resolve_name
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings

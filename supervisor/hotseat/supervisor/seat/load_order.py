@@ -27,4 +27,5 @@ def load_order(
         memory_limit_bytes=plan.limit_bytes,
         disk_floor_bytes=settings.free_floor_for(disk.total),
         wire=wire,
+        residence=plan.residence,
     )

@@ -9,7 +9,6 @@ import structlog
 
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_reports import Unloaded
-from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.room import room_bytes
@@ -107,10 +106,10 @@ class MemoryGate:
         self._before_load = machine.wired_bytes if seats else None
 
 
-def unload_fault(message: Unloaded, record: ModelRecord | None) -> Fault | None:
+def unload_fault(message: Unloaded, resident_bytes: int) -> Fault | None:
     """Why an unload in place is not believed; None when references, allocator and OS agree."""
     freed = message.footprint_before - message.footprint_after
-    wanted = RETURNED_SHARE * (record.weights_bytes if record is not None else 0)
+    wanted = RETURNED_SHARE * resident_bytes
     if not message.leaked and freed >= wanted and message.active_after <= UNLOADED_BYTES:
         return None
     return Fault(

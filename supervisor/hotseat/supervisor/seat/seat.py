@@ -27,6 +27,8 @@ class Seat:
         self.record: ModelRecord | None = None
         """What the worker has loaded, or is loading."""
         self.kv_budget_bytes: int | None = None
+        self.resident_bytes = 0
+        """Weights in memory while a model is loaded: all of them, but of one that does not fit."""
         self.limit_bytes: int | None = None
         """What the worker was planned with, all in all."""
         self.beat: Beat | None = None

@@ -127,7 +127,7 @@ class WorkerMessages:
     def _end_unload(self, epoch: Epoch, message: Unloaded) -> None:
         """Believed only when weak references, the allocator and the OS agree."""
         log.info("worker.unloaded", epoch=epoch, **msgspec.structs.asdict(message))
-        fault = unload_fault(message, self._seat.record)
+        fault = unload_fault(message, self._seat.resident_bytes if self._seat.record else 0)
         self.in_process_verified = fault is None
         self._seat.record = None
         self._table.feed(t.UnloadEnded(epoch=epoch, fault=fault))

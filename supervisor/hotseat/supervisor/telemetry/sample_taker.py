@@ -56,7 +56,7 @@ class SampleTaker:
         counted, before = self._count(now), self._before
         self._before = counted
         before = before or counted
-        pid, record = seat.worker_pid, seat.record
+        pid = seat.worker_pid
         footprint = self._planner.probe.quick_footprint(pid) if pid is not None else None
         machine = self._planner.probe.machine()
         memory = memory_classes(
@@ -66,7 +66,7 @@ class SampleTaker:
                 worker=footprint or 0,
                 active=beat.active_bytes if beat else 0,
                 live_kv=beat.live_kv_bytes if beat else 0,
-                model_bytes=record.weights_bytes if record else 0,
+                model_bytes=seat.resident_bytes if seat.record else 0,
                 standby=self._planner.own.standby_bytes,
             )
         )

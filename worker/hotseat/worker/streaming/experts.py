@@ -123,18 +123,7 @@ def stream_experts(
     model: Any, slots: int, count: int, places: Mapping[str, Place], readers: Readers
 ) -> list[ExpertBank]:
     """Hooks every module that chooses among experts. Raises NotStreamableError."""
-    switches = [
-        (name, module)
-        for name, module in model.named_modules()
-        if type(module).__name__ in _SWITCHES
-    ]
-    switches.sort(key=lambda pair: _numbers(pair[0]))
-    if not switches:
-        raise NotStreamableError("the model has no layers with experts that could be read apart")
-    found = {
-        number: places_of(module, name, places) for number, (name, module) in enumerate(switches)
-    }
-    _check_alike(found)
+    switches, found = switches_of(model), experts_of(model, places)
     rooms = LayerRooms(found, count, readers)
     rooms.check(switches[0][1], 0)
     banks = []
@@ -144,6 +133,28 @@ def stream_experts(
         _hook(module, bank)
         banks.append(bank)
     return banks
+
+
+def switches_of(model: Any) -> list[tuple[str, Any]]:
+    """Modules that choose among experts, by name, in the order of the layers."""
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if type(module).__name__ in _SWITCHES
+    ]
+    return sorted(found, key=lambda pair: _numbers(pair[0]))
+
+
+def experts_of(model: Any, places: Mapping[str, Place]) -> dict[int, dict[str, Place]]:
+    """Where the experts of each such module lie. Raises NotStreamableError."""
+    switches = switches_of(model)
+    if not switches:
+        raise NotStreamableError("the model has no layers with experts that could be read apart")
+    found = {
+        number: places_of(module, name, places) for number, (name, module) in enumerate(switches)
+    }
+    _check_alike(found)
+    return found
 
 
 def _check_alike(found: Mapping[int, Mapping[str, Place]]) -> None:

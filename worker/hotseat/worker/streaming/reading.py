@@ -37,17 +37,39 @@ def bytes_of(array: mx.array) -> memoryview:
     return memoryview(flat)
 
 
+class _WeightFile:
+    """One open file. What is written into it after it was opened is not taken for its weights."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = os.open(path, _FLAGS)
+        self._reads = FileReads(self._fd, path)
+        self._was = self._is()
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """Raises EOFError, OSError, WeightsUnreadableError."""
+        found = self._reads.read(offset, size)
+        if self._is() != self._was:
+            raise WeightsUnreadableError(f"{self._path} was changed while it was in use")
+        return found
+
+    def close(self) -> None:
+        """Nothing reads it any more."""
+        self._reads.close()
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
+
+    def _is(self) -> tuple[int, int]:
+        found = os.fstat(self._fd)
+        return found.st_size, found.st_mtime_ns
+
+
 class Readers:
     """Open files of one model and the threads that read them; whoever made it closes it."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         """Raises OSError. Files stay open, so that one that is replaced is read as it was."""
-        self._files: dict[Path, FileReads] = {}
-        self._fds: list[int] = []
-        for path in paths:
-            fd = os.open(path, _FLAGS)
-            self._fds.append(fd)
-            self._files[path] = FileReads(fd, path)
+        self._files = {path: _WeightFile(path) for path in paths}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="weights")
         self._lock = threading.Lock()
         self.read_bytes = 0
@@ -72,10 +94,6 @@ class Readers:
         self._pool.shutdown(cancel_futures=True)
         for file in self._files.values():
             file.close()
-        for fd in self._fds:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self._fds.clear()
 
 
 def finish(jobs: Sequence[Job]) -> None:
@@ -83,6 +101,8 @@ def finish(jobs: Sequence[Job]) -> None:
     failed: BaseException | None = None
     for job in jobs:
         failed = job.exception() or failed
+    if isinstance(failed, WeightsUnreadableError):
+        raise failed
     if isinstance(failed, EOFError):
         raise WeightsUnreadableError("a weight file ended before its time") from failed
     if failed is not None:

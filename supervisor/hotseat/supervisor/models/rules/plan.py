@@ -3,8 +3,7 @@
 Numbers come in, numbers go out: nothing is measured here.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct, structs
@@ -13,6 +12,8 @@ from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
 from hotseat.protocol.model import STATES_HELD, ModelRecord
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
+from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
+from hotseat.supervisor.models.rules.residence import choose_residence, why_not
 from hotseat.supervisor.models.rules.room import room_bytes
 from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
 from hotseat.supervisor.settings.values import Settings
@@ -27,17 +28,6 @@ LEAST_TOKENS: Final = 2048
 """A model fits when one session of this length (or its whole context) has room."""
 _GROUP: Final = "group"
 _CONTEXTS: Final = (4096, 8192, 16_384, 32_768)
-_FUSED_HEAD_DIMS: Final = frozenset({64, 80, 128})
-"""Head sizes for which MLX's attention over several queries never stores the scores."""
-_SCORED_TOKENS: Final = 8192
-_SPARSE_CHUNK: Final = 1024
-_DENSE_CHUNK: Final = 512
-_SMALL_PARAMETERS: Final = 2 * 10**9
-_ACTIVATIONS: Final = 16
-"""Numbers per token and hidden unit alive in a layer: residual twice, q k v, MLP three wide."""
-_IN_FLIGHT: Final = 2
-"""Layers whose buffers live at once, since evaluation is asynchronous."""
-_ACTIVATION_BYTES: Final = 4
 
 
 class _Term(Struct, frozen=True):
@@ -64,8 +54,72 @@ def plan_model(
     """What `record` could use on this machine if the worker that is seated now were gone.
 
     `own_footprint_bytes` is what that worker would give back. `overhead_bytes` None stands for
-    the default. `in_any_case`: what other programs hold now does not count.
+    the default. `in_any_case`: what other programs hold now does not count. A model that does not
+    fit whole is planned with a part of its weights, if the rest can be read as it is needed.
     """
+
+    def planned(one: ModelRecord) -> PlanView:
+        return _plan_whole(
+            one,
+            machine,
+            settings,
+            own_footprint_bytes,
+            standby_bytes,
+            overhead_bytes,
+            working_set_bytes,
+            in_any_case=in_any_case,
+        )
+
+    view = planned(record)
+    if not view.fits and not record.unfit_reason and settings.memory.streaming == "auto":
+        view = _plan_streamed(record, view, planned)
+    return structs.replace(
+        view,
+        overhead_measured=overhead_measured,
+        holders=tuple((holder.name, holder.size_bytes) for holder in holders),
+    )
+
+
+def _plan_streamed(
+    record: ModelRecord, whole: PlanView, planned: Callable[[ModelRecord], PlanView]
+) -> PlanView:
+    """The plan with a part of the weights in memory; the refusal, with the reason, if none fits."""
+    if refused := why_not(record.parts, record.adapter):
+        reason = f"{whole.reason}; it cannot be read as it is needed: {refused}"
+        return structs.replace(whole, reason=reason)
+    assert record.parts is not None  # noqa: S101 - else refused
+    session = session_bytes(record, min(LEAST_TOKENS, record.context_tokens))
+    beside = whole.overhead_bytes + whole.standby_bytes + whole.prefill_peak_bytes + session
+    seating = choose_residence(record.parts, whole.limit_bytes - beside)
+    if seating is None:
+        return whole
+    view = planned(structs.replace(record, weights_bytes=seating.resident_bytes))
+    if not view.fits:
+        return whole
+    words = (
+        f"it does not fit whole: {seating.words},"
+        f" {_size(seating.step_bytes)} from the disk for a token at most"
+    )
+    return structs.replace(
+        view,
+        residence=seating.residence,
+        step_bytes=seating.step_bytes,
+        notice="; ".join(part for part in (words, view.notice) if part),
+    )
+
+
+def _plan_whole(
+    record: ModelRecord,
+    machine: MachineMemory,
+    settings: Settings,
+    own_footprint_bytes: int,
+    standby_bytes: int,
+    overhead_bytes: int | None,
+    working_set_bytes: int | None,
+    *,
+    in_any_case: bool,
+) -> PlanView:
+    """With all of `weights_bytes` in memory."""
     reserve = settings.memory.reserve_for(machine)
     terms = _terms(record, machine, settings, reserve, working_set_bytes)
     now = [] if in_any_case else [_available(machine, own_footprint_bytes)]
@@ -94,7 +148,6 @@ def plan_model(
         binding=binding.name,
         weights_bytes=record.weights_bytes,
         overhead_bytes=share.overhead,
-        overhead_measured=overhead_measured,
         standby_bytes=share.standby,
         prefill_peak_bytes=peak,
         kv_budget_bytes=budget,
@@ -104,7 +157,6 @@ def plan_model(
         context_tokens=record.context_tokens,
         max_context_tokens=max_context_tokens(record, budget),
         sessions=_fits(record, budget),
-        holders=tuple((holder.name, holder.size_bytes) for holder in holders),
         limited_by="" if machine.bound is None else str(machine.bound),
         notice=share.notice,
     )
@@ -174,57 +226,6 @@ def least_bytes(record: ModelRecord, plan: PlanView) -> int:
     if plan.notice:  # less was promised
         contexts = min(contexts, plan.kv_budget_bytes)
     return fixed + plan.prefill_peak_bytes + contexts
-
-
-def prefill_chunk(record: ModelRecord, system: str) -> int:
-    """Tokens of a prompt that this model feeds at once, unless it is set. `system`: sys.platform.
-
-    A block everywhere but on Metal. There a mixture of experts has little to do for each expert in
-    a block, and a small model as much to do for a chunk as in it. Others gain less from more, and
-    whoever decodes waits for a whole chunk.
-    """
-    if system != "darwin":
-        return BLOCK_TOKENS
-    is_sparse = record.experts > 0 or record.parameters < _SMALL_PARAMETERS
-    return _SPARSE_CHUNK if is_sparse else _DENSE_CHUNK
-
-
-def prefill_peak_bytes(record: ModelRecord) -> int:
-    """Upper estimate of what one prefill chunk needs besides weights and KV.
-
-    The record has no hidden size. It follows from the parameter count of a dense transformer,
-    `parameters = 12 * layers * hidden^2 + vocab * hidden` (Kaplan et al. 2020, section 2.1, plus
-    the embedding); for mixtures of experts this is too large, which errs on the safe side.
-    Attention with head sizes that MLX has no fused kernel for also stores its scores. KV of the
-    chunk before is there a second time until it is read.
-    """
-    # Caches of one list belong to one layer.
-    lists = {layer.group for layer in record.layers if layer.group is not None}
-    alone = sum(layer.group is None for layer in record.layers)
-    layers = max(len(lists) + alone, 1)
-    square, linear = 12 * layers, record.vocab_size
-    root = math.isqrt(linear * linear + 4 * square * record.parameters)
-    hidden = max((root - linear) // (2 * square), 1)
-    activations = record.prefill_chunk * hidden * _ACTIVATIONS * _ACTIVATION_BYTES * _IN_FLIGHT
-    copied = max(record.prefill_chunk, BLOCK_TOKENS) * sum(
-        layer.kv_heads * (layer.k_dim + layer.v_dim) * record.dtype_bytes
-        for layer in record.layers
-        if layer.kind != "state"
-    )
-    return activations + copied + _scores_bytes(record, hidden)
-
-
-def _scores_bytes(record: ModelRecord, hidden: int) -> int:
-    unfused = [
-        layer.k_dim
-        for layer in record.layers
-        if layer.kind != "state" and layer.k_dim not in _FUSED_HEAD_DIMS
-    ]
-    if not unfused:
-        return 0
-    heads = max(hidden // max(min(unfused), 1), 1)
-    seen = min(record.context_tokens, _SCORED_TOKENS)
-    return heads * record.prefill_chunk * seen * _ACTIVATION_BYTES
 
 
 def _terms(

@@ -1,0 +1,84 @@
+"""What of a model that does not fit is held, and what is read with each step. Pure.
+
+Layers: as many as there is room for stay, the others are spread evenly between them, so that
+reading never rests. Experts: the same number of slots in every layer that has some, since one pool
+for all has a cliff where a token needs more than it holds.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from hotseat.protocol.residence import Residence, WeightParts, spread_evenly
+
+ROOMS: Final = 2
+"""One computes while the other is read. A third gained up to a tenth, for one more layer."""
+UNKNOWN_CHOSEN: Final = 8
+"""Experts a token, where the configuration does not say: as many as large models have."""
+
+
+class Seating(Struct, frozen=True, kw_only=True):
+    """A residence and what it comes to, bytes. `step_bytes`: read for one token, at most."""
+
+    residence: Residence
+    resident_bytes: int
+    step_bytes: int
+    words: str
+    """What is where, for people."""
+
+
+def choose_residence(parts: WeightParts, room_bytes: int) -> Seating | None:
+    """The most that fits into the room; None where nothing does or nothing can be read apart.
+
+    Experts come first: of them a token needs a few, of layers it needs all.
+    """
+    return _experts(parts, room_bytes) or _layers(parts, room_bytes)
+
+
+def why_not(parts: WeightParts | None, adapter: str) -> str:
+    """Why a model is not read as it is needed, whatever its room; empty if it could be."""
+    if adapter:
+        return "an adapter changes its layers, which are whole in memory then"
+    if parts is None:
+        return "it was registered by an older version; import it again"
+    if parts.layers_refused and (parts.experts_refused or not parts.expert_count):
+        return parts.layers_refused
+    return ""
+
+
+def _experts(parts: WeightParts, room: int) -> Seating | None:
+    if not parts.expert_count or parts.experts_refused:
+        return None
+    fixed = parts.total - sum(parts.experts)
+    one = [size // parts.expert_count for size in parts.experts]
+    chosen = parts.chosen or min(UNKNOWN_CHOSEN, parts.expert_count)
+    for rooms in (min(ROOMS, len(parts.experts)), 1):
+        held = fixed + rooms * max(parts.experts)
+        slots = min((room - held) // sum(one), parts.expert_count)
+        if slots >= chosen:
+            return Seating(
+                residence=Residence(mode="experts", slots=slots, rooms=rooms),
+                resident_bytes=held + slots * sum(one),
+                step_bytes=chosen * sum(one),
+                words=f"{slots} of {parts.expert_count} experts a layer are in memory",
+            )
+    return None
+
+
+def _layers(parts: WeightParts, room: int) -> Seating | None:
+    if parts.layers_refused or not parts.layers:
+        return None
+    count = len(parts.layers)
+    for streamed in range(1, count + 1):
+        chosen = spread_evenly(count, streamed)
+        sizes = [parts.layers[number] for number in chosen]
+        rooms = min(ROOMS, streamed)
+        resident = parts.total - sum(sizes) + rooms * sum(set(sizes))
+        if resident <= room:
+            return Seating(
+                residence=Residence(mode="layers", streamed=chosen, rooms=rooms),
+                resident_bytes=resident,
+                step_bytes=sum(sizes),
+                words=f"{streamed} of {count} layers are read with every step",
+            )
+    return None

@@ -1,0 +1,69 @@
+"""What a model's weights are made of, and which parts could be read as they are needed.
+
+Looks at a lazily built model and at headers of its files; evaluates nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mlx.utils import tree_flatten
+
+from hotseat.protocol.residence import WeightParts
+from hotseat.worker.streaming.experts import experts_of, switches_of
+from hotseat.worker.streaming.places import NotStreamableError, Place, find_places, places_of
+
+_CHOSEN: Final = ("num_experts_per_tok", "moe_topk", "top_k_experts", "num_experts_per_token")
+"""Names that configurations have for the experts of a token."""
+
+
+def measure_parts(model: Any, files: Sequence[Path]) -> WeightParts:
+    """Bytes of the parts of a model that was built lazily. Raises OSError, ValueError."""
+    layers: Sequence[Any] = getattr(model, "layers", None) or ()
+    sizes = tuple(_size(layer) for layer in layers)
+    places = find_places(files)
+    names = {id(module): name for name, module in model.named_modules()}
+    switches = switches_of(model)
+    return WeightParts(
+        layers=sizes,
+        outside=_size(model) - sum(sizes),
+        layers_refused=_refused(
+            lambda: [places_of(layer, names.get(id(layer), ""), places) for layer in layers]
+        )
+        or ("" if layers else "it has no list of layers"),
+        experts=tuple(_size(module) for _, module in switches),
+        expert_count=_count(switches, places),
+        chosen=_chosen(model),
+        experts_refused=_refused(lambda: experts_of(model, places)),
+    )
+
+
+def _refused(look: Callable[[], object]) -> str:
+    try:
+        look()
+    except NotStreamableError as error:
+        return str(error)
+    return ""
+
+
+def _size(module: Any) -> int:
+    return sum(int(array.nbytes) for _, array in tree_flatten(module.parameters()))
+
+
+def _count(switches: Sequence[tuple[str, Any]], places: Mapping[str, Place]) -> int:
+    """Experts of the first layer that has some."""
+    for name, module in switches:
+        for key, _ in tree_flatten(module.parameters()):
+            place = places.get(f"{name}.{key}")
+            return place.shape[0] if place is not None else 0
+    return 0
+
+
+def _chosen(model: Any) -> int:
+    for part in (model, getattr(model, "language_model", None)):
+        arguments = getattr(part, "args", None)
+        for name in _CHOSEN:
+            value = getattr(arguments, name, None)
+            if isinstance(value, int):
+                return value
+    return 0
