@@ -100,6 +100,24 @@ def test_later_system_text_and_a_title_in_between_change_nothing(web, client):
     assert talk.turn(late, user("And more.")) <= MOST_AGAIN
 
 
+def test_who_asks_is_told_what_changed_since_the_answer_before(web):
+    def ask(former, system):
+        return web.anthropic.messages.create(
+            model="plain",
+            max_tokens=2,
+            system=system,
+            messages=[user("Hi.")],
+            diagnostics={"previous_message_id": former},
+        )
+
+    first = ask(None, SYSTEM)
+    again, changed = ask(first.id, SYSTEM), ask(first.id, "Be long.")
+    assert first.diagnostics is again.diagnostics is None
+    reason = changed.diagnostics.cache_miss_reason
+    held = first.usage.input_tokens + first.usage.cache_read_input_tokens
+    assert (reason.type, reason.cache_missed_input_tokens) == ("system_changed", held)
+
+
 def test_attribution_line_and_moving_marks_change_nothing(web):
     def ask(number, talk):
         line = f"x-anthropic-billing-header: cc_version=2.1; cch={number:05x};"

@@ -68,6 +68,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     """How much it thinks, in the words of whoever asks."""
     is_streamed: bool = False
     wants_usage: bool = False
+    compared_to: str | None = None
+    """Id of the answer that this prompt should begin like; empty: a later one will ask."""
     left_out: tuple[str, ...] = ()
     unread: tuple[Unread, ...] = ()
 

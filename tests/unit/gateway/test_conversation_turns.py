@@ -336,4 +336,5 @@ async def test_changing_system_text_is_logged_once_and_without_a_word_of_it(capl
         system = Message(role="system", content=f"Secret {number}. " + "Be brief. " * 40)
         await client.ask(0, [system, Message(role="user", content="a")], "x")
     (line,) = caplog.messages
-    assert line.startswith("prefix.unstable agent= position=7: ") and "Secret" not in line
+    assert line.startswith("prefix.unstable agent= position=7 given=1 before=1: ")
+    assert "Secret" not in line

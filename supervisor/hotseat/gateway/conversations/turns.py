@@ -210,10 +210,12 @@ class Conversations:
         if found is not None:
             # Where, and not what: texts are in no log.
             _log.warning(
-                "prefix.unstable agent=%s position=%d: its system text is another one there with "
-                "each request, so nothing behind it is read back",
+                "prefix.unstable agent=%s position=%d given=%d before=%d: there its system text is "
+                "another one with each request, so nothing behind it is read back",
                 found.agent,
                 found.position,
+                found.given,
+                found.before,
             )
 
     async def _find(self, head: Head, traced: Traced, count: int) -> tuple[Place, int] | None:

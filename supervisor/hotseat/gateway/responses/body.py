@@ -16,7 +16,7 @@ from hotseat.protocol.limits import MAX_LOGPROBS
 from hotseat.protocol.messages import Message, ResponseFormat, Sampling
 
 IGNORED: Final = (
-    *("user", "safety_identifier", "service_tier", "prompt_cache_key", "prompt_cache_options"),
+    *("user", "safety_identifier", "service_tier", "prompt_cache_key"),
     *("prompt_cache_retention", "stream_options", "truncation", "max_tool_calls", "moderation"),
     *("context_management", "access_programs", "image", "background_options", "personality"),
 )
@@ -49,6 +49,12 @@ class Reasoning(Struct, kw_only=True):
     effort: str | None = None
 
 
+class CacheOptions(Struct, kw_only=True):
+    """`prompt_cache_options`; what asks for a comparison is done, the rest has no effect."""
+
+    comparison_response_id: str | None = None
+
+
 class CountBody(Struct, kw_only=True):
     """POST /v1/responses/input_tokens, and what Responses shares with it."""
 
@@ -77,6 +83,7 @@ class ResponsesBody(CountBody, kw_only=True):
     store: bool | None = None
     stream: bool | None = None
     metadata: dict[str, str] | None = None
+    prompt_cache_options: CacheOptions | None = None
 
 
 class Told(Struct, frozen=True, kw_only=True):
@@ -131,6 +138,7 @@ def read_response(data: bytes, opened: Opener) -> ReadResponse:
         ),
         logprobs=count,
         is_streamed=bool(body.stream),
+        compared_to=body.prompt_cache_options and body.prompt_cache_options.comparison_response_id,
     )
     return msgspec.structs.replace(
         read, told=_told(body, plain), wants_encrypted=_ENCRYPTED in include
