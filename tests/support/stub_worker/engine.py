@@ -91,10 +91,8 @@ class StubEngine:
                 pass
             case Reseat():
                 pass  # the process shell switches the epoch
-            case Defer():
-                pass  # the stub computes no blocks
-            case Rewrite():
-                pass  # the stub keeps nothing to write again
+            case Defer() | Rewrite():
+                pass  # the stub keeps nothing to write later or again
             case Checkpoint():
                 self._checkpoint(message)
             case Stop():
