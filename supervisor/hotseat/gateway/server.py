@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -22,7 +22,7 @@ from hotseat.client import AsyncClient
 from hotseat.client.endpoint import read_endpoint
 from hotseat.gateway.accounts import Accounting
 from hotseat.gateway.app import make_app
-from hotseat.gateway.door import Door, DoorPolicy
+from hotseat.gateway.door import Door, DoorPolicy, refuse_crowd
 from hotseat.gateway.keys import KeyRing, owner_key
 from hotseat.gateway.metrics import Metrics
 from hotseat.gateway.ports import bind_port
@@ -31,6 +31,9 @@ from hotseat.gateway.settings import GatewaySettings, check_settings
 from hotseat.protocol.discovery import GatewayNote
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.version import VERSION
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 ARRIVAL_S: Final = 30.0
 """What a client gets to send its headers and its body."""
@@ -45,6 +48,7 @@ class PatientProtocol(H11Protocol):
     """A connection that ends if its request does not arrive in `arrival_s`."""
 
     arrival_s = ARRIVAL_S
+    most = MAX_CONNECTIONS
     _arrival: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -54,6 +58,8 @@ class PatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Waits until the request is there as a whole."""
+        crowded = len(self.connections) > self.most
+        self.app = cast("ASGI3Application", refuse_crowd) if crowded else self.config.loaded_app
         super().data_received(data)
         cycle = self.cycle
         is_whole = cycle is not None and not cycle.response_complete and not cycle.more_body
@@ -173,7 +179,6 @@ def _config(home: Path, settings: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=settings.tls_cert,

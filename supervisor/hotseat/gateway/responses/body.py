@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from hotseat.gateway.asked import Asked, LeftOut, refuse, unsupported
+from hotseat.gateway.asked import Asked, LeftOut, refuse, seed_of, unsupported
 from hotseat.gateway.responses.items import InputItem, Opener, read_items
 from hotseat.gateway.responses.tools import ChosenTool, OfferedTool, choose, open_toolbox
 from hotseat.protocol.limits import MAX_LOGPROBS
@@ -78,7 +78,7 @@ class ResponsesBody(CountBody, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+    seed: int | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
     store: bool | None = None
     stream: bool | None = None
@@ -134,7 +134,7 @@ def read_response(data: bytes, opened: Opener) -> ReadResponse:
             top_p=body.top_p,
             top_k=body.top_k,
             min_p=body.min_p,
-            seed=body.seed,
+            seed=seed_of(body.seed),
         ),
         logprobs=count,
         is_streamed=bool(body.stream),
