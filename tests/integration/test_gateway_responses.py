@@ -208,6 +208,13 @@ def test_deleted_response_is_gone_and_the_one_before_goes_on(web):
     with pytest.raises(openai.NotFoundError):
         web.openai.responses.retrieve(second.id)
     assert web.openai.responses.retrieve(first.id).output_text == first.output_text
+    other = ask(web, "In its place.", previous_response_id=first.id)
+    for gone in (web.openai.responses.retrieve, web.openai.responses.delete):
+        with pytest.raises(openai.NotFoundError):
+            gone(second.id)
+    with pytest.raises(openai.NotFoundError):
+        ask(web, "More.", previous_response_id=second.id)
+    web.openai.responses.delete(other.id)
     web.openai.responses.delete(first.id)
     with pytest.raises(openai.NotFoundError):
         ask(web, "More.", previous_response_id=first.id)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final, cast
+from typing import Any, Final
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -32,9 +32,6 @@ from hotseat.protocol.discovery import GatewayNote
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.version import VERSION
 
-if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
-
 ARRIVAL_S: Final = 30.0
 """What a client gets to send its headers and its body."""
 MAX_HEADER_BYTES: Final = 64 * 1024
@@ -42,6 +39,8 @@ MAX_CONNECTIONS: Final = 256
 ALONE_S: Final = 600.0
 LOOK_S: Final = 15.0
 _GRACE_S: Final = 5
+_CROWD: Final[Any] = refuse_crowd
+"""uvicorn's types of an application are others than starlette's, and name the same."""
 
 
 class PatientProtocol(H11Protocol):
@@ -59,7 +58,7 @@ class PatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Waits until the request is there as a whole."""
         crowded = len(self.connections) > self.most
-        self.app = cast("ASGI3Application", refuse_crowd) if crowded else self.config.loaded_app
+        self.app = _CROWD if crowded else self.config.loaded_app
         super().data_received(data)
         cycle = self.cycle
         is_whole = cycle is not None and not cycle.response_complete and not cycle.more_body

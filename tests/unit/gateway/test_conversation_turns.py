@@ -29,6 +29,7 @@ class Stream:
     """Work that was accepted."""
 
     accepted = Accepted(position=0)
+    request_id = "r"
 
     def __init__(self, name, history):
         self.name = name

@@ -271,6 +271,7 @@ class Responses:
             turn=opened.turn,
             head=same_head(head, read.told.instructions),
             instructed=bool(read.system),
+            request=opened.stream.request_id,
         )
         return write_id(self._seal, head.owner, response)
 
@@ -291,7 +292,7 @@ class Responses:
 
 
 def _place(found: ResponseId) -> Place:
-    return Place(model=found.model, session=found.session, turn=found.turn)
+    return Place(model=found.model, session=found.session, turn=found.turn, request=found.request)
 
 
 def _instructions(found: ResponseId, history: tuple[Message, ...]) -> str | None:
