@@ -72,6 +72,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     wants_usage: bool = False
     compared_to: str | None = None
     """Id of the answer that this prompt should begin like; empty: a later one will ask."""
+    has_call_ids: bool = True
+    """Whether calls and results come back with the ids they went out with."""
     left_out: tuple[str, ...] = ()
     unread: tuple[Unread, ...] = ()
 

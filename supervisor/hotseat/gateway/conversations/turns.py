@@ -83,6 +83,7 @@ def head_of(call: Call, asked: Asked, *, is_kept: bool = True) -> Head:
         tools=asked.tools,
         template_args=call.options.get("template_args") or {},
         is_brief=not is_kept,
+        has_ids=asked.has_call_ids,
     )
 
 
