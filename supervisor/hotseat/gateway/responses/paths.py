@@ -107,9 +107,9 @@ class Responses:
             shows_phases=self._shows_phases,
             compared=self._compared(head, read, messages),
         )
-        shape = shape_of(head, messages or read.system, is_whole=bool(messages))
 
         def ended(done: Done) -> None:
+            shape = shape_of(head, messages or read.system, is_whole=bool(messages))
             self._comparisons.keep(owner, facts.response_id, shape, done)
             if messages:
                 self._conversations.note(head, messages, done)
