@@ -162,8 +162,10 @@ class Admin:
         if not caller.models:
             return answer(await client.release(order.for_s, order.model))
         model = order.model or (await client.status()).model
-        if model is None or not caller.may_use(model):
-            raise ForbiddenError("no model of this key is seated; it may have no other released")
+        if model is None:
+            raise HotseatError("not_seated", "no model is seated")
+        if not caller.may_use(model):
+            raise ForbiddenError("the seat is another's model; this key may not have it released")
         try:
             # By its name: the daemon refuses if another one has taken the seat meanwhile.
             return answer(await client.release(order.for_s, model))
