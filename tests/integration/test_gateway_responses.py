@@ -154,7 +154,7 @@ def test_response_that_is_named_for_comparison_is_compared(web):
     ]
     assert found[1].reason == "input_changed"
     assert first.prompt_cache_diagnostics is None
-    (*_, last) = stream(web, prompt_cache_options=beside)
+    (*_, last) = stream(web, prompt_cache_options=beside, max_output_tokens=2)
     assert last["response"]["prompt_cache_diagnostics"] == {"type": "cache_hit"}
 
 
