@@ -22,7 +22,6 @@ _.disk_tokens  # wire: usage
 _.model_asked  # wire: cause of a swap
 _.runtime_bytes  # wire: a sample, read by name where memory is drawn
 _.other_bytes  # wire: the same
-_.nonce  # id of a response: makes it another than all before
 _.doctor  # command, named in cli/group.py
 _.upgrade  # command, named in cli/group.py
 _.mlx_lm  # upgrade --check: for people
@@ -52,3 +51,4 @@ _.main_loop  # uvicorn calls it
 _.repeat_penalty  # option of `run`, read by name
 _.IGNORED  # fields of HTTP bodies that are known and mean nothing here
 _.main_loop  # uvicorn calls it
+_.app  # of a connection: what answers its next request

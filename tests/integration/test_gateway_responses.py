@@ -138,6 +138,26 @@ def test_responses_are_continued_twice_and_after_everything_was_restarted(web, l
         assert words in texts
 
 
+def test_response_that_is_named_for_comparison_is_compared(web):
+    first = ask(web)
+    beside = {"comparison_response_id": first.id}
+    made = [
+        ask(web, "And a lake.", prompt_cache_options=beside, previous_response_id=first.id),
+        ask(web, "Name a lake.", prompt_cache_options=beside),
+        ask(web, prompt_cache_options={"comparison_response_id": "resp_none"}),
+    ]
+    found = [one.prompt_cache_diagnostics for one in made]
+    assert [one.type for one in found] == [
+        "cache_hit",
+        "cache_miss",
+        "comparison_response_not_found",
+    ]
+    assert found[1].reason == "input_changed"
+    assert first.prompt_cache_diagnostics is None
+    (*_, last) = stream(web, prompt_cache_options=beside, max_output_tokens=2)
+    assert last["response"]["prompt_cache_diagnostics"] == {"type": "cache_hit"}
+
+
 def test_new_instructions_take_the_place_of_those_before(web, client):
     first = ask(web, "Name a river.", instructions="Be brief.")
     again = ask(web, "And a lake.", instructions="Be long.", previous_response_id=first.id)
@@ -188,6 +208,13 @@ def test_deleted_response_is_gone_and_the_one_before_goes_on(web):
     with pytest.raises(openai.NotFoundError):
         web.openai.responses.retrieve(second.id)
     assert web.openai.responses.retrieve(first.id).output_text == first.output_text
+    other = ask(web, "In its place.", previous_response_id=first.id)
+    for gone in (web.openai.responses.retrieve, web.openai.responses.delete):
+        with pytest.raises(openai.NotFoundError):
+            gone(second.id)
+    with pytest.raises(openai.NotFoundError):
+        ask(web, "More.", previous_response_id=second.id)
+    web.openai.responses.delete(other.id)
     web.openai.responses.delete(first.id)
     with pytest.raises(openai.NotFoundError):
         ask(web, "More.", previous_response_id=first.id)

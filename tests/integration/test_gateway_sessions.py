@@ -1,12 +1,16 @@
 """Conversations over HTTP go on where they were, whatever happens between their turns."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
+import ollama
 import pytest
 from tests.support.daemons.gateways import Gateway
 from tests.support.daemons.live_daemon import wait_for
 from tests.support.daemons.real_home import tiny_daemon
 
+from hotseat.gateway.conversations.value import Head, name_of, prefix_of, trace
+from hotseat.gateway.ollama.body import read_chat
 from hotseat.protocol.replies import Progress
 
 MODELS = {
@@ -98,6 +102,24 @@ def test_later_system_text_and_a_title_in_between_change_nothing(web, client):
     late = {"role": "system", "content": "Mind the time."}
     assert talk.turn(user("More."), late) <= MOST_AGAIN
     assert talk.turn(late, user("And more.")) <= MOST_AGAIN
+
+
+def test_who_asks_is_told_what_changed_since_the_answer_before(web):
+    def ask(former, system):
+        return web.anthropic.messages.create(
+            model="plain",
+            max_tokens=2,
+            system=system,
+            messages=[user("Hi.")],
+            diagnostics={"previous_message_id": former},
+        )
+
+    first = ask(None, SYSTEM)
+    again, changed = ask(first.id, SYSTEM), ask(first.id, "Be long.")
+    assert first.diagnostics is again.diagnostics is None
+    reason = changed.diagnostics.cache_miss_reason
+    held = first.usage.input_tokens + first.usage.cache_read_input_tokens
+    assert (reason.type, reason.cache_missed_input_tokens) == ("system_changed", held)
 
 
 def test_attribution_line_and_moving_marks_change_nothing(web):
@@ -236,6 +258,31 @@ def test_calls_that_come_back_spaced_anew_are_the_same_history(web):
     again = web.openai.chat.completions.create(messages=talk, **options | {"tool_choice": "none"})
     held = first.usage.prompt_tokens + first.usage.completion_tokens
     assert held - again.usage.prompt_tokens_details.cached_tokens <= MOST_AGAIN
+
+
+def test_calls_that_come_back_without_ids_go_on_where_they_were_made(web, client):
+    """The first turn is made over the wire: this dialect cannot ask for a call."""
+    talk = [user(LONG + "Call.")]
+    options = {"num_predict": 4, "temperature": 0}
+    tool = ollama.Tool(**LOOK).model_dump(exclude_none=True)  # it keeps of a tool what it knows
+    asked = read_chat(
+        json.dumps({"model": "agent", "messages": talk, "tools": [tool]}).encode()
+    ).asked
+    head = Head(owner="", model="agent", tools=asked.tools, has_ids=False)
+    name = name_of(prefix_of("", trace(head, asked.messages).root), "00c0ffee", is_brief=False)
+    made = {"tools": asked.tools, "tool_choice": "required", "parallel_calls": False}
+    drawn = {"seed": 4, "temperature": 0.9, "logit_bias": [(3, -100.0)], "max_tokens": 200}
+    first = client.generate("agent", messages=talk, session=name, **made, **drawn).result()
+    (call,) = first.tool_calls
+    called = {"function": {"name": call.name, "arguments": json.loads(call.arguments)}}
+    talk.append({"role": "assistant", "content": first.text, "tool_calls": [called]})
+    talk.append({"role": "tool", "tool_name": call.name, "content": "Nothing."})
+    for turn in (2, 3):
+        said = web.ollama.chat("agent", messages=talk, tools=[tool], options=options)
+        assert client.session("agent", name).turn == turn
+        talk += [said.message, user("More.")]
+    held = client.session("agent", name).messages
+    assert [message["role"] for message in held[1:4]] == ["assistant", "tool", "assistant"]
 
 
 def test_prefill_cut_three_times_goes_on_where_it_was(client):

@@ -47,3 +47,8 @@ def is_client_token(value: str) -> bool:
 def request_key(token: ClientToken, request_id: RequestId) -> RequestKey:
     """Joins identity and id; a client can only ever name requests under its own token."""
     return RequestKey(f"{token}:{request_id}")
+
+
+def request_id_of(key: RequestKey) -> RequestId:
+    """What its client called a request."""
+    return RequestId(key.partition(":")[2])

@@ -205,6 +205,16 @@ class Rewrite(Struct, frozen=True, tag="rewrite", kw_only=True):
     block: BlockId
 
 
+class Defer(Struct, frozen=True, tag="defer", kw_only=True):
+    """While `blocks`, begin no block of a running request: the next checkpoint writes them all.
+
+    Until the next Defer or Load, and only where all of a context can still be written then: what
+    leaves a sliding window or a recurrent state is written as it is computed.
+    """
+
+    blocks: bool
+
+
 QUIET_CHECKPOINT: Final = -1
 """Number of checkpoints that belong to no swap."""
 
@@ -243,6 +253,7 @@ ToWorker = (
     | Known
     | Drop
     | Rewrite
+    | Defer
     | Checkpoint
     | Shrink
     | Stop

@@ -217,12 +217,17 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
 
 class TurnView(Struct, frozen=True, kw_only=True):
-    """A turn that can be gone back to. `tokens` and `messages`: how long the session was then."""
+    """A turn that can be gone back to. `tokens` and `messages`: how long the session was then.
+
+    `request`: the id of the request that made it, so that a turn is told from another of its number
+    before a rewind; empty where nobody knows.
+    """
 
     turn: int
     tokens: int
     messages: int
     at: float
+    request: str = ""
 
 
 class SessionChange(Struct, frozen=True, kw_only=True):

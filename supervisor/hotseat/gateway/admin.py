@@ -159,10 +159,21 @@ class Admin:
         order = _read(await request.body() or b"{}", ReleaseOrder)
         client = await reached(self._client)
         caller = caller_of(request.scope)
-        seated = (await client.status()).model
-        if seated is not None and not caller.may_use(seated):
+        if not caller.models:
+            return answer(await client.release(order.for_s, order.model))
+        model = order.model or (await client.status()).model
+        if model is None:
+            raise HotseatError("not_seated", "no model is seated")
+        if not caller.may_use(model):
             raise ForbiddenError("the seat is another's model; this key may not have it released")
-        return answer(await client.release(order.for_s, order.model))
+        try:
+            # By its name: the daemon refuses if another one has taken the seat meanwhile.
+            return answer(await client.release(order.for_s, model))
+        except HotseatError as error:
+            if error.code != "not_seated":
+                raise
+            text = f"{model} is not seated"  # who is, is nothing to this key
+            raise HotseatError("not_seated", text) from error
 
     async def current(self, request: Request) -> Response:
         """GET /admin/models/current."""

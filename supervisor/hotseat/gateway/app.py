@@ -22,9 +22,11 @@ from hotseat.gateway.asked import Asked
 from hotseat.gateway.callers import caller_of
 from hotseat.gateway.chat.answer import ChatStream, Frame, whole_answer
 from hotseat.gateway.chat.body import read_chat, read_text
+from hotseat.gateway.conversations.comparing import Compared, Comparisons, shape_of
 from hotseat.gateway.conversations.keeping import DAYS, tidy_for_ever
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
+from hotseat.gateway.conversations.value import Head
 from hotseat.gateway.embeddings import Embeddings
 from hotseat.gateway.holding import Begun, Holding
 from hotseat.gateway.messages.answer import MessagesStream, whole_message
@@ -44,6 +46,7 @@ from hotseat.gateway.replying import (
     identity,
     label_of,
     left_out_header,
+    owner_of,
     product_of,
     session_of,
 )
@@ -66,6 +69,7 @@ class Paths:
     def __init__(self, client: AsyncClient, home: Path, settings: GatewaySettings) -> None:
         self._client = client
         self._conversations = Conversations(client)
+        self._comparisons = Comparisons()
         self._holding = Holding(settings.hold_s)
         self._parts = PartWatch(refuses=settings.parts == "refuse")
         self._agents = settings.agents
@@ -75,6 +79,7 @@ class Paths:
             self._conversations,
             self._called,
             self._holding,
+            self._comparisons,
             home,
             shows_phases=self._shows_phases,
         )
@@ -138,17 +143,33 @@ class Paths:
         message_id = f"msg_{secrets.token_hex(12)}"
         view = await self._model(request, asked.model)
         thinks = view.template is not None and view.template.thinking and asked.thinks is not False
+        compared, kept = self._compare(request, asked, view, message_id)
         telling = MessagesStream(
             message_id=message_id,
             model=asked.model,
             thinks=thinks,
             shows_phases=self._shows_phases,
+            compared=compared,
         )
 
         def at_once(found: Whole) -> dict[str, Any]:
-            return whole_message(message_id, asked.model, found.done)
+            kept(found.done)
+            return whole_message(message_id, asked.model, found.done, compared)
 
-        return await self._answer(request, asked, telling, at_once)
+        return await self._answer(request, asked, Noted(telling, kept), at_once)
+
+    def _compare(
+        self, request: Request, asked: Asked, view: ModelView, answer_id: str
+    ) -> tuple[Compared | None, Callable[[Done], None]]:
+        """How it begins beside a former one, and what keeps it for those to come; if asked for."""
+        if asked.compared_to is None:
+            return None, _forget
+        owner, messages = owner_of(request), asked.messages or ()
+        arguments = asked.template_args(_arguments(view))
+        head = Head(owner=owner, model=view.name, tools=asked.tools, template_args=arguments)
+        compared = self._comparisons.compare(head, asked.compared_to, messages)
+        shape = shape_of(head, messages)
+        return compared, functools.partial(self._comparisons.keep, owner, answer_id, shape)
 
     async def count(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: changes nothing, seats nothing."""
@@ -197,7 +218,7 @@ class Paths:
         given = {name: asked.prompt if messages is None else messages}
         if session is not None:
             given["session"] = session
-        return await self._conversations.open(call, **given), lambda _done: None
+        return await self._conversations.open(call, **given), _forget
 
     async def _called(self, request: Request, asked: Asked) -> Call:
         """A request with all but its input."""
@@ -281,6 +302,10 @@ def _ended(
 ) -> dict[str, Any]:
     ended(found.done)
     return at_once(found)
+
+
+def _forget(_done: Done) -> None:
+    """Nothing hangs on its end."""
 
 
 def _sentence(handler: Handler) -> Handler:

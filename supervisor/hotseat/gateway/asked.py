@@ -1,6 +1,6 @@
 """What a request asks for, in no dialect. Pure."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +14,8 @@ from hotseat.protocol.messages import (
     Tool,
     ToolChoice,
 )
+
+_SEEDS: Final = 2**53
 
 
 class Unread(Struct, frozen=True):
@@ -68,6 +70,10 @@ class Asked(Struct, frozen=True, kw_only=True):
     """How much it thinks, in the words of whoever asks."""
     is_streamed: bool = False
     wants_usage: bool = False
+    compared_to: str | None = None
+    """Id of the answer that this prompt should begin like; empty: a later one will ask."""
+    has_call_ids: bool = True
+    """Whether calls and results come back with the ids they went out with."""
     left_out: tuple[str, ...] = ()
     unread: tuple[Unread, ...] = ()
 
@@ -100,6 +106,11 @@ class Asked(Struct, frozen=True, kw_only=True):
         if self.effort is not None:
             told["reasoning_effort"] = self.effort
         return {name: value for name, value in told.items() if name in known}
+
+
+def seed_of(given: int | None) -> int | None:
+    """A seed of the wire. Packages take any number, also below zero; the wire takes 53 bits."""
+    return None if given is None else given % _SEEDS
 
 
 def refuse(path: str, reason: str) -> HotseatError:

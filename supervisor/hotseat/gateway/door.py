@@ -4,10 +4,8 @@ Looked at before any path is. The rules are functions; the class is an ASGI appl
 another one. Must not know dialects.
 """
 
-import re
 import secrets
-from collections.abc import Callable, Iterable
-from itertools import accumulate
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +13,7 @@ from msgspec import Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotseat.gateway.callers import SCOPE_KEY, Caller
+from hotseat.gateway.depth import is_deeper
 from hotseat.gateway.settings import LOOPBACK
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MAX_DEPTH, MAX_MESSAGE_BYTES
@@ -22,10 +21,7 @@ from hotseat.protocol.limits import MAX_DEPTH, MAX_MESSAGE_BYTES
 OPEN_PATHS: Final = frozenset({"/", "/health/live", "/health/ready"})
 """Nothing of a conversation, a model or a name is told there."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_JSON_STRING: Final = re.compile(rb'"[^"]*+(?:"|\Z)')
-"""Without escapes. One that does not end goes to the end, so that no byte is looked at twice."""
-_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_CROWDED: Final = 503
 _NOBODY: Final = Caller()
 _PREFLIGHT: Final = "access-control-request-method"
 FindCaller = Callable[[str], Caller | None]
@@ -110,11 +106,7 @@ def refuse_deep(body: bytes) -> None:
 
     Before it is decoded. Whether brackets match is the decoder's business.
     """
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
-    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    brackets = _JSON_STRING.sub(b"", plain).translate(None, _NO_BRACKETS)
-    if any(depth > MAX_DEPTH for depth in accumulate(map(_STEPS.__getitem__, brackets))):
+    if is_deeper(body, MAX_DEPTH):
         text = f"body: brackets nest deeper than {MAX_DEPTH}; flatten it"
         raise HotseatError("invalid_request", text, limit=MAX_DEPTH)
 
@@ -144,7 +136,7 @@ class Door:
             return
         found = look_at(self._policy, scope, self._find)
         if isinstance(found, Refusal):
-            await self._refuse(send, scope, found)
+            await _send_refusal(send, scope["path"], found)
             return
         scope[SCOPE_KEY] = found
         await self._inside(scope, self._counted(receive), send)
@@ -162,22 +154,40 @@ class Door:
 
         return take
 
-    async def _refuse(self, send: Send, scope: Scope, refusal: Refusal) -> None:
-        body = msgspec.json.encode(told_refusal(scope["path"], refusal))
-        headers: Iterable[tuple[bytes, Any]] = (
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"x-should-retry", b"false"),
-            (b"x-request-id", f"req_{secrets.token_hex(12)}".encode()),
-        )
-        head = {"type": "http.response.start", "status": refusal.status, "headers": list(headers)}
-        await send(head)
-        await send({"type": "http.response.body", "body": body})
+
+async def refuse_crowd(scope: Scope, receive: Receive, send: Send) -> None:
+    """An ASGI application for connections that are too many."""
+    del receive
+    text = "there are too many connections; end some, or ask again in a second"
+    refusal = Refusal(_CROWDED, "too_many_connections", text)
+    await _send_refusal(
+        send, scope["path"], refusal, (b"retry-after", b"1"), (b"connection", b"close")
+    )
+
+
+async def _send_refusal(
+    send: Send, path: str, refusal: Refusal, *more: tuple[bytes, bytes]
+) -> None:
+    body = msgspec.json.encode(told_refusal(path, refusal))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-should-retry", b"true" if refusal.status == _CROWDED else b"false"),
+        (b"x-request-id", f"req_{secrets.token_hex(12)}".encode()),
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def told_refusal(path: str, refusal: Refusal) -> dict[str, Any]:
     """The body in the dialect of a path."""
-    kinds = {401: "authentication_error", 403: "permission_error", 413: "request_too_large"}
+    kinds = {
+        401: "authentication_error",
+        403: "permission_error",
+        413: "request_too_large",
+        _CROWDED: "overloaded_error",
+    }
     error = {
         "type": kinds.get(refusal.status, "invalid_request_error"),
         "message": refusal.message,

@@ -15,6 +15,8 @@ from hotseat.gateway.settings import GatewaySettings
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MAX_MESSAGE_BYTES
 
+_AT_ONCE: Final = 4
+"""Requests handed on side by side; each holds a thread of a pool that others need too."""
 PATIENCE_S: Final = 60.0
 _NONE: Final = (
     "hotseat makes no embeddings; name a server of this machine that does in [http] "
@@ -35,6 +37,7 @@ class Embeddings:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._url = settings.embeddings_url
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     def routes(self) -> list[Route]:
         """Every path."""
@@ -44,7 +47,9 @@ class Embeddings:
         """POST /v1/embeddings."""
         if self._url is None:
             raise HotseatError("unsupported_feature", _NONE)
-        given = await asyncio.to_thread(_ask, self._url, await request.body())
+        body = await request.body()
+        async with self._places:
+            given = await asyncio.to_thread(_ask, self._url, body)
         return Response(given.body, given.status, identity() | {"content-type": given.kind})
 
 

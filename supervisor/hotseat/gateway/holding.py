@@ -21,6 +21,7 @@ HOLD_S: Final = 540.0
 _KEPT_S: Final = 600.0
 """How long work goes on that nobody asks for."""
 _MOST: Final = 64
+"""Of one key: nobody's work makes room for another's."""
 _RETRY_S: Final = 1.0
 
 
@@ -34,7 +35,8 @@ class Begun(Struct, frozen=True):
 class Work:
     """An answer in the making, with a client or without."""
 
-    def __init__(self, begun: Begun) -> None:
+    def __init__(self, owner: str, begun: Begun) -> None:
+        self.owner = owner
         self.job = asyncio.ensure_future(_answered(begun))
         self._stream = begun.stream
         self.ends: asyncio.TimerHandle | None = None
@@ -66,7 +68,7 @@ class Holding:
         key = key_of(request, await request.body())
         work = self._detached.pop(key, None)
         if work is None:
-            work = Work(await begin())
+            work = Work(owner_of(request), await begin())
         elif work.ends is not None:
             work.ends.cancel()
         try:
@@ -87,8 +89,9 @@ class Holding:
 
     def _keep(self, key: bytes, work: Work) -> None:
         self._drop(key)
-        if len(self._detached) >= _MOST:
-            self._drop(next(iter(self._detached)))
+        own = [found for found, one in self._detached.items() if one.owner == work.owner]
+        if len(own) >= _MOST:
+            self._drop(own[0])
         work.ends = asyncio.get_running_loop().call_later(_KEPT_S, self._drop, key)
         self._detached[key] = work
 

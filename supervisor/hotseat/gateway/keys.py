@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from hotseat.gateway.callers import OWNER, Caller
-from hotseat.gateway.secret_file import made_once
+from hotseat.gateway.secret_file import made_once, written_alone
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MAX_PRIORITY
 
@@ -75,24 +75,27 @@ def add_key(home: Path, caller: Caller) -> str:
     if caller.priority is not None and abs(caller.priority) > MAX_PRIORITY:
         text = f"priority {caller.priority}: use {-MAX_PRIORITY} to {MAX_PRIORITY}"
         raise HotseatError("invalid_request", text, field="priority")
-    keys = read_keys(home)
-    if any(entry.caller.name == caller.name for entry in keys):
-        text = f"a key {caller.name!r} exists; `hotseat key revoke {caller.name}` ends it"
-        raise HotseatError("invalid_request", text, field="name")
     key = f"hs-{secrets.token_hex(_KEY_BYTES)}"
     entry = KeyEntry(caller=caller, digest=_digest(key), created_at=round(time.time(), 3))
-    _write(home, (*keys, entry))
+    with written_alone(home / KEYS_FILE):
+        keys = read_keys(home)
+        if any(entry.caller.name == caller.name for entry in keys):
+            text = f"a key {caller.name!r} exists; `hotseat key revoke {caller.name}` ends it"
+            raise HotseatError("invalid_request", text, field="name")
+        _write(home, (*keys, entry))
     return key
 
 
 def revoke_key(home: Path, name: str) -> KeyEntry:
     """Ends a key; what it had under way goes on. Raises HotseatError for one that is not there."""
-    keys = read_keys(home)
-    found = next((entry for entry in keys if entry.caller.name == name), None)
-    if found is None:
-        known = ", ".join(entry.caller.name for entry in keys) or "none"
-        raise HotseatError("invalid_request", f"no key {name!r}; there is {known}", field="name")
-    _write(home, tuple(entry for entry in keys if entry is not found))
+    with written_alone(home / KEYS_FILE):
+        keys = read_keys(home)
+        found = next((entry for entry in keys if entry.caller.name == name), None)
+        if found is None:
+            known = ", ".join(entry.caller.name for entry in keys) or "none"
+            text = f"no key {name!r}; there is {known}"
+            raise HotseatError("invalid_request", text, field="name")
+        _write(home, tuple(entry for entry in keys if entry is not found))
     return found
 
 
@@ -137,7 +140,6 @@ def _digest(key: str) -> str:
 
 
 def _write(home: Path, keys: tuple[KeyEntry, ...]) -> None:
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = home / KEYS_FILE
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

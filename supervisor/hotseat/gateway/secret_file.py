@@ -1,7 +1,10 @@
 """A file with a secret in the home: made once, whole at any time, readable by its owner only."""
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -25,3 +28,19 @@ def made_once(path: Path, text: str) -> str:
     finally:
         draft.unlink()
     return text
+
+
+@contextmanager
+def written_alone(path: Path) -> Iterator[None]:
+    """Nobody else changes the file meanwhile; they wait. Its lock is a file beside it that stays.
+
+    The file itself is replaced when it changes, so a lock on it would hold nobody.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -22,7 +22,7 @@ from hotseat.client import AsyncClient
 from hotseat.client.endpoint import read_endpoint
 from hotseat.gateway.accounts import Accounting
 from hotseat.gateway.app import make_app
-from hotseat.gateway.door import Door, DoorPolicy
+from hotseat.gateway.door import Door, DoorPolicy, refuse_crowd
 from hotseat.gateway.keys import KeyRing, owner_key
 from hotseat.gateway.metrics import Metrics
 from hotseat.gateway.ports import bind_port
@@ -39,12 +39,15 @@ MAX_CONNECTIONS: Final = 256
 ALONE_S: Final = 600.0
 LOOK_S: Final = 15.0
 _GRACE_S: Final = 5
+_CROWD: Final[Any] = refuse_crowd
+"""uvicorn's types of an application are others than starlette's, and name the same."""
 
 
 class PatientProtocol(H11Protocol):
     """A connection that ends if its request does not arrive in `arrival_s`."""
 
     arrival_s = ARRIVAL_S
+    most = MAX_CONNECTIONS
     _arrival: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -54,6 +57,8 @@ class PatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Waits until the request is there as a whole."""
+        crowded = len(self.connections) > self.most
+        self.app = _CROWD if crowded else self.config.loaded_app
         super().data_received(data)
         cycle = self.cycle
         is_whole = cycle is not None and not cycle.response_complete and not cycle.more_body
@@ -173,7 +178,6 @@ def _config(home: Path, settings: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=settings.tls_cert,

@@ -15,6 +15,7 @@ from hotseat.protocol.link_orders import (
     CancelWork,
     Checkpoint,
     CountPrompt,
+    Defer,
     Drop,
     HoldBlank,
     Known,
@@ -90,8 +91,8 @@ class StubEngine:
                 pass
             case Reseat():
                 pass  # the process shell switches the epoch
-            case Rewrite():
-                pass  # the stub keeps nothing to write again
+            case Defer() | Rewrite():
+                pass  # the stub keeps nothing to write later or again
             case Checkpoint():
                 self._checkpoint(message)
             case Stop():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotseat.gateway.conversations.heads import LEAST, HeadWatch, common_start, is_same_text
+from hotseat.gateway.conversations.heads import LEAST, HeadWatch, common_start
 
 TEXT = "You are an agent. " * 40
 
@@ -18,6 +18,7 @@ def test_place_that_changes_each_time_is_told_once():
     found = told(*(f"{TEXT}now: {n} {TEXT}" for n in range(5)))
     assert [one is not None for one in found] == [False, False, True, False, False]
     assert (found[2].agent, found[2].position) == ("codex", len(TEXT) + 5)
+    assert (found[2].given, found[2].before) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -40,10 +41,13 @@ def test_agents_are_told_apart():
         assert found[2].agent == agent
 
 
+def test_lengths_of_what_changed_are_told_without_the_text():
+    found = told(f"{TEXT}one {TEXT}", f"{TEXT}two {TEXT}", f"{TEXT}a thing {TEXT}")
+    assert (found[2].given, found[2].before) == (7, 3)
+
+
 @given(st.text(), st.text())
 def test_common_start_is_common_and_as_long_as_can_be(left, right):
     length = common_start(left, right)
     assert left[:length] == right[:length]
     assert length == min(len(left), len(right)) or left[length] != right[length]
-    assert is_same_text(left, left, len(left))
-    assert is_same_text(left, right, length) == is_same_text(right, left, length)

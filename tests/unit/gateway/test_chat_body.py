@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hotseat.gateway.chat.body import REFUSED, read_chat, read_text
 from hotseat.protocol.errors import HotseatError
@@ -32,3 +34,9 @@ def test_key_of_a_bias_that_is_no_token_is_named(token):
     with pytest.raises(HotseatError, match="keys are token ids"):
         read_chat(body(logit_bias={token: 1}))
     assert read_chat(body(logit_bias={"7": 1})).sampling.logit_bias == ((7, 1.0),)
+
+
+@given(st.integers(-(2**63), 2**64 - 1))
+def test_any_number_is_a_seed_and_small_ones_are_themselves(seed):
+    found = read_chat(body(seed=seed)).sampling.seed
+    assert 0 <= found < 2**53 and (found - seed) % 2**53 == 0

@@ -29,6 +29,7 @@ class Stream:
     """Work that was accepted."""
 
     accepted = Accepted(position=0)
+    request_id = "r"
 
     def __init__(self, name, history):
         self.name = name
@@ -336,4 +337,5 @@ async def test_changing_system_text_is_logged_once_and_without_a_word_of_it(capl
         system = Message(role="system", content=f"Secret {number}. " + "Be brief. " * 40)
         await client.ask(0, [system, Message(role="user", content="a")], "x")
     (line,) = caplog.messages
-    assert line.startswith("prefix.unstable agent= position=7: ") and "Secret" not in line
+    assert line.startswith("prefix.unstable agent= position=7 given=1 before=1: ")
+    assert "Secret" not in line

@@ -148,3 +148,14 @@ def test_what_is_nested_too_deeply_is_refused():
         deep = {"a": deep}
     with pytest.raises(HotseatError, match="nested too deeply"):
         trace(Head(owner="", model="m", template_args=deep), [])
+
+
+def test_ids_of_calls_count_only_where_clients_send_them_back():
+    def told(call_id, **more):
+        call = ToolCall(id=call_id, name="look", arguments="{}")
+        reply = Message(role="assistant", content="", tool_calls=(call,))
+        result = Message(role="tool", content="Rome", tool_call_id=call_id, name="look")
+        return trace(Head(owner="", model="m", **more), (reply, result, reply)).points
+
+    assert told("a") != told("b")
+    assert told("a", has_ids=False) == told("b", has_ids=False)

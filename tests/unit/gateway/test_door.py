@@ -77,7 +77,7 @@ def depth(value):
 
 
 VALUES = st.recursive(
-    st.text() | st.integers() | st.none(),
+    st.text() | st.text('"[]{}\\a', max_size=40) | st.integers() | st.none(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
 

@@ -1,5 +1,7 @@
 """Keys for others: made once, kept as digests, looked up again when their file changed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,15 @@ def test_key_that_cannot_be_is_refused(tmp_path, caller, text):
     with pytest.raises(HotseatError, match=text):
         add_key(tmp_path, caller)
     assert read_keys(tmp_path) == ()
+
+
+def test_keys_made_at_once_are_all_there(tmp_path):
+    names = [f"key-{number}" for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        made = list(pool.map(lambda name: add_key(tmp_path, Caller(name=name)), names))
+    assert {entry.caller.name for entry in read_keys(tmp_path)} == set(names)
+    ring = KeyRing(tmp_path, "")
+    assert [ring.find(key).name for key in made] == names
 
 
 def test_name_that_is_there_or_is_not_is_said(tmp_path):

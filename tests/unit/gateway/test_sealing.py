@@ -5,6 +5,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hotseat.gateway.responses.ids import ResponseId, read_id, unkept_id, write_id
 from hotseat.gateway.sealing import KEY_FILE, Seal, seal_of
@@ -18,6 +19,7 @@ IDS = st.builds(
     turn=st.integers(1, 2**40),
     head=st.text("0123456789abcdef", min_size=12, max_size=12),
     instructed=st.booleans(),
+    request=st.text("0123456789abcdef", min_size=16, max_size=16),
 )
 
 
@@ -43,15 +45,10 @@ def test_one_changed_character_closes_it_for_good(data, draw):
 
 
 @given(IDS)
-def test_id_leads_back_and_never_comes_again(response):
-    first, second = write_id(SEAL, "anna", response), write_id(SEAL, "anna", response)
-    assert first != second
-    found = read_id(SEAL, "anna", first, None)
-    assert (found.model, found.session, found.turn) == (
-        response.model,
-        response.session,
-        response.turn,
-    )
+def test_id_leads_back_and_is_another_for_each_request(response):
+    first = write_id(SEAL, "anna", response)
+    assert first != write_id(SEAL, "anna", replace(response, request=response.request + "1"))
+    assert read_id(SEAL, "anna", first, None) == response
     for owner, text in (("bob", first), ("anna", first[5:]), ("anna", unkept_id()), ("anna", "")):
         with pytest.raises(HotseatError) as caught:
             read_id(SEAL, owner, text, "previous_response_id")

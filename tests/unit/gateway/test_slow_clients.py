@@ -5,6 +5,7 @@ import contextlib
 import time
 
 import pytest
+from anthropic.types import ErrorResponse
 
 from hotseat.gateway.keys import owner_key
 from hotseat.gateway.ports import bind_port
@@ -76,3 +77,20 @@ async def test_slow_headers_and_bodies_harm_nobody_and_are_gone_in_time(port, tm
     assert len(asked) >= 3
     assert {status for _, status in asked} == {b"HTTP/1.1 200 OK"}
     assert sorted(took for took, _ in asked)[len(asked) // 2] < ARRIVAL_S / 2
+
+
+async def test_one_connection_too_many_is_told_in_json_when_to_ask_again(port, monkeypatch):
+    monkeypatch.setattr(PatientProtocol, "most", 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 200 " in head
+    other, more = await asyncio.open_connection("127.0.0.1", port)
+    more.write(b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
+    head, _, body = (await other.read()).partition(b"\r\n\r\n")
+    assert b" 503 " in head and b"retry-after: 1" in head and b"x-should-retry: true" in head
+    told = ErrorResponse.model_validate_json(body)
+    assert (told.type, told.error.type) == ("error", "overloaded_error")
+    writer.close()
+    more.close()
+    assert (await ask(port))[1] == b"HTTP/1.1 200 OK"

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.supervisor.kv.daily_writing import DailyWriting
+from hotseat.supervisor.requests.deferred_blocks import DeferredBlocks
 from hotseat.supervisor.requests.quiet_sessions import QuietSessions
 from hotseat.supervisor.requests.rules.quiet_for_long import sessions_to_checkpoint
 from hotseat.supervisor.requests.works import Works
@@ -62,3 +63,33 @@ def test_nothing_is_written_for_being_quiet_on_a_day_of_much_writing():
     days.limit(None)
     quiet.tick(60.0)
     assert [order.sessions for order in sent] == [("a",)]
+
+
+def test_each_worker_is_told_once_to_defer_and_once_to_go_on():
+    sent, days = [], DailyWriting()
+    seat = SimpleNamespace(serving_epoch=1, send=lambda order: sent.append(order) or True)
+    deferred = DeferredBlocks(seat, days)
+    days.limit(1)
+    for size in (0, 0, 2, 0):
+        days.add(size)
+        deferred.tick(0.0)
+    assert [order.blocks for order in sent] == [True]
+    for epoch in (None, 2, 2):
+        seat.serving_epoch = epoch
+        deferred.tick(0.0)
+    assert [order.blocks for order in sent] == [True, True]
+    days.limit(None)
+    deferred.tick(0.0)
+    deferred.tick(0.0)
+    assert [order.blocks for order in sent] == [True, True, False]
+
+
+def test_worker_that_could_not_be_told_is_told_later():
+    answers, days = [False, True], DailyWriting()
+    seat = SimpleNamespace(serving_epoch=1, send=lambda _order: answers.pop(0))
+    days.limit(0)
+    days.add(1)
+    deferred = DeferredBlocks(seat, days)
+    for _ in range(3):
+        deferred.tick(0.0)
+    assert answers == []

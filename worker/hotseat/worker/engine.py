@@ -16,6 +16,7 @@ from hotseat.protocol.link_orders import (
     CancelWork,
     Checkpoint,
     CountPrompt,
+    Defer,
     Drop,
     HoldBlank,
     Known,
@@ -162,6 +163,9 @@ class Engine:
             case Rewrite(block=block):
                 if self._seat is not None:
                     self._seat.keeper.forget_stored(block)
+            case Defer(blocks=blocks):
+                if self._seat is not None:
+                    self._seat.keeper.defer_blocks(is_wanted=blocks)
             case Load():
                 self._load(message)
             case Warm():

@@ -28,13 +28,16 @@ def add(
     as_json: bool,
 ) -> None:
     """Make a key for NAME and print it, this once."""
+    from hotseat.cli.home.known_models import check_model_names
     from hotseat.client.endpoint import find_home
     from hotseat.gateway.callers import Caller
     from hotseat.gateway.keys import add_key
 
+    names = tuple(part.strip() for part in (models or "").split(",") if part.strip())
+    check_model_names(names)
     caller = Caller(
         name=name,
-        models=tuple(part.strip() for part in (models or "").split(",") if part.strip()),
+        models=names,
         priority=priority,
         may_swap=not no_swap,
         max_waiting=max_waiting,

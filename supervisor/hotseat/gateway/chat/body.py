@@ -14,6 +14,7 @@ from hotseat.gateway.asked import (
     LeftOut,
     named_tool,
     refuse,
+    seed_of,
     tool_of,
     unsupported,
 )
@@ -131,7 +132,7 @@ class Drawn(Struct, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+    seed: int | None = None
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0, le=10)] | None = None
@@ -229,7 +230,7 @@ def _drawn(body: Drawn) -> dict[str, Any]:
             top_p=body.top_p,
             top_k=body.top_k,
             min_p=body.min_p,
-            seed=body.seed,
+            seed=seed_of(body.seed),
             repetition_penalty=body.repetition_penalty,
             presence_penalty=body.presence_penalty,
             frequency_penalty=body.frequency_penalty,

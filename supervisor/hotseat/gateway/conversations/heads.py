@@ -19,10 +19,15 @@ _TIMES: Final = 2
 
 
 class Unstable(Struct, frozen=True, kw_only=True):
-    """`position`: characters of system text that the last three requests had in common."""
+    """`position`: characters of system text that the last two requests had in common.
+
+    `given`, `before`: how many characters differ there, in this text and in the one before it.
+    """
 
     agent: str
     position: int
+    given: int
+    before: int
 
 
 class _Seen(Struct, frozen=True):
@@ -43,20 +48,27 @@ class HeadWatch:
             return None
         system = system[:LONGEST]
         before = self._seen.pop((agent, tools), None)
-        changes, position = 0, 0
+        changes, position, rest = 0, 0, 0
         if before is not None and before.system != system:
             position = common_start(before.system, system)
-            if is_same_text(before.system, system, position):
+            rest = common_start(before.system[position:][::-1], system[position:][::-1])
+            if 2 * (position + rest) >= max(len(before.system), len(system)):
                 changes = before.changes + 1
         self._seen[agent, tools] = _Seen(system, changes)
         if len(self._seen) > MOST:
             del self._seen[next(iter(self._seen))]
-        if changes < _TIMES or agent in self._told:
+        if before is None or changes < _TIMES or agent in self._told:
             return None
         self._told[agent] = None
         if len(self._told) > MOST:
             del self._told[next(iter(self._told))]
-        return Unstable(agent=agent, position=position)
+        alike = position + rest
+        return Unstable(
+            agent=agent,
+            position=position,
+            given=len(system) - alike,
+            before=len(before.system) - alike,
+        )
 
 
 def common_start(left: str, right: str) -> int:
@@ -69,9 +81,3 @@ def common_start(left: str, right: str) -> int:
         else:
             high = middle - 1
     return low
-
-
-def is_same_text(left: str, right: str, start: int) -> bool:
-    """True if two texts that differ behind `start` are one text with a changed place."""
-    rest = common_start(left[start:][::-1], right[start:][::-1])
-    return 2 * (start + rest) >= max(len(left), len(right))

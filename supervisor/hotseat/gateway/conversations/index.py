@@ -13,11 +13,15 @@ AGE_S: Final = 7 * 24 * 3600.0
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """A session at a turn. `model` is the registered name, whatever it was asked by."""
+    """A session at a turn. `model` is the registered name, whatever it was asked by.
+
+    `request`: the one that made the turn, if another turn of that number would not do.
+    """
 
     model: str
     session: str
     turn: int
+    request: str = ""
 
 
 class PlaceIndex:

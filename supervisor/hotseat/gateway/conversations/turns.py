@@ -20,7 +20,7 @@ from hotseat.client.flow import AsyncStream
 from hotseat.gateway.asked import Asked
 from hotseat.gateway.conversations.habits import Habits
 from hotseat.gateway.conversations.heads import HeadWatch
-from hotseat.gateway.conversations.index import Place, PlaceIndex
+from hotseat.gateway.conversations.index import MOST, Place, PlaceIndex
 from hotseat.gateway.conversations.value import (
     SYSTEM_ROLES,
     Head,
@@ -83,6 +83,7 @@ def head_of(call: Call, asked: Asked, *, is_kept: bool = True) -> Head:
         tools=asked.tools,
         template_args=call.options.get("template_args") or {},
         is_brief=not is_kept,
+        has_ids=asked.has_call_ids,
     )
 
 
@@ -93,6 +94,8 @@ class Conversations:
         self._client = client
         self._index = PlaceIndex()
         self._searched: dict[str, None] = {}
+        self._made: dict[tuple[str, int], str] = {}
+        """Requests by the turns they make, so that most need not be asked for."""
         self._habits = Habits()
         self._heads = HeadWatch()
 
@@ -131,6 +134,8 @@ class Conversations:
 
     async def resume(self, call: Call, place: Place, added: Sequence[Message]) -> Opened:
         """Goes on behind a turn. Raises session_missing if it is not there any more."""
+        if place.request and self._made.get((place.session, place.turn)) != place.request:
+            await self.read(place)
         try:
             return await self._go_on(call, place, added)
         except HotseatError as error:
@@ -149,7 +154,7 @@ class Conversations:
         stream = await self._accepted(
             call, {"messages": messages, "session": session, "expect_turn": 0, **_UNHELD}
         )
-        return Opened(stream, session, 1)
+        return self._opened(stream, session, 1)
 
     async def view(self, place: Place) -> SessionView:
         """The session of a place, with its messages and turns. Raises session_missing.
@@ -172,7 +177,7 @@ class Conversations:
         """What a session held after a turn, and when that was. Raises session_missing."""
         view = await self.view(place)
         mark = next((mark for mark in view.turns or () if mark.turn == place.turn), None)
-        if mark is None:
+        if mark is None or (place.request and mark.request not in ("", place.request)):
             raise _gone(place)
         return messages_of(view)[: mark.messages], mark.at
 
@@ -210,10 +215,12 @@ class Conversations:
         if found is not None:
             # Where, and not what: texts are in no log.
             _log.warning(
-                "prefix.unstable agent=%s position=%d: its system text is another one there with "
-                "each request, so nothing behind it is read back",
+                "prefix.unstable agent=%s position=%d given=%d before=%d: there its system text is "
+                "another one with each request, so nothing behind it is read back",
                 found.agent,
                 found.position,
+                found.given,
+                found.before,
             )
 
     async def _find(self, head: Head, traced: Traced, count: int) -> tuple[Place, int] | None:
@@ -276,7 +283,13 @@ class Conversations:
         )
         # What comes now has the number of a turn that was rewound meanwhile, and another content.
         self._index.forget_behind(place)
-        return Opened(stream, place.session, place.turn + 1)
+        return self._opened(stream, place.session, place.turn + 1)
+
+    def _opened(self, stream: AsyncStream, session: str, turn: int) -> Opened:
+        self._made[session, turn] = stream.request_id
+        if len(self._made) > MOST:
+            del self._made[next(iter(self._made))]
+        return Opened(stream, session, turn)
 
     async def _branch(self, call: Call, place: Place) -> Place:
         prefix = branch_prefix(owner_of(call.http), place.session)

@@ -32,7 +32,8 @@ _MADE_HERE: Final = re.compile(
 class Head(Struct, frozen=True, kw_only=True):
     """What stands before all messages. `owner`: whose key it came with; empty without keys.
 
-    `is_brief`: nobody wants it kept; such conversations have sessions of their own.
+    `is_brief`: nobody wants it kept; such conversations have sessions of their own. `has_ids`
+    False: clients drop the ids of calls, so calls are equal by names and arguments.
     """
 
     owner: str
@@ -40,6 +41,7 @@ class Head(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     template_args: Mapping[str, Any] = {}
     is_brief: bool = False
+    has_ids: bool = True
 
 
 class Point(Struct, frozen=True):
@@ -73,7 +75,7 @@ def trace(head: Head, messages: Sequence[Message]) -> Traced:
             kind = running.digest()
         if is_reply and not root:
             root = running.hexdigest()
-        running.update(_encoded(_value(message)))
+        running.update(_encoded(_value(message, has_ids=head.has_ids)))
         if is_reply:
             points.append(Point(number + 1, running.digest()))
     root = (root or running.hexdigest())[:_ROOT_DIGITS]
@@ -125,7 +127,15 @@ def same_head(head: Head, instructions: str | None) -> str:
     return own.hexdigest()
 
 
-def _value(message: Message) -> list[Any]:
+def digest_of(*values: Any) -> bytes:
+    """The same for values that are equal; messages are compared by what they say."""
+    running = hashlib.blake2b(digest_size=_BYTES)
+    for value in values:
+        running.update(_encoded(_value(value) if isinstance(value, Message) else value))
+    return running.digest()
+
+
+def _value(message: Message, *, has_ids: bool = True) -> list[Any]:
     text = _text_of(message)
     if message.role == "assistant":
         # Clients trim replies, and the line break before a call is no content to them.
@@ -134,8 +144,11 @@ def _value(message: Message) -> list[Any]:
         "system" if message.role == "developer" else message.role,
         text,
         message.name,
-        message.tool_call_id,
-        [[call.id, call.name, _as_json(call.arguments)] for call in message.tool_calls],
+        message.tool_call_id if has_ids else None,
+        [
+            [call.id if has_ids else None, call.name, _as_json(call.arguments)]
+            for call in message.tool_calls
+        ],
     ]
 
 

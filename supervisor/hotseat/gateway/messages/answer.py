@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hotseat.gateway.conversations.comparing import Compared
 from hotseat.gateway.errors import anthropic_error
 from hotseat.gateway.output import SpokenParts, spoken_calls, spoken_text
 from hotseat.gateway.phases import Phases
@@ -33,8 +34,15 @@ class MessagesStream:
     """
 
     def __init__(
-        self, *, message_id: str, model: str, thinks: bool, shows_phases: bool = False
+        self,
+        *,
+        message_id: str,
+        model: str,
+        thinks: bool,
+        shows_phases: bool = False,
+        compared: Compared | None = None,
     ) -> None:
+        self._compared = compared
         self._phases = Phases(is_shown=shows_phases)
         self._id = message_id
         self._model = model
@@ -55,6 +63,7 @@ class MessagesStream:
             "stop_reason": None,
             "stop_sequence": None,
             "usage": _EMPTY_USAGE,
+            **diagnostics(self._compared),
         }
         return named_event("message_start", {"type": "message_start", "message": message})
 
@@ -132,7 +141,9 @@ class MessagesStream:
         return signed + named_event("content_block_stop", event)
 
 
-def whole_message(message_id: str, model: str, done: Done) -> dict[str, Any]:
+def whole_message(
+    message_id: str, model: str, done: Done, compared: Compared | None = None
+) -> dict[str, Any]:
     """The same at once: thinking, text, calls."""
     content: list[dict[str, Any]] = []
     if done.reasoning:
@@ -152,7 +163,26 @@ def whole_message(message_id: str, model: str, done: Done) -> dict[str, Any]:
         "stop_reason": stop_reason(done),
         "stop_sequence": done.stop_string,
         "usage": usage(done.usage),
+        **diagnostics(compared),
     }
+
+
+def diagnostics(compared: Compared | None) -> dict[str, Any]:
+    """Why the former prompt is not read back; null where all of it begins this one."""
+    if compared is None:
+        return {}
+    if not compared.is_known:
+        reason: dict[str, Any] = {"type": "previous_message_not_found"}
+    elif compared.change is None:
+        return {"diagnostics": None}
+    elif compared.change in ("template", "unknown"):
+        reason = {"type": "unavailable"}
+    else:
+        reason = {
+            "type": f"{compared.change}_changed",
+            "cache_missed_input_tokens": compared.tokens,
+        }
+    return {"diagnostics": {"cache_miss_reason": reason}}
 
 
 def stop_reason(done: Done) -> str:

@@ -21,7 +21,7 @@ ATTRIBUTION: Final = "x-anthropic-billing-header:"
 to conversation: with it no two of them would begin alike."""
 IGNORED: Final = (
     *("metadata", "service_tier", "cache_control", "container", "context_management", "betas"),
-    *("inference_geo", "speed", "diagnostics", "user_profile_id"),
+    *("inference_geo", "speed", "user_profile_id"),
 )
 """Nothing hangs on them here."""
 REFUSED: Final = {"mcp_servers": "nobody here calls servers of tools; call them and give tools"}
@@ -87,6 +87,12 @@ class OutputConfig(Struct, kw_only=True):
     format: OutputFormat | None = None
 
 
+class Diagnostics(Struct, kw_only=True):
+    """`diagnostics`: asks what of a former prompt does not begin this one."""
+
+    previous_message_id: str | None = None
+
+
 class CountBody(Struct, kw_only=True):
     """POST /v1/messages/count_tokens, and what Messages shares with it."""
 
@@ -107,6 +113,7 @@ class MessagesBody(CountBody, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None
     stop_sequences: list[str] | None = None
+    diagnostics: Diagnostics | None = None
     stream: bool | None = None
 
 
@@ -119,6 +126,7 @@ def read_messages(data: bytes) -> Asked:
         sampling=Sampling(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k),
         stop=tuple(text for text in body.stop_sequences or [] if text),
         is_streamed=bool(body.stream),
+        compared_to=(body.diagnostics.previous_message_id or "") if body.diagnostics else None,
     )
 
 

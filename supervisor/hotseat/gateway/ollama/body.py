@@ -127,9 +127,7 @@ def read_chat(data: bytes) -> Order:
     if not body.messages:
         return Order(model=body.model, asked=None, gives_up=_gives_up(body.keep_alive))
     left_out = LeftOut()
-    messages: list[Message] = []
-    for at, one in enumerate(body.messages):
-        messages.append(_message(one, at, messages, left_out))
+    messages = [_message(one, at, left_out) for at, one in enumerate(body.messages)]
     tools = tuple(_tool(tool, at) for at, tool in enumerate(body.tools or []))
     asked = _asked(body, left_out, messages=tuple(messages), tools=tools)
     return Order(model=body.model, asked=asked)
@@ -185,6 +183,7 @@ def _asked(body: Any, left_out: LeftOut, **what: Any) -> Asked:
         thinks=None if body.think is None else bool(body.think),
         effort=body.think if isinstance(body.think, str) and body.think else None,
         is_streamed=body.stream is not False,
+        has_call_ids=False,
         **left_out.told(),
         **what,
     )
@@ -204,7 +203,7 @@ def _format(given: str | dict[str, Any] | None) -> ResponseFormat | None:
     return ResponseFormat(type="json_schema", schema=given)
 
 
-def _message(given: Said, at: int, before: list[Message], left_out: LeftOut) -> Message:
+def _message(given: Said, at: int, left_out: LeftOut) -> Message:
     roles: tuple[Role, ...] = ("system", "user", "assistant", "tool")
     role = next((known for known in roles if known == given.role), None)
     if role is None:
@@ -223,21 +222,9 @@ def _message(given: Said, at: int, before: list[Message], left_out: LeftOut) -> 
         reasoning=given.thinking,
         tool_calls=tuple(calls),
         name=given.tool_name,
-        tool_call_id=(given.tool_call_id or _call_of(given, before)) if role == "tool" else None,
+        # Without an id it finds its call by name, wherever the history is put together.
+        tool_call_id=(given.tool_call_id or None) if role == "tool" else None,
     )
-
-
-def _call_of(result: Said, before: list[Message]) -> str | None:
-    """The call that a result answers, by its name: this dialect's results have no ids.
-
-    The first of that name that has no result yet; without a name the first of all.
-    """
-    answered = {message.tool_call_id for message in before}
-    for message in before:
-        for call in message.tool_calls:
-            if call.id not in answered and result.tool_name in (None, "", call.name):
-                return call.id
-    return None
 
 
 def _content(text: str, images: list[Any] | None, path: str, left_out: LeftOut) -> str:

@@ -117,6 +117,14 @@ class Ollama:
             return find_named(views, name)
         return ModelView(name=name, state="ready")
 
+    async def _release(self, name: str) -> None:
+        """Also where it lost the seat meanwhile."""
+        try:
+            await self._client.release(model=name)
+        except HotseatError as error:
+            if error.code != "not_seated":
+                raise
+
     async def _seat(
         self, request: Request, view: ModelView, frame: Frame, *, gives_up: bool
     ) -> Response:
@@ -125,7 +133,7 @@ class Ollama:
             raise ForbiddenError(f"this key may not decide about the seat of {view.name!r}")
         if gives_up:
             if view.state == "seated":
-                await self._client.release(model=view.name)
+                await self._release(view.name)
         else:
             await self._client.swap(view.name)
         reason = "unload" if gives_up else "load"

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from hotseat.gateway.conversations.comparing import Compared
 from hotseat.gateway.errors import headers_of, message_of
 from hotseat.gateway.output import SpokenParts
 from hotseat.gateway.phases import Phases, percent_of
@@ -20,6 +21,13 @@ from hotseat.gateway.sse import named_event
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Chunk, ChunkPart, Done, Progress, TokenLogprob, Usage
 
+_REASONS: Final = {
+    "model": "model_changed",
+    "tools": "tools_changed",
+    "template": "reasoning_effort_changed",
+    "system": "input_changed",
+    "messages": "input_changed",
+}
 _INVALID: Final = frozenset({"invalid_request", "unsupported_feature", "unsupported_content"})
 
 
@@ -32,6 +40,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     origins: Mapping[str, tuple[str, str]] = {}
     sealed: Callable[[str], str] | None = None
     shows_phases: bool = False
+    compared: Compared | None = None
 
 
 class ResponsesStream:
@@ -130,7 +139,24 @@ def response_object(facts: Facts, output: list[dict[str, Any]], status: str) -> 
         "truncation": "disabled",
         "usage": None,
         **msgspec.to_builtins(facts.told),
+        **diagnostics(facts.compared),
     }
+
+
+def diagnostics(compared: Compared | None) -> dict[str, Any]:
+    """What of the compared prompt begins this one, for those who ask."""
+    if compared is None:
+        return {}
+    if not compared.is_known:
+        found: dict[str, Any] = {"type": "comparison_response_not_found"}
+    elif compared.change is None:
+        found = {"type": "cache_hit"}
+    elif compared.change in _REASONS:
+        reason = _REASONS[compared.change]
+        found = {"type": "cache_miss", "reason": reason, "cache_missed_tokens": compared.tokens}
+    else:
+        found = {"type": "unavailable"}
+    return {"prompt_cache_diagnostics": found}
 
 
 def usage(used: Usage) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from hotseat.gateway.asked import Asked, LeftOut, refuse, unsupported
+from hotseat.gateway.asked import Asked, LeftOut, refuse, seed_of, unsupported
 from hotseat.gateway.responses.items import InputItem, Opener, read_items
 from hotseat.gateway.responses.tools import ChosenTool, OfferedTool, choose, open_toolbox
 from hotseat.protocol.limits import MAX_LOGPROBS
 from hotseat.protocol.messages import Message, ResponseFormat, Sampling
 
 IGNORED: Final = (
-    *("user", "safety_identifier", "service_tier", "prompt_cache_key", "prompt_cache_options"),
+    *("user", "safety_identifier", "service_tier", "prompt_cache_key"),
     *("prompt_cache_retention", "stream_options", "truncation", "max_tool_calls", "moderation"),
     *("context_management", "access_programs", "image", "background_options", "personality"),
 )
@@ -49,6 +49,12 @@ class Reasoning(Struct, kw_only=True):
     effort: str | None = None
 
 
+class CacheOptions(Struct, kw_only=True):
+    """`prompt_cache_options`; what asks for a comparison is done, the rest has no effect."""
+
+    comparison_response_id: str | None = None
+
+
 class CountBody(Struct, kw_only=True):
     """POST /v1/responses/input_tokens, and what Responses shares with it."""
 
@@ -72,11 +78,12 @@ class ResponsesBody(CountBody, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+    seed: int | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
     store: bool | None = None
     stream: bool | None = None
     metadata: dict[str, str] | None = None
+    prompt_cache_options: CacheOptions | None = None
 
 
 class Told(Struct, frozen=True, kw_only=True):
@@ -127,10 +134,11 @@ def read_response(data: bytes, opened: Opener) -> ReadResponse:
             top_p=body.top_p,
             top_k=body.top_k,
             min_p=body.min_p,
-            seed=body.seed,
+            seed=seed_of(body.seed),
         ),
         logprobs=count,
         is_streamed=bool(body.stream),
+        compared_to=body.prompt_cache_options and body.prompt_cache_options.comparison_response_id,
     )
     return msgspec.structs.replace(
         read, told=_told(body, plain), wants_encrypted=_ENCRYPTED in include

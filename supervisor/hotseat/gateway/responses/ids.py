@@ -13,13 +13,13 @@ from hotseat.gateway.sealing import Seal
 from hotseat.protocol.errors import HotseatError
 
 _PREFIX: Final = "resp_"
-_NONCE_BYTES: Final = 4
 
 
 class ResponseId(Struct, frozen=True, array_like=True, kw_only=True):
     """Where a response is kept.
 
     `head`: of what must be equal for the next answer to be appended (`value.same_head`).
+    `request`: the one that made the turn: after a rewind another turn gets its number.
     `instructed`: the history begins with instructions, which the next answer does not inherit.
     """
 
@@ -28,13 +28,12 @@ class ResponseId(Struct, frozen=True, array_like=True, kw_only=True):
     turn: int
     head: str
     instructed: bool
-    nonce: str = ""
+    request: str
 
 
 def write_id(seal: Seal, owner: str, response: ResponseId) -> str:
-    """An id that never comes again and that only its owner can use."""
-    unique = msgspec.structs.replace(response, nonce=secrets.token_hex(_NONCE_BYTES))
-    return _PREFIX + seal.close(_purpose(owner), msgspec.msgpack.encode(unique))
+    """An id that only its owner can use; no other has its request."""
+    return _PREFIX + seal.close(_purpose(owner), msgspec.msgpack.encode(response))
 
 
 def unkept_id() -> str:

@@ -16,6 +16,7 @@ from hotseat.client import AsyncClient
 from hotseat.client.flow import AsyncStream
 from hotseat.gateway.accounts import account_of
 from hotseat.gateway.asked import Asked, unsupported
+from hotseat.gateway.conversations.comparing import Compared, Comparisons, shape_of
 from hotseat.gateway.conversations.index import Place
 from hotseat.gateway.conversations.noting import Noted
 from hotseat.gateway.conversations.turns import Call, Conversations, Opened, head_of
@@ -52,6 +53,7 @@ class Responses:
         conversations: Conversations,
         called: Callable[[Request, Asked], Awaitable[Call]],
         holding: Holding,
+        comparisons: Comparisons,
         home: Path,
         *,
         shows_phases: bool,
@@ -61,6 +63,7 @@ class Responses:
         self._conversations = conversations
         self._called = called
         self._holding = holding
+        self._comparisons = comparisons
         self._home = home
 
     @functools.cached_property
@@ -102,13 +105,31 @@ class Responses:
             origins=read.origins,
             sealed=functools.partial(self._sealed, owner) if read.wants_encrypted else None,
             shows_phases=self._shows_phases,
+            compared=self._compared(head, read, messages),
         )
 
         def ended(done: Done) -> None:
+            shape = shape_of(head, messages or read.system, is_whole=bool(messages))
+            self._comparisons.keep(owner, facts.response_id, shape, done)
             if messages:
                 self._conversations.note(head, messages, done)
 
         return opened.stream, facts, ended
+
+    def _compared(
+        self, head: Head, read: ReadResponse, messages: tuple[Message, ...]
+    ) -> Compared | None:
+        """How its prompt begins beside that of the response it names; None if it names none."""
+        former_id = read.asked.compared_to
+        if not former_id:
+            return None
+        return self._comparisons.compare(
+            head,
+            former_id,
+            messages or read.system,
+            is_whole=bool(messages),
+            goes_on=former_id == read.told.previous_response_id,
+        )
 
     async def count(self, request: Request) -> Response:
         """POST /v1/responses/input_tokens: changes nothing, seats nothing."""
@@ -250,6 +271,7 @@ class Responses:
             turn=opened.turn,
             head=same_head(head, read.told.instructions),
             instructed=bool(read.system),
+            request=opened.stream.request_id,
         )
         return write_id(self._seal, head.owner, response)
 
@@ -270,7 +292,7 @@ class Responses:
 
 
 def _place(found: ResponseId) -> Place:
-    return Place(model=found.model, session=found.session, turn=found.turn)
+    return Place(model=found.model, session=found.session, turn=found.turn, request=found.request)
 
 
 def _instructions(found: ResponseId, history: tuple[Message, ...]) -> str | None:

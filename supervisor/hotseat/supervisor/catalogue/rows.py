@@ -13,6 +13,7 @@ from hotseat.protocol.ids import (
     RequestKey,
     SessionName,
     Tag,
+    request_id_of,
 )
 from hotseat.supervisor.conversation.cuts import SessionTurns, TurnRow
 
@@ -155,6 +156,11 @@ class TurnCommit(Struct, frozen=True, kw_only=True):
     at: float
     key: RequestKey | None = None
     reply: bytes | None = None
+
+    @property
+    def request(self) -> str:
+        """What the client calls the request of this turn."""
+        return "" if self.key is None else request_id_of(self.key)
 
 
 class TurnCommitted(Struct, frozen=True, kw_only=True):

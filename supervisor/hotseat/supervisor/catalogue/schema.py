@@ -179,7 +179,12 @@ ALTER TABLE sessions ADD COLUMN agent TEXT NOT NULL DEFAULT '';
 """
 """Whose the newest turn of a session is, so that all of an agent can be forgotten."""
 
-_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4, _V5, _V6)
+_V7: Final = """
+ALTER TABLE turns ADD COLUMN request TEXT NOT NULL DEFAULT '';
+"""
+"""Which request made a turn: after a rewind another one gets its number."""
+
+_MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4, _V5, _V6, _V7)
 """Entry n brings a catalogue from version n to n + 1; never changed, only added to."""
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -138,8 +138,8 @@ def _existing(db: sqlite3.Connection, model: ModelName, name: SessionName) -> Se
 
 def _store_turns(db: sqlite3.Connection, session_id: int, entries: tuple[TurnRow, ...]) -> None:
     db.executemany(
-        "INSERT INTO turns (session, turn, tokens, message_count, at, shared_tokens, reachable)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO turns (session, turn, tokens, message_count, at, shared_tokens, reachable,"
+        " request) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 session_id,
@@ -149,6 +149,7 @@ def _store_turns(db: sqlite3.Connection, session_id: int, entries: tuple[TurnRow
                 entry.at,
                 entry.shared_tokens,
                 entry.reachable,
+                entry.request,
             )
             for entry in entries
         ],

@@ -122,10 +122,11 @@ def turns(db: sqlite3.Connection, model: ModelName, name: SessionName) -> list[T
             at=found[3],
             shared_tokens=found[4],
             reachable=bool(found[5]),
+            request=found[6],
         )
         for found in db.execute(
-            "SELECT t.turn, t.tokens, t.message_count, t.at, t.shared_tokens, t.reachable"
-            " FROM turns t JOIN sessions s ON s.id = t.session"
+            "SELECT t.turn, t.tokens, t.message_count, t.at, t.shared_tokens, t.reachable,"
+            " t.request FROM turns t JOIN sessions s ON s.id = t.session"
             " WHERE s.model = ? AND s.name = ? ORDER BY t.turn",
             (model, name),
         )
@@ -161,9 +162,9 @@ def commit_turn(db: sqlite3.Connection, commit: TurnCommit) -> TurnCommitted:
         )
     count = len(commit.tokens) // _TOKEN_BYTES
     db.execute(
-        "INSERT INTO turns (session, turn, tokens, message_count, at, shared_tokens)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (session_id, turn, count, commit.message_count, commit.at, count),
+        "INSERT INTO turns (session, turn, tokens, message_count, at, shared_tokens, request)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (session_id, turn, count, commit.message_count, commit.at, count, commit.request),
     )
     chain = block_chain(commit.tag, unpack_tokens(commit.tokens))
     stored = blocks.link_chain(db, session_id, chain)

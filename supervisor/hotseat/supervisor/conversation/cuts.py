@@ -22,7 +22,8 @@ class TurnRow(Struct, frozen=True, kw_only=True):
     """One turn of a session: how long it was after it.
 
     `shared_tokens`: how many leading tokens of then the session still has. `reachable` False: its
-    messages were replaced since, so that nobody can go back to it.
+    messages were replaced since, so that nobody can go back to it. `request`: the id of the request
+    that made it.
     """
 
     turn: int
@@ -31,6 +32,7 @@ class TurnRow(Struct, frozen=True, kw_only=True):
     at: float
     shared_tokens: int = 0
     reachable: bool = True
+    request: str = ""
 
 
 class SessionTurns(Struct, frozen=True, kw_only=True):

@@ -50,7 +50,11 @@ class SessionList:
         held = await self._sessions.held(model, session)
         return tuple(
             TurnView(
-                turn=entry.turn, tokens=entry.tokens, messages=entry.message_count, at=entry.at
+                turn=entry.turn,
+                tokens=entry.tokens,
+                messages=entry.message_count,
+                at=entry.at,
+                request=entry.request,
             )
             for entry in (reachable_turns(held) if held is not None else ())
         )

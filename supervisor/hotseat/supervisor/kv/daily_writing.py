@@ -1,7 +1,7 @@
 """What is written to the SSD in a day, and whether that is enough for today.
 
 Above the limit of the settings nothing is written only because it is quiet: sessions go to disk
-at their swap. Blocks are written as they are computed all the same.
+at their swap, and so do the blocks of running requests where that is possible (`Defer`).
 """
 
 import time

@@ -115,6 +115,7 @@ class SessionStore:
                 message_count=commit.message_count,
                 at=commit.at,
                 shared_tokens=len(commit.tokens) // TOKEN_BYTES,
+                request=commit.request,
             ),
         )
 

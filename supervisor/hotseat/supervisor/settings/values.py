@@ -191,7 +191,7 @@ class KvSettings(Struct, frozen=True, kw_only=True):
     idle_checkpoint_s: Seconds = 30.0
     """Quiet after which the last tokens of a session go to disk too."""
     daily_write_bytes: Bytes | None = None
-    """Written in a day (UTC); above it an event says so and quiet sessions wait for their swap."""
+    """Written in a day (UTC); above it an event says so, and contexts are written at swaps only."""
 
     def disk_budget_for(self, free_bytes: int) -> int:
         """Bytes of KV files over all tags; min(50 GiB, 20 % of free space) unless set."""

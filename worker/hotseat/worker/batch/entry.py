@@ -225,7 +225,7 @@ class BatchEntry:
         if trace is None or caches is None:
             return
         position = trace.position
-        if turn.start.persist and position:
+        if turn.start.persist and position and not self._keeper.defers_blocks:
             self._keeper.capture_blocks(trace, RowView(caches, 0, position))
         trace.snapshots_at |= fetch.plan.snapshots_at  # on disk: not written again
         self._send(

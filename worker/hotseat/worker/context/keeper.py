@@ -61,6 +61,7 @@ class Keeper:
         self._returned: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._running: list[Trace] = []
         self._captures: deque[_Capture] = deque()
+        self.defers_blocks = False
 
     @property
     def captures_underway(self) -> int:
@@ -91,6 +92,14 @@ class Keeper:
         self.finish_captures()
         self._writer.after_written(returned)
 
+    def defer_blocks(self, *, is_wanted: bool) -> None:
+        """Whether blocks of running requests wait until their session is written or given up.
+
+        Only plain attention holds all of a context until then.
+        """
+        is_plain = all(layer.kind == "full" for layer in self._record.layers)
+        self.defers_blocks = is_wanted and is_plain
+
     def capture_blocks(self, trace: Trace, view: RowView) -> None:
         """Puts every full block that is not stored; runs in the stream that owns `view`."""
         if any(one.trace is trace for one in self._captures):
@@ -99,7 +108,12 @@ class Keeper:
             self._put_block(capture)
 
     def begin_blocks(self, trace: Trace, view: RowView) -> None:
-        """The same for a request that runs on: they are put by `finish_captures`, nothing waits."""
+        """The same for a request that runs on: they are put by `finish_captures`, nothing waits.
+
+        None if they are deferred: those of a request without a session are then never written.
+        """
+        if self.defers_blocks:
+            return
         for capture in self._uncaptured(trace, view):
             self._captures.append(replace(capture, parts=set_apart(capture.parts)))
 

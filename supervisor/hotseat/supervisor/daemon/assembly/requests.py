@@ -3,6 +3,7 @@
 from hotseat.supervisor.daemon.assembly.ground import Ground
 from hotseat.supervisor.kv.keeper import KvKeeper
 from hotseat.supervisor.requests.abandoned import Abandoned
+from hotseat.supervisor.requests.deferred_blocks import DeferredBlocks
 from hotseat.supervisor.requests.ends import WorkEnds
 from hotseat.supervisor.requests.outbox import Outbox
 from hotseat.supervisor.requests.quiet_sessions import QuietSessions
@@ -29,6 +30,7 @@ class Requests:
         )
         self.suspended = SuspendedRuns(ground.catalogue, self.keeper, seat)
         self.quiet = QuietSessions(self.works, seat, settings, self.keeper.days)
+        self.deferred = DeferredBlocks(seat, self.keeper.days)
         ends = WorkEnds(
             works=self.works,
             catalogue=ground.catalogue,

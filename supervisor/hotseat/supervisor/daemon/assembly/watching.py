@@ -67,6 +67,7 @@ class Watching:
                 dispatch.swaps.tick,
                 requests.runs.cancel_abandoned,
                 requests.quiet.tick,
+                requests.deferred.tick,
                 dispatch.idle.tick,
                 dispatch.contexts.tick,
             ),
