@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FIGURES := $(VENV)/fault-figures.json
 
-.PHONY: demo test test-long test-installed test-real check bench clean explore install faults faults-release fault-rows soak http-schema
+.PHONY: demo test test-long test-streamed test-installed test-real check bench clean explore install faults faults-release fault-rows soak http-schema
 
 install: $(STAMP)
 
@@ -30,6 +30,11 @@ test: $(STAMP)
 # Further cases of what the suite shows in cheaper ones.
 test-long: $(STAMP)
 	$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile -m long
+
+# The engine's tests with every layer, then with most experts, read from the disk at every step.
+test-streamed: $(STAMP)
+	HOTSEAT_SPOIL_ROOMS=1 HOTSEAT_TEST_RESIDENCE=layers $(BIN)/python -m pytest tests/unit/engine -n 2 --dist loadfile
+	HOTSEAT_SPOIL_ROOMS=1 HOTSEAT_TEST_RESIDENCE=experts $(BIN)/python -m pytest tests/unit/engine -n 2 --dist loadfile
 
 # New examples for every property; `make test` draws the same ones everywhere.
 explore: $(STAMP)

@@ -52,3 +52,4 @@ _.repeat_penalty  # option of `run`, read by name
 _.IGNORED  # fields of HTTP bodies that are known and mean nothing here
 _.main_loop  # uvicorn calls it
 _.app  # of a connection: what answers its next request
+_.__class__  # a streamed layer is what its class makes it

@@ -15,10 +15,10 @@ from mlx_lm.models.cache import make_prompt_cache
 from tests.support.models.tiny_models import make_tiny
 
 from hotseat.protocol.residence import Residence, spread_evenly
+from hotseat.worker.dying import WeightsLostError
 from hotseat.worker.model.building import build_model
 from hotseat.worker.streaming.layers import SPOIL_VARIABLE
 from hotseat.worker.streaming.places import NotStreamableError
-from hotseat.worker.streaming.reading import WeightsUnreadableError
 from hotseat.worker.streaming.seated import Streaming
 
 PROMPT, DECODED, CHUNK = 150, 12, 64
@@ -134,7 +134,7 @@ def test_file_that_is_cut_or_written_into_ends_a_step_and_gives_no_logits(folder
         try:
             digests(model)
             change(folder / "model.safetensors")
-            with pytest.raises(WeightsUnreadableError):
+            with pytest.raises(WeightsLostError):
                 digests(model)
         finally:
             streaming.close()

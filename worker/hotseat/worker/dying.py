@@ -15,7 +15,15 @@ _METAL_SIGN: Final = "[METAL]"
 """How mlx marks what Metal said of a command buffer, whoever waits for it first."""
 
 
-class GpuLostError(Exception):
+class LostError(Exception):
+    """Nothing that this process still did could be believed; the next one goes on."""
+
+
+class WeightsLostError(LostError):
+    """Weights that are read as they are needed cannot be, or are others by now."""
+
+
+class GpuLostError(LostError):
     """The GPU failed under this process: nobody's request is to blame, the next worker goes on."""
 
 
@@ -36,13 +44,13 @@ def tells_of_gpu(text: str) -> bool:
     return _METAL_SIGN in text and not tells_of_memory(text)
 
 
-def pass_on_gpu_loss(error: Exception) -> None:
-    """Raises GpuLostError if `error` is one of the GPU: whoever catches errors calls it first.
+def pass_on_loss(error: Exception) -> None:
+    """Raises LostError if `error` is one, or one of the GPU: whoever catches errors calls it first.
 
     After a second error Metal ignores all that a process submits, so nothing that this one still
     did could be believed.
     """
-    if isinstance(error, GpuLostError):
+    if isinstance(error, LostError):
         raise error
     if isinstance(error, RuntimeError) and tells_of_gpu(str(error)):
         raise GpuLostError(" ".join(str(error).split())) from error

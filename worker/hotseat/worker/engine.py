@@ -51,7 +51,7 @@ from hotseat.worker.batch.runner import Runner
 from hotseat.worker.beat_figures import BeatFigures
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
-from hotseat.worker.dying import pass_on_gpu_loss
+from hotseat.worker.dying import pass_on_loss
 from hotseat.worker.model.kernel_warming import KernelWarming
 from hotseat.worker.model.loading import (
     LoadFailedError,
@@ -325,7 +325,7 @@ class Engine:
         except HotseatError as error:
             self._break(message.request, error.message)
         except Exception as error:  # noqa: BLE001 - one bad request must not take the engine down
-            pass_on_gpu_loss(error)
+            pass_on_loss(error)
             self._break(message.request, str(error) or type(error).__name__)
 
     def _break(self, request: RequestKey, reason: str) -> None:

@@ -34,12 +34,14 @@ class Preparation:
         if record is None:
             return
         machine = self._planner.probe.machine()
-        floor = self._reserve_bytes() + record.weights_bytes
+        plan = self._planner.plan(record, in_any_case=True)
+        is_whole = plan.residence is None
+        floor = self._reserve_bytes() + plan.weights_bytes
         if machine.pages is None:
-            self._standby.prepare(record, warm_pages=True, free_floor_bytes=floor)
+            self._standby.prepare(record, warm_pages=is_whole, free_floor_bytes=floor)
         else:
             # What a Mac's worker could ask for leaves out the cache it is reading into.
-            has_room = machine.available_bytes >= floor
+            has_room = is_whole and machine.available_bytes >= floor
             self._standby.prepare(
                 record,
                 warm_pages=has_room,
@@ -62,7 +64,8 @@ class Preparation:
                 record, warm_pages=False, free_floor_bytes=0, kernels_limit_bytes=kernels
             )
         if self._planner.settings.seat.ready_memory == "on":
-            self._hold_blank([record.weights_bytes for record in records])
+            plans = [self._planner.plan(record, in_any_case=True) for record in records]
+            self._hold_blank([plan.weights_bytes for plan in plans])
 
     def _hold_blank(self, weights_bytes: Sequence[int]) -> None:
         """For the largest of the models that there is room for."""

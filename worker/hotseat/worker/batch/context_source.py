@@ -26,7 +26,7 @@ from hotseat.worker.context.restoring import (
 from hotseat.worker.context.steps import StepLog
 from hotseat.worker.context.trace import Trace
 from hotseat.worker.context.twins import twin_of
-from hotseat.worker.dying import pass_on_gpu_loss
+from hotseat.worker.dying import pass_on_loss
 from hotseat.worker.model.caches import new_caches
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.store.reader import Restorer, RestoreResult
@@ -150,7 +150,7 @@ class ContextFetcher:
             room, fetch.room = fetch.room, None
             restored = rebuild_sequence(self._record, turn.ids, fetch.plan, result, hint, room)
         except Exception as error:  # noqa: BLE001 - what cannot be restored is computed
-            pass_on_gpu_loss(error)
+            pass_on_loss(error)
             restored = None
             fetch.miss = fetch.miss or f"restore failed: {error}"
         if restored is None:

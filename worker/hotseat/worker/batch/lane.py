@@ -15,7 +15,7 @@ from hotseat.protocol import failpoints
 from hotseat.worker.batch.rows import Arrival, DecodingRows
 from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.capture import RowView
-from hotseat.worker.dying import pass_on_gpu_loss
+from hotseat.worker.dying import pass_on_loss
 from hotseat.worker.model.caches import cache_arrays, leaves, tighten, unservable_entry
 from hotseat.worker.model.metal import clear_cache
 
@@ -201,7 +201,7 @@ class Lane:
                 if self._steps % _STEPS_KEPT == 0:
                     clear_cache()
         except Exception as error:
-            pass_on_gpu_loss(error)
+            pass_on_loss(error)
             raise self._lose_rows(str(error) or type(error).__name__) from error
         return drawn, fed
 
@@ -250,7 +250,7 @@ class Lane:
             with self.stream():
                 return Drawn(turn, *self._rows.pending(turn))
         except Exception as error:
-            pass_on_gpu_loss(error)
+            pass_on_loss(error)
             raise self._lose_rows(str(error) or type(error).__name__) from error
 
     def view(self, turn: Turn) -> RowView:
@@ -313,7 +313,7 @@ class Lane:
         return caches
 
     def _lose_fed(self, turn: Turn, error: Exception) -> LaneBrokenError:
-        pass_on_gpu_loss(error)
+        pass_on_loss(error)
         self._feeding = [feeding for feeding in self._feeding if feeding.turn is not turn]
         self.turns.remove(turn)
         return LaneBrokenError([turn], str(error) or type(error).__name__)

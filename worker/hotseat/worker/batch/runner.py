@@ -15,7 +15,7 @@ from hotseat.worker.batch.lane import Drawn, Fed, Lane, LaneBrokenError
 from hotseat.worker.batch.sampling import top_logprobs, with_texts
 from hotseat.worker.batch.turn import Turn, emitted
 from hotseat.worker.context.keeper import Keeper, Send
-from hotseat.worker.dying import pass_on_gpu_loss, tells_of_memory
+from hotseat.worker.dying import pass_on_loss, tells_of_memory
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import SeatedModel
@@ -109,7 +109,7 @@ class Runner:
         try:
             lane.insert(turn, caches)
         except Exception as error:  # noqa: BLE001 - one bad row must not take the engine down
-            pass_on_gpu_loss(error)
+            pass_on_loss(error)
             lane.take(turn)
             self._endings.give_up(turn, str(error) or type(error).__name__)
             return

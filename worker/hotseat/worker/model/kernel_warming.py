@@ -20,7 +20,7 @@ from hotseat.protocol.ids import Tag
 from hotseat.protocol.link_orders import Prepare
 from hotseat.protocol.link_reports import FromWorker, KernelsWarmed
 from hotseat.protocol.model import ModelRecord
-from hotseat.worker.dying import pass_on_gpu_loss
+from hotseat.worker.dying import pass_on_loss
 from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import (
     FullKVCache,
@@ -99,7 +99,7 @@ class KernelWarming:
         except NoLayerError as error:
             left_out = str(error)
         except Exception as error:  # noqa: BLE001 - a model that fails here may still be loaded
-            pass_on_gpu_loss(error)
+            pass_on_loss(error)
             left_out = f"{type(error).__name__}: {' '.join(str(error).split())}"
         self._end()
         self._send(course.report(left_out))

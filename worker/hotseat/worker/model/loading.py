@@ -20,7 +20,7 @@ from hotseat.protocol.link_orders import Load
 from hotseat.protocol.link_reports import Loaded, Warmed
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.model_files import added_file, list_files
-from hotseat.worker.dying import pass_on_gpu_loss, tells_of_memory
+from hotseat.worker.dying import pass_on_loss, tells_of_memory
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.building import build_model
 from hotseat.worker.model.caches import layer_kinds, new_caches, unservable_entry
@@ -95,7 +95,7 @@ def load_model(
         _evaluate_weights(model, on_progress)
         kit = take_kit(record)
     except Exception as error:
-        pass_on_gpu_loss(error)
+        pass_on_loss(error)
         raise _as_failure(record, error) from error
     seated = SeatedModel(record, load, model, kit, streaming)
     seconds = time.monotonic() - started
@@ -109,7 +109,7 @@ def warm_model(seated: SeatedModel) -> Warmed:
     try:
         mx.eval(seated.model(mx.array([[token]]), cache=new_caches(seated.model)))
     except Exception as error:
-        pass_on_gpu_loss(error)
+        pass_on_loss(error)
         raise _as_failure(seated.record, error) from error
     mx.clear_cache()
     return Warmed(seconds=time.monotonic() - started, peak_bytes=int(mx.get_peak_memory()))
@@ -198,7 +198,9 @@ def _evaluate_weights(model: Any, on_progress: OnProgress) -> None:
 def _weight_groups(model: Any) -> list[tuple[list[mx.array], int]]:
     """Arrays in load order with their bytes, `GROUP_BYTES` or a little more to each group."""
     groups: list[tuple[list[mx.array], int]] = [([], 0)]
-    for _, array in tree_flatten(model.parameters()):
+    # Layers that pass through rooms have the same arrays.
+    distinct = {id(array): array for _, array in tree_flatten(model.parameters())}
+    for array in distinct.values():
         if groups[-1][1] >= GROUP_BYTES:
             groups.append(([], 0))
         arrays, size = groups[-1]

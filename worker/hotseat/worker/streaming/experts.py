@@ -25,6 +25,8 @@ from hotseat.worker.streaming.slots import Move, SlotTable
 
 SORTED_FROM: Final = 64
 """Rows times experts a token from which mlx-lm sorts them (mlx_lm/models/switch_layers.py)."""
+_MADE: Final = 16
+"""Results of a layer that are kept until it is certain that they are computed."""
 _SWITCHES: Final = frozenset({"SwitchGLU", "SwitchMLP"})
 
 
@@ -51,7 +53,7 @@ class ExpertBank:
         mx.eval(self._arrays)
         self._memory = {key: bytes_of(array) for key, array in self._arrays.items()}
         self._tree = tree_unflatten(list(self._arrays.items()))
-        self._last: mx.array | None = None
+        self._made: list[mx.array] = []
         self.hits = 0
         self.asked = 0
 
@@ -87,16 +89,25 @@ class ExpertBank:
         return result
 
     def note(self, result: mx.array) -> None:
-        """What was made of the slots as they are: computed before one of them is read into."""
-        self._last = result
+        """What was made of the slots as they are: computed before one of them is read into.
+
+        Lanes have streams of their own, so that one's work may still wait while another one reads.
+        """
+        self._made.append(result)
+        if len(self._made) > _MADE:
+            self._settle()
+
+    def _settle(self) -> None:
+        mx.eval(self._made)
+        self._made.clear()
 
     def close(self) -> None:
         """Nothing is read any more."""
         self._rooms.rooms.close()
 
     def _read(self, moves: Sequence[Move]) -> None:
-        if moves and self._last is not None:
-            mx.eval(self._last)
+        if moves:
+            self._settle()
         jobs = []
         for move in moves:
             for key, place in self._places.items():
@@ -111,6 +122,7 @@ class ExpertBank:
 
     def _keep(self, used: Sequence[int]) -> None:
         """Copies what the call used most from the room, which is still held."""
+        self._settle()
         for move in self._table.keep_most_used(used):
             for key, memory in self._rooms.memory_of(self._number).items():
                 size = self._places[key].size // self.experts

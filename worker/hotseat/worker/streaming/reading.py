@@ -7,7 +7,6 @@ nothing is copied into mlx afterwards. Knows no layers.
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 import mlx.core as mx
 
 from hotseat.protocol.limits import MIB
+from hotseat.worker.dying import WeightsLostError
 from hotseat.worker.store.direct_io import FileReads
 
 THREADS: Final = 4
@@ -24,10 +24,6 @@ PIECE_BYTES: Final = MIB
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
 
 Job = Future[None]
-
-
-class WeightsUnreadableError(Exception):
-    """A weight file ended early or cannot be read; what was computed with it is not known."""
 
 
 def bytes_of(array: mx.array) -> memoryview:
@@ -47,10 +43,10 @@ class _WeightFile:
         self._was = self._is()
 
     def read(self, offset: int, size: int) -> memoryview:
-        """Raises EOFError, OSError, WeightsUnreadableError."""
+        """Raises EOFError, OSError, WeightsLostError."""
         found = self._reads.read(offset, size)
         if self._is() != self._was:
-            raise WeightsUnreadableError(f"{self._path} was changed while it was in use")
+            raise WeightsLostError(f"{self._path} was changed while it was in use")
         return found
 
     def close(self) -> None:
@@ -73,7 +69,6 @@ class Readers:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="weights")
         self._lock = threading.Lock()
         self.read_bytes = 0
-        self.busy_s = 0.0
 
     def begin(self, path: Path, offset: int, into: memoryview) -> list[Job]:
         """Reads as many bytes as `into` takes, piece by piece; `finish` waits for them."""
@@ -83,11 +78,9 @@ class Readers:
         ]
 
     def _read(self, path: Path, offset: int, into: memoryview) -> None:
-        began = time.monotonic()
         into[:] = self._files[path].read(offset, len(into))
         with self._lock:
             self.read_bytes += len(into)
-            self.busy_s += time.monotonic() - began
 
     def close(self) -> None:
         """Ends threads and closes files."""
@@ -97,13 +90,13 @@ class Readers:
 
 
 def finish(jobs: Sequence[Job]) -> None:
-    """Waits for all of them, whatever becomes of one. Raises WeightsUnreadableError."""
+    """Waits for all of them, whatever becomes of one. Raises WeightsLostError."""
     failed: BaseException | None = None
     for job in jobs:
         failed = job.exception() or failed
-    if isinstance(failed, WeightsUnreadableError):
+    if isinstance(failed, WeightsLostError):
         raise failed
     if isinstance(failed, EOFError):
-        raise WeightsUnreadableError("a weight file ended before its time") from failed
+        raise WeightsLostError("a weight file ended before its time") from failed
     if failed is not None:
-        raise WeightsUnreadableError(str(failed)) from failed
+        raise WeightsLostError(str(failed)) from failed
