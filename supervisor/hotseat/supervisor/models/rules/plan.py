@@ -26,6 +26,8 @@ _WIRED_PERCENT_LARGE: Final = 84
 WORKING_SET_MARGIN_BYTES: Final = GIB
 LEAST_TOKENS: Final = 2048
 """A model fits when one session of this length (or its whole context) has room."""
+STREAMED_TOKENS: Final = 16_384
+"""One session of this length has room before more weights have."""
 _GROUP: Final = "group"
 _CONTEXTS: Final = (4096, 8192, 16_384, 32_768)
 
@@ -88,24 +90,25 @@ def _plan_streamed(
         reason = f"{whole.reason}; it cannot be read as it is needed: {refused}"
         return structs.replace(whole, reason=reason)
     assert record.parts is not None  # noqa: S101 - else refused
-    session = session_bytes(record, min(LEAST_TOKENS, record.context_tokens))
-    beside = whole.overhead_bytes + whole.standby_bytes + whole.prefill_peak_bytes + session
-    seating = choose_residence(record.parts, whole.limit_bytes - beside)
-    if seating is None:
-        return whole
-    view = planned(structs.replace(record, weights_bytes=seating.resident_bytes))
-    if not view.fits:
-        return whole
-    words = (
-        f"it does not fit whole: {seating.words},"
-        f" {_size(seating.step_bytes)} from the disk for a token at most"
-    )
-    return structs.replace(
-        view,
-        residence=seating.residence,
-        step_bytes=seating.step_bytes,
-        notice="; ".join(part for part in (words, view.notice) if part),
-    )
+    beside = whole.overhead_bytes + whole.standby_bytes + whole.prefill_peak_bytes
+    for tokens in (STREAMED_TOKENS, LEAST_TOKENS):
+        session = session_bytes(record, min(tokens, record.context_tokens))
+        seating = choose_residence(record.parts, whole.limit_bytes - beside - session)
+        if seating is None:
+            continue
+        view = planned(structs.replace(record, weights_bytes=seating.resident_bytes))
+        if view.fits:
+            words = (
+                f"it does not fit whole: {seating.words},"
+                f" {_size(seating.step_bytes)} from the disk for a token at most"
+            )
+            return structs.replace(
+                view,
+                residence=seating.residence,
+                step_bytes=seating.step_bytes,
+                notice="; ".join(part for part in (words, view.notice) if part),
+            )
+    return whole
 
 
 def _plan_whole(
