@@ -303,6 +303,10 @@ class Beat(Struct, frozen=True, tag="beat", kw_only=True):
     backlog_bytes: int = 0
     blank_bytes: int = 0
     """Touched for the next load and holding nothing yet."""
+    streamed_bytes: int = 0
+    """Weights read since the load, of a model that is not whole in memory."""
+    streamed_s: float = 0.0
+    """In which any of them were being read."""
 
 
 class Stopped(Struct, frozen=True, tag="stopped"):

@@ -310,6 +310,8 @@ class PlanView(Struct, frozen=True, kw_only=True):
     """How it is seated where it does not fit whole; `weights_bytes` is what is in memory then."""
     step_bytes: int = 0
     """Weights that are read from the disk for one token, at most."""
+    tokens_per_s: float | None = None
+    """What the disk's measured rate allows then, if all of them are read; None: never measured."""
 
 
 class QuoteView(Struct, frozen=True, kw_only=True):

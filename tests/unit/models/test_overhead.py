@@ -64,7 +64,13 @@ class Worker:
     def __init__(self, monkeypatch):
         self.now = 100.0
         self.footprint = 5 * GIB
-        self.beat = SimpleNamespace(active_bytes=4 * GIB, cache_bytes=GIB // 2, live_kv_bytes=0)
+        self.beat = SimpleNamespace(
+            active_bytes=4 * GIB,
+            cache_bytes=GIB // 2,
+            live_kv_bytes=0,
+            streamed_bytes=0,
+            streamed_s=0.0,
+        )
         self.noted = []
         monkeypatch.setattr("hotseat.supervisor.daemon.measuring.time.monotonic", lambda: self.now)
         seat = SimpleNamespace(
@@ -78,7 +84,9 @@ class Worker:
         probe = SimpleNamespace(quick_footprint=lambda _pid: self.footprint)
         self.measuring = Measuring(
             runner=SimpleNamespace(seat=seat, standby=SimpleNamespace(pid=None)),
-            planner=SimpleNamespace(own=OwnMemory(), probe=probe),
+            planner=SimpleNamespace(
+                own=OwnMemory(), probe=probe, note_reading=lambda _bytes, _seconds: None
+            ),
             works=self.works,
             reports=SimpleNamespace(note_footprint=lambda _bytes: None),
             keeper=SimpleNamespace(bytes_written=0, files_unlinked=0),
@@ -130,6 +138,10 @@ def test_model_that_was_swollen_once_is_planned_as_before():
     planner = Planner(SimpleNamespace(), probe, OwnMemory(), Settings())
     assert planner.note_overhead(RECORD, 300 * MIB)
     assert not planner.note_overhead(RECORD, 301 * MIB), "no news worth a write"
+    planner.note_reading(GIB // 2, 0.1)
+    assert planner.read_rate is None, "too little to say anything of the disk"
+    planner.note_reading(3 * GIB, 1.5)
+    assert planner.read_rate == 2 * GIB
     before = planner.plan(RECORD)
     planner.note_overhead(RECORD, 20 * GIB)
     after = planner.plan(RECORD)

@@ -123,6 +123,20 @@ def test_streaming_can_be_switched_off():
     assert "read as it is needed" not in plan.reason
 
 
+def test_speed_is_told_once_the_disk_is_known_and_a_crawl_is_refused():
+    unknown = plan_model(record(DENSE), MAC, Settings())
+    assert unknown.tokens_per_s is None
+    rate = 3.0 * GIB
+    known = plan_model(record(DENSE), MAC, Settings(), read_rate=rate)
+    assert known.tokens_per_s == pytest.approx(rate / known.step_bytes)
+    assert f"{known.tokens_per_s:.2g} tokens a second" in known.notice
+    slow = plan_model(record(DENSE), MAC, Settings(), read_rate=rate / 4)
+    assert not slow.fits
+    assert slow.residence is None
+    assert "0.2 a second are the least" in slow.reason
+    assert plan_model(record(SPARSE), MAC, Settings(), read_rate=rate / 4).fits
+
+
 def test_experts_that_cannot_be_read_apart_are_read_by_layers():
     parts = replace(SPARSE, experts_refused="they are stacked when they are loaded")
     assert choose_residence(parts, 8 * GIB).residence.mode == "layers"

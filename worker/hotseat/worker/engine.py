@@ -213,6 +213,8 @@ class Engine:
         """The state as of the last step, with fresh allocator figures; from any thread."""
         seat = self._seat
         seen = self._seen
+        streaming = seat.seated.streaming if seat else None
+        streamed_bytes, streamed_s = streaming.readers.figures if streaming else (0, 0.0)
         return Beat(
             phase=PREPARING if seat is None and self._kernels.is_busy else self._phase,
             step=self._steps,
@@ -224,6 +226,8 @@ class Engine:
             live_sessions=seen.sessions if seen is not None else (),
             backlog_bytes=seat.keeper.backlog_bytes if seat else 0,
             blank_bytes=self._blank.held_bytes,
+            streamed_bytes=streamed_bytes,
+            streamed_s=streamed_s,
         )
 
     def unwire(self) -> None:

@@ -15,6 +15,7 @@ from hotseat.supervisor.scheduling.learned_costs import decode_costs, encode_cos
 
 COSTS_KEY: Final = "measured_costs"
 WORKING_SET_KEY: Final = "working_set"
+READ_RATE_KEY: Final = "read_rate"
 KEEP_EVERY_S: Final = 30.0
 
 
@@ -43,12 +44,14 @@ class KeptFigures:
         self._boot = boot
         self._mlx = mlx
         self._kept_set: WorkingSet | None = None
+        self._kept_rate: float | None = None
 
     async def recall(self) -> None:
         """What earlier runs of the daemon measured."""
         self._kept = decode_costs(await self._catalogue.meta_get(COSTS_KEY))
         self._forecaster.costs_are(self._kept)
         self._recall_working_set(await self._catalogue.meta_get(WORKING_SET_KEY))
+        self._recall_read_rate(await self._catalogue.meta_get(READ_RATE_KEY))
         for record in self._planner.registry.records():
             self._recall_overhead(record, await self._catalogue.meta_get(_overhead_key(record)))
 
@@ -60,6 +63,15 @@ class KeptFigures:
             return
         if kept is not None and kept.boot == self._boot:
             self._kept_set = self._planner.own.working_set = kept.working_set
+
+    def _recall_read_rate(self, text: str | None) -> None:
+        """What the disk gave the last time that weights were read as they were needed."""
+        try:
+            kept = None if text is None else msgspec.json.decode(text, type=float)
+        except msgspec.DecodeError:
+            return
+        if kept is not None and kept > 0:
+            self._kept_rate = self._planner.read_rate = kept
 
     def _recall_overhead(self, record: ModelRecord, text: str | None) -> None:
         """What an older daemon kept, the most that it ever saw, says little and is forgotten."""
@@ -88,6 +100,10 @@ class KeptFigures:
         if self._forecaster.costs is not self._kept:
             self._kept = self._forecaster.costs
             await self._catalogue.meta_set(COSTS_KEY, encode_costs(self._kept))
+        rate = self._planner.read_rate
+        if rate is not None and rate != self._kept_rate:
+            self._kept_rate = rate
+            await self._catalogue.meta_set(READ_RATE_KEY, msgspec.json.encode(rate).decode())
         known = self._planner.own.working_set
         if known is not None and known != self._kept_set:
             self._kept_set = known

@@ -50,6 +50,8 @@ class Measuring:
         if pid is not None:
             own.worker_pid, own.worker_bytes = pid, probe.quick_footprint(pid)
             await self._note_worker(own.worker_bytes)
+        if (beat := self._seat.beat) is not None:
+            self._planner.note_reading(beat.streamed_bytes, beat.streamed_s)
         standby = self._standby.pid
         own.standby_bytes = 0 if standby is None else probe.quick_footprint(standby) or 0
         changed = self._keeper.bytes_written, self._keeper.files_unlinked, self._works.ended_count

@@ -7,6 +7,7 @@ nothing is copied into mlx afterwards. Knows no layers.
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -68,7 +69,10 @@ class Readers:
         self._files = {path: _WeightFile(path) for path in paths}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="weights")
         self._lock = threading.Lock()
-        self.read_bytes = 0
+        self._read_bytes = 0
+        self._busy_s = 0.0
+        self._under_way = 0
+        self._since = 0.0
 
     def begin(self, path: Path, offset: int, into: memoryview) -> list[Job]:
         """Reads as many bytes as `into` takes, piece by piece; `finish` waits for them."""
@@ -78,9 +82,32 @@ class Readers:
         ]
 
     def _read(self, path: Path, offset: int, into: memoryview) -> None:
-        into[:] = self._files[path].read(offset, len(into))
+        self._enter()
+        done = 0
+        try:
+            into[:] = self._files[path].read(offset, len(into))
+            done = len(into)
+        finally:
+            self._leave(done)
+
+    def _enter(self) -> None:
         with self._lock:
-            self.read_bytes += len(into)
+            if not self._under_way:
+                self._since = time.monotonic()
+            self._under_way += 1
+
+    def _leave(self, size: int) -> None:
+        with self._lock:
+            self._read_bytes += size
+            self._under_way -= 1
+            if not self._under_way:
+                self._busy_s += time.monotonic() - self._since
+
+    @property
+    def figures(self) -> tuple[int, float]:
+        """Bytes that were read, and seconds in which anything was being read; from any thread."""
+        with self._lock:
+            return self._read_bytes, self._busy_s
 
     def close(self) -> None:
         """Ends threads and closes files."""

@@ -13,7 +13,12 @@ from hotseat.protocol.model import STATES_HELD, ModelRecord
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
-from hotseat.supervisor.models.rules.residence import choose_residence, why_not
+from hotseat.supervisor.models.rules.residence import (
+    LEAST_TOKENS_PER_S,
+    Seating,
+    choose_residence,
+    why_not,
+)
 from hotseat.supervisor.models.rules.room import room_bytes
 from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
 from hotseat.supervisor.settings.values import Settings
@@ -52,12 +57,14 @@ def plan_model(
     working_set_bytes: int | None = None,
     holders: Sequence[Holder] = (),
     in_any_case: bool = False,
+    read_rate: float | None = None,
 ) -> PlanView:
     """What `record` could use on this machine if the worker that is seated now were gone.
 
     `own_footprint_bytes` is what that worker would give back. `overhead_bytes` None stands for
     the default. `in_any_case`: what other programs hold now does not count. A model that does not
     fit whole is planned with a part of its weights, if the rest can be read as it is needed.
+    `read_rate`: bytes a second that the disk gave when that was done last.
     """
 
     def planned(one: ModelRecord) -> PlanView:
@@ -74,7 +81,7 @@ def plan_model(
 
     view = planned(record)
     if not view.fits and not record.unfit_reason and settings.memory.streaming == "auto":
-        view = _plan_streamed(record, view, planned)
+        view = _plan_streamed(record, view, planned, read_rate)
     return structs.replace(
         view,
         overhead_measured=overhead_measured,
@@ -83,7 +90,10 @@ def plan_model(
 
 
 def _plan_streamed(
-    record: ModelRecord, whole: PlanView, planned: Callable[[ModelRecord], PlanView]
+    record: ModelRecord,
+    whole: PlanView,
+    planned: Callable[[ModelRecord], PlanView],
+    read_rate: float | None,
 ) -> PlanView:
     """The plan with a part of the weights in memory; the refusal, with the reason, if none fits."""
     if refused := why_not(record.parts, record.adapter):
@@ -98,17 +108,32 @@ def _plan_streamed(
             continue
         view = planned(structs.replace(record, weights_bytes=seating.resident_bytes))
         if view.fits:
-            words = (
-                f"it does not fit whole: {seating.words},"
-                f" {_size(seating.step_bytes)} from the disk for a token at most"
-            )
-            return structs.replace(
-                view,
-                residence=seating.residence,
-                step_bytes=seating.step_bytes,
-                notice="; ".join(part for part in (words, view.notice) if part),
-            )
+            return _as_streamed(whole, view, seating, read_rate)
     return whole
+
+
+def _as_streamed(
+    whole: PlanView, view: PlanView, seating: Seating, read_rate: float | None
+) -> PlanView:
+    """What is said of it; a refusal where the disk is known to be too slow."""
+    speed = seating.tokens_per_s(read_rate)
+    reading = f"{_size(seating.step_bytes)} from the disk for a token at most"
+    if speed is not None:
+        reading += f" ({speed:.2g} tokens a second)"
+        if speed < LEAST_TOKENS_PER_S:
+            reason = (
+                f"{whole.reason}; read as it is needed it would take {reading},"
+                f" {LEAST_TOKENS_PER_S:g} a second are the least"
+            )
+            return structs.replace(whole, reason=reason)
+    words = f"it does not fit whole: {seating.words}, {reading}"
+    return structs.replace(
+        view,
+        residence=seating.residence,
+        step_bytes=seating.step_bytes,
+        tokens_per_s=speed,
+        notice="; ".join(part for part in (words, view.notice) if part),
+    )
 
 
 def _plan_whole(

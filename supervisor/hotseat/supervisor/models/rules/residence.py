@@ -11,6 +11,10 @@ from msgspec import Struct
 
 from hotseat.protocol.residence import Residence, WeightParts, spread_evenly
 
+LEAST_TOKENS_PER_S: Final = 0.2
+"""A model that is slower is refused with the number: nobody waits five seconds for a token."""
+LEAST_READ_BYTES: Final = 1 << 30
+"""Less says little of the disk: its first pieces may have come from a cache."""
 ROOMS: Final = 2
 """One computes while the other is read. A third gained up to a tenth, for one more layer."""
 UNKNOWN_CHOSEN: Final = 8
@@ -25,6 +29,13 @@ class Seating(Struct, frozen=True, kw_only=True):
     step_bytes: int
     words: str
     """What is where, for people."""
+
+    def tokens_per_s(self, read_rate: float | None) -> float | None:
+        """At least so many where the disk gives so many bytes a second; None: it is not known.
+
+        What it takes to compute comes on top, in turn or at the same time.
+        """
+        return None if read_rate is None else read_rate / max(self.step_bytes, 1)
 
 
 def choose_residence(parts: WeightParts, room_bytes: int) -> Seating | None:
