@@ -32,7 +32,11 @@ class Run:
         self.forecaster = Forecaster(list)
         registry = SimpleNamespace(records=list)
         planner = SimpleNamespace(
-            registry=registry, overheads={}, note_overhead=self.note, own=OwnMemory()
+            registry=registry,
+            overheads={},
+            note_overhead=self.note,
+            own=OwnMemory(),
+            read_rate=None,
         )
         self.planner = planner
         self.kept = KeptFigures(catalogue, planner, self.forecaster, boot, mlx)
@@ -60,6 +64,19 @@ async def test_scheduler_reckons_after_a_restart_with_what_swaps_cost_before(cat
     assert second.forecaster.swap_cost_s("a") == 2.0
     assert not second.swaps_at(7.9)
     assert second.swaps_at(8.1)
+
+
+async def test_rate_of_the_disk_is_known_to_the_next_daemon(catalogue):
+    first = Run(catalogue)
+    first.planner.read_rate = 2.5e9
+    await first.kept.keep_now()
+    second = Run(catalogue)
+    await second.kept.recall()
+    assert second.planner.read_rate == 2.5e9
+    await catalogue.meta_set("read_rate", "soon")
+    third = Run(catalogue)
+    await third.kept.recall()
+    assert third.planner.read_rate is None
 
 
 async def test_costs_that_an_older_daemon_kept_are_read(catalogue):
