@@ -17,6 +17,8 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "models rm": ("hotseat models rm gemma", "hotseat models rm gemma --yes"),
     "import": (
         "hotseat import model.gguf --name gemma",
+        "hotseat import model.gguf --bits 6 --dry-run",
+        "hotseat import ollama:qwen3:8b",
         "hotseat import ./folder-with-safetensors",
     ),
     "pull": (

@@ -1,7 +1,7 @@
 """Command line of the library: JSON lines on stdout and nothing else there.
 
     python -m hotseat.library import SOURCE --home HOME [--name N] [--licence TEXT] [--context N]
-        [--adapter FOLDER]
+        [--adapter FOLDER] [--bits 4|6|8] [--group-size 32|64|128] [--keep] [--dry-run]
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library discover [--root DIR]...
     python -m hotseat.library verify RECORD
@@ -82,13 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hotseat.library", allow_abbrev=False)
     commands = parser.add_subparsers(required=True)
     importing = commands.add_parser("import", help="register a GGUF file or an MLX folder")
-    importing.add_argument("source", type=Path)
+    importing.add_argument("source")
     importing.add_argument("--home", type=Path, required=True)
     importing.add_argument("--models", type=Path, help="where models lie, if not in the home")
     importing.add_argument("--name")
     importing.add_argument("--licence", default="")
     importing.add_argument("--context", type=int, help="shorter context in tokens")
     importing.add_argument("--adapter", type=Path, help="folder of a LoRA adapter")
+    importing.add_argument("--bits", type=int, choices=(4, 6, 8), help="of quantised weights")
+    importing.add_argument("--group-size", type=int, choices=(32, 64, 128))
+    importing.add_argument("--keep", action="store_true", help="keep the codes that MLX has")
+    importing.add_argument("--dry-run", action="store_true", help="only say what would be written")
     importing.set_defaults(command=_import)
     inspecting = commands.add_parser("inspect", help="read configuration and weight headers")
     inspecting.add_argument("folder", type=Path)
@@ -111,11 +115,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
-    from hotseat.library.importing import import_model  # noqa: PLC0415 - costs seconds
+    from hotseat.library.gguf.forms import Wish  # noqa: PLC0415 - costs seconds
+    from hotseat.library.importing import import_model, plan_import  # noqa: PLC0415 - so does this
 
     on_progress("libraries", 100.0)
+    source = Path(options.source)
+    wish = Wish.of(options.bits, options.group_size, keep=options.keep)
+    if options.dry_run:
+        return LibraryLine(conversion=plan_import(source, options.home, options.models, wish))
     record = import_model(
-        options.source,
+        source,
         options.home,
         options.name,
         on_progress,
@@ -123,6 +132,7 @@ def _import(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine
         options.context,
         options.adapter,
         options.models,
+        wish,
     )
     return LibraryLine(record=record)
 

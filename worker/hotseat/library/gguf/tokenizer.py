@@ -1,11 +1,13 @@
 """Builds tokenizer.json out of a GGUF file's vocabulary. Must not know weights.
 
 Two families: byte-level BPE ("gpt2") with its merges, and sentencepiece BPE ("llama"), whose merges
-are derived from the scores. The result loads as it stands, without conversion at load time.
+are derived from the scores. How byte-level texts are split is transformers' table; a kind that it
+does not have is refused, because it would be split in another way than the model has learnt. The
+result loads as it stands, without conversion at load time.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ from tokenizers import (
     pre_tokenizers,
     processors,
 )
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from hotseat.library.durable import write_durably
 from hotseat.library.gguf.file import GgufFile, Value
@@ -30,22 +33,15 @@ _NORMAL: Final = 1
 _SPACE: Final = "\u2581"
 _END_OF_TURN: Final = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|eom_id|>")
 """Control tokens that end a turn; they count as ends where the chat template writes them."""
-_LLAMA3_SPLIT: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2_SPLIT: Final = _LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
+_HARMONY_ENDS: Final = ("<|return|>", "<|call|>")
+"""Ends of GPT-OSS, whose `<|end|>` only ends one of the messages of a turn."""
 _PLAIN: Final = ("gpt-2", "default")
 _DIGITS: Final = ("smollm", "starcoder", "refact", "command-r")
-_REGEXES: Final = {
-    "llama-bpe": _LLAMA3_SPLIT,
-    "llama3": _LLAMA3_SPLIT,
-    "smaug-bpe": _LLAMA3_SPLIT,
-    "qwen2": _QWEN2_SPLIT,
-}
-_WHOLE_WORDS_FIRST: Final = ("llama-bpe", "llama3", "smaug-bpe")
-"""Vocabularies whose words are taken whole before any merge is tried."""
-PRE_TOKENIZERS: Final = (*_PLAIN, *_DIGITS, *_REGEXES)
+PRE_TOKENIZERS: Final = (*_PLAIN, *_DIGITS, *sorted(GGUF_PRE_TOKENIZER_SPLITS))
+_PAIRS_FIRST: Final = ("qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "qwen35")
+"""Vocabularies that join pairs even if the whole word is a token; the others take it whole."""
+_STARTED: Final = ("llama3", "llama-v3", "llama-bpe", "smaug-bpe", "tekken", "pixtral")
+"""Vocabularies whose texts begin with bos where the file does not say."""
 
 
 class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +83,7 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
         raise UnsupportedTokenizer("its vocabulary or its scores are missing")
     names = ("bos", "eos", "eot", "unknown", "padding")
     keys = {name: metadata.get(f"tokenizer.ggml.{name}_token_id") for name in names}
-    bos_default = family == "llama" or pre in _WHOLE_WORDS_FIRST
+    bos_default = family == "llama" or pre in _STARTED
     return Vocabulary(
         family=family,
         pre=pre,
@@ -107,13 +103,18 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
     )
 
 
-def end_token_ids(vocabulary: Vocabulary) -> tuple[int, ...]:
-    """eos, eot and the control tokens by which the chat template ends a turn."""
+def end_token_ids(vocabulary: Vocabulary, stated: Collection[str] = ()) -> tuple[int, ...]:
+    """eos, eot, `stated` ones, and the control tokens by which the chat template ends a turn."""
     named = vocabulary.special_ids
-    ends = {named[name] for name in ("eos", "eot") if name in named}
+    harmony = _HARMONY_ENDS[0] in vocabulary.tokens
+    names = ("eos",) if harmony else ("eos", "eot")
+    ends = {named[name] for name in names if name in named}
     for token, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)):
-        if kind in (_CONTROL, _USER_DEFINED) and text in _END_OF_TURN:
-            ends |= {token} if text in vocabulary.template else set()
+        if kind not in (_CONTROL, _USER_DEFINED):
+            continue
+        by_template = text in _END_OF_TURN and text in vocabulary.template and not harmony
+        if by_template or text in stated or (harmony and text in _HARMONY_ENDS):
+            ends.add(token)
     return tuple(sorted(ends))
 
 
@@ -151,12 +152,13 @@ def _build_bpe(vocabulary: Vocabulary) -> Tokenizer:
     table = {token: number for number, token in enumerate(vocabulary.tokens)}
     # A space in a merge separates its halves; spaces inside tokens are mapped to another letter.
     merges = [(left, right) for left, _, right in (m.partition(" ") for m in vocabulary.merges)]
-    whole_first = vocabulary.pre in _WHOLE_WORDS_FIRST
+    regex = GGUF_PRE_TOKENIZER_SPLITS.get(vocabulary.pre)
+    whole_first = regex is not None and vocabulary.pre not in _PAIRS_FIRST
     tokenizer = Tokenizer(models.BPE(vocab=table, merges=merges, ignore_merges=whole_first))
     byte_level = pre_tokenizers.ByteLevel
     steps: list[Any]
-    if vocabulary.pre in _REGEXES:
-        split = pre_tokenizers.Split(Regex(_REGEXES[vocabulary.pre]), behavior="isolated")
+    if regex is not None:
+        split = pre_tokenizers.Split(Regex(regex), behavior="isolated")
         steps = [split, byte_level(add_prefix_space=False, use_regex=False)]
     else:
         digits = [pre_tokenizers.Digits(individual_digits=True)]

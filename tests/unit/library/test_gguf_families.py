@@ -1,0 +1,157 @@
+"""Every family of GGUF files becomes the model it was made from: the same logits."""
+
+import gguf
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm.utils import _get_classes, load_model
+from tests.support.models import gguf_families, tiny_gguf
+from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
+
+from hotseat.library.gguf.converting import convert_gguf
+from hotseat.library.gguf.families import SUPPORTED, read_family
+from hotseat.library.gguf.file import open_gguf
+from hotseat.library.gguf.forms import Wish
+from hotseat.library.gguf.planning import plan_work
+from hotseat.protocol.errors import HotseatError
+
+KINDS = gguf_families.GgufKind.__args__
+TOKENS = mx.array([[1, 7, 300, 42, 99, 5, 250, 17, 3, 11]])
+
+
+def quiet(_phase, _percent):
+    """Progress that nobody watches."""
+
+
+def direct_logits(kind, seed):
+    config, weights = gguf_families.tiny_source(kind, seed)
+    model_class, arguments = _get_classes(config)
+    model = model_class(arguments.from_dict(config))
+    model.load_weights(list(weights.items()), strict=False)
+    return model(TOKENS)
+
+
+def converted(source, folder, wish=None):
+    folder.mkdir()
+    convert_gguf(plan_work(open_gguf(source), wish or Wish()), folder, quiet)
+    model, config = load_model(folder)
+    return model, config
+
+
+def test_every_supported_architecture_is_among_the_families():
+    assert {gguf_families.architecture_of(kind) for kind in KINDS} == set(SUPPORTED)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float_file_gives_the_logits_of_the_same_weights_built_directly(tmp_path, kind):
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", kind, seed=3)
+    model, _ = converted(source, tmp_path / "mlx")
+    expected = direct_logits(kind, seed=3)
+    assert mx.allclose(model(TOKENS), expected, rtol=1e-5, atol=1e-5)
+    assert float(mx.abs(expected).max()) > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fields_are_called_as_transformers_calls_them(tmp_path, kind):
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", kind)
+    opened = open_gguf(source)
+    config = read_family(opened).config
+    theirs = GGUF_CONFIG_MAPPING.get(config["model_type"].removesuffix("_text"), {})
+    # Its note says that this one holds for llama alone; mixtral is not in the table.
+    prefix = opened.metadata["general.architecture"]
+    for key, name in theirs.items():
+        stored = opened.metadata.get(f"{prefix}.{key}")
+        if name and stored is not None and name in config:
+            assert config[name] == pytest.approx(stored), key
+    assert bool(theirs) is (kind != "mixtral")
+
+
+@pytest.mark.parametrize("kind", ["qwen2moe", "gpt-oss", "phi3"])
+def test_stacked_and_fused_weights_of_a_quantised_file_keep_their_codes(tmp_path, kind):
+    """Experts in MXFP4, as GPT-OSS has them, and everything else in Q8_0."""
+
+    config, weights = gguf_families.tiny_source(kind)
+    stored = {}
+    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), kind)
+    gguf_families.write_shape(writer, config, kind)
+    tiny_gguf.write_bpe_vocabulary(writer, config["vocab_size"])
+    for name, value in weights.items():
+        target, array = gguf_families.stored_tensor(name, np.array(value), config, kind)
+        if array.ndim > 1 and "ffn_gate_inp" not in target:
+            quantisation = gguf.GGMLQuantizationType.MXFP4 if "exps" in target else None
+            quantisation = quantisation or gguf.GGMLQuantizationType.Q8_0
+            packed = gguf.quants.quantize(array, quantisation)
+            writer.add_tensor(target, packed, raw_dtype=quantisation)
+            array = gguf.quants.dequantize(packed, quantisation)
+        else:
+            writer.add_tensor(target, array)
+        stored[name] = mx.array(array).reshape(value.shape)
+    tiny_gguf.finish(writer)
+    model_class, arguments = _get_classes(config)
+    direct = model_class(arguments.from_dict(config))
+    direct.load_weights(list(stored.items()))
+    model, written = converted(tmp_path / "m.gguf", tmp_path / "mlx")
+    assert mx.allclose(model(TOKENS), direct(TOKENS), rtol=1e-4, atol=1e-4)
+    modes = {
+        table["mode"] for table in written["quantization"].values() if isinstance(table, dict)
+    } | {written["quantization"]["mode"]}
+    assert modes == ({"affine"} if kind == "phi3" else {"affine", "mxfp4"})
+
+
+def test_tensor_that_is_missing_is_refused_by_name(tmp_path):
+    def drop(writer):
+        del writer.tensors[0]["blk.1.ffn_down.weight"]
+
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "qwen2", change=drop)
+    with pytest.raises(HotseatError, match=r"blk\.1\.ffn_down\.weight") as caught:
+        plan_work(open_gguf(source), Wish())
+    assert caught.value.code == "model_unavailable"
+
+
+def test_tensor_of_another_shape_is_refused_before_anything_is_written(tmp_path):
+    def widen(writer):
+        del writer.tensors[0]["output_norm.weight"]
+        writer.add_tensor("output_norm.weight", np.ones(65, np.float32))
+
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "qwen2", change=widen)
+    with pytest.raises(HotseatError, match=r"\(65,\), \(64,\) is expected"):
+        plan_work(open_gguf(source), Wish())
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("qwen3moe", "yarn scales, which mlx-lm does not compute"), ("llama", "rope scaling 'su'")],
+)
+def test_scaling_that_would_be_left_out_is_refused(tmp_path, kind, words):
+    def scale(writer):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(4.0)
+        writer.add_rope_scaling_orig_ctx_len(4096)
+        if kind == "llama":
+            key = gguf.Keys.Rope.SCALING_TYPE.format(arch=kind)
+            del writer.kv_data[0][key]
+            writer.add_string(key, "su")
+
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", kind, change=scale)
+    with pytest.raises(HotseatError, match=words):
+        plan_work(open_gguf(source), Wish())
+
+
+@pytest.mark.parametrize("value", [0, 2**40, "many", True])
+@pytest.mark.parametrize("key", ["block_count", "attention.head_count", "embedding_length"])
+def test_counts_that_cannot_be_are_a_typed_error(tmp_path, key, value):
+    def spoil(writer):
+        del writer.kv_data[0][f"qwen3.{key}"]
+        writer.add_key_value(f"qwen3.{key}", value, KINDS_OF_VALUE[type(value)])
+
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "qwen3", change=spoil)
+    with pytest.raises(HotseatError) as caught:
+        plan_work(open_gguf(source), Wish())
+    assert caught.value.code == "model_unavailable"
+
+
+KINDS_OF_VALUE = {
+    int: gguf.GGUFValueType.UINT64,
+    str: gguf.GGUFValueType.STRING,
+    bool: gguf.GGUFValueType.BOOL,
+}
