@@ -1,7 +1,7 @@
 """Command line of the library: JSON lines on stdout and nothing else there.
 
-    python -m hotseat.library import SOURCE --home HOME [--name N] [--licence TEXT] [--context N]
-        [--adapter FOLDER] [--bits 4|6|8] [--group-size 32|64|128] [--keep] [--dry-run]
+    python -m hotseat.library import SOURCE|ollama:NAME --home HOME [--name N] [--licence TEXT]
+        [--context N] [--adapter FOLDER] [--bits 4|6|8] [--group-size 32|64|128] [--keep] [--dry-run]
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library discover [--root DIR]...
     python -m hotseat.library verify RECORD
@@ -24,13 +24,19 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
+from hotseat.library.ollama_store import PREFIX, find_stored, ollama_store
 from hotseat.library.own_stdout import take_stdout
 from hotseat.library.progress import OnProgress
+from hotseat.library.stated import NOTHING_STATED
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.process_lines import LibraryFailure, LibraryLine, LibraryStep
 
 _EXIT_ERROR: Final = 2
 _EXIT_INTERRUPTED: Final = 130
+_FROM_OLLAMA: Final = (
+    "from Ollama's store, which stays as it is; the chat template is the one in the file: Ollama's "
+    "is in a language of its own"
+)
 
 
 class _Lines:
@@ -116,10 +122,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _import(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
     from hotseat.library.gguf.forms import Wish  # noqa: PLC0415 - costs seconds
-    from hotseat.library.importing import import_model, plan_import  # noqa: PLC0415 - so does this
+    from hotseat.library.importing import import_model, plan_import  # noqa: PLC0415
 
     on_progress("libraries", 100.0)
-    source = Path(options.source)
+    source, stated = Path(options.source), NOTHING_STATED
+    if options.source.startswith(PREFIX):
+        stored = find_stored(options.source.removeprefix(PREFIX), ollama_store())
+        source, stated = stored.blob, stored.stated
+        options.name = options.name or stored.name
+        on_progress(f"taking {stored.name} {_FROM_OLLAMA}", 0.0)
     wish = Wish.of(options.bits, options.group_size, keep=options.keep)
     if options.dry_run:
         return LibraryLine(conversion=plan_import(source, options.home, options.models, wish))
@@ -133,6 +144,7 @@ def _import(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine
         options.adapter,
         options.models,
         wish,
+        stated,
     )
     return LibraryLine(record=record)
 

@@ -19,7 +19,7 @@ import msgspec
 
 from hotseat.library.durable import sync_file, sync_tree
 from hotseat.library.folder import unavailable
-from hotseat.library.gguf.converting import NOTHING_STATED, Conversion, Stated, convert_gguf
+from hotseat.library.gguf.converting import Conversion, convert_gguf
 from hotseat.library.gguf.file import GgufFile, open_gguf
 from hotseat.library.gguf.forms import AS_STORED, Wish
 from hotseat.library.gguf.parts import part_files
@@ -33,6 +33,7 @@ from hotseat.library.hub_cache import (
 )
 from hotseat.library.progress import OnProgress
 from hotseat.library.registering import describe_folder, write_record
+from hotseat.library.stated import NOTHING_STATED, Stated
 from hotseat.protocol.conversions import ConversionPlan
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 OnProgress = Callable[[str, float], None]
-_STAYS: Final = ("replacing ", "converting ")
+_STAYS: Final = ("replacing ", "converting ", "taking ")
 """Steps that say something a person wants to read again."""
 _NEEDED: Final = ("mlx", "mlx_lm", "gguf")
 

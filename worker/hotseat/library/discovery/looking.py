@@ -27,7 +27,7 @@ class Spot(Struct, frozen=True, kw_only=True):
 
     name: str
     place: Place
-    source: Path
+    source: Path | str
     """What `hotseat import` takes."""
     owner: str = ""
 

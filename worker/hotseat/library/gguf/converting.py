@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from hotseat.library.gguf.planning import Step, Work
 from hotseat.library.gguf.tokenizer import end_token_ids, write_tokenizer
 from hotseat.library.gguf.weights import Arrays, convert, rope_order
 from hotseat.library.progress import ByteProgress, OnProgress
+from hotseat.library.stated import NOTHING_STATED, Stated
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.model_files import CONFIG_FILE, GENERATION_CONFIG
@@ -29,20 +30,6 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
     licence: str
     requantised: tuple[str, ...]
     """Types whose codes are not kept, so that they were quantised again."""
-
-
-class Stated(msgspec.Struct, frozen=True, kw_only=True):
-    """What the place a file lies in says of the model. `generation` is as generation_config.json.
-
-    `ends` are texts that end an answer; those that are one token of the vocabulary count.
-    """
-
-    generation: Mapping[str, float | int] = {}
-    ends: tuple[str, ...] = ()
-    context_tokens: int | None = None
-
-
-NOTHING_STATED: Final = Stated()
 
 
 def convert_gguf(
@@ -64,7 +51,7 @@ def convert_gguf(
     on_progress("tokenizer", 100.0)
     again = {step.tensor.kind.name for step in work.steps if not step.form.kept}
     return Conversion(
-        licence=str(work.gguf.metadata.get("general.license", "")),
+        licence=str(work.gguf.metadata.get("general.license", "")) or stated.licence,
         requantised=tuple(sorted(again)),
     )
 
