@@ -1,7 +1,8 @@
 """Command line of the library: JSON lines on stdout and nothing else there.
 
     python -m hotseat.library import SOURCE|ollama:NAME --home HOME [--name N] [--licence TEXT]
-        [--context N] [--adapter FOLDER] [--bits 4|6|8] [--group-size 32|64|128] [--keep] [--dry-run]
+        [--context N] [--adapter FOLDER] [--bits 4|6|8] [--group-size 32|64|128] [--keep]
+        [--dry-run]
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library discover [--root DIR]...
     python -m hotseat.library verify RECORD
