@@ -24,6 +24,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "pull": (
         "hotseat pull mlx-community/Qwen3-8B-4bit --dry-run",
         "hotseat pull mlx-community/Qwen3-8B-4bit",
+        "hotseat pull bartowski/Qwen_Qwen3-8B-GGUF --file Qwen_Qwen3-8B-Q4_K_M.gguf",
     ),
     "plan": ("hotseat plan gemma", "hotseat plan gemma --ram 24GiB"),
     "run": (

@@ -6,7 +6,7 @@
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library discover [--root DIR]...
     python -m hotseat.library verify RECORD
-    python -m hotseat.library pull REPO[@REV] [--dry-run]
+    python -m hotseat.library pull REPO[@REV] [--file NAME.gguf] [--dry-run]
     python -m hotseat.library fetch --cache DIR [--without-gemma]
 
 Writes `LibraryLine`s: steps, then a result (exit 0) or an error (exit 2). What libraries print goes
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     verifying.set_defaults(command=_verify)
     pulling = commands.add_parser("pull", help="fetch a repository of the hub")
     pulling.add_argument("repository")
+    pulling.add_argument("--file", default="", help="one GGUF file of it")
     pulling.add_argument("--dry-run", action="store_true")
     pulling.set_defaults(command=_pull)
     fetching = commands.add_parser("fetch", help="get the models that the demo uses")
@@ -178,7 +179,7 @@ def _pull(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
         pull,
     )
 
-    wanted = Wanted.parse(options.repository)
+    wanted = Wanted.parse(options.repository, options.file)
     if options.dry_run:
         return LibraryLine(pull_plan=plan_pull(wanted))
 

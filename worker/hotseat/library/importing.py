@@ -145,12 +145,11 @@ def _make_folder(models: Path, home: Path) -> None:
 
 
 def _origin(source: Path, licence: str) -> ModelSource:
-    if not source.is_dir():
-        return ModelSource(kind="gguf", path=str(source), licence=licence)
-    folder = resolve_source(source)
+    is_file = not source.is_dir()
+    folder = source.parent if is_file else resolve_source(source)
     repository = hub_repository(folder)
     return ModelSource(
-        kind="mlx",
+        kind="gguf" if is_file else "mlx",
         path=str(source),
         licence=licence,
         repository="" if repository is None else repository_name(repository),
