@@ -103,7 +103,7 @@ def _quantisation_table(steps: list[Step]) -> dict[str, Any]:
 def _write_weights(work: Work, target: Path, on_progress: OnProgress) -> None:
     progress = ByteProgress(on_progress, "convert", work.gguf.size_bytes)
     shards: list[dict[str, mx.array]] = []
-    for step, arrays in _converted(work):
+    for step, arrays in converted(work):
         named = {
             f"{step.plan.module}.{suffix}" if step.form.bits else step.plan.target: array
             for suffix, array in arrays.items()
@@ -119,7 +119,8 @@ def _write_weights(work: Work, target: Path, on_progress: OnProgress) -> None:
     _name_shards(len(shards), target)
 
 
-def _converted(work: Work) -> Iterator[tuple[Step, Arrays]]:
+def converted(work: Work) -> Iterator[tuple[Step, Arrays]]:
+    """Each tensor in its new form, one at a time; nothing is written."""
     for step in work.steps:
         plan = step.plan
         order = rope_order(plan.shape[0], plan.heads) if plan.transform == "rope_rows" else None
