@@ -97,9 +97,9 @@ def _compare(trial: Trial, prepared: Path, n: int) -> list[Verdict]:
     title = f"{source.name}: {size:.0f} MB, prepared {_size(prepared):.0f} MB; weights in a model"
     print_arms(title, [*arms.values(), *tokenizers.values()])
     console.print(f"largest share of pages that stayed after a drop: {stayed:.4f}")
-    for form, cache in arms:
-        if form != "prepared" and arms[form, cache].samples:
-            told = ratio(arms[form, cache], arms["prepared", cache])
+    for (form, cache), arm in arms.items():
+        if form != "prepared" and arm.samples:
+            told = ratio(arm, arms["prepared", cache])
             console.print(f"{form} over prepared, {cache}: {told:.2f}")
     return [
         Verdict(

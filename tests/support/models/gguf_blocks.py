@@ -18,15 +18,16 @@ _SCALES: dict[Kind, tuple[slice, ...]] = {
     Kind.Q6_K: _LAST_TWO,
 }
 """Where the float16 scales of a block lie; its first two bytes in other types."""
-WRITTEN = (
-    Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0,
-    Kind.TQ1_0, Kind.TQ2_0, Kind.MXFP4,
-)  # fmt: skip
-DRAWN = (
-    Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K,
-    Kind.IQ1_S, Kind.IQ1_M, Kind.IQ2_XXS, Kind.IQ2_XS, Kind.IQ2_S, Kind.IQ3_XXS, Kind.IQ3_S,
-    Kind.IQ4_NL, Kind.IQ4_XS, Kind.NVFP4,
-)  # fmt: skip
+WRITTEN = tuple(
+    Kind[name] for name in "F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 TQ1_0 TQ2_0 MXFP4".split()
+)
+DRAWN = tuple(
+    Kind[name]
+    for name in (
+        "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_NL IQ4_XS "
+        "NVFP4"
+    ).split()
+)
 
 
 def blocks_of(kind: Kind, shape: tuple[int, ...], spread: float, seed: int) -> np.ndarray:
