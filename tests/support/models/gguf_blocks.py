@@ -19,14 +19,28 @@ _SCALES: dict[Kind, tuple[slice, ...]] = {
 }
 """Where the float16 scales of a block lie; its first two bytes in other types."""
 WRITTEN = tuple(
-    Kind[name] for name in "F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 TQ1_0 TQ2_0 MXFP4".split()
+    Kind[name]
+    for name in ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4"]
 )
 DRAWN = tuple(
     Kind[name]
-    for name in (
-        "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_NL IQ4_XS "
-        "NVFP4"
-    ).split()
+    for name in [
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "IQ1_S",
+        "IQ1_M",
+        "IQ2_XXS",
+        "IQ2_XS",
+        "IQ2_S",
+        "IQ3_XXS",
+        "IQ3_S",
+        "IQ4_NL",
+        "IQ4_XS",
+        "NVFP4",
+    ]
 )
 
 
