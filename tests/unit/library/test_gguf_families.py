@@ -1,9 +1,15 @@
 """Every family of GGUF files becomes the model it was made from: the same logits."""
 
+import contextlib
+import functools
+
 import gguf
 import mlx.core as mx
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlx_lm.utils import _get_classes, load_model
 from tests.support.models import gguf_families, tiny_gguf
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
@@ -17,6 +23,11 @@ from hotseat.protocol.errors import HotseatError
 
 KINDS = gguf_families.GgufKind.__args__
 TOKENS = mx.array([[1, 7, 300, 42, 99, 5, 250, 17, 3, 11]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("families")
 
 
 def quiet(_phase, _percent):
@@ -155,3 +166,31 @@ KINDS_OF_VALUE = {
     str: gguf.GGUFValueType.STRING,
     bool: gguf.GGUFValueType.BOOL,
 }
+
+
+VALUES = st.one_of(
+    st.integers(-(2**63), 2**63),
+    st.sampled_from([0, 1, 2, 3, 7, 2**24, 2**31]),
+    st.floats(),
+    st.booleans(),
+    st.sampled_from(["", "yarn", "linear", "longrope", "llama", "../../x"]),
+    st.lists(st.integers(0, 9), max_size=3),
+)
+
+
+@functools.cache
+def opened(folder, kind):
+    return open_gguf(tiny_gguf.write_tiny_gguf(folder / f"{kind}.gguf", kind))
+
+
+@settings(max_examples=150, deadline=None)
+@given(kind=st.sampled_from(KINDS), values=st.lists(VALUES, min_size=1, max_size=3), data=st.data())
+def test_metadata_of_any_kind_are_planned_or_a_typed_error(folder, kind, values, data):
+    whole = opened(folder, kind)
+    architecture = whole.metadata["general.architecture"]
+    keys = sorted(key for key in whole.metadata if key.startswith(f"{architecture}."))
+    keys += [f"{architecture}.rope.scaling.{key}" for key in ("type", "factor")]
+    spoilt = {data.draw(st.sampled_from(keys)): value for value in values}
+    gguf_file = msgspec.structs.replace(whole, metadata={**whole.metadata, **spoilt})
+    with contextlib.suppress(HotseatError):
+        assert plan_work(gguf_file, Wish()).steps

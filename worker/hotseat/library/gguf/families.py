@@ -45,6 +45,8 @@ _LARGEST_GEMMA: Final = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, whose queries are scaled in another way; no file says so."""
 _MOST: Final = 2**24
 """Of any count: a context of 16 million tokens is the longest that is stated anywhere."""
+_LARGEST: Final = 1e12
+"""Of any other number; the largest rotary base that is used is 1e8 or so."""
 _UNSCALED: Final = ("none", "")
 
 
@@ -90,6 +92,8 @@ class _Facts:
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UnsupportedLayout(f"{self.prefix}.{key} is {value!r}, not one number")
+        if not 0 <= value <= _LARGEST:
+            raise UnsupportedLayout(f"{self.prefix}.{key} is {value}, not within 0 and {_LARGEST}")
         return float(str(np.float32(value)))
 
     def text(self, key: str, default: str) -> str:
@@ -154,7 +158,7 @@ def _plain_heads(facts: _Facts, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _llama(facts: _Facts) -> Family:
-    experts = facts.integer("expert_count", 0)
+    experts = facts.count("expert_count") if facts.integer("expert_count", 0) else 0
     config = _whole_heads(facts, "mixtral" if experts else "llama")
     theta = facts.number("rope.freq_base", 10000.0)
     config |= {"rope_theta": theta}

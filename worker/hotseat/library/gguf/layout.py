@@ -39,6 +39,15 @@ _HEAD: Final = "lm_head.weight"
 _TIES_BY_ABSENCE: Final = "gemma3_text"
 """Its code builds an output layer and drops it where the weights have none."""
 _LISTED: Final = 3
+_OF_CONTENT: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+)
+"""What mlx-lm raises over fields that make no model."""
 
 
 class TensorPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +101,7 @@ def _parameters(config: dict[str, Any]) -> list[_Parameter]:
     try:
         model_class, arguments = _get_classes(config)
         model = model_class(arguments.from_dict(config))
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except _OF_CONTENT as error:
         raise UnsupportedLayout(f"mlx-lm cannot build it ({words_of(error)})") from error
     hold_codes = {name for name, module in model.named_modules() if hasattr(module, "to_quantized")}
     return [
