@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Prints loads of each file cold and warm, what importing reaches, and the verdicts."""
     parser = base_parser("library", __doc__, n=8)
     parser.add_argument("--size-mb", type=int, default=SIZE_MB, help=f"random file ({SIZE_MB})")
+    parser.add_argument("--only", default="", help="files whose name has this in it")
     options = parser.parse_args(arguments)
     smollm, gemma = real_files(options.cache)
     random = synthetic_file(options.cache, options.size_mb)
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] = ()) -> int:
         Trial(gemma, ("gguf", "convert"), TARGET_K),
         Trial(random, ("gguf", "convert"), TARGET_K, ("warm",), rarely=True),
     ):
+        if options.only not in trial.source.name:
+            continue
         prepared = _import(options.cache, trial.source, rates)
         verdicts += _compare(trial, prepared, options.n)
     print_arms("what importing reaches, of the source's bytes, and the device", rates)
