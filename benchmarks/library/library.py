@@ -5,6 +5,7 @@ quantiser. What our own converter would take each time is told beside it.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 TARGET_READ = 1.5
 TARGET_K = 5.0
 SIZE_MB = 1000
+HOME = "library-home"
 _DISK_BYTES = 256 * MIB
 _CACHES = ("cold", "warm")
 
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] = ()) -> int:
             continue
         prepared = _import(options.cache, trial.source, rates)
         verdicts += _compare(trial, prepared, options.n)
+    shutil.rmtree(options.cache / HOME, ignore_errors=True)
     print_arms("what importing reaches, of the source's bytes, and the device", rates)
     return conclude(*verdicts)
 
@@ -123,7 +126,7 @@ def _import(cache: Path, source: Path, rates: list[Arm]) -> Path:
     """The prepared folder, made anew with a cold source; notes how fast that went."""
     drop_pages(source)
     started = time.monotonic()
-    home = cache / "library-home"
+    home = cache / HOME
     home.mkdir(exist_ok=True)
     record = import_model(source, home, source.stem, lambda _phase, _percent: None)
     took_s = time.monotonic() - started

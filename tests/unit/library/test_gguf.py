@@ -1,5 +1,6 @@
 """Importing GGUF files: the weights mean the same afterwards."""
 
+import shutil
 from pathlib import Path
 
 import gguf
@@ -11,7 +12,8 @@ from mlx_lm.utils import load_model, load_tokenizer
 from tests.support.models import tiny_gguf
 
 from hotseat.library.gguf.file import open_gguf
-from hotseat.library.importing import import_model
+from hotseat.library.gguf.forms import Wish
+from hotseat.library.importing import import_model, plan_import
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 
@@ -141,3 +143,49 @@ def test_tokenizer_of_the_file_is_usable_with_its_template(tmp_path):
     # eos of the file is <|endoftext|>; <|im_end|> ends a turn because the template writes it.
     assert record.eos_token_ids == (0, 2)
     assert load_tokenizer(Path(record.path)).has_chat_template
+
+
+def test_record_says_the_asked_width_and_which_types_lost_precision(tmp_path):
+    kind = GGMLQuantizationType.Q8_0
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "qwen2", quantise=kind)
+    said = []
+    record = import_model(
+        source,
+        tmp_path / "home",
+        "m",
+        lambda phase, _percent: said.append(phase),
+        wish=Wish.of(4, 32, keep=False),
+    )
+    assert record.quantisation == "4-bit g32, re-quantised from Q8_0"
+    (told,) = (phase for phase in said if phase.startswith("converting "))
+    assert "Q8_0 -> 4-bit g32, error" in told and "used in place" in told
+    assert said.index(told) < said.index("convert")
+
+
+def test_plan_of_a_file_writes_nothing_and_a_folder_needs_none(tmp_path):
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "qwen2")
+    plan = plan_import(source, tmp_path / "home", None, Wish())
+    assert (plan.architecture, plan.has_template) == ("qwen2", True)
+    assert plan.size_bytes == plan.stored_bytes
+    assert not (tmp_path / "home").exists()
+    with pytest.raises(HotseatError, match="used in place"):
+        plan_import(tmp_path, tmp_path / "home", None, Wish())
+
+
+def test_group_size_without_a_width_is_an_invalid_request():
+    with pytest.raises(HotseatError, match="give --bits") as caught:
+        Wish.of(None, 64, keep=False)
+    assert caught.value.code == "invalid_request"
+
+
+def test_disk_that_is_too_small_for_the_result_is_told_before_any_work(tmp_path, monkeypatch):
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "qwen2")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=60_000_000))
+    said = []
+    with pytest.raises(HotseatError) as caught:
+        import_model(source, tmp_path / "home", "m", lambda phase, _percent: said.append(phase))
+    assert caught.value.code == "disk_full"
+    assert caught.value.facts["needed_bytes"] > 60_000_000
+    assert said == []
+    assert [entry.name for entry in (tmp_path / "home/models").iterdir()] == [".import.lock"]

@@ -11,6 +11,7 @@ import msgspec
 
 from hotseat.library.durable import write_durably
 from hotseat.library.folder import unavailable
+from hotseat.library.gguf.forms import FLOATS
 from hotseat.library.gguf.planning import Step, Work
 from hotseat.library.gguf.tokenizer import end_token_ids, write_tokenizer
 from hotseat.library.gguf.weights import Arrays, convert, rope_order
@@ -49,10 +50,10 @@ def convert_gguf(
         table = json.dumps(dict(stated.generation), indent=1)
         write_durably(target / GENERATION_CONFIG, table.encode())
     on_progress("tokenizer", 100.0)
-    again = {step.tensor.kind.name for step in work.steps if not step.form.kept}
+    again = {step.tensor.kind for step in work.steps if not step.form.kept} - set(FLOATS)
     return Conversion(
         licence=str(work.gguf.metadata.get("general.license", "")) or stated.licence,
-        requantised=tuple(sorted(again)),
+        requantised=tuple(sorted(kind.name for kind in again)),
     )
 
 
