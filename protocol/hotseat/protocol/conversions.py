@@ -3,7 +3,12 @@
 Written by `hotseat.library`, read by the command line.
 """
 
+from typing import Final
+
 from msgspec import Struct
+
+SEEN_ERROR: Final = 5e-5
+"""Less than this is the rounding of scales, and shows as nothing."""
 
 
 class TypeChange(Struct, frozen=True, kw_only=True):

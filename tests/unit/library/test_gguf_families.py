@@ -148,6 +148,17 @@ def test_scaling_that_would_be_left_out_is_refused(tmp_path, kind, words):
         plan_work(open_gguf(source), Wish())
 
 
+def test_factors_that_are_not_one_for_each_frequency_are_refused(tmp_path):
+    def cut(writer):
+        name = "rope_factors_long.weight"
+        del writer.tensors[0][name]
+        writer.add_tensor(name, np.ones(5, np.float32))
+
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "phi3", change=cut)
+    with pytest.raises(HotseatError, match="without one factor for each frequency"):
+        plan_work(open_gguf(source), Wish())
+
+
 @pytest.mark.parametrize("value", [0, 2**40, "many", True])
 @pytest.mark.parametrize("key", ["block_count", "attention.head_count", "embedding_length"])
 def test_counts_that_cannot_be_are_a_typed_error(tmp_path, key, value):

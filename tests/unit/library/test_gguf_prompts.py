@@ -4,6 +4,7 @@ import pytest
 from jinja2 import TemplateError
 from mlx_lm.utils import load_tokenizer
 from tests.support.models import chat_templates, tiny_gguf, tiny_models
+from tests.support.models.tiny_models import SYSTEM_TEXT
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -121,3 +122,23 @@ def test_template_of_a_sentencepiece_file_gets_its_bos_once(tmp_path, kind):
     ids = tokenizer.apply_chat_template([USER], add_generation_prompt=True)
     assert [ids[0], ids.count(2)] == [2, 1]
     assert tokenizer.decode(ids).startswith(f"{tokenizer.bos_token}<|im_start|>user")
+
+
+def test_template_for_tools_is_the_one_that_renders_them(tmp_path):
+    def add(writer):
+        key = "tokenizer.chat_template"
+        writer.add_string(f"{key}.tool_use", tiny_models.AGENT)
+        writer.add_string(f"{key}.../../escape", "x")
+
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "qwen2", change=add)
+    record = import_model(source, tmp_path / "home", "m", lambda _phase, _percent: None)
+    tokenizer = load_tokenizer(tmp_path / "home" / "models" / record.name)
+    with_tools = tokenizer.apply_chat_template([USER], tools=[LOOK_UP], tokenize=False)
+    assert "look_up" in with_tools
+    assert SYSTEM_TEXT in tokenizer.apply_chat_template([USER], tokenize=False)
+    folder = tmp_path / "home/models/m"
+    assert [file.name for file in folder.rglob("*.jinja")] == [
+        "chat_template.jinja",
+        "tool_use.jinja",
+    ]
+    assert not list(tmp_path.rglob("escape*"))

@@ -1,7 +1,7 @@
 """How a conversion that has not been done looks to a person."""
 
 from hotseat.cli.terminal.output import note, print_facts, print_table, size
-from hotseat.protocol.conversions import ConversionPlan
+from hotseat.protocol.conversions import SEEN_ERROR, ConversionPlan
 
 
 def render_conversion(plan: ConversionPlan) -> None:
@@ -22,7 +22,7 @@ def render_conversion(plan: ConversionPlan) -> None:
             str(change.tensors),
             size(change.stored_bytes),
             size(change.size_bytes),
-            f"{change.error:.2%}" if change.requantised else "as it is",
+            f"{change.error:.2%}" if change.error >= SEEN_ERROR else "as it is",
         )
         for change in plan.types
     ]

@@ -277,14 +277,12 @@ def _phi3(facts: _Facts) -> Family:
     }
     if int(head_dim * config["partial_rotary_factor"]) != rotary:
         raise UnsupportedLayout(f"head of {head_dim} of which {rotary} rotate")
-    if facts.has(LONG_FACTORS):
-        config["rope_scaling"] = {
-            "type": "longrope",
-            "long_factor": facts.floats(LONG_FACTORS).tolist(),
-            "short_factor": facts.floats(SHORT_FACTORS).tolist()
-            if facts.has(SHORT_FACTORS)
-            else 1.0,
-        }
+    if facts.has(LONG_FACTORS) and facts.has(SHORT_FACTORS):
+        factors = {"long_factor": LONG_FACTORS, "short_factor": SHORT_FACTORS}
+        found = {field: facts.floats(tensor).tolist() for field, tensor in factors.items()}
+        if any(len(values) != rotary // 2 for values in found.values()):
+            raise UnsupportedLayout(f"{LONG_FACTORS} without one factor for each frequency")
+        config["rope_scaling"] = {"type": "longrope", **found}
     else:
         _refuse_scaling(facts)
     return Family(config=config, half="bfloat16")

@@ -19,7 +19,7 @@ from hotseat.library.gguf.forms import FLOATS, Form, Wish, choose_form, stored_b
 from hotseat.library.gguf.layout import Layout, TensorPlan, plan_layout
 from hotseat.library.gguf.tokenizer import UnsupportedTokenizer, Vocabulary, read_vocabulary
 from hotseat.library.gguf.weights import convert, decode, is_decodable, restore
-from hotseat.protocol.conversions import ConversionPlan, TypeChange
+from hotseat.protocol.conversions import SEEN_ERROR, ConversionPlan, TypeChange
 from hotseat.protocol.limits import MIB
 
 _SAMPLED_TENSORS: Final = 3
@@ -121,7 +121,8 @@ def tell_plan(plan: ConversionPlan) -> str:
     """One line for whoever watches an import: size, types, errors, and what needs no copy."""
     types = "; ".join(
         f"{change.tensors} {change.stored} -> {change.becomes}"
-        f"{f', error {change.error:.2%}' if change.requantised else ' as it is'}"
+        f"{'' if change.requantised else ' as it is'}"
+        f"{f', error {change.error:.2%}' if change.error >= SEEN_ERROR else ''}"
         for change in plan.types
     )
     template = "" if plan.has_template else "; it has no chat template"

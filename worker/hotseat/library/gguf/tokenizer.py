@@ -7,6 +7,7 @@ result loads as it stands, without conversion at load time.
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKEN
 
 from hotseat.library.durable import write_durably
 from hotseat.library.gguf.file import GgufFile, Value
+from hotseat.protocol.model_files import NAMED_TEMPLATES, TEMPLATE_FILE
 
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
@@ -35,6 +37,8 @@ _END_OF_TURN: Final = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "
 """Control tokens that end a turn; they count as ends where the chat template writes them."""
 _HARMONY_ENDS: Final = ("<|return|>", "<|call|>")
 """Ends of GPT-OSS, whose `<|end|>` only ends one of the messages of a turn."""
+_TEMPLATE: Final = "tokenizer.chat_template"
+_NAMED_TEMPLATE: Final = re.compile(r"tokenizer\.chat_template\.([A-Za-z0-9_-]{1,64})")
 _PLAIN: Final = ("gpt-2", "default")
 _DIGITS: Final = ("smollm", "starcoder", "refact", "command-r")
 PRE_TOKENIZERS: Final = (*_PLAIN, *_DIGITS, *sorted(GGUF_PRE_TOKENIZER_SPLITS))
@@ -59,6 +63,8 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     add_eos: bool
     add_space: bool
     template: str
+    named_templates: Mapping[str, str]
+    """Templates for a purpose, such as `tool_use`."""
 
 
 class UnsupportedTokenizer(Exception):  # noqa: N818 - the text is a finding about the file
@@ -99,7 +105,12 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
         add_bos=bool(metadata.get("tokenizer.ggml.add_bos_token", bos_default)),
         add_eos=bool(metadata.get("tokenizer.ggml.add_eos_token", False)),
         add_space=bool(metadata.get("tokenizer.ggml.add_space_prefix", family == "llama")),
-        template=str(metadata.get("tokenizer.chat_template", "")),
+        template=str(metadata.get(_TEMPLATE, "")),
+        named_templates={
+            name[1]: str(text)
+            for key, text in metadata.items()
+            if (name := _NAMED_TEMPLATE.fullmatch(key))
+        },
     )
 
 
@@ -136,7 +147,10 @@ def write_tokenizer(folder: Path, vocabulary: Vocabulary, context_tokens: int) -
         if name in vocabulary.special_ids:
             config[key] = vocabulary.tokens[vocabulary.special_ids[name]]
     if vocabulary.template:
-        write_durably(folder / "chat_template.jinja", vocabulary.template.encode())
+        write_durably(folder / TEMPLATE_FILE, vocabulary.template.encode())
+    for name, template in vocabulary.named_templates.items():
+        (folder / NAMED_TEMPLATES).mkdir(exist_ok=True)
+        write_durably(folder / NAMED_TEMPLATES / f"{name}.jinja", template.encode())
     write_durably(folder / "tokenizer_config.json", json.dumps(config, indent=1).encode())
 
 
