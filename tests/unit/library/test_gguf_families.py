@@ -159,6 +159,32 @@ def test_factors_that_are_not_one_for_each_frequency_are_refused(tmp_path):
         plan_work(open_gguf(source), Wish())
 
 
+@pytest.mark.parametrize(("context", "factor"), [(32768, None), (131072, 8.0)])
+def test_gemma_as_ollama_writes_it_is_read_without_its_images(tmp_path, context, factor):
+    def spell(writer):
+        facts = writer.kv_data[0]
+        for key in ("attention.layer_norm_rms_epsilon", "rope.freq_base", "context_length"):
+            del facts[f"gemma3.{key}"]
+        writer.add_float32("gemma3.rope.global.freq_base", 5e5)
+        writer.add_float32("gemma3.rope.local.freq_base", 2e4)
+        writer.add_uint32("gemma3.context_length", context)
+        writer.add_uint32("gemma3.vision.block_count", 2)
+        for name in ("v.blk.0.attn_q.weight", "mm.input_projection.weight"):
+            writer.add_tensor(name, np.zeros((4, 4), np.float32))
+        for key in ("tokens", "scores", "token_type"):
+            values = facts[f"tokenizer.ggml.{key}"].value
+            values.append({"tokens": "<image>", "scores": -9.0, "token_type": 3}[key])
+
+    source = tiny_gguf.write_tiny_gguf(tmp_path / "m.gguf", "gemma3", change=spell)
+    work = plan_work(open_gguf(source), Wish())
+    config = work.layout.config
+    assert (config["rms_norm_eps"], config["rope_theta"]) == (1e-6, 5e5)
+    assert config["rope_local_base_freq"] == 2e4
+    assert config.get("rope_scaling", {}).get("factor") == factor
+    assert len(work.vocabulary.tokens) == config["vocab_size"] == 512
+    assert not any(step.plan.source.startswith(("v.", "mm.")) for step in work.steps)
+
+
 @pytest.mark.parametrize("value", [0, 2**40, "many", True])
 @pytest.mark.parametrize("key", ["block_count", "attention.head_count", "embedding_length"])
 def test_counts_that_cannot_be_are_a_typed_error(tmp_path, key, value):

@@ -102,7 +102,7 @@ def _quantisation_table(steps: list[Step]) -> dict[str, Any]:
 
 
 def _write_weights(work: Work, target: Path, on_progress: OnProgress) -> None:
-    progress = ByteProgress(on_progress, "convert", work.gguf.size_bytes)
+    progress = ByteProgress(on_progress, "convert", work.stored_bytes)
     shards: list[dict[str, mx.array]] = []
     for step, arrays in converted(work):
         named = {

@@ -43,6 +43,9 @@ _LLAMA3_ORIGINAL: Final = 8192
 """Constants of Llama 3.1 to 3.3; a file holds only the factors computed from them."""
 _LARGEST_GEMMA: Final = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, whose queries are scaled in another way; no file says so."""
+_LONG_GEMMA: Final = 131072
+_EPSILON: Final = {"gemma3_text": 1e-6}
+"""Where a file may leave it out."""
 _MOST: Final = 2**24
 """Of any count: a context of 16 million tokens is the longest that is stated anywhere."""
 _LARGEST: Final = 1e12
@@ -99,6 +102,9 @@ class _Facts:
     def text(self, key: str, default: str) -> str:
         return str(self._value(key, default))
 
+    def lacks(self, key: str) -> bool:
+        return f"{self.prefix}.{key}" not in self.gguf.metadata
+
     def has(self, tensor: str) -> bool:
         return tensor in self.gguf.tensors
 
@@ -130,7 +136,7 @@ def _base_config(facts: _Facts, model_type: str) -> dict[str, Any]:
         "num_attention_heads": heads,
         "num_key_value_heads": facts.count("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "rms_norm_eps": facts.number("attention.layer_norm_rms_epsilon"),
+        "rms_norm_eps": facts.number("attention.layer_norm_rms_epsilon", _EPSILON.get(model_type)),
         "vocab_size": embedding.shape[0],
         "max_position_embeddings": facts.count("context_length"),
         "tie_word_embeddings": not facts.has("output.weight"),
@@ -241,15 +247,25 @@ def _gemma2(facts: _Facts) -> Family:
 
 
 def _gemma3(facts: _Facts) -> Family:
+    """The text part; Ollama's own converter spells some fields in another way or leaves them out.
+
+    What it leaves out is what all models of the family have: the epsilon, and eightfold contexts of
+    those that were made for 128k.
+    """
+    is_ollamas = facts.lacks("attention.layer_norm_rms_epsilon")
     config = _whole_heads(facts, "gemma3_text")
+    theta = facts.number("rope.global.freq_base", 1000000.0)
+    local = facts.number("rope.local.freq_base", 10000.0)
     config |= {
-        "rope_theta": facts.number("rope.freq_base", 1000000.0),
-        "rope_local_base_freq": facts.number("rope.freq_base_swa", 10000.0),
+        "rope_theta": facts.number("rope.freq_base", theta),
+        "rope_local_base_freq": facts.number("rope.freq_base_swa", local),
         "query_pre_attn_scalar": _query_scalar(facts, config),
         "sliding_window": facts.count("attention.sliding_window"),
         "sliding_window_pattern": facts.count("attention.sliding_window_pattern", 6),
         "rope_scaling": _scaling(facts, "linear"),
     }
+    if is_ollamas and config["max_position_embeddings"] >= _LONG_GEMMA:
+        config["rope_scaling"] = {"rope_type": "linear", "type": "linear", "factor": 8.0}
     return Family(config=config, half="bfloat16", offset_norms=True)
 
 

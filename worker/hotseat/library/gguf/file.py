@@ -57,11 +57,6 @@ class GgufFile(msgspec.Struct, frozen=True, kw_only=True):
         )
         return mapped.reshape(rows, -1)
 
-    @property
-    def size_bytes(self) -> int:
-        """Of all tensors, as they are stored."""
-        return sum(tensor.size_bytes for tensor in self.tensors.values())
-
 
 def open_gguf(path: Path) -> GgufFile:
     """Header of `path`, and of the parts that belong to it.

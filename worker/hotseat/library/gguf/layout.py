@@ -31,6 +31,8 @@ Transform = Literal["none", "rope_rows", "norm_offset"]
 
 _READ_APART: Final = frozenset({ROPE_FACTORS, LONG_FACTORS, SHORT_FACTORS})
 """Tensors that the configuration is made from."""
+_OF_IMAGES: Final = ("v.", "mm.")
+"""An encoder of images in the same file: hotseat takes text."""
 _SUFFIXES: Final = (".weight", ".bias")
 _STACKS: Final = {"block_sparse_moe": "mlp", "switch_mlp": "experts"}
 """What mlx-lm calls stacked experts, by the name that they have elsewhere."""
@@ -125,7 +127,10 @@ def _plan_tensors(
             plans.append(_plan(tensor, parameter, family))
         elif parameter.name != _HEAD or family.config["model_type"] != _TIES_BY_ABSENCE:
             missing.append(source or parameter.name)
-    unknown = sorted(set(gguf.tensors) - {plan.source for plan in plans} - _READ_APART)
+    used = {plan.source for plan in plans} | _READ_APART
+    unknown = sorted(
+        name for name in gguf.tensors if name not in used and not name.startswith(_OF_IMAGES)
+    )
     if unknown:
         raise UnsupportedLayout(
             f"{len(unknown)} tensors of unknown meaning: {', '.join(unknown[:_LISTED])}"

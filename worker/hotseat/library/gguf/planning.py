@@ -49,6 +49,11 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary: Vocabulary
     steps: tuple[Step, ...]
 
+    @property
+    def stored_bytes(self) -> int:
+        """Of the tensors that are converted."""
+        return sum(step.tensor.size_bytes for step in self.steps)
+
 
 def plan_work(gguf: GgufFile, wish: Wish) -> Work:
     """Raises `HotseatError` model_unavailable for what cannot be converted, by name."""
@@ -109,7 +114,7 @@ def describe_work(work: Work, target: Path) -> ConversionPlan:
     return ConversionPlan(
         source=str(work.gguf.path),
         architecture=str(work.layout.config["model_type"]),
-        stored_bytes=work.gguf.size_bytes,
+        stored_bytes=work.stored_bytes,
         size_bytes=sum(step.size_bytes for step in work.steps),
         free_bytes=shutil.disk_usage(target).free,
         types=tuple(sorted(changes, key=lambda change: -change.stored_bytes)),

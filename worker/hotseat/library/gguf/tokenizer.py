@@ -82,9 +82,10 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
         raise UnsupportedTokenizer(
             f"pre-tokenizer {pre!r}; supported are {', '.join(PRE_TOKENIZERS)}"
         )
-    tokens = tuple(str(token) for token in _list(metadata, "tokenizer.ggml.tokens"))
-    kinds = tuple(int(kind) for kind in _list(metadata, "tokenizer.ggml.token_type"))
-    scores = tuple(float(score) for score in _list(metadata, "tokenizer.ggml.scores"))
+    rows = _embedded(gguf)
+    tokens = tuple(str(token) for token in _list(metadata, "tokenizer.ggml.tokens")[:rows])
+    kinds = tuple(int(kind) for kind in _list(metadata, "tokenizer.ggml.token_type")[:rows])
+    scores = tuple(float(score) for score in _list(metadata, "tokenizer.ggml.scores")[:rows])
     if not tokens or (family == "llama" and len(scores) != len(tokens)):
         raise UnsupportedTokenizer("its vocabulary or its scores are missing")
     names = ("bos", "eos", "eot", "unknown", "padding")
@@ -112,6 +113,12 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
             if (name := _NAMED_TEMPLATE.fullmatch(key))
         },
     )
+
+
+def _embedded(gguf: GgufFile) -> int | None:
+    """Tokens that the model has a row for: marks of images may come behind them."""
+    embedding = gguf.tensors.get("token_embd.weight")
+    return None if embedding is None else embedding.shape[0]
 
 
 def end_token_ids(vocabulary: Vocabulary, stated: Collection[str] = ()) -> tuple[int, ...]:
