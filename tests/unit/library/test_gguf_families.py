@@ -212,6 +212,7 @@ VALUES = st.one_of(
     st.booleans(),
     st.sampled_from(["", "yarn", "linear", "longrope", "llama", "../../x"]),
     st.lists(st.integers(0, 9), max_size=3),
+    st.sampled_from([["a"], ["a"] * 512, [0.5] * 512, [float("nan")] * 512, [[1]] * 512]),
 )
 
 
@@ -225,7 +226,8 @@ def opened(folder, kind):
 def test_metadata_of_any_kind_are_planned_or_a_typed_error(folder, kind, values, data):
     whole = opened(folder, kind)
     architecture = whole.metadata["general.architecture"]
-    keys = sorted(key for key in whole.metadata if key.startswith(f"{architecture}."))
+    prefixes = (f"{architecture}.", "tokenizer.")
+    keys = sorted(key for key in whole.metadata if key.startswith(prefixes))
     keys += [f"{architecture}.rope.scaling.{key}" for key in ("type", "factor")]
     spoilt = {data.draw(st.sampled_from(keys)): value for value in values}
     gguf_file = msgspec.structs.replace(whole, metadata={**whole.metadata, **spoilt})

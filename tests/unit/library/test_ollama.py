@@ -12,6 +12,7 @@ from hotseat.library import __main__ as command
 from hotseat.library.importing import import_model
 from hotseat.library.ollama_store import entries, find_stored
 from hotseat.protocol.errors import HotseatError
+from hotseat.protocol.messages import Sampling
 
 PARAMETERS = {
     "temperature": 0.6,
@@ -93,6 +94,14 @@ def test_context_that_is_asked_for_goes_before_the_stores_and_never_above_the_mo
     assert imported("qwen3:8b", store, tmp_path / "home").context_tokens == 16384
     asked = imported("qwen3:8b", store, tmp_path / "home", context_tokens=512)
     assert asked.context_tokens == 512
+
+
+def test_parameters_that_make_no_sense_are_left_out(store, tmp_path):
+    strange = {"temperature": "hot", "top_k": -5, "top_p": 7, "stop": 3, "num_ctx": True}
+    stored(store, params=json.dumps(strange | {"min_p": 0.1}))
+    record = imported("qwen3:8b", store, tmp_path / "home")
+    assert record.sampling == Sampling(min_p=0.1)
+    assert record.context_tokens == 16384
 
 
 def test_licence_is_the_files_own_else_the_title_of_the_stores(store, tmp_path):

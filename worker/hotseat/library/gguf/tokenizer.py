@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from tokenizers import (
@@ -48,6 +48,9 @@ _STARTED: Final = ("llama3", "llama-v3", "llama-bpe", "smaug-bpe", "tekken", "pi
 """Vocabularies whose texts begin with bos where the file does not say."""
 
 
+_Item = TypeVar("_Item", str, int, float)
+
+
 class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """What GGUF metadata say about the tokenizer."""
 
@@ -83,9 +86,9 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
             f"pre-tokenizer {pre!r}; supported are {', '.join(PRE_TOKENIZERS)}"
         )
     rows = _embedded(gguf)
-    tokens = tuple(str(token) for token in _list(metadata, "tokenizer.ggml.tokens")[:rows])
-    kinds = tuple(int(kind) for kind in _list(metadata, "tokenizer.ggml.token_type")[:rows])
-    scores = tuple(float(score) for score in _list(metadata, "tokenizer.ggml.scores")[:rows])
+    tokens = _all_of(str, metadata, "tokens")[:rows]
+    kinds = _all_of(int, metadata, "token_type")[:rows]
+    scores = _all_of(float, metadata, "scores")[:rows]
     if not tokens or (family == "llama" and len(scores) != len(tokens)):
         raise UnsupportedTokenizer("its vocabulary or its scores are missing")
     names = ("bos", "eos", "eot", "unknown", "padding")
@@ -97,7 +100,7 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
         tokens=tokens,
         kinds=kinds if len(kinds) == len(tokens) else (_NORMAL,) * len(tokens),
         scores=scores,
-        merges=tuple(str(merge) for merge in _list(metadata, "tokenizer.ggml.merges")),
+        merges=_all_of(str, metadata, "merges"),
         special_ids={
             name: value
             for name, value in keys.items()
@@ -267,6 +270,10 @@ def _add_ends(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
     )
 
 
-def _list(metadata: Mapping[str, Value], key: str) -> list[Any]:
-    value = metadata.get(key)
-    return value if isinstance(value, list) else []
+def _all_of(kind: type[_Item], metadata: Mapping[str, Value], name: str) -> tuple[_Item, ...]:
+    """A list of one type; empty if the file has none. Raises `UnsupportedTokenizer` for others."""
+    found = metadata.get(f"tokenizer.ggml.{name}", [])
+    try:
+        return msgspec.convert(found, tuple[kind, ...])  # type: ignore[valid-type]
+    except msgspec.ValidationError as error:
+        raise UnsupportedTokenizer(f"tokenizer.ggml.{name} is no list of its type") from error
