@@ -34,6 +34,7 @@ BENCHMARKS = {
     "telemetry": "serving",
     "fork": "kv",
     "cold-sessions": "kv",
+    "library": "library",
 }
 EXPERIMENTS = {"chaos": "proof", "degrade": "proof"}
 """Need root and hours: run only when they are named."""

@@ -142,13 +142,14 @@ def base_parser(name: str, about: str | None, *, n: int) -> argparse.ArgumentPar
     return parser
 
 
-def drop_pages(folder: Path) -> float:
-    """Drops the page cache of all files in `folder`; the share that stayed in memory.
+def drop_pages(place: Path) -> float:
+    """Drops the page cache of a file, or of all in a folder; the share that stayed in memory.
 
     Written pages are synced first: dirty ones cannot be dropped.
     """
     stayed = total = 0
-    for path in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
+    found = [place] if place.is_file() else place.rglob("*")
+    for path in sorted(entry for entry in found if entry.is_file()):
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -162,9 +163,9 @@ def drop_pages(folder: Path) -> float:
     return stayed / total if total else 0.0
 
 
-def read_pages(folder: Path) -> None:
-    """Brings all files of `folder` into the page cache."""
-    for path in folder.rglob("*.safetensors"):
+def read_pages(place: Path) -> None:
+    """Brings a file, or all weights of a folder, into the page cache."""
+    for path in [place] if place.is_file() else place.rglob("*.safetensors"):
         with path.open("rb") as stream:
             while stream.read(8 * MIB):
                 pass

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
+from hotseat.protocol.conversions import ConversionPlan
 from hotseat.protocol.found_models import Discovery
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.model import ModelRecord
@@ -67,6 +68,7 @@ class LibraryLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     checked: tuple[CheckedFile, ...] | None = None
     pull_plan: PullPlan | None = None
     pulled: Pulled | None = None
+    conversion: ConversionPlan | None = None
 
 
 class ScannedFile(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -17,11 +17,14 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "models rm": ("hotseat models rm gemma", "hotseat models rm gemma --yes"),
     "import": (
         "hotseat import model.gguf --name gemma",
+        "hotseat import model.gguf --bits 6 --dry-run",
+        "hotseat import ollama:qwen3:8b",
         "hotseat import ./folder-with-safetensors",
     ),
     "pull": (
         "hotseat pull mlx-community/Qwen3-8B-4bit --dry-run",
         "hotseat pull mlx-community/Qwen3-8B-4bit",
+        "hotseat pull bartowski/Qwen_Qwen3-8B-GGUF --file Qwen_Qwen3-8B-Q4_K_M.gguf",
     ),
     "plan": ("hotseat plan gemma", "hotseat plan gemma --ram 24GiB"),
     "run": (

@@ -4,44 +4,20 @@ import functools
 import io
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gguf
-import mlx.core as mx
 import numpy as np
 import sentencepiece
 
 from tests.support.models import tiny_models
-
-GgufKind = Literal["llama", "gemma3", "qwen3"]
-
-_PARTS = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-_GEMMA_PARTS = _PARTS | {
-    "post_attention_layernorm": "post_attention_norm",
-    "pre_feedforward_layernorm": "ffn_norm",
-    "post_feedforward_layernorm": "post_ffw_norm",
-}
-_TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-
-
-def tiny_source(kind: GgufKind, seed: int = 0) -> tuple[dict[str, Any], dict[str, mx.array]]:
-    """MLX config and float32 weights that a tiny GGUF file of this kind holds."""
-    config = tiny_models.tiny_config(kind)
-    if kind == "gemma3":
-        config |= {"sliding_window_pattern": 6, "num_hidden_layers": 6}
-    return config, tiny_models.tiny_weights(config, seed=seed)
+from tests.support.models.gguf_families import (
+    GgufKind,
+    architecture_of,
+    stored_tensor,
+    tiny_source,
+    write_shape,
+)
 
 
 def write_tiny_gguf(
@@ -51,17 +27,18 @@ def write_tiny_gguf(
     seed: int = 0,
     quantise: gguf.GGMLQuantizationType | None = None,
     change: Any = None,
+    split_max_tensors: int = 0,
 ) -> Path:
     """A GGUF file of a random model; `change` gets the writer before it is closed."""
     config, weights = tiny_source(kind, seed)
-    writer = gguf.GGUFWriter(str(path), kind)
-    _write_shape(writer, config)
-    if kind == "gemma3":
+    writer = gguf.GGUFWriter(str(path), architecture_of(kind), split_max_tensors=split_max_tensors)
+    write_shape(writer, config, kind)
+    if kind in ("gemma2", "gemma3"):
         write_spm_vocabulary(writer, config["vocab_size"])
     else:
         write_bpe_vocabulary(writer, config["vocab_size"])
     for name, value in weights.items():
-        target, array = _stored(name, np.array(value), config, kind)
+        target, array = stored_tensor(name, np.array(value), config, kind)
         if quantise is not None and array.ndim == 2:
             packed = gguf.quants.quantize(array, quantise)
             writer.add_tensor(target, packed, raw_dtype=quantise)
@@ -69,51 +46,16 @@ def write_tiny_gguf(
             writer.add_tensor(target, array)
     if change is not None:
         change(writer)
+    finish(writer)
+    return path
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Writes what a writer was told."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
-
-
-def _write_shape(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_theta"])
-    writer.add_string("general.license", "mit")
-    if "sliding_window" in config:
-        writer.add_sliding_window(config["sliding_window"])
-
-
-def _stored(
-    name: str, array: np.ndarray, config: dict[str, Any], kind: GgufKind
-) -> tuple[str, np.ndarray]:
-    """Name and values as llama.cpp's converter stores them."""
-    module, _, suffix = name.rpartition(".")
-    if module in _TOP:
-        target = _TOP[module]
-    else:
-        _, _, layer, part = module.split(".", 3)
-        target = f"blk.{layer}.{(_GEMMA_PARTS if kind == 'gemma3' else _PARTS)[part]}"
-    if kind == "gemma3" and "norm" in module:
-        array = array + np.float32(1)
-    heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
-    key = heads.get(module.rpartition(".")[2])
-    if kind == "llama" and key is not None:
-        count = config[key]
-        array = (
-            array.reshape(count, 2, array.shape[0] // count // 2, array.shape[1])
-            .swapaxes(1, 2)
-            .reshape(array.shape)
-        )
-    return f"{target}.{suffix}", np.ascontiguousarray(array)
 
 
 def write_bpe_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:

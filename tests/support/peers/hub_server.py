@@ -121,9 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
         large = len(data) > _LARGE
         digest = hashlib.sha256(data) if large else hashlib.sha1(data, usedforsecurity=False)
         start, total = 0, len(data)
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked:
-            start = int(asked[1])
+            start, end = int(asked[1]), int(asked[2] or total - 1) + 1
+            data = data[:end]
         self.send_response(206 if asked else 200)
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{digest.hexdigest()}"')
@@ -131,8 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Linked-Size", str(total))
         self.send_header("Accept-Ranges", "bytes")
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        self.send_header("Content-Length", str(total - start))
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{total}")
+        self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         if self.command == "HEAD":
             return None

@@ -48,10 +48,10 @@ def seen(*models, records=()):
         (model(fault="unsupported", reason="r", record=None), "unsupported", None, ""),
         (model(record=model_record(layers=())), "new", None, "hotseat import /models/m"),
         (
-            model("q:8b", place="Ollama", kind="GGUF", path="/o/sha", source="/o/sha"),
+            model("q:8b", place="Ollama", kind="GGUF", path="/o/sha", source="ollama:q:8b"),
             "new",
             True,
-            "hotseat import /o/sha --name q:8b",
+            "hotseat import ollama:q:8b",
         ),
         (model(source="/m y"), "new", True, "hotseat import '/m y'"),
     ],

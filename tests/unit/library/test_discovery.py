@@ -51,7 +51,7 @@ def test_every_place_is_looked_into(machine):
         ("Own-8B", "folder", "MLX", ""),
     }
     assert models["Hub-8B"].owner == "mlx-community"
-    assert models["qwen3:8b"].path == str(blob)
+    assert (models["qwen3:8b"].path, models["qwen3:8b"].source) == (str(blob), "ollama:qwen3:8b")
     record = models["Studio-8B"].record
     assert (record.architecture, record.quantisation) == ("llama", "4-bit g64")
     assert (record.context_tokens, record.kv_bytes_per_token) == (8192, 131072)

@@ -5,6 +5,8 @@ import json
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from tests.support.models.found_places import gguf_head
+from tests.support.models.tiny_gguf import write_tiny_gguf
 from tests.support.models.tiny_models import make_tiny
 from tests.support.peers.hub_server import COMMIT, hub_server
 
@@ -109,7 +111,7 @@ def test_later_try_keeps_the_files_that_are_whole(hub, source, tmp_path, impatie
         ("nobody/Nothing", "not_found", "check the name"),
         (f"{REPOSITORY}@v9", "revision", "'v9'"),
         ("gated/Model", "gated", "accept its terms on"),
-        ("packed/Model-GGUF", "unsupported", "hf download packed/Model-GGUF m.gguf"),
+        ("packed/Model-GGUF", "unsupported", "hotseat pull packed/Model-GGUF --file m.gguf"),
         ("other/Weights", "unsupported", "safetensors"),
         ("other/Code", "unsupported", "code of its own"),
     ],
@@ -158,3 +160,63 @@ def test_full_disk_is_told_before_anything_is_fetched(hub, tmp_path, monkeypatch
         pull(Wanted.parse(REPOSITORY), quiet)
     assert caught.value.code == "disk_full"
     assert "model.safetensors" not in hub.sent
+
+
+@pytest.fixture
+def packed(hub, tmp_path):
+    """A repository of GGUF files: one whole, one in parts, one whose parts are not all there."""
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    write_tiny_gguf(folder / "Tiny-F32.gguf", "qwen3")
+    write_tiny_gguf(folder / "Tiny-split.gguf", "qwen3", split_max_tensors=12)
+    (folder / "Cut-00001-of-00002.gguf").write_bytes(b"GGUF")
+    (folder / "mmproj-Tiny.gguf").write_bytes(b"GGUF")
+    hub.repositories["packed/Tiny-GGUF"] = folder
+    return folder
+
+
+def test_repository_of_gguf_files_is_refused_with_their_sizes_and_the_command(hub, packed):
+    with pytest.raises(HotseatError) as caught:
+        plan_pull(Wanted.parse("packed/Tiny-GGUF"))
+    text = caught.value.message
+    assert "Tiny-F32.gguf (1 MiB)" in text and "Tiny-split-00001-of-00003.gguf (1 MiB)" in text
+    assert "mmproj" not in text and "Cut" not in text
+    assert "hotseat pull packed/Tiny-GGUF --file Tiny-F32.gguf" in text
+
+
+@pytest.mark.parametrize(("name", "parts"), [("Tiny-F32", 1), ("Tiny-split", 3)])
+def test_one_gguf_file_is_planned_by_its_head_then_fetched_and_imported(
+    hub, packed, tmp_path, name, parts
+):
+    file = f"{name}.gguf" if parts == 1 else f"{name}-00001-of-00003.gguf"
+    wanted = Wanted.parse("packed/Tiny-GGUF", file)
+    plan = plan_pull(wanted)
+    sizes = [part.stat().st_size for part in packed.glob(f"{name}*")]
+    assert (plan.files, plan.size_bytes, plan.missing_bytes) == (parts, sum(sizes), sum(sizes))
+    assert (plan.record.name, plan.record.architecture) == (name, "qwen3")
+    assert len(plan.record.layers) == 2
+    assert not (tmp_path / "hub").exists()
+    hub.sent.clear()
+    pulled = pull(wanted, quiet)
+    assert pulled.path.endswith(f"{COMMIT}/{file}")
+    assert {sent for sent in hub.sent if sent.endswith(".gguf")} == {
+        part.name for part in packed.glob(f"{name}*")
+    }
+    record = import_model(pulled.path, tmp_path / "home", None, quiet)
+    assert (record.name, record.source.kind, record.source.revision) == (name, "gguf", COMMIT)
+    assert record.source.repository == "packed/Tiny-GGUF"
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("Cut-00001-of-00002.gguf", "no whole GGUF model of the name"),
+        ("*.gguf", "no whole GGUF model of the name"),
+        ("falcon.gguf", "of kind falcon; convertible are"),
+    ],
+)
+def test_file_that_cannot_be_used_is_refused_before_it_is_fetched(hub, packed, file, words):
+    (packed / "falcon.gguf").write_bytes(gguf_head("falcon"))
+    with pytest.raises(HotseatError, match=words) as caught:
+        plan_pull(Wanted.parse("packed/Tiny-GGUF", file))
+    assert caught.value.code == "model_unavailable"

@@ -98,28 +98,46 @@ def test_folder_outside_a_cache_keeps_its_own_name(home, tmp_path):
     assert import_model(folder, home, None, quiet).name == "models--strange"
 
 
+def split_model(folder, **options):
+    """Files of one model, as `llama-gguf-split` names them."""
+    tiny_gguf.write_tiny_gguf(folder / "big-Q4.gguf", "llama", split_max_tensors=12, **options)
+    return sorted(folder.glob("big-Q4-*.gguf"))
+
+
+@pytest.mark.parametrize("named", [0, 1, 2])
+def test_split_file_is_one_model_whichever_part_is_named(home, tmp_path, named):
+    (tmp_path / "whole").mkdir()
+    whole = tiny_gguf.write_tiny_gguf(tmp_path / "whole" / "big-Q4.gguf", "llama")
+    parts = split_model(tmp_path)
+    assert len(parts) == 3
+    record = import_model(parts[named], home, None, quiet)
+    assert (record.name, record.source.path) == ("big-Q4", str(parts[0]))
+    assert record.tag == import_model(whole, tmp_path / "other", None, quiet).tag
+
+
 @pytest.mark.parametrize("is_full", [False, True])
-def test_part_of_a_split_file_is_refused_with_the_names_of_all(
+def test_split_file_that_lacks_a_part_is_refused_with_its_name(
     home, tmp_path, monkeypatch, is_full
 ):
-    def split(writer):
-        writer.add_uint16("split.no", 0)
-        writer.add_uint16("split.count", 3)
-
-    first, second, third = (f"big-Q4-{n:05d}-of-00003.gguf" for n in (1, 2, 3))
-    source = tiny_gguf.write_tiny_gguf(tmp_path / first, "llama", change=split)
-    (tmp_path / second).write_bytes(b"GGUF")
+    parts = split_model(tmp_path)
+    parts[2].unlink()
     if is_full:
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 0))
     phases = []
     with pytest.raises(HotseatError) as caught:
-        import_model(source, home, None, lambda phase, _percent: phases.append(phase))
+        import_model(parts[0], home, None, lambda phase, _percent: phases.append(phase))
     error = caught.value
     assert error.code == "model_unavailable"
-    assert error.facts["parts"] == [first, second, third]
-    assert error.facts["missing"] == [third]
-    assert f"llama-gguf-split --merge {first}" in error.message
+    assert error.facts["parts"] == [part.name for part in parts]
+    assert error.facts["missing"] == [parts[2].name]
+    assert f"not here: {parts[2].name}" in error.message
     assert phases == []
+
+
+def test_part_under_another_name_is_refused_with_the_way_out(home, tmp_path):
+    lonely = split_model(tmp_path)[0].rename(tmp_path / "model.gguf")
+    with pytest.raises(HotseatError, match="under the names they were published with"):
+        import_model(lonely, home, None, quiet)
 
 
 def test_file_that_was_joined_again_is_converted(home, tmp_path):

@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 from mlx_lm.tokenizer_utils import load
 from tests.support.models import tiny_gguf, tiny_models
 from tokenizers import Tokenizer
+from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+    GGUF_PRE_TOKENIZER_SPLITS,
+    convert_gguf_tokenizer,
+)
 
 from hotseat.library.gguf.file import GgufFile, open_gguf
-from hotseat.library.gguf.tokenizer import build_tokenizer, read_vocabulary, write_tokenizer
+from hotseat.library.gguf.tokenizer import (
+    build_tokenizer,
+    end_token_ids,
+    read_vocabulary,
+    write_tokenizer,
+)
 
 TEXTS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\u2581"), max_size=40
@@ -122,3 +131,45 @@ def test_each_pre_tokenizer_splits_digits_its_own_way(folder, pre, text, pieces)
     gguf_file.metadata["tokenizer.ggml.pre"] = pre
     made = build_tokenizer(read_vocabulary(gguf_file))
     assert [piece for piece, _ in made.pre_tokenizer.pre_tokenize_str(text)] == pieces
+
+
+@pytest.mark.parametrize("pre", sorted(GGUF_PRE_TOKENIZER_SPLITS))
+def test_known_pre_tokenizers_split_as_transformers_does(folder, pre):
+    text = "It's HTTPServer2Go, DON'T\n\n  you KNOW 12345 \u65e5\u672c...//x\t\t \u00e9tat "
+    gguf_file = gpt2_file(folder)
+    gguf_file.metadata["tokenizer.ggml.pre"] = pre
+    table = {"tokenizer_type": "gpt2", "pre_tokenizer_type": pre}
+    keys = {"tokens": "tokens", "merges": "merges"}
+    table |= {name: gguf_file.metadata[f"tokenizer.ggml.{key}"] for name, key in keys.items()}
+    theirs, _ = convert_gguf_tokenizer("qwen2", table)
+    made = build_tokenizer(read_vocabulary(gguf_file))
+    assert made.pre_tokenizer.pre_tokenize_str(text) == theirs.pre_tokenizer.pre_tokenize_str(text)
+
+
+@functools.lru_cache(maxsize=1)
+def gpt2_file(folder):
+    return vocabulary_file(folder, "gpt2")
+
+
+@pytest.mark.parametrize(("pre", "expected"), [("gpt-4o", ["The"]), ("qwen2", ["T", "he"])])
+def test_whole_words_are_taken_first_where_the_model_learnt_that(folder, pre, expected):
+    """A word that no merges lead to: taken whole, or left in the pieces that merges make."""
+    gguf_file = vocabulary_file(folder, "gpt2")
+    gguf_file.metadata["tokenizer.ggml.pre"] = pre
+    gguf_file.metadata["tokenizer.ggml.tokens"][-1] = "The"
+    gguf_file.metadata["tokenizer.ggml.merges"] = ["h e"]
+    made = build_tokenizer(read_vocabulary(gguf_file))
+    assert made.encode("The", add_special_tokens=False).tokens == expected
+
+
+def test_ends_of_harmony_are_those_of_a_turn_not_of_its_messages(folder):
+    marks = ["<|return|>", "<|end|>", "<|call|>", "<|start|>"]
+    gguf_file = vocabulary_file(folder, "gpt2")
+    tokens, kinds = (
+        gguf_file.metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "token_type")
+    )
+    tokens[-4:], kinds[-4:] = marks, [3] * 4
+    gguf_file.metadata["tokenizer.chat_template"] = "<|start|>x<|end|><|return|>"
+    gguf_file.metadata["tokenizer.ggml.eos_token_id"] = 508
+    ends = end_token_ids(read_vocabulary(gguf_file))
+    assert [tokens[token] for token in ends] == ["<|return|>", "<|call|>"]

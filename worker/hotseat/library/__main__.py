@@ -1,11 +1,12 @@
 """Command line of the library: JSON lines on stdout and nothing else there.
 
-    python -m hotseat.library import SOURCE --home HOME [--name N] [--licence TEXT] [--context N]
-        [--adapter FOLDER]
+    python -m hotseat.library import SOURCE|ollama:NAME --home HOME [--name N] [--licence TEXT]
+        [--context N] [--adapter FOLDER] [--bits 4|6|8] [--group-size 32|64|128] [--keep]
+        [--dry-run]
     python -m hotseat.library inspect FOLDER
     python -m hotseat.library discover [--root DIR]...
     python -m hotseat.library verify RECORD
-    python -m hotseat.library pull REPO[@REV] [--dry-run]
+    python -m hotseat.library pull REPO[@REV] [--file NAME.gguf] [--dry-run]
     python -m hotseat.library fetch --cache DIR [--without-gemma]
 
 Writes `LibraryLine`s: steps, then a result (exit 0) or an error (exit 2). What libraries print goes
@@ -24,13 +25,19 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
+from hotseat.library.ollama_store import PREFIX, find_stored, ollama_store
 from hotseat.library.own_stdout import take_stdout
 from hotseat.library.progress import OnProgress
+from hotseat.library.stated import NOTHING_STATED
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.process_lines import LibraryFailure, LibraryLine, LibraryStep
 
 _EXIT_ERROR: Final = 2
 _EXIT_INTERRUPTED: Final = 130
+_FROM_OLLAMA: Final = (
+    "from Ollama's store, which stays as it is; the chat template is the one in the file: Ollama's "
+    "is in a language of its own"
+)
 
 
 class _Lines:
@@ -82,13 +89,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hotseat.library", allow_abbrev=False)
     commands = parser.add_subparsers(required=True)
     importing = commands.add_parser("import", help="register a GGUF file or an MLX folder")
-    importing.add_argument("source", type=Path)
+    importing.add_argument("source")
     importing.add_argument("--home", type=Path, required=True)
     importing.add_argument("--models", type=Path, help="where models lie, if not in the home")
     importing.add_argument("--name")
     importing.add_argument("--licence", default="")
     importing.add_argument("--context", type=int, help="shorter context in tokens")
     importing.add_argument("--adapter", type=Path, help="folder of a LoRA adapter")
+    importing.add_argument("--bits", type=int, choices=(4, 6, 8), help="of quantised weights")
+    importing.add_argument("--group-size", type=int, choices=(32, 64, 128))
+    importing.add_argument("--keep", action="store_true", help="keep the codes that MLX has")
+    importing.add_argument("--dry-run", action="store_true", help="only say what would be written")
     importing.set_defaults(command=_import)
     inspecting = commands.add_parser("inspect", help="read configuration and weight headers")
     inspecting.add_argument("folder", type=Path)
@@ -101,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     verifying.set_defaults(command=_verify)
     pulling = commands.add_parser("pull", help="fetch a repository of the hub")
     pulling.add_argument("repository")
+    pulling.add_argument("--file", default="", help="one GGUF file of it")
     pulling.add_argument("--dry-run", action="store_true")
     pulling.set_defaults(command=_pull)
     fetching = commands.add_parser("fetch", help="get the models that the demo uses")
@@ -111,11 +123,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
-    from hotseat.library.importing import import_model  # noqa: PLC0415 - costs seconds
+    from hotseat.library.gguf.forms import Wish  # noqa: PLC0415 - costs seconds
+    from hotseat.library.importing import import_model, plan_import  # noqa: PLC0415
 
     on_progress("libraries", 100.0)
+    source, stated = Path(options.source), NOTHING_STATED
+    if options.source.startswith(PREFIX):
+        stored = find_stored(options.source.removeprefix(PREFIX), ollama_store())
+        source, stated = stored.blob, stored.stated
+        options.name = options.name or stored.name
+        on_progress(f"taking {stored.name} {_FROM_OLLAMA}", 0.0)
+    wish = Wish.of(options.bits, options.group_size, keep=options.keep)
+    if options.dry_run:
+        return LibraryLine(conversion=plan_import(source, options.home, options.models, wish))
     record = import_model(
-        options.source,
+        source,
         options.home,
         options.name,
         on_progress,
@@ -123,6 +145,8 @@ def _import(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine
         options.context,
         options.adapter,
         options.models,
+        wish,
+        stated,
     )
     return LibraryLine(record=record)
 
@@ -155,7 +179,7 @@ def _pull(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
         pull,
     )
 
-    wanted = Wanted.parse(options.repository)
+    wanted = Wanted.parse(options.repository, options.file)
     if options.dry_run:
         return LibraryLine(pull_plan=plan_pull(wanted))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from hotseat.library.folder import unavailable
+from hotseat.library.gguf.parts import whole_name
 
 _PREFIX: Final = "models--"
 _SNAPSHOTS: Final = "snapshots"
@@ -23,11 +24,11 @@ def hub_repository(path: Path) -> Path | None:
 
 
 def name_of_source(path: Path) -> str:
-    """What a source is called: its repository, a file without its ending, or a folder."""
+    """What a source is called: its repository, a file without ending and part, or a folder."""
     repository = hub_repository(path)
     if repository is not None:
         return repository.name.rpartition("--")[2]
-    return path.stem if path.is_file() else path.name
+    return whole_name(path) if path.is_file() else path.name
 
 
 def repository_name(folder: Path) -> str:

@@ -21,6 +21,9 @@ from hotseat.library.durable import sync_file, sync_tree
 from hotseat.library.folder import unavailable
 from hotseat.library.gguf.converting import Conversion, convert_gguf
 from hotseat.library.gguf.file import GgufFile, open_gguf
+from hotseat.library.gguf.forms import AS_STORED, Wish
+from hotseat.library.gguf.parts import part_files
+from hotseat.library.gguf.planning import Work, describe_work, plan_work, tell_plan
 from hotseat.library.hub_cache import (
     hub_repository,
     is_same_source,
@@ -30,6 +33,8 @@ from hotseat.library.hub_cache import (
 )
 from hotseat.library.progress import OnProgress
 from hotseat.library.registering import describe_folder, write_record
+from hotseat.library.stated import NOTHING_STATED, Stated
+from hotseat.protocol.conversions import ConversionPlan
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName, is_model_name
 from hotseat.protocol.limits import MIB
@@ -41,7 +46,8 @@ _STAGING: Final = ".import-"
 _REPLACED: Final = ".replaced-"
 _LOCK: Final = ".import.lock"
 _GGUF_MAGIC: Final = b"GGUF"
-_GROWTH: Final = 1.4
+_ROOM_BYTES: Final = 64 * MIB
+"""For what is written beside the weights: tokenizer, configuration, record."""
 _FULL_BYTES: Final = 16 * MIB
 """Less free space than this makes a failed write count as a full disk."""
 
@@ -55,18 +61,18 @@ def import_model(
     context_tokens: int | None = None,
     adapter: Path | None = None,
     models: Path | None = None,
+    wish: Wish = AS_STORED,
+    stated: Stated = NOTHING_STATED,
 ) -> ModelRecord:
     """Registers a GGUF file (converted) or an MLX folder (in place) and returns its record.
 
     `adapter` is a folder of LoRA weights that is loaded with the model, in place as well; `models`
-    where registered models lie, if not in the home.
+    where registered models lie, if not in the home; `stated` what came with a file beside it.
 
     `on_progress` gets (phase, percent). Raises `HotseatError`: model_unavailable, invalid_request
     or disk_full.
     """
-    source = Path(source).expanduser().absolute()
-    if not source.exists():
-        raise unavailable(source, "there is no such file or folder", "check the path")
+    source = _existing(source)
     if adapter is not None:
         adapter = resolve_source(Path(adapter).expanduser().absolute())
     chosen = _model_name(source, name)
@@ -78,8 +84,20 @@ def import_model(
         _check_name_is_free(models / chosen, source)
         try:
             with _staging_folder(models) as staging:
-                record = _describe(
-                    source, staging, models / chosen, on_progress, licence, context_tokens, adapter
+                folder, kept = source, Conversion(licence=licence, requantised=())
+                if not source.is_dir():
+                    work = _plan(source, models, wish, on_progress)
+                    folder, kept = staging, convert_gguf(work, staging, on_progress, stated)
+                    context_tokens = context_tokens or _stated_context(work, stated)
+                record = describe_folder(
+                    resolve_source(folder),
+                    ModelName(chosen),
+                    _origin(source, licence or kept.licence),
+                    on_progress,
+                    context_tokens=context_tokens,
+                    final_path=resolve_source(source) if source.is_dir() else models / chosen,
+                    requantised=kept.requantised,
+                    adapter=adapter,
                 )
                 write_record(staging, record)
                 _tell_what_becomes_cold(models / chosen, record, on_progress)
@@ -87,6 +105,30 @@ def import_model(
         except OSError as error:
             raise _disk_error(error, models) from error
     return record
+
+
+def plan_import(source: Path, home: Path, models: Path | None, wish: Wish) -> ConversionPlan:
+    """What importing a GGUF file would write; nothing is. `HotseatError` as `import_model`."""
+    source = _existing(source)
+    if source.is_dir():
+        raise HotseatError(
+            "invalid_request",
+            f"{source} is a folder: it is used in place and nothing is converted; see what it "
+            "would cost with `hotseat plan FOLDER`",
+            path=str(source),
+        )
+    place = models or Path(home).expanduser().absolute() / MODELS_FOLDER
+    work = plan_work(_open_file(source), wish)
+    return describe_work(work, next(one for one in (place, *place.parents) if one.exists()))
+
+
+def _existing(source: Path) -> Path:
+    """The folder or file; the first part of a model that was split, whichever was named."""
+    source = Path(source).expanduser().absolute()
+    if not source.exists():
+        raise unavailable(source, "there is no such file or folder", "check the path")
+    first = source if source.is_dir() else part_files(source)[0]
+    return first if first.is_file() else source
 
 
 def _make_folder(models: Path, home: Path) -> None:
@@ -102,54 +144,44 @@ def _make_folder(models: Path, home: Path) -> None:
         ) from error
 
 
-def _describe(
-    source: Path,
-    staging: Path,
-    target: Path,
-    on_progress: OnProgress,
-    licence: str,
-    context_tokens: int | None,
-    adapter: Path | None,
-) -> ModelRecord:
-    """The record of a folder, which stays the user's, or of what a file is converted to."""
-    if source.is_dir():
-        made = Conversion(licence=licence, requantised=())
-        folder = final_path = resolve_source(source)
-        repository = hub_repository(folder)
-        origin = ModelSource(
-            kind="mlx",
-            path=str(source),
-            licence=licence,
-            repository="" if repository is None else repository_name(repository),
-            revision="" if repository is None else folder.name,
-        )
-    else:
-        made = convert_gguf(_open_file(source, target.parent), staging, on_progress)
-        folder, final_path = staging, target
-        origin = ModelSource(kind="gguf", path=str(source), licence=licence or made.licence)
-    return describe_folder(
-        folder,
-        ModelName(target.name),
-        origin,
-        on_progress,
-        context_tokens=context_tokens,
-        final_path=final_path,
-        requantised=made.requantised,
-        adapter=adapter,
+def _origin(source: Path, licence: str) -> ModelSource:
+    is_file = not source.is_dir()
+    folder = source.parent if is_file else resolve_source(source)
+    repository = hub_repository(folder)
+    return ModelSource(
+        kind="gguf" if is_file else "mlx",
+        path=str(source),
+        licence=licence,
+        repository="" if repository is None else repository_name(repository),
+        revision="" if repository is None else folder.name,
     )
 
 
-def _open_file(source: Path, models: Path) -> GgufFile:
-    """Refuses what cannot be converted or written before any work."""
+def _open_file(source: Path) -> GgufFile:
     with source.open("rb") as stream:
         magic = stream.read(len(_GGUF_MAGIC))
     if magic != _GGUF_MAGIC:
         raise unavailable(
             source, "it is neither a GGUF file nor a folder", "give a .gguf file or an MLX folder"
         )
-    opened = open_gguf(source)
-    _check_space(models, source.stat().st_size)
-    return opened
+    return open_gguf(source)
+
+
+def _plan(source: Path, models: Path, wish: Wish, on_progress: OnProgress) -> Work:
+    """Refuses what cannot be converted or written before any work, and says what it will be."""
+    work = plan_work(_open_file(source), wish)
+    plan = describe_work(work, models)
+    needed = plan.size_bytes + _ROOM_BYTES
+    if plan.free_bytes < needed:
+        raise _disk_full(models, plan.free_bytes, needed)
+    on_progress(tell_plan(plan), 0.0)
+    return work
+
+
+def _stated_context(work: Work, stated: Stated) -> int | None:
+    """What the place of the file says, no longer than the model was made for."""
+    made_for: int = work.layout.config["max_position_embeddings"]
+    return min(stated.context_tokens, made_for) if stated.context_tokens else None
 
 
 def _tell_what_becomes_cold(target: Path, record: ModelRecord, on_progress: OnProgress) -> None:
@@ -249,13 +281,6 @@ def _remove_leftovers(models: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.rename(target)
-
-
-def _check_space(models: Path, source_bytes: int) -> None:
-    """Refuses before any work what cannot be written; groups with wider scales need more."""
-    free, needed = shutil.disk_usage(models).free, int(source_bytes * _GROWTH)
-    if free < needed:
-        raise _disk_full(models, free, needed)
 
 
 def _disk_full(models: Path, free: int, needed: int) -> HotseatError:

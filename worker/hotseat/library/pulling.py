@@ -6,6 +6,7 @@ reads of a model is fetched, and no code.
 """
 
 import errno
+import re
 import shutil
 import tempfile
 import threading
@@ -32,13 +33,17 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import tqdm
 from msgspec import Struct
 
-from hotseat.library.discovery.estimating import estimate_listed
+from hotseat.library.discovery.estimating import estimate_gguf, estimate_listed
 from hotseat.library.folder import read_table
+from hotseat.library.gguf.families import SUPPORTED
+from hotseat.library.gguf.parts import part_files, whole_name
+from hotseat.library.hub_gguf import gguf_models, list_models, read_remote_head
 from hotseat.library.mlx_kinds import why_unsupported
 from hotseat.library.progress import ByteProgress, OnProgress
 from hotseat.library.working_set import working_set_bytes
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB
+from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.model_files import CONFIG_FILE, WEIGHTS_GLOB
 from hotseat.protocol.pulls import Pulled, PullPlan
 
@@ -53,12 +58,14 @@ class Wanted(Struct, frozen=True):
 
     repository: str
     revision: str = constants.DEFAULT_REVISION
+    file: str = ""
+    """One GGUF file of it, instead of a folder of MLX weights."""
 
     @classmethod
-    def parse(cls, text: str) -> "Wanted":
+    def parse(cls, text: str, file: str = "") -> "Wanted":
         """`OWNER/NAME`, or `OWNER/NAME@REVISION`."""
         repository, _, revision = text.partition("@")
-        return cls(repository, revision or constants.DEFAULT_REVISION)
+        return cls(repository, revision or constants.DEFAULT_REVISION, file)
 
 
 def plan_pull(wanted: Wanted) -> PullPlan:
@@ -73,12 +80,10 @@ def plan_pull(wanted: Wanted) -> PullPlan:
         tree = HfApi().list_repo_tree(wanted.repository, revision=commit, recursive=True)
         sizes = {file.path: file.size for file in tree if isinstance(file, RepoFile)}
         _check_names(wanted, sizes)
-        config = _config(wanted, commit)
-    sizes = {name: size for name, size in sizes.items() if _is_fetched(name)}
-    reason = why_unsupported(Path(wanted.repository), config)
-    if reason:
-        raise _unusable(wanted, "unsupported", reason, "choose another model")
-    weights = sum(size for name, size in sizes.items() if fnmatch(name, WEIGHTS_GLOB))
+        if wanted.file:
+            sizes, record = _file_of(wanted, commit, sizes)
+        else:
+            sizes, record = _folder_of(wanted, commit, sizes)
     card: Any = info.card_data or {}
     cached = _cached(wanted.repository, commit)
     return PullPlan(
@@ -88,7 +93,7 @@ def plan_pull(wanted: Wanted) -> PullPlan:
         missing_bytes=sum(size for name, size in sizes.items() if name not in cached),
         files=len(sizes),
         licence=str(card.get("license") or ""),
-        record=estimate_listed(wanted.repository.rpartition("/")[2], config, weights),
+        record=record,
         working_set_bytes=working_set_bytes(),
     )
 
@@ -105,10 +110,50 @@ def pull(wanted: Wanted, on_progress: OnProgress) -> Pulled:
         path = snapshot_download(
             wanted.repository,
             revision=wanted.revision,
-            allow_patterns=list(_FETCHED),
+            allow_patterns=_patterns(wanted),
             tqdm_class=_bar(progress),
         )
-    return Pulled(path=path, licence=plan.licence)
+    return Pulled(path=str(Path(path) / wanted.file), licence=plan.licence)
+
+
+def _folder_of(
+    wanted: Wanted, commit: str, sizes: dict[str, int]
+) -> tuple[dict[str, int], ModelRecord]:
+    """Files of the MLX folder, and what it would cost."""
+    config = _config(wanted, commit)
+    sizes = {name: size for name, size in sizes.items() if _is_fetched(name)}
+    reason = why_unsupported(Path(wanted.repository), config)
+    if reason:
+        raise _unusable(wanted, "unsupported", reason, "choose another model")
+    weights = sum(size for name, size in sizes.items() if fnmatch(name, WEIGHTS_GLOB))
+    return sizes, estimate_listed(wanted.repository.rpartition("/")[2], config, weights)
+
+
+def _file_of(
+    wanted: Wanted, commit: str, sizes: dict[str, int]
+) -> tuple[dict[str, int], ModelRecord]:
+    """The GGUF file with its other parts, and what it would cost by its head."""
+    models = gguf_models(sizes)
+    parts = models.get(wanted.file)
+    if parts is None:
+        there = list_models(wanted.repository, models, sizes) if models else "it holds none"
+        what = f"it has no whole GGUF model of the name {wanted.file!r}"
+        raise _unusable(wanted, "unsupported", what, there)
+    head = read_remote_head(wanted.repository, commit, wanted.file)
+    kind = str(head.get("general.architecture", ""))
+    if kind and kind not in SUPPORTED:
+        what = f"{wanted.file} is of kind {kind}; convertible are {', '.join(SUPPORTED)}"
+        raise _unusable(wanted, "unsupported", what, "choose an MLX conversion of this model")
+    sizes = {name: sizes[name] for name in parts}
+    name = whole_name(Path(wanted.file))
+    return sizes, estimate_gguf(name, Path(wanted.file), head, sum(sizes.values()))
+
+
+def _patterns(wanted: Wanted) -> list[str]:
+    """Names that the client fetches; those of a file mean only themselves."""
+    if not wanted.file:
+        return list(_FETCHED)
+    return [re.sub(r"([*?\[])", r"[\1]", str(part)) for part in part_files(Path(wanted.file))]
 
 
 def drop_partial_files() -> None:
@@ -126,16 +171,16 @@ def _check_names(wanted: Wanted, sizes: dict[str, int]) -> None:
     """A model lies at the top of its repository; names that lead out of it are refused."""
     if any(name.startswith("/") or ".." in name.split("/") for name in sizes):
         raise _unusable(wanted, "unsupported", "it has files outside of itself", "do not use it")
-    if CONFIG_FILE in sizes and any(fnmatch(name, WEIGHTS_GLOB) for name in sizes):
+    if wanted.file or (CONFIG_FILE in sizes and any(fnmatch(name, WEIGHTS_GLOB) for name in sizes)):
         return
-    packed = sorted(name for name in sizes if name.endswith(".gguf"))
-    if packed:
-        listed = ", ".join(packed[:3])
+    models = gguf_models(sizes)
+    if models:
         raise _unusable(
             wanted,
             "unsupported",
-            f"it holds GGUF files ({listed})",
-            f"fetch one with `hf download {wanted.repository} {packed[0]}`, then `hotseat import`",
+            f"it holds GGUF files, of which one is a model: "
+            f"{list_models(wanted.repository, models, sizes)}",
+            f"choose one with `hotseat pull {wanted.repository} --file {next(iter(models))}`",
         )
     raise _unusable(
         wanted,

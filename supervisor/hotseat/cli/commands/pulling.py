@@ -8,13 +8,23 @@ from hotseat.cli.terminal.output import show_result
 
 @click.command()
 @click.argument("repository", metavar="REPO[@REV]")
+@click.option("--file", help="One GGUF file of it: fetched, then imported.")
 @click.option("--name", help="Name of the model; by default that of the repository.")
 @click.option("--dry-run", is_flag=True, help="Only say how large it is and whether it fits.")
 @click.option("--force", is_flag=True, help="Fetch it even if it does not fit this machine.")
 @JSON
-def pull(repository: str, name: str | None, *, dry_run: bool, force: bool, as_json: bool) -> None:
+def pull(
+    repository: str,
+    file: str | None,
+    name: str | None,
+    *,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Fetch the model of a repository into the hub's cache and register it there.
 
+    Of a repository of GGUF files, --file says which one; without it they are listed.
     Run it again after it broke off: whole files are kept. HF_ENDPOINT names a mirror, HF_TOKEN who
     you are.
     """
@@ -24,7 +34,7 @@ def pull(repository: str, name: str | None, *, dry_run: bool, force: bool, as_js
     from hotseat.cli.views.record import render_record
 
     with ImportBar() as bar:
-        view = plan_pull(repository, bar.show)
+        view = plan_pull(repository, bar.show, file)
         if dry_run:
             record = None
         else:

@@ -147,7 +147,4 @@ def _state(
 
 
 def _command(model: FoundModel) -> str:
-    if model.kind == "MLX":
-        return f"hotseat import {shlex.quote(model.source)}"
-    named = f" --name {shlex.quote(model.name)}" if model.place == "Ollama" else ""
-    return f"hotseat import {shlex.quote(model.source)}{named}"
+    return f"hotseat import {shlex.quote(model.source)}"

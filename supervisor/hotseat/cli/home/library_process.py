@@ -7,8 +7,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Final, Self
 
+from msgspec import Struct
+
 from hotseat.cli.terminal.failures import EXIT_INTERRUPTED, MissingExtraError
 from hotseat.cli.terminal.output import console, last_line, note
+from hotseat.protocol.conversions import ConversionPlan
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.process_lines import LIBRARY_LINE, Inspected, LibraryLine
@@ -19,7 +22,35 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 OnProgress = Callable[[str, float], None]
+_STAYS: Final = ("replacing ", "converting ", "taking ")
+"""Steps that say something a person wants to read again."""
 _NEEDED: Final = ("mlx", "mlx_lm", "gguf")
+
+
+class Making(Struct, frozen=True, kw_only=True):
+    """How a file is to be converted; without `bits`, as near to it as MLX allows."""
+
+    bits: int | None = None
+    group_size: int | None = None
+    keep: bool = False
+
+    @classmethod
+    def of(cls, bits: str | None, group_size: str | None, *, keep: bool) -> Self:
+        """From what was typed."""
+        return cls(
+            bits=int(bits) if bits else None,
+            group_size=int(group_size) if group_size else None,
+            keep=keep,
+        )
+
+    def arguments(self) -> list[str]:
+        """For the library's command line."""
+        widths = {"--bits": self.bits, "--group-size": self.group_size}
+        given = [f"{option}={value}" for option, value in widths.items() if value is not None]
+        return [*given, *(["--keep"] if self.keep else [])]
+
+
+AS_STORED: Final = Making()
 
 
 def import_model(
@@ -29,10 +60,10 @@ def import_model(
     context: int | None,
     on_progress: OnProgress,
     adapter: str | None = None,
+    making: Making = AS_STORED,
 ) -> ModelRecord:
     """Registers a model in the home folder; works with and without a running daemon."""
-    home, _settings = open_home()
-    arguments = ["import", source, "--home", str(home.root), "--models", str(home.models_dir)]
+    arguments = [*_importing(source), *making.arguments()]
     options = {"--name": name, "--licence": licence, "--context": context, "--adapter": adapter}
     for option, value in options.items():
         if value is not None:
@@ -41,6 +72,20 @@ def import_model(
     if last.record is None:
         raise HotseatError("internal", "the library ended without a record")
     return last.record
+
+
+def plan_import(source: str, making: Making, on_progress: OnProgress) -> ConversionPlan:
+    """What importing a file would write; nothing is."""
+    arguments = [*_importing(source), *making.arguments(), "--dry-run"]
+    last = run_library(arguments, on_progress)
+    if last.conversion is None:
+        raise HotseatError("internal", "the library ended without a plan")
+    return last.conversion
+
+
+def _importing(source: str) -> list[str]:
+    home, _settings = open_home()
+    return ["import", source, "--home", str(home.root), "--models", str(home.models_dir)]
 
 
 def inspect_folder(folder: str, on_progress: OnProgress) -> Inspected:
@@ -111,8 +156,8 @@ class ImportBar:
             if phase != self._phase:
                 note(phase)
         else:
-            if phase.startswith("replacing"):
-                self._bar.console.print(phase)  # stays when the bar goes
+            if phase.startswith(_STAYS):
+                self._bar.console.print(phase)  # when the bar goes
             self._bar.update(self._task, description=phase, completed=percent)
         self._phase = phase
 

@@ -15,9 +15,9 @@ from hotseat.supervisor.models.rules.prefill import prefill_chunk
 from hotseat.supervisor.settings.placed_home import open_home
 
 
-def plan_pull(repository: str, on_progress: OnProgress) -> PullView:
-    """Size and fit of a repository by its list of files and its configuration."""
-    found = run_library(["pull", repository, "--dry-run"], on_progress).pull_plan
+def plan_pull(repository: str, on_progress: OnProgress, file: str | None = None) -> PullView:
+    """Size and fit of a repository, or of one of its files, by what its headers say."""
+    found = run_library([*_pulling(repository, file), "--dry-run"], on_progress).pull_plan
     if found is None:
         raise HotseatError("internal", "the library ended without a plan")
     record = found.record
@@ -31,6 +31,8 @@ def plan_pull(repository: str, on_progress: OnProgress) -> PullView:
     is_known = bool(record.layers)
     return PullView(
         repository=found.repository,
+        name=record.name,
+        file=file or "",
         revision=found.revision,
         files=found.files,
         size_bytes=found.size_bytes,
@@ -40,7 +42,7 @@ def plan_pull(repository: str, on_progress: OnProgress) -> PullView:
         quantisation=record.quantisation,
         weights_bytes=record.weights_bytes,
         fits=plan.fits if is_known else None,
-        reason=plan.reason if is_known else "its configuration does not tell its layers",
+        reason=plan.reason if is_known else "what was read does not tell its layers",
         remedy=plan.remedy if is_known else "",
         max_context_tokens=plan.max_context_tokens if is_known else None,
     )
@@ -63,11 +65,15 @@ def fetch_model(
             repository=view.repository,
             weights_bytes=view.weights_bytes,
         )
-    _check_name(view.repository, name or view.repository.rpartition("/")[2])
-    pulled = run_library(["pull", repository], on_progress).pulled
+    _check_name(view.repository, name or view.name)
+    pulled = run_library(_pulling(repository, view.file), on_progress).pulled
     if pulled is None:
         raise HotseatError("internal", "the library ended without a folder")
     return import_model(pulled.path, name, pulled.licence, None, on_progress)
+
+
+def _pulling(repository: str, file: str | None) -> list[str]:
+    return ["pull", repository, *([f"--file={file}"] if file else [])]
 
 
 def _check_name(repository: str, name: str) -> None:

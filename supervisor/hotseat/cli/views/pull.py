@@ -9,6 +9,10 @@ class PullView(Struct, frozen=True, kw_only=True):
     """What fetching would bring; figures of memory are estimates by its configuration."""
 
     repository: str
+    name: str
+    """What the model will be called unless another name is given."""
+    file: str
+    """The GGUF file that was asked for; empty: the folder of MLX weights."""
     revision: str
     files: int
     size_bytes: int
@@ -31,7 +35,8 @@ def render_pull(view: PullView) -> None:
     print_facts(
         [
             ("repository", f"{view.repository} at {view.revision[:12]}"),
-            ("architecture", f"{view.architecture}, {view.quantisation}"),
+            ("file", view.file),
+            ("architecture", ", ".join(filter(None, (view.architecture, view.quantisation)))),
             ("licence", view.licence),
             ("files", f"{view.files}, {size(view.size_bytes)}"),
             ("to fetch", size(view.missing_bytes)),

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from hotseat.library.discovery.ollama import find_ollama, ollama_store
+from hotseat.library.discovery.ollama import find_ollama
 from hotseat.library.discovery.places import LM_STUDIO, find_in_folders, find_in_hub, hub_cache
+from hotseat.library.ollama_store import ollama_store
 from hotseat.library.working_set import working_set_bytes
 from hotseat.protocol.found_models import Discovery, FoundModel
 

@@ -33,19 +33,24 @@ def read_head(file: Path) -> Mapping[str, Any]:
         raise unavailable(file, "it is no file", "give a .gguf file")
     try:
         with file.open("rb") as stream:
-            return _Reader(stream).table()
+            return parse_head(stream, os.fstat(stream.fileno()).st_size)
     except (struct.error, ValueError, OSError, OverflowError) as error:
         raise unavailable(
             file, f"damaged: its header is not readable ({error})", "download this file again"
         ) from error
 
 
+def parse_head(stream: BinaryIO, size_bytes: int) -> Mapping[str, Any]:
+    """As `read_head`, of a file of that size; `ValueError` or `struct.error` for other bytes."""
+    return _Reader(stream, size_bytes).table()
+
+
 class _Reader:
     """Position in a file whose lengths are checked before they are believed."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, size_bytes: int) -> None:
         self._stream = stream
-        self._size = os.fstat(stream.fileno()).st_size
+        self._size = size_bytes
 
     def table(self) -> Mapping[str, Any]:
         if self._bytes(len(MAGIC)) != MAGIC:

@@ -3,7 +3,6 @@
 Reads config.json and headers. A fault is an answer here, not an error.
 """
 
-import re
 from pathlib import Path
 from typing import Final
 
@@ -13,14 +12,13 @@ from msgspec.structs import replace
 from hotseat.library.discovery.estimating import estimate_folder, estimate_gguf
 from hotseat.library.discovery.gguf_head import read_head
 from hotseat.library.folder import open_folder
+from hotseat.library.gguf.parts import is_later_part, part_files
 from hotseat.library.mlx_kinds import why_unsupported
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.found_models import Fault, FoundKind, FoundModel, Place
 from hotseat.protocol.model_files import CONFIG_FILE
 
-_PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _PROJECTOR: Final = "mmproj"
-_MOST_PARTS: Final = 1000
 _OTHER_WEIGHTS: Final = (".bin", ".pt", ".pth", ".onnx", ".msgpack", ".h5", ".npz")
 
 
@@ -29,7 +27,7 @@ class Spot(Struct, frozen=True, kw_only=True):
 
     name: str
     place: Place
-    source: Path
+    source: Path | str
     """What `hotseat import` takes."""
     owner: str = ""
 
@@ -78,7 +76,7 @@ def look_at_gguf(spot: Spot, file: Path, size_bytes: int = 0) -> FoundModel:
         return replace(found, fault="incomplete", reason=reason)
     except OSError as error:
         return replace(found, fault="incomplete", reason=f"not readable ({error.strerror})")
-    parts = _parts(file)
+    parts = part_files(file)
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
         what = f"{len(missing)} of {len(parts)} parts are missing: {', '.join(missing[:3])}"
@@ -95,16 +93,7 @@ def look_at_gguf(spot: Spot, file: Path, size_bytes: int = 0) -> FoundModel:
 def gguf_files(folder: Path) -> list[Path]:
     """GGUF files that are models: one of the parts of each, no projectors of images."""
     files = sorted(file for file in folder.glob("*.gguf") if _PROJECTOR not in file.name.lower())
-    return [file for file in files if not (part := _PART.fullmatch(file.name)) or int(part[2]) == 1]
-
-
-def _parts(file: Path) -> list[Path]:
-    """All files of a model that this one is the first part of; itself if it is whole."""
-    part = _PART.fullmatch(file.name)
-    if part is None:
-        return [file]
-    count = min(int(part[3]), _MOST_PARTS)
-    return [file.with_name(f"{part[1]}-{n:05d}-of-{part[3]}.gguf") for n in range(1, count + 1)]
+    return [file for file in files if not is_later_part(file)]
 
 
 def look_at_rest(spot: Spot, folder: Path) -> FoundModel:
@@ -132,7 +121,7 @@ def _holds_other_weights(folder: Path) -> bool:
 
 
 def _convertible() -> tuple[str, ...]:
-    from hotseat.library.gguf.layout import SUPPORTED  # noqa: PLC0415 - costs half a second
+    from hotseat.library.gguf.families import SUPPORTED  # noqa: PLC0415 - costs half a second
 
     return SUPPORTED
 

@@ -1,11 +1,11 @@
 """Reads the header of a GGUF file: metadata and where each tensor lies. Must not know models.
 
 A reader of our own because the `gguf` package's takes 11 s for a vocabulary of 262k entries; the
-layout is the one the package documents. Only little-endian files of version 2 and 3.
+layout is the one the package documents. Only little-endian files of version 2 and 3. A model that
+was split into several files is one, whichever of them is named.
 """
 
 import math
-import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from hotseat.library.folder import unavailable
+from hotseat.library.gguf.parts import part_files
 from hotseat.library.gguf.value_types import ARRAY, MAGIC, SCALARS, STRING, VERSIONS
 from hotseat.protocol.limits import GIB, MIB
 
 Value = str | int | float | bool | list[Any]
 
 _DEFAULT_ALIGNMENT: Final = 32
-_PART_NAME: Final = re.compile(r"(.+)-\d{5}-of-\d{5}\.gguf")
 _LISTED: Final = 16
 """Parts that are named, at most."""
 _HEADER_LIMIT: Final = GIB
@@ -31,9 +31,10 @@ _FIRST_READ: Final = 32 * MIB
 
 
 class TensorInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A tensor as it lies in the file; `shape` has the row length last, as numpy has it."""
+    """A tensor as it lies in `file`; `shape` has the row length last, as numpy has it."""
 
     name: str
+    file: Path
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
     offset: int
@@ -41,7 +42,7 @@ class TensorInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GgufFile(msgspec.Struct, frozen=True, kw_only=True):
-    """Parsed header."""
+    """Parsed header of a model. `path` is its first part where it has several."""
 
     path: Path
     metadata: Mapping[str, Value]
@@ -50,49 +51,61 @@ class GgufFile(msgspec.Struct, frozen=True, kw_only=True):
     def read(self, name: str) -> np.ndarray:
         """Raw bytes of a tensor, (rows, bytes per row), mapped and not copied."""
         tensor = self.tensors[name]
-        rows = int(np.prod(tensor.shape[:-1], dtype=np.int64))
+        rows = math.prod(tensor.shape[:-1])
         mapped = np.memmap(
-            self.path, np.uint8, mode="r", offset=tensor.offset, shape=(tensor.size_bytes,)
+            tensor.file, np.uint8, mode="r", offset=tensor.offset, shape=(tensor.size_bytes,)
         )
         return mapped.reshape(rows, -1)
 
 
 def open_gguf(path: Path) -> GgufFile:
-    """Header of `path`; `HotseatError` model_unavailable if it is damaged, cut short or a part."""
+    """Header of `path`, and of the parts that belong to it.
+
+    Raises `HotseatError` model_unavailable if one is damaged, cut short or missing.
+    """
+    opened = _open_one(path)
+    count = opened.metadata.get("split.count", 0)
+    if not isinstance(count, int) or count <= 1:
+        return opened
+    files = part_files(path)
+    missing = [file.name for file in files if not file.is_file()]
+    if len(files) != count or missing:
+        raise _not_all_parts(path, count, files, missing)
+    parts = [_open_one(file) for file in files]
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    expected = parts[0].metadata.get("split.tensors.count", len(tensors))
+    if len(tensors) != expected:
+        raise _damaged(
+            path, f"its {count} parts hold {len(tensors)} tensors, {expected} are expected"
+        )
+    return GgufFile(path=files[0], metadata=parts[0].metadata, tensors=tensors)
+
+
+def _not_all_parts(path: Path, count: int, files: list[Path], missing: list[str]) -> Exception:
+    names = [file.name for file in files]
+    what = f"not here: {', '.join(missing[:_LISTED])}" if missing else "its name does not say so"
+    return unavailable(
+        path,
+        f"it is one of {count} parts of a split file; {what}",
+        "put all parts into one folder under the names they were published with "
+        "(NAME-00001-of-00003.gguf)",
+        parts=names,
+        missing=missing,
+    )
+
+
+def _open_one(path: Path) -> GgufFile:
     size = path.stat().st_size
     wanted = _FIRST_READ
     while True:
         with path.open("rb") as stream:
             data = stream.read(min(wanted, size, _HEADER_LIMIT))
         try:
-            gguf = _parse(path, data, size)
-            break
+            return _parse(path, data, size)
         except (struct.error, _ShortError) as error:
             if len(data) in (size, _HEADER_LIMIT):
                 raise _damaged(path, "its header ends early") from error
         wanted *= 4
-    _refuse_part(gguf)
-    return gguf
-
-
-def _refuse_part(gguf: GgufFile) -> None:
-    """A file of several that make up one model: the others hold the rest of its tensors."""
-    path, count = gguf.path, gguf.metadata.get("split.count", 0)
-    if not isinstance(count, int) or count <= 1:
-        return
-    named = _PART_NAME.fullmatch(path.name)
-    stem = named[1] if named else "PART"
-    parts = [f"{stem}-{n:05d}-of-{count:05d}.gguf" for n in range(1, min(count, _LISTED) + 1)]
-    missing = [name for name in parts if named and not (path.parent / name).exists()]
-    raise unavailable(
-        path,
-        f"it is one of {count} parts of a split file: {', '.join(parts)}"
-        f"{', and so on' if count > _LISTED else ''}"
-        f"{'; not here: ' if missing else ''}{', '.join(missing)}",
-        f"join them with `llama-gguf-split --merge {parts[0]} WHOLE.gguf`, then import that",
-        parts=parts,
-        missing=missing,
-    )
 
 
 class _ShortError(Exception):
@@ -200,7 +213,12 @@ def _tensor(
             f"tensor {name} ends at byte {start + offset + size_bytes}, the file has {size}",
         )
     return TensorInfo(
-        name=name, shape=shape, kind=kind, offset=start + offset, size_bytes=size_bytes
+        name=name,
+        file=path,
+        shape=shape,
+        kind=kind,
+        offset=start + offset,
+        size_bytes=size_bytes,
     )
 
 

@@ -1,13 +1,16 @@
 """Builds tokenizer.json out of a GGUF file's vocabulary. Must not know weights.
 
 Two families: byte-level BPE ("gpt2") with its merges, and sentencepiece BPE ("llama"), whose merges
-are derived from the scores. The result loads as it stands, without conversion at load time.
+are derived from the scores. How byte-level texts are split is transformers' table; a kind that it
+does not have is refused, because it would be split in another way than the model has learnt. The
+result loads as it stands, without conversion at load time.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from tokenizers import (
@@ -20,9 +23,11 @@ from tokenizers import (
     pre_tokenizers,
     processors,
 )
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from hotseat.library.durable import write_durably
 from hotseat.library.gguf.file import GgufFile, Value
+from hotseat.protocol.model_files import NAMED_TEMPLATES, TEMPLATE_FILE
 
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
@@ -30,22 +35,20 @@ _NORMAL: Final = 1
 _SPACE: Final = "\u2581"
 _END_OF_TURN: Final = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|eom_id|>")
 """Control tokens that end a turn; they count as ends where the chat template writes them."""
-_LLAMA3_SPLIT: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2_SPLIT: Final = _LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
+_HARMONY_ENDS: Final = ("<|return|>", "<|call|>")
+"""Ends of GPT-OSS, whose `<|end|>` only ends one of the messages of a turn."""
+_TEMPLATE: Final = "tokenizer.chat_template"
+_NAMED_TEMPLATE: Final = re.compile(r"tokenizer\.chat_template\.([A-Za-z0-9_-]{1,64})")
 _PLAIN: Final = ("gpt-2", "default")
 _DIGITS: Final = ("smollm", "starcoder", "refact", "command-r")
-_REGEXES: Final = {
-    "llama-bpe": _LLAMA3_SPLIT,
-    "llama3": _LLAMA3_SPLIT,
-    "smaug-bpe": _LLAMA3_SPLIT,
-    "qwen2": _QWEN2_SPLIT,
-}
-_WHOLE_WORDS_FIRST: Final = ("llama-bpe", "llama3", "smaug-bpe")
-"""Vocabularies whose words are taken whole before any merge is tried."""
-PRE_TOKENIZERS: Final = (*_PLAIN, *_DIGITS, *_REGEXES)
+PRE_TOKENIZERS: Final = (*_PLAIN, *_DIGITS, *sorted(GGUF_PRE_TOKENIZER_SPLITS))
+_PAIRS_FIRST: Final = ("qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "qwen35")
+"""Vocabularies that join pairs even if the whole word is a token; the others take it whole."""
+_STARTED: Final = ("llama3", "llama-v3", "llama-bpe", "smaug-bpe", "tekken", "pixtral")
+"""Vocabularies whose texts begin with bos where the file does not say."""
+
+
+_Item = TypeVar("_Item", str, int, float)
 
 
 class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +66,8 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     add_eos: bool
     add_space: bool
     template: str
+    named_templates: Mapping[str, str]
+    """Templates for a purpose, such as `tool_use`."""
 
 
 class UnsupportedTokenizer(Exception):  # noqa: N818 - the text is a finding about the file
@@ -80,21 +85,22 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
         raise UnsupportedTokenizer(
             f"pre-tokenizer {pre!r}; supported are {', '.join(PRE_TOKENIZERS)}"
         )
-    tokens = tuple(str(token) for token in _list(metadata, "tokenizer.ggml.tokens"))
-    kinds = tuple(int(kind) for kind in _list(metadata, "tokenizer.ggml.token_type"))
-    scores = tuple(float(score) for score in _list(metadata, "tokenizer.ggml.scores"))
+    rows = _embedded(gguf)
+    tokens = _all_of(str, metadata, "tokens")[:rows]
+    kinds = _all_of(int, metadata, "token_type")[:rows]
+    scores = _all_of(float, metadata, "scores")[:rows]
     if not tokens or (family == "llama" and len(scores) != len(tokens)):
         raise UnsupportedTokenizer("its vocabulary or its scores are missing")
     names = ("bos", "eos", "eot", "unknown", "padding")
     keys = {name: metadata.get(f"tokenizer.ggml.{name}_token_id") for name in names}
-    bos_default = family == "llama" or pre in _WHOLE_WORDS_FIRST
+    bos_default = family == "llama" or pre in _STARTED
     return Vocabulary(
         family=family,
         pre=pre,
         tokens=tokens,
         kinds=kinds if len(kinds) == len(tokens) else (_NORMAL,) * len(tokens),
         scores=scores,
-        merges=tuple(str(merge) for merge in _list(metadata, "tokenizer.ggml.merges")),
+        merges=_all_of(str, metadata, "merges"),
         special_ids={
             name: value
             for name, value in keys.items()
@@ -103,17 +109,33 @@ def read_vocabulary(gguf: GgufFile) -> Vocabulary:
         add_bos=bool(metadata.get("tokenizer.ggml.add_bos_token", bos_default)),
         add_eos=bool(metadata.get("tokenizer.ggml.add_eos_token", False)),
         add_space=bool(metadata.get("tokenizer.ggml.add_space_prefix", family == "llama")),
-        template=str(metadata.get("tokenizer.chat_template", "")),
+        template=str(metadata.get(_TEMPLATE, "")),
+        named_templates={
+            name[1]: str(text)
+            for key, text in metadata.items()
+            if (name := _NAMED_TEMPLATE.fullmatch(key))
+        },
     )
 
 
-def end_token_ids(vocabulary: Vocabulary) -> tuple[int, ...]:
-    """eos, eot and the control tokens by which the chat template ends a turn."""
+def _embedded(gguf: GgufFile) -> int | None:
+    """Tokens that the model has a row for: marks of images may come behind them."""
+    embedding = gguf.tensors.get("token_embd.weight")
+    return None if embedding is None else embedding.shape[0]
+
+
+def end_token_ids(vocabulary: Vocabulary, stated: Collection[str] = ()) -> tuple[int, ...]:
+    """eos, eot, `stated` ones, and the control tokens by which the chat template ends a turn."""
     named = vocabulary.special_ids
-    ends = {named[name] for name in ("eos", "eot") if name in named}
+    harmony = _HARMONY_ENDS[0] in vocabulary.tokens
+    names = ("eos",) if harmony else ("eos", "eot")
+    ends = {named[name] for name in names if name in named}
     for token, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)):
-        if kind in (_CONTROL, _USER_DEFINED) and text in _END_OF_TURN:
-            ends |= {token} if text in vocabulary.template else set()
+        if kind not in (_CONTROL, _USER_DEFINED):
+            continue
+        by_template = text in _END_OF_TURN and text in vocabulary.template and not harmony
+        if by_template or text in stated or (harmony and text in _HARMONY_ENDS):
+            ends.add(token)
     return tuple(sorted(ends))
 
 
@@ -135,7 +157,10 @@ def write_tokenizer(folder: Path, vocabulary: Vocabulary, context_tokens: int) -
         if name in vocabulary.special_ids:
             config[key] = vocabulary.tokens[vocabulary.special_ids[name]]
     if vocabulary.template:
-        write_durably(folder / "chat_template.jinja", vocabulary.template.encode())
+        write_durably(folder / TEMPLATE_FILE, vocabulary.template.encode())
+    for name, template in vocabulary.named_templates.items():
+        (folder / NAMED_TEMPLATES).mkdir(exist_ok=True)
+        write_durably(folder / NAMED_TEMPLATES / f"{name}.jinja", template.encode())
     write_durably(folder / "tokenizer_config.json", json.dumps(config, indent=1).encode())
 
 
@@ -151,12 +176,13 @@ def _build_bpe(vocabulary: Vocabulary) -> Tokenizer:
     table = {token: number for number, token in enumerate(vocabulary.tokens)}
     # A space in a merge separates its halves; spaces inside tokens are mapped to another letter.
     merges = [(left, right) for left, _, right in (m.partition(" ") for m in vocabulary.merges)]
-    whole_first = vocabulary.pre in _WHOLE_WORDS_FIRST
+    regex = GGUF_PRE_TOKENIZER_SPLITS.get(vocabulary.pre)
+    whole_first = regex is not None and vocabulary.pre not in _PAIRS_FIRST
     tokenizer = Tokenizer(models.BPE(vocab=table, merges=merges, ignore_merges=whole_first))
     byte_level = pre_tokenizers.ByteLevel
     steps: list[Any]
-    if vocabulary.pre in _REGEXES:
-        split = pre_tokenizers.Split(Regex(_REGEXES[vocabulary.pre]), behavior="isolated")
+    if regex is not None:
+        split = pre_tokenizers.Split(Regex(regex), behavior="isolated")
         steps = [split, byte_level(add_prefix_space=False, use_regex=False)]
     else:
         digits = [pre_tokenizers.Digits(individual_digits=True)]
@@ -244,6 +270,10 @@ def _add_ends(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
     )
 
 
-def _list(metadata: Mapping[str, Value], key: str) -> list[Any]:
-    value = metadata.get(key)
-    return value if isinstance(value, list) else []
+def _all_of(kind: type[_Item], metadata: Mapping[str, Value], name: str) -> tuple[_Item, ...]:
+    """A list of one type; empty if the file has none. Raises `UnsupportedTokenizer` for others."""
+    found = metadata.get(f"tokenizer.ggml.{name}", [])
+    try:
+        return msgspec.convert(found, tuple[kind, ...])  # type: ignore[valid-type]
+    except msgspec.ValidationError as error:
+        raise UnsupportedTokenizer(f"tokenizer.ggml.{name} is no list of its type") from error
