@@ -162,6 +162,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     files: tuple[FileDigest, ...]
     weights_bytes: int
+    """Of what is loaded. Files can hold more: see `left_on_disk`."""
     context_tokens: int
     vocab_size: int
     eos_token_ids: tuple[int, ...]
@@ -181,6 +182,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Experts of a layer; 0: dense, or registered by an older version."""
     sampling: Sampling = Sampling()
     """How to draw where nobody says: what `generation_config.json` states."""
+    left_on_disk: tuple[str, ...] = ()
+    """What its files have weights for and nobody loads: images, sound, drafting."""
 
     @property
     def dtype_bytes(self) -> int:

@@ -70,6 +70,11 @@ class TensorHeader(msgspec.Struct, frozen=True):
             product *= length
         return product
 
+    @property
+    def size_bytes(self) -> int:
+        """As it lies in the file."""
+        return self.data_offsets[1] - self.data_offsets[0]
+
 
 _TABLE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TENSOR: Final = msgspec.json.Decoder(TensorHeader)
@@ -246,6 +251,8 @@ def refusing(
 
 def words_of(error: Exception) -> str:
     """What an error says, on one line and not for ever."""
+    if isinstance(error, KeyError):  # says nothing but the key
+        return f"no entry {error}"
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 

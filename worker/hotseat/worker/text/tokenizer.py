@@ -30,7 +30,8 @@ def open_tokenizer(folder: Path, end_ids: Iterable[int], tool_parser: str = "") 
 
     `tool_parser` is that of an earlier opening. Raises whatever transformers' parsers raise.
     """
-    extra = _template_of_processor(folder)
+    # Unsaid, transformers asks whoever sits at the terminal whether to run the folder's code.
+    extra = _template_of_processor(folder) | {"trust_remote_code": False}
     if tool_parser:
         extra["tool_parser_type"] = tool_parser
     ends = sorted(set(end_ids)) or None
