@@ -120,6 +120,28 @@ def with_sentencepiece(folder: Path, tokenizer_class: str | None = "LlamaTokeniz
     return folder
 
 
+def with_merges(folder: Path, tokenizer_class: str) -> Path:
+    """The same tokenizer as vocab.json, merges.txt and added_tokens.json."""
+    file = folder / "tokenizer.json"
+    model = json.loads(file.read_text())
+    (folder / "vocab.json").write_text(json.dumps(model["model"]["vocab"]))
+    merges = [one if isinstance(one, str) else " ".join(one) for one in model["model"]["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    added = {one["content"]: one["id"] for one in model["added_tokens"]}
+    (folder / "added_tokens.json").write_text(json.dumps(added))
+    decoder = {
+        str(one["id"]): {key: value for key, value in one.items() if key != "id"}
+        for one in model["added_tokens"]
+    }
+    edit_json(
+        folder / "tokenizer_config.json",
+        tokenizer_class=tokenizer_class,
+        added_tokens_decoder=decoder,
+    )
+    file.unlink()
+    return folder
+
+
 def with_own_tokenizer(folder: Path, trace: Path) -> Path:
     """A tokenizer that only code of the folder makes; running it leaves `trace`."""
     (folder / "own.py").write_text(f"open({str(trace)!r}, 'w').close()\n")

@@ -7,6 +7,7 @@ import pytest
 from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens
 from tests.support.models import checkpoints
 from tests.support.models.checkpoints import quantise
+from tests.support.models.kinds.table import ARCHITECTURES
 from tests.support.models.reshaped import edit_json, nest
 from tests.support.models.tiny_models import make_tiny
 
@@ -79,6 +80,25 @@ def test_model_that_sees_is_counted_and_answers_by_its_part_for_text(text, kind,
     assert sum(file.size_bytes for file in record.files) > record.weights_bytes + 3 * 64 * 64 * 4
     assert inspect_folder(folder).record.weights_bytes == record.weights_bytes
     assert answer(record, tmp_path) == answer(plain, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tower", "part"),
+    [
+        ("gemma4", "audio_tower", "sound"),
+        ("gemma4", "embed_vision", "images"),
+        ("gemma3n", "audio_tower", "sound"),
+        ("qwen3_5", "model.visual", "images"),
+        ("qwen3_5_moe", "vision_tower", "images"),
+        ("qwen3_5", "mtp", "drafting"),
+        ("qwen3_vl_moe", "model.visual", "images"),
+    ],
+)
+def test_towers_of_newer_kinds_stay_on_disk(kind, tower, part, tmp_path):
+    architecture = next(one for one in ARCHITECTURES if one.kind == kind)
+    plain = registered(architecture.make(tmp_path / "plain"), "plain")
+    record = registered(checkpoints.put_beside(architecture.make(tmp_path / "m"), tower))
+    assert (record.weights_bytes, record.left_on_disk) == (plain.weights_bytes, (part,))
 
 
 @pytest.mark.parametrize(("text", "kind", "tower"), SEEING)
@@ -297,6 +317,16 @@ def test_tokenizer_without_a_fast_file_is_converted(tokenizer_class, tmp_path):
     tokenizer = open_tokenizer(folder, record.eos_token_ids)
     text = "The seat holds one model."
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)).strip() == text
+
+
+def test_tokenizer_of_a_vocabulary_and_merges_is_converted(tmp_path):
+    folder = make_tiny(tmp_path / "m", "llama")
+    before = open_tokenizer(folder, ())
+    text = "The quick brown fox<|im_end|>\nnext"
+    ids = before.encode(text, add_special_tokens=False)
+    checkpoints.with_merges(folder, "Qwen2Tokenizer")
+    registered(folder)
+    assert open_tokenizer(folder, ()).encode(text, add_special_tokens=False) == ids
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "tiktoken.model"])

@@ -76,13 +76,18 @@ class Architecture(Struct, frozen=True, kw_only=True):
         folder.mkdir(parents=True)
         config = self.config()
         (folder / "config.json").write_text(json.dumps(config, indent=1))
-        weights = _without_ends(tiny_weights(config))
+        weights = _without_ends(_centred(tiny_weights(config)))
         mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
         write_tokenizer(folder, context=CONTEXT)
         marks = _TOKENS.get(self.calls, CALL_MARKS)
         (folder / "tokenizer.json").write_text(tiny_models._tokenizer_json(512, marks))
         edit_json(folder / "tokenizer_config.json", chat_template=self.template())
         return folder
+
+
+def _centred(weights: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Norms draw their shifts around 1 as well, under which all else would be lost."""
+    return {k: v - 1.0 if k.endswith("norm.bias") else v for k, v in weights.items()}
 
 
 def _without_ends(weights: dict[str, mx.array]) -> dict[str, mx.array]:

@@ -104,3 +104,22 @@ CONVOLVED: Final[dict[str, Any]] = {
     "use_expert_bias": True,
 }
 GEMMA: Final[dict[str, Any]] = {"query_pre_attn_scalar": HEAD_DIM}
+CROSS: Final[dict[str, Any]] = {
+    "moe_topk": 2,
+    "num_shared_expert": 1,
+    "use_mixed_mlp_moe": True,
+    "use_qk_norm": True,
+    "use_cla": True,
+    "cla_share_factor": 2,
+    "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0},
+}
+CHUNKED: Final[dict[str, Any]] = {
+    "num_hidden_layers": 4,
+    "attention_chunk_size": WINDOW,
+    "interleave_moe_layer_step": 1,
+    "intermediate_size_mlp": HIDDEN,
+    "num_local_experts": 2,
+    "num_experts_per_tok": 1,
+    "rope_scaling": None,
+    "use_qk_norm": False,
+}

@@ -4,8 +4,10 @@ from typing import Final
 
 from tests.support.models.kinds.architecture import Architecture
 from tests.support.models.kinds.fields import (
+    CHUNKED,
     CONTEXT,
     CONVOLVED,
+    CROSS,
     EXPERTS,
     GEMMA,
     INDEX,
@@ -337,5 +339,41 @@ ARCHITECTURES: Final = (
             "gate_low_rank_dim": 8,
             "decay_low_rank_dim": 8,
         },
+    ),
+    Architecture(
+        kind="qwen3_vl_moe",
+        models="Qwen 3-VL MoE",
+        fields=EXPERTS,
+        nested="qwen3_moe",
+        calls="json_tools",
+        reasons=True,
+    ),
+    Architecture(
+        kind="glm_moe_dsa",
+        models="GLM 5",
+        fields=EXPERTS
+        | LATENT
+        | INDEX
+        | {
+            "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
+            "topk_method": "noaux_tc",
+            "scoring_func": "sigmoid",
+            "moe_layer_freq": 1,
+        },
+        calls="glm47",
+        reasons=True,
+    ),
+    Architecture(kind="hunyuan", models="Hunyuan MoE", fields=EXPERTS | CROSS),
+    Architecture(
+        kind="apertus",
+        models="Apertus",
+        fields={"post_norm": False, "qk_norm": True},
+    ),
+    Architecture(kind="dots1", models="dots.llm1", fields=EXPERTS),
+    Architecture(
+        kind="llama4",
+        models="Llama 4",
+        fields=CHUNKED,
+        nested="llama4_text",
     ),
 )
