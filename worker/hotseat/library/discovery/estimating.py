@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from hotseat.library.configuration import first_positive, stated_context, text_table
 from hotseat.library.discovery.shape import estimate_layers
+from hotseat.library.discovery.templates import look_at_template
 from hotseat.library.folder import ModelFolder, TensorHeader
 from hotseat.library.left_on_disk import beside_bytes, left_on_disk, part_of
 from hotseat.protocol.ids import ModelName, Tag
@@ -24,6 +25,8 @@ _FLOATS: Final[Mapping[str, FloatType]] = {
     "F16": "float16",
     "BF16": "bfloat16",
 }
+_UNREAD: Final = TemplateProbe(mode="raw", reason="only headers were read")
+_EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _PACKED: Final = "U32"
 _WORD_BITS: Final = 32
 _USUAL_BITS: Final = 4
@@ -55,6 +58,7 @@ def estimate_folder(name: str, folder: ModelFolder) -> ModelRecord:
         parameters=_parameters(config, tensors),
         weights_bytes=sum(file.stat().st_size for file in folder.weights) - beside_bytes(folder),
         left_on_disk=left_on_disk(folder),
+        template=look_at_template(folder),
     )
 
 
@@ -104,6 +108,7 @@ def _record(
     weights_bytes: int,
     kind: str = "mlx",
     left_on_disk: tuple[str, ...] = (),
+    template: TemplateProbe = _UNREAD,
 ) -> ModelRecord:
     text = text_table(config)
     return ModelRecord(
@@ -122,7 +127,8 @@ def _record(
         eos_token_ids=(),
         layers=estimate_layers(text),
         kv_dtype=kv_dtype,
-        template=TemplateProbe(mode="raw", reason="only headers were read"),
+        template=template,
+        experts=first_positive(text, *_EXPERTS),
         left_on_disk=left_on_disk,
     )
 
