@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tests.support.models.kinds.architecture import Architecture
 from tests.support.models.kinds.table import ARCHITECTURES
 
 from benchmarks.kinds.course import run_kind
-from benchmarks.kinds.result import RESULTS, KindResult, Matrix, write_matrix
+from benchmarks.kinds.result import RESULTS, KindResult, Matrix, model_kinds, write_matrix
 from benchmarks.measure import Verdict, conclude, console
 
 ABOUT = """\
@@ -69,13 +68,3 @@ def _run_all(chosen: Sequence[Architecture]) -> list[KindResult]:
 
 def _pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-
-
-def model_kinds() -> frozenset[str]:
-    """Names of the files of mlx-lm that hold a model, by their source."""
-    found = find_spec("mlx_lm")
-    places = found.submodule_search_locations if found is not None else None
-    files = (Path(places[0]) / "models").glob("*.py") if places else ()
-    return frozenset(
-        file.stem for file in files if "\nclass Model(" in file.read_text(encoding="utf-8")
-    )

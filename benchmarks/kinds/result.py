@@ -1,5 +1,6 @@
 """What came out for one architecture, and for all of them, as it is kept in a file."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -50,3 +51,13 @@ def read_matrix(file: Path = RESULTS) -> Matrix:
 def write_matrix(matrix: Matrix, file: Path = RESULTS) -> None:
     """Keeps a run; the same run writes the same bytes."""
     file.write_bytes(msgspec.json.format(msgspec.json.encode(matrix), indent=1) + b"\n")
+
+
+def model_kinds() -> frozenset[str]:
+    """Names of the files of mlx-lm that hold a model, by their source."""
+    found = find_spec("mlx_lm")
+    places = found.submodule_search_locations if found is not None else None
+    files = (Path(places[0]) / "models").glob("*.py") if places else ()
+    return frozenset(
+        file.stem for file in files if "\nclass Model(" in file.read_text(encoding="utf-8")
+    )

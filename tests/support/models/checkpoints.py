@@ -161,3 +161,35 @@ def split(folder: Path, parts: int) -> list[str]:
     (folder / WHOLE).unlink()
     (folder / f"{WHOLE}.index.json").write_text(json.dumps({"weight_map": table}))
     return names
+
+
+def as_openai(folder: Path) -> Path:
+    """gpt-oss as its makers publish it: experts in mxfp4 blocks, gate and up interleaved."""
+    weights = read_weights(folder)
+    for gate in [name for name in weights if name.endswith("gate_proj.weight")]:
+        prefix = gate.removesuffix("gate_proj.weight")
+        taken = {
+            f"{part}.{kind}": weights.pop(f"{prefix}{part}.{kind}")
+            for part in ("gate_proj", "up_proj", "down_proj")
+            for kind in ("weight", "bias")
+        }
+        both = {
+            kind: _interleaved(taken[f"gate_proj.{kind}"], taken[f"up_proj.{kind}"])
+            for kind in ("weight", "bias")
+        }
+        for part, weight, bias in (
+            ("gate_up_proj", both["weight"], both["bias"]),
+            ("down_proj", taken["down_proj.weight"], taken["down_proj.bias"]),
+        ):
+            packed, scales = mx.quantize(weight, group_size=32, bits=4, mode="mxfp4")
+            blocks = mx.unflatten(packed.view(mx.uint8), -1, (-1, 16))
+            weights[f"{prefix}{part}_blocks"] = blocks
+            weights[f"{prefix}{part}_scales"] = scales
+            weights[f"{prefix}{part}_bias"] = bias
+    edit_json(folder / "config.json", quantization_config={"quant_method": "mxfp4"})
+    return write_weights(folder, weights)
+
+
+def _interleaved(first: mx.array, second: mx.array) -> mx.array:
+    """Rows of both in turn, along the second axis."""
+    return mx.flatten(mx.stack([first, second], axis=2), 1, 2)

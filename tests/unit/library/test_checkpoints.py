@@ -110,14 +110,31 @@ def test_list_counts_what_would_be_loaded(text, kind, tower, tmp_path):
     assert abs(estimate.weights_bytes - registered(folder).weights_bytes) < header
 
 
-def test_checkpoint_as_transformers_names_it_gives_the_same_logits(tmp_path):
-    folder = nest(make_tiny(tmp_path / "m", "qwen3"), "qwen3_vl")
+@pytest.mark.parametrize(
+    ("text", "kind", "tower"),
+    [
+        ("qwen3", "qwen3_vl", "visual"),
+        ("gemma3", "gemma3", "vision_tower"),
+        ("llama", "pixtral", "vision_tower"),
+        ("llama", "mistral3", "vision_tower"),
+    ],
+)
+def test_checkpoint_as_transformers_names_it_gives_the_same_logits(text, kind, tower, tmp_path):
+    folder = nest(make_tiny(tmp_path / "m", text), kind)
     said = logits(folder)
-    assert mx.array_equal(logits(checkpoints.as_published(folder, "visual")), said)
+    assert mx.array_equal(logits(checkpoints.as_published(folder, tower)), said)
+    assert registered(folder).left_on_disk == ("images",)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "deepseek_v2", "deepseek_v32"])
-@pytest.mark.parametrize("module", ["mtp", "model.mtp_layers.0", "model.layers.5"])
+@pytest.mark.parametrize(
+    ("kind", "module"),
+    [
+        ("llama", "mtp"),
+        ("qwen3", "model.mtp_layers.0"),
+        ("deepseek_v2", "model.layers.5"),
+        ("deepseek_v32", "model.layers.5"),
+    ],
+)
 def test_layers_that_draft_stay_on_disk(kind, module, tmp_path):
     plain = registered(make_tiny(tmp_path / "plain", kind), "plain")
     record = registered(checkpoints.put_beside(make_tiny(tmp_path / "m", kind), module))
@@ -149,6 +166,7 @@ def test_tensor_that_belongs_to_nothing_is_still_refused(tmp_path):
 
 
 G32 = {"group_size": 32}
+EXPERTS = tuple(f".experts.{part}_proj" for part in ("gate", "up", "down"))
 
 
 @pytest.mark.parametrize(
@@ -193,6 +211,18 @@ def test_packing_of_single_layers_inside_a_nested_model_is_followed(tmp_path):
     layers = {"language_model.lm_head": G32 | {"bits": 8}}
     quantise(folder, layers, group_size=32, bits=4)
     assert registered(folder).quantisation == "mixed 4/8-bit g32"
+
+
+def test_gpt_oss_as_its_makers_publish_it_is_used_as_it_is(tmp_path):
+    packed = make_tiny(tmp_path / "packed", "gpt_oss")
+    names = [name.removesuffix(".weight") for name in checkpoints.read_weights(packed)]
+    plain = {name: False for name in names if not name.endswith(EXPERTS)}
+    quantise(packed, plain, group_size=32, bits=4, mode="mxfp4")
+    folder = checkpoints.as_openai(make_tiny(tmp_path / "m", "gpt_oss"))
+    record = registered(folder)
+    assert record.quantisation == "4-bit g32 mxfp4"
+    assert mx.array_equal(logits(folder), logits(packed))
+    assert len(answer(record, tmp_path)) == 6
 
 
 @pytest.mark.parametrize("method", ["awq", "gptq"])

@@ -4,9 +4,8 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks.kinds.kinds import model_kinds
 from benchmarks.kinds.page import drawn
-from benchmarks.kinds.result import read_matrix
+from benchmarks.kinds.result import model_kinds, read_matrix
 from tests.support.models.kinds.table import ARCHITECTURES
 
 PAGE = Path(__file__).parents[3] / "docs/kinds.md"

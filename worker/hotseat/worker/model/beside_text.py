@@ -28,6 +28,13 @@ _TOWERS: Final[dict[str, BesideText]] = {
 }
 """Modules by the names that the makers of checkpoints give them."""
 _DRAFT: Final = re.compile(r"mtp(_.+|\d*)")
+_PUBLISHED: Final = (
+    ("model.language_model.", "language_model.model."),
+    ("lm_head.", "language_model.lm_head."),
+    ("model.vision_tower.", "vision_tower."),
+    ("model.multi_modal_projector.", "multi_modal_projector."),
+)
+"""Of a model that sees: names that transformers writes, and those of its earlier versions."""
 _LAYER: Final = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
@@ -43,3 +50,11 @@ def part_beside_text(name: str, layers: int) -> BesideText:
             return "drafting"
     found = _LAYER.search(name)
     return "drafting" if found and 0 < layers <= int(found[1]) else ""
+
+
+def earlier_name(name: str) -> str:
+    """What a tensor of a model that sees was called before all of it lay below `model.`."""
+    for ours, before in _PUBLISHED:
+        if name.startswith(ours):
+            return before + name.removeprefix(ours)
+    return name

@@ -11,9 +11,11 @@ import mlx.core as mx
 from mlx_lm.utils import _get_classes, load_config, load_model
 
 from hotseat.protocol.model_files import list_files
-from hotseat.worker.model.beside_text import part_beside_text
+from hotseat.worker.model.beside_text import earlier_name, part_beside_text
 
 _TIED: Final = "tie_word_embeddings"
+_EARLIER_NAMES: Final = frozenset({"gemma3", "pixtral", "lfm2-vl"})
+"""Kinds whose code knows only the names that transformers wrote before its version 5."""
 _HEAD: Final = "lm_head.weight"
 
 
@@ -40,6 +42,8 @@ def _text_classes(config: dict[str, Any]) -> tuple[type, type]:
 
     class TextModel(model_class):  # type: ignore[misc, valid-type]
         def sanitize(self, weights: dict[str, Any]) -> dict[str, Any]:
+            if config["model_type"] in _EARLIER_NAMES:
+                weights = {earlier_name(name): array for name, array in weights.items()}
             own = getattr(super(), "sanitize", dict)(weights)
             modules = {path for path, _ in self.named_modules()}
             layers = len(getattr(self, "layers", ()))
