@@ -48,6 +48,12 @@ def test_template_is_looked_at_wherever_it_lies(place, tmp_path):
     assert has_tools(folder)
 
 
+def test_marks_of_calls_in_a_template_that_shows_no_tools_are_no_tools(tmp_path):
+    folder = make_tiny(tmp_path / "m", "llama", template="none")
+    edit_json(folder / "tokenizer_config.json", chat_template="<tool_call></tool_call>" + CHATML)
+    assert not has_tools(folder)
+
+
 def test_template_that_cannot_be_read_keeps_no_model_from_the_list(tmp_path):
     folder = make_tiny(tmp_path / "m", "llama", template="none")
     (folder / "chat_template.json").write_text("{")

@@ -69,7 +69,6 @@ def choices_of(found: Discovery, records: Sequence[ModelRecord], fits: Fits) -> 
     here = [
         Choice(record=record, context_tokens=_room(fits(record)), is_registered=True)
         for record in records
-        if not record.unfit_reason
     ]
     new = [
         Choice(
