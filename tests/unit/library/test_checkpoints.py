@@ -15,7 +15,6 @@ from hotseat.library.discovery.looking import Spot, look_at_folder
 from hotseat.library.importing import import_model
 from hotseat.library.inspecting import inspect_folder
 from hotseat.protocol.errors import HotseatError
-from hotseat.worker.model.beside_text import part_beside_text
 from hotseat.worker.model.building import build_model
 from hotseat.worker.text.tokenizer import open_tokenizer
 
@@ -140,25 +139,6 @@ def test_layers_that_draft_stay_on_disk(kind, module, tmp_path):
     plain = registered(make_tiny(tmp_path / "plain", kind), "plain")
     record = registered(checkpoints.put_beside(make_tiny(tmp_path / "m", kind), module))
     assert (record.weights_bytes, record.left_on_disk) == (plain.weights_bytes, ("drafting",))
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("model.layers.2.mlp.up_proj.weight", ""),
-        ("model.layers.3.mlp.up_proj.weight", "drafting"),
-        ("model.layers.3.eh_proj.weight", "drafting"),
-        ("mtp.fc.weight", "drafting"),
-        ("language_model.mtp_block.0.w", "drafting"),
-        ("vision_tower.encoder.layers.1.w", "images"),
-        ("model.visual.blocks.9.w", "images"),
-        ("audio_tower.conv.weight", "sound"),
-        ("model.mtpfoo.weight", ""),
-        ("lm_head.weight", ""),
-    ],
-)
-def test_name_of_a_tensor_tells_what_it_is_for(name, part):
-    assert part_beside_text(name, 3) == part
 
 
 def test_tensor_that_belongs_to_nothing_is_still_refused(tmp_path):
