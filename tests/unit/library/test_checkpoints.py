@@ -348,6 +348,14 @@ def test_tokenizer_that_cannot_be_converted_is_refused_with_the_way_out(name, tm
     assert "fetch a version with tokenizer.json" in refusal(folder)
 
 
+def test_vocabulary_of_a_library_of_its_own_is_named_with_the_way_out(tmp_path):
+    folder = make_tiny(tmp_path / "m", "llama")
+    (folder / "tokenizer.json").rename(folder / "tekken.json")
+    said = refusal(folder)
+    assert "only tekken.json, which transformers does not read" in said
+    assert "fetch an MLX conversion" in said
+
+
 def test_tokenizer_that_asks_for_code_is_refused_and_nothing_runs_or_asks(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "y")

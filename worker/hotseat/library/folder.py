@@ -27,6 +27,8 @@ from hotseat.protocol.model_files import (
 from hotseat.protocol.tags import DIGEST_BYTES
 
 _VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
+_FOREIGN_VOCABULARIES: Final = ("tekken.json", "qwen.tiktoken", "hy.tiktoken", "vocab.txt")
+"""Of their makers' own libraries."""
 _HEADER_LIMIT: Final = 100 * MIB
 _TABLE_LIMIT: Final = 64 * MIB
 _LENGTH: Final = struct.Struct("<Q")
@@ -113,10 +115,14 @@ def open_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolder:
     _check_index(path, files.weights, tensors)
     tokenizer = tuple(path / name for name in files.tokenizer)
     if needs_tokenizer and not {file.name for file in tokenizer} & set(_VOCABULARIES):
+        other = next((name for name in _FOREIGN_VOCABULARIES if (path / name).is_file()), "")
+        beside = f", only {other}, which transformers does not read" if other else ""
         raise unavailable(
             path,
-            "it has no tokenizer (tokenizer.json or tokenizer.model)",
-            "download the model again, tokenizer files included",
+            f"it has no tokenizer (tokenizer.json or tokenizer.model){beside}",
+            "fetch an MLX conversion, which brings tokenizer.json"
+            if other
+            else "download the model again, tokenizer files included",
         )
     return ModelFolder(
         path=path,
