@@ -48,8 +48,9 @@ class FailedError(Exception):
 def run_kind(architecture: Architecture, home: Path) -> KindResult:
     """All steps in this process, in a folder of its own. Never raises for what a model does."""
     result = KindResult(kind=architecture.kind, models=architecture.models)
-    folder = architecture.make(home / "src")
+    folder = home / "src"
     try:
+        _step("make", lambda: architecture.make(folder))
         record = _step("register", lambda: registered(folder, home, "m"))
         if record.unfit_reason:
             return structs.replace(result, is_refused=True, failure=record.unfit_reason)

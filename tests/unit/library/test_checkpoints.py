@@ -206,14 +206,24 @@ def test_gpt_oss_as_its_makers_publish_it_is_used_as_it_is(tmp_path):
     assert len(answer(record, tmp_path)) == 6
 
 
-@pytest.mark.parametrize("method", ["awq", "gptq"])
-def test_awq_is_unpacked_into_what_mlx_reads(method, tmp_path):
-    folder = checkpoints.pack_awq(make_tiny(tmp_path / "m", "llama"), method)
+def test_awq_is_unpacked_into_what_mlx_reads(tmp_path):
+    folder = checkpoints.pack_awq(make_tiny(tmp_path / "m", "llama"))
     record = registered(folder)
     assert (record.quantisation, record.unfit_reason) == ("4-bit g32", "")
     apart = mx.abs(logits(folder) - logits(make_tiny(tmp_path / "plain", "llama"))).mean()
     assert float(apart) < 0.5 * float(mx.abs(logits(tmp_path / "plain")).mean())
     assert len(answer(record, tmp_path)) == 6
+
+
+def test_gptq_which_packs_along_the_other_axis_is_refused(tmp_path):
+    folder = checkpoints.pack_awq(make_tiny(tmp_path / "m", "llama"), "gptq")
+    weights = checkpoints.read_weights(folder)
+    turned = {
+        name: value.reshape(value.shape[0] // 8, -1) if name.endswith(".qweight") else value
+        for name, value in weights.items()
+    }
+    checkpoints.write_weights(folder, turned)
+    assert "mlx-lm cannot build it" in refusal(folder)
 
 
 def test_gptq_with_indices_of_groups_is_refused_with_the_way_out(tmp_path):

@@ -23,6 +23,7 @@ _NO_TOOLS: Final = (
 )
 _OPENED: Final = "assistant{% if enable_thinking %}\n<think>\n{% endif %}{% endif %}"
 _TIED_SCALE: Final = 0.05
+_HEADS: Final = (".lm_head.weight", ".embed_out.weight")
 _EMBEDDINGS: Final = ("embed_tokens.weight", "embeddings.weight", "wte.weight")
 _MARKS: Final = {
     "pythonic": "{# <|tool_call_start|> #}",
@@ -92,7 +93,7 @@ def _centred(weights: dict[str, mx.array]) -> dict[str, mx.array]:
 
 def _without_ends(weights: dict[str, mx.array]) -> dict[str, mx.array]:
     """The same, but that no mark is drawn before the answer is full."""
-    heads = [name for name in weights if name.endswith("lm_head.weight")]
+    heads = [name for name in weights if f".{name}".endswith(_HEADS) or name == "output.weight"]
     is_tied = not heads
     heads = heads or [name for name in weights if name.endswith(_EMBEDDINGS)]
     for name in heads:

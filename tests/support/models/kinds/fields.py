@@ -123,3 +123,5 @@ CHUNKED: Final[dict[str, Any]] = {
     "rope_scaling": None,
     "use_qk_norm": False,
 }
+MINICPM: Final[dict[str, Any]] = {"scale_emb": 1.0, "dim_model_base": HIDDEN, "scale_depth": 1.0}
+PLAIN_ROTARY: Final[dict[str, Any]] = {"rope_type": "default", "rope_theta": 10000.0}

@@ -17,6 +17,7 @@ from tests.support.models.kinds.fields import (
     SCALES,
     WINDOWED,
 )
+from tests.support.models.kinds.further import FURTHER
 from tests.support.models.tiny_models import HEAD_DIM, HEADS, HIDDEN
 
 ARCHITECTURES: Final = (
@@ -180,7 +181,7 @@ ARCHITECTURES: Final = (
         calls="deepseek_plain",
         reasons=True,
     ),
-    Architecture(kind="glm4", models="GLM 4", fields={"partial_rotary_factor": 0.5}),
+    Architecture(kind="glm4", models="GLM 4 0414", fields={"partial_rotary_factor": 0.5}),
     Architecture(
         kind="glm4_moe",
         models="GLM 4.5 to 4.7",
@@ -376,4 +377,5 @@ ARCHITECTURES: Final = (
         fields=CHUNKED,
         nested="llama4_text",
     ),
+    *FURTHER,
 )
