@@ -59,5 +59,5 @@ def model_kinds() -> frozenset[str]:
     places = found.submodule_search_locations if found is not None else None
     files = (Path(places[0]) / "models").glob("*.py") if places else ()
     return frozenset(
-        file.stem for file in files if "\nclass Model(" in file.read_text(encoding="utf-8")
+        file.stem for file in files if "\nclass ModelArgs" in file.read_text(encoding="utf-8")
     )
