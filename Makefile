@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FIGURES := $(VENV)/fault-figures.json
 
-.PHONY: demo test test-long test-streamed test-installed test-real check bench clean explore install faults faults-release fault-rows soak http-schema
+.PHONY: demo test test-long test-streamed test-installed test-real check bench kinds clean explore install faults faults-release fault-rows soak http-schema
 
 install: $(STAMP)
 
@@ -53,6 +53,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+# A tiny model of each architecture through the engine; some minutes. Draws docs/kinds.md anew.
+kinds: $(STAMP)
+	$(BIN)/python -m benchmarks kinds $(KINDS)
+	$(BIN)/python tests/unit/repository/test_kinds_page.py --write
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -163,6 +163,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     files: tuple[FileDigest, ...]
     weights_bytes: int
+    """Of what is loaded. Files can hold more: see `left_on_disk`."""
     context_tokens: int
     vocab_size: int
     eos_token_ids: tuple[int, ...]
@@ -184,6 +185,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How to draw where nobody says: what `generation_config.json` states."""
     parts: WeightParts | None = None
     """None: registered by an older version."""
+    left_on_disk: tuple[str, ...] = ()
+    """What its files have weights for and nobody loads: images, sound, drafting."""
 
     @property
     def dtype_bytes(self) -> int:

@@ -23,8 +23,9 @@ TEMPLATE_TABLE: Final = "chat_template.json"
 """A template as processors of images keep it; read where the tokenizer has none of its own."""
 NAMED_TEMPLATES: Final = "additional_chat_templates"
 """Folder of further templates, each under its name."""
+FAST_TOKENIZER: Final = "tokenizer.json"
 TOKENIZER_FILES: Final = (
-    "tokenizer.json",
+    FAST_TOKENIZER,
     "tokenizer.model",
     "tiktoken.model",
     "vocab.json",

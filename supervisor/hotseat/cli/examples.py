@@ -9,7 +9,12 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "status": ("hotseat status", "hotseat status --json"),
     "ps": ("hotseat ps",),
     "queue": ("hotseat queue",),
-    "models": ("hotseat models", "hotseat models --discover", "hotseat models rm gemma"),
+    "models": (
+        "hotseat models",
+        "hotseat models --discover",
+        "hotseat models --discover --for coding-agent",
+        "hotseat models rm gemma",
+    ),
     "models list": ("hotseat models list --json",),
     "models show": ("hotseat models show gemma",),
     "models rename": ("hotseat models rename gemma-3-270m-q4 gemma",),

@@ -14,11 +14,13 @@ from hotseat.protocol.link_reports import (
     Broken,
     Checkpointed,
     Emitted,
+    Failed,
     Finished,
     FromWorker,
     Loaded,
     Lookup,
     Quarantined,
+    Refused,
     Started,
     TailWritten,
     Warmed,
@@ -151,8 +153,10 @@ class FakeSupervisor:
                 seen += 1
                 if isinstance(message, kind) and (request is None or message.request == request):
                     return message
-                if isinstance(message, Broken) and message.request == request:
+                if isinstance(message, Broken | Refused) and message.request == request:
                     raise AssertionError(message)
+                if isinstance(message, Failed):  # nothing comes after it
+                    raise AssertionError(message.message)  # noqa: TRY004 - a test fails by it
             if time.monotonic() > deadline:
                 raise AssertionError(f"no {kind} within {DEADLINE_S} s: {self.messages[-5:]}")
 

@@ -3,7 +3,7 @@
 import pytest
 from tests.support.models.records import model_record
 
-from hotseat.cli.home.discovery import free_name, register_found, view_discovery
+from hotseat.cli.home.discovery import choices_of, free_name, register_found, view_discovery
 from hotseat.cli.main import run
 from hotseat.cli.views.discovery import FoundView, render_discovery
 from hotseat.protocol.errors import HotseatError
@@ -156,3 +156,28 @@ def test_list_names_reasons_and_ways(capsys):
     assert "half" in out and "incomplete" in out
     assert "half: parts are missing" in err
     assert "--register` takes 1" in err
+
+
+def test_choices_are_the_registered_models_and_those_that_fit_and_could_be():
+    registered = model_record(
+        "here", path="/models/here", source=ModelSource(kind="mlx", path="/x")
+    )
+    unfit = model_record("unfit", path="/u", unfit_reason="chunked attention")
+    discovery = Discovery(
+        models=(
+            model("here"),
+            model("new"),
+            model("large", record=model_record("large", weights_bytes=40 * GIB)),
+            model("broken", fault="incomplete", record=None),
+            model("gguf", kind="GGUF"),
+        )
+    )
+    made = choices_of(discovery, [registered, unfit], fits)
+    told = [(choice.record.name, choice.is_registered, choice.tells_tools) for choice in made]
+    assert told == [("here", True, True), ("new", False, True), ("gguf", False, False)]
+    assert {choice.context_tokens for choice in made} == {fits(registered).max_context_tokens}
+
+
+def test_advice_without_discovery_is_refused_with_the_way(capsys):
+    assert run(["models", "--for", "chat"]) == 2
+    assert "--discover" in capsys.readouterr().err

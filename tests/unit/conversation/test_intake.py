@@ -330,3 +330,9 @@ def test_second_result_of_one_call_is_refused_before_a_swap():
 )
 def test_results_that_are_not_of_one_call_are_taken(messages):
     check_generate(Generate(model="m", messages=messages))
+
+
+def test_message_with_an_image_is_told_what_is_not_loaded():
+    image = Message(role="user", content=(Part(type="image_url"),))
+    with pytest.raises(HotseatError, match="only the part that reads text is loaded; send text"):
+        check_generate(Generate(model="m", messages=(image,)))

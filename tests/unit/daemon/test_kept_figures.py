@@ -6,11 +6,17 @@ import pytest
 from tests.support.models.records import model_record
 
 from hotseat.supervisor.catalogue.store import Catalogue
-from hotseat.supervisor.daemon.kept_figures import COSTS_KEY, WORKING_SET_KEY, KeptFigures
+from hotseat.supervisor.daemon.kept_figures import (
+    COSTS_KEY,
+    WORKING_SET_KEY,
+    KeptFigures,
+    read_costs,
+)
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.rules.overhead import Overhead
 from hotseat.supervisor.models.rules.working_set import WorkingSet
 from hotseat.supervisor.scheduling.forecaster import Forecaster
+from hotseat.supervisor.scheduling.learned_costs import Costs
 from hotseat.supervisor.scheduling.scheduler import SeatView, decide
 from hotseat.supervisor.scheduling.waiting import Waiting
 from hotseat.supervisor.settings.values import SchedulerSettings
@@ -145,3 +151,19 @@ async def test_limit_that_cannot_be_read_is_none(catalogue):
     run = Run(catalogue)
     await run.kept.recall()
     assert run.planner.own.working_set is None
+
+
+async def test_costs_are_read_from_the_file_while_a_daemon_has_it_open(catalogue, tmp_path):
+    run = Run(catalogue)
+    await run.kept.recall()
+    run.forecaster.swapped("a", 2.0)
+    await run.kept.keep_now()
+    assert read_costs(tmp_path / "catalogue.sqlite").swap_to("a") == 2.0
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database at all"])
+def test_file_that_tells_no_costs_is_no_error(content, tmp_path):
+    file = tmp_path / "catalogue.sqlite"
+    if content is not None:
+        file.write_bytes(content)
+    assert read_costs(file) == Costs()

@@ -6,18 +6,25 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlx_lm import tool_parsers
+from tests.support.models.kinds.architecture import Architecture
 from tests.support.models.reshaped import edit_json
 from tests.support.models.tiny_models import AGENT, CHATML, make_tiny
 
 from hotseat.library.importing import import_model
 from hotseat.library.turn_ends import template_end
 from hotseat.protocol.errors import HotseatError
+from hotseat.worker.model.loading import load_kit
+from hotseat.worker.text.calls.formats import FORMATS, HARMONY, format_name
 from hotseat.worker.text.tokenizer import open_tokenizer
 
 ENDOFTEXT, IM_START, IM_END, THINK = 0, 1, 2, 3
 CLOSED_BY_THINK = CHATML.replace("<|im_end|>", "<think>")
 OTHER_END = {"eos_token": "<|endoftext|>"}
 NAMED = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": AGENT}]
+
+OF_THE_LIBRARY = {file.stem for file in Path(tool_parsers.__file__).parent.glob("*.py")}
+"""Formats that mlx-lm has a reader for."""
 
 
 def quiet(_phase: str, _percent: float) -> None:
@@ -164,3 +171,14 @@ def test_generation_config_that_cannot_be_read_is_named(folder):
 def test_table_without_a_template_is_no_template(folder):
     (folder / "chat_template.json").write_text(json.dumps({"other": 1}))
     assert registered(folder).template.mode == "raw"
+
+
+@pytest.mark.parametrize("calls", sorted({*FORMATS, HARMONY} - OF_THE_LIBRARY))
+def test_model_of_a_format_without_a_reader_in_mlx_lm_is_opened_again_as_it_was_registered(
+    calls, tmp_path
+):
+    """A name of ours for a format is no name of mlx-lm's, which would look for its code."""
+    made = Architecture(kind="llama", models="", calls=calls).make(tmp_path / "m")
+    record = registered(made)
+    kit = load_kit(record)
+    assert record.template.tool_parser == format_name(kit.tokenizer) == calls

@@ -27,6 +27,8 @@ from hotseat.protocol.model_files import (
 from hotseat.protocol.tags import DIGEST_BYTES
 
 _VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
+_FOREIGN_VOCABULARIES: Final = ("tekken.json", "qwen.tiktoken", "hy.tiktoken", "vocab.txt")
+"""Of their makers' own libraries."""
 _HEADER_LIMIT: Final = 100 * MIB
 _TABLE_LIMIT: Final = 64 * MIB
 _LENGTH: Final = struct.Struct("<Q")
@@ -70,6 +72,11 @@ class TensorHeader(msgspec.Struct, frozen=True):
             product *= length
         return product
 
+    @property
+    def size_bytes(self) -> int:
+        """As it lies in the file."""
+        return self.data_offsets[1] - self.data_offsets[0]
+
 
 _TABLE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TENSOR: Final = msgspec.json.Decoder(TensorHeader)
@@ -108,10 +115,14 @@ def open_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolder:
     _check_index(path, files.weights, tensors)
     tokenizer = tuple(path / name for name in files.tokenizer)
     if needs_tokenizer and not {file.name for file in tokenizer} & set(_VOCABULARIES):
+        other = next((name for name in _FOREIGN_VOCABULARIES if (path / name).is_file()), "")
+        beside = f", only {other}, which transformers does not read" if other else ""
         raise unavailable(
             path,
-            "it has no tokenizer (tokenizer.json or tokenizer.model)",
-            "download the model again, tokenizer files included",
+            f"it has no tokenizer (tokenizer.json or tokenizer.model){beside}",
+            "fetch an MLX conversion, which brings tokenizer.json"
+            if other
+            else "download the model again, tokenizer files included",
         )
     return ModelFolder(
         path=path,
@@ -246,6 +257,8 @@ def refusing(
 
 def words_of(error: Exception) -> str:
     """What an error says, on one line and not for ever."""
+    if isinstance(error, KeyError):  # says nothing but the key
+        return f"no entry {error}"
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 

@@ -45,6 +45,8 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     kv_dtype: FloatType
     batches: bool
     parameters: int
+    loaded_bytes: int
+    """Of the weights that the model keeps; its files may hold more, or less in another form."""
     experts: int
     quantisation: str
     model_context_tokens: int
@@ -76,6 +78,7 @@ def measure_geometry(folder: Path) -> Geometry:
         kv_dtype=dtype,
         batches=batches,
         parameters=int(get_total_parameters(model)),
+        loaded_bytes=sum(int(array.nbytes) for _, array in tree_flatten(model.parameters())),
         experts=_experts(model),
         quantisation=_quantisation_label(model),
         model_context_tokens=_built_context(model),

@@ -10,6 +10,7 @@ from pathlib import Path
 from hotseat.library.folder import unavailable
 from hotseat.library.geometry import measure_geometry
 from hotseat.library.hub_cache import name_of_source, resolve_source
+from hotseat.library.left_on_disk import left_on_disk
 from hotseat.library.mlx_kinds import open_known_folder
 from hotseat.library.registering import read_context_tokens
 from hotseat.library.working_set import working_set_bytes
@@ -37,7 +38,8 @@ def inspect_folder(path: Path) -> Inspected:
         quantisation=geometry.quantisation,
         parameters=geometry.parameters,
         files=(),
-        weights_bytes=sum(file.stat().st_size for file in opened.weights),
+        weights_bytes=geometry.loaded_bytes,
+        left_on_disk=left_on_disk(opened),
         context_tokens=read_context_tokens(opened, geometry, None),
         vocab_size=geometry.vocab_size,
         eos_token_ids=(),

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hotseat.library.folder import ModelFolder, open_folder, unavailable
+from hotseat.library.folder import ModelFolder, TensorHeader, open_folder, unavailable
+from hotseat.library.fp8 import refuse_fp8
 from hotseat.protocol.errors import HotseatError
 
 _PACKAGE: Final = "mlx_lm"
@@ -46,6 +47,7 @@ def open_known_folder(path: Path, *, needs_tokenizer: bool = True) -> ModelFolde
     """A folder that passed the checks and needs no code of its own; model_unavailable if not."""
     opened = open_folder(path, needs_tokenizer=needs_tokenizer)
     refuse_own_code(path, opened.config)
+    refuse_fp8(path, opened.config, opened.tensors)
     return opened
 
 
@@ -68,10 +70,16 @@ def refuse_own_code(path: Path, config: Mapping[str, Any]) -> None:
     )
 
 
-def why_unsupported(folder: Path, config: Mapping[str, Any]) -> str:
-    """Why mlx-lm cannot build this; empty if nothing speaks against it."""
+def why_unsupported(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorHeader] | None = None
+) -> str:
+    """Why mlx-lm cannot build this; empty if nothing speaks against it.
+
+    `tensors`: those of its files, where they are here.
+    """
     try:
         refuse_own_code(folder, config)
+        refuse_fp8(folder, config, tensors)
     except HotseatError as error:
         return error.message.removeprefix(f"{folder}: ")
     kind = str(config["model_type"])

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from hotseat.library import identity
 from hotseat.library.adapter import digest_adapter
 from hotseat.library.configuration import stated_context
+from hotseat.library.doubles import refuse_other_doubles
 from hotseat.library.durable import write_durably
 from hotseat.library.folder import (
     ModelFolder,
@@ -21,6 +23,7 @@ from hotseat.library.folder import (
     unavailable,
 )
 from hotseat.library.geometry import Geometry, measure_geometry
+from hotseat.library.left_on_disk import left_on_disk
 from hotseat.library.mlx_kinds import open_known_folder
 from hotseat.library.progress import OnProgress
 from hotseat.library.turn_ends import stated_ends, template_end
@@ -28,12 +31,14 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import RECORD_FILE, FileDigest, ModelRecord, ModelSource, TagParts
-from hotseat.protocol.model_files import GENERATION_CONFIG
+from hotseat.protocol.model_files import FAST_TOKENIZER, GENERATION_CONFIG
 from hotseat.protocol.tags import adapter_digest, kv_part, model_tag
 from hotseat.worker.text.rendering import template_text
 from hotseat.worker.text.template_probe import probe_template
 from hotseat.worker.text.tokenizer import open_tokenizer
 
+_ASKS_FOR_CODE: Final = "trust_remote_code"
+"""Stands in what transformers says of a folder that wants to run code."""
 _STATED: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
@@ -59,14 +64,10 @@ def describe_folder(
     probe = probe_template(tokenizer := _open_tokenizer(opened))
     on_progress("inspect", 100.0)
     adapted = () if adapter is None else digest_adapter(folder, adapter, on_progress)
+    refuse_other_doubles(opened)
     digests = digest_files(opened, on_progress)
-    weights = [digests[file.name] for file in opened.weights]
-    parts = TagParts(
-        architecture=identity.architecture_digest(opened.config),
-        weights=identity.weights_digest(weights),
-        quantisation=identity.quantisation_digest(opened.config),
-        tokenizer=_tokenizer_digest(opened, digests),
-        template=identity.template_digest(template_text(tokenizer)),
+    parts = structs.replace(
+        _tag_parts(opened, digests, tokenizer),
         adapter=adapter_digest(adapted),
         kv=kv_part(geometry.kv_dtype),
     )
@@ -83,7 +84,8 @@ def describe_folder(
         experts=geometry.experts,
         files=(*digests.values(), *adapted),
         adapter="" if adapter is None else str(adapter),
-        weights_bytes=sum(file.size_bytes for file in (*weights, *adapted)),
+        weights_bytes=geometry.loaded_bytes + sum(file.size_bytes for file in adapted),
+        left_on_disk=left_on_disk(opened),
         context_tokens=read_context_tokens(opened, geometry, context_tokens),
         vocab_size=geometry.vocab_size or len(tokenizer),
         eos_token_ids=tuple(sorted(int(token) for token in tokenizer.eos_token_ids)),
@@ -99,9 +101,18 @@ def describe_folder(
     )
 
 
-def _tokenizer_digest(opened: ModelFolder, digests: Mapping[str, FileDigest]) -> str:
-    files = [digests[file.name] for file in opened.tokenizer]
-    return identity.tokenizer_digest(files, opened.tokenizer_config)
+def _tag_parts(opened: ModelFolder, digests: Mapping[str, FileDigest], tokenizer: Any) -> TagParts:
+    """Those that the files alone tell."""
+    tokenizer_files = [digests[file.name] for file in opened.tokenizer]
+    return TagParts(
+        architecture=identity.architecture_digest(opened.config),
+        weights=identity.weights_digest(digests[file.name] for file in opened.weights),
+        quantisation=identity.quantisation_digest(opened.config),
+        tokenizer=identity.tokenizer_digest(tokenizer_files, opened.tokenizer_config),
+        template=identity.template_digest(template_text(tokenizer)),
+        adapter="",
+        kv="",
+    )
 
 
 def stated_sampling(table: dict[str, Any] | None) -> Sampling:
@@ -123,8 +134,19 @@ def stated_sampling(table: dict[str, Any] | None) -> Sampling:
 def _open_tokenizer(folder: ModelFolder) -> Any:
     """As the worker will open it; transformers raises whatever its parsers raise."""
     what, remedy = "its tokenizer cannot be opened", "download the tokenizer files again"
-    with refusing(folder.path, what, remedy):
-        tokenizer = open_tokenizer(folder.path, stated_ends(folder))
+    if FAST_TOKENIZER not in {file.name for file in folder.tokenizer}:
+        remedy = f"fetch a version with {FAST_TOKENIZER}, or a sound sentencepiece tokenizer.model"
+    try:
+        with refusing(folder.path, what, remedy):
+            tokenizer = open_tokenizer(folder.path, stated_ends(folder))
+    except HotseatError as error:
+        if _ASKS_FOR_CODE not in str(error.__cause__):
+            raise
+        raise unavailable(
+            folder.path,
+            "its tokenizer asks for code of its own, and no code of a model folder is ever run",
+            "use a version whose tokenizer is of a class that transformers has",
+        ) from error
     if tokenizer.has_chat_template and (end := template_end(tokenizer)) is not None:
         tokenizer.eos_token_ids |= {end}
     return tokenizer

@@ -1,6 +1,7 @@
 """Commands about models: models list, rm, and all that are on this machine; plan."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import to_builtins
@@ -10,6 +11,10 @@ from hotseat.cli.home.connecting import JSON, connected, read_or_absent
 from hotseat.cli.terminal.output import show_line, show_result, size
 from hotseat.cli.terminal.sizes import SIZE
 
+if TYPE_CHECKING:
+    from hotseat.cli.views.advice import Purpose
+
+PURPOSE = click.Choice(["coding-agent", "chat"])
 FOLDER = click.Path(exists=True, file_okay=False)
 
 
@@ -17,29 +22,40 @@ FOLDER = click.Path(exists=True, file_okay=False)
 @click.option("--discover", is_flag=True, help="List models that other programs left here.")
 @click.option("--register", is_flag=True, help="With --discover: use MLX folders where they lie.")
 @click.option("--root", "roots", multiple=True, type=FOLDER, help="A further folder to look into.")
+@click.option("--for", "purpose", type=PURPOSE, help="With --discover: rank for this work.")
 @JSON
 @click.pass_context
 def models(
-    ctx: click.Context, *, discover: bool, register: bool, roots: tuple[str, ...], as_json: bool
+    ctx: click.Context,
+    *,
+    discover: bool,
+    register: bool,
+    roots: tuple[str, ...],
+    purpose: "Purpose | None",
+    as_json: bool,
 ) -> int:
     """List registered models, or all on this machine; show, rename, verify or remove one."""
     ctx.default_map = {name: {"as_json": as_json} for name in models.commands}
     if ctx.invoked_subcommand is None and discover:
-        return _discover(roots, register=register, as_json=as_json)
-    if discover or register or roots:
-        raise click.UsageError("--register and --root go with --discover, which takes no command")
+        return _discover(roots, purpose, register=register, as_json=as_json)
+    if discover or register or roots or purpose:
+        raise click.UsageError(
+            "--register, --root and --for go with --discover, which takes no command"
+        )
     code: int = ctx.invoke(list_, as_json=as_json) if ctx.invoked_subcommand is None else 0
     return code
 
 
-def _discover(roots: tuple[str, ...], *, register: bool, as_json: bool) -> int:
+def _discover(
+    roots: tuple[str, ...], purpose: "Purpose | None", *, register: bool, as_json: bool
+) -> int:
     """Exit code 1 when a model could not be registered."""
     from hotseat.cli.home.discovery import discover, register_all
     from hotseat.cli.home.library_process import ImportBar
     from hotseat.cli.views.discovery import render_discovery
 
     with ImportBar() as bar:
-        view = discover(roots, bar.show)
+        view = discover(roots, bar.show, purpose)
         if register:
             view = register_all(view, bar.show)
     show_result(view, render_discovery, as_json=as_json)

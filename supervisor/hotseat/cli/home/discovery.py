@@ -10,12 +10,15 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from hotseat.cli.home.advising import Choice, advise
 from hotseat.cli.home.library_process import OnProgress, import_model, run_library
+from hotseat.cli.views.advice import Purpose
 from hotseat.cli.views.discovery import Attempt, DiscoveryView, FoundState, FoundView
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.found_models import Discovery, FoundModel
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
+from hotseat.supervisor.daemon.kept_figures import read_costs
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.registry import Registry, nobody
 from hotseat.supervisor.models.rules.plan import plan_model
@@ -28,8 +31,13 @@ _LONGEST: Final = 60
 Fits = Callable[[ModelRecord], PlanView]
 
 
-def discover(roots: Sequence[str], on_progress: OnProgress) -> DiscoveryView:
-    """Looks at every place; no model is loaded and no daemon is asked."""
+def discover(
+    roots: Sequence[str], on_progress: OnProgress, purpose: Purpose | None = None
+) -> DiscoveryView:
+    """Looks at every place; no model is loaded and no daemon is asked.
+
+    `purpose`: what the models are wanted for, by which those that fit are ranked.
+    """
     arguments = [word for root in roots for word in ("--root", str(Path(root).absolute()))]
     found = run_library(["discover", *arguments], on_progress).discovery
     if found is None:
@@ -47,7 +55,39 @@ def discover(roots: Sequence[str], on_progress: OnProgress) -> DiscoveryView:
             in_any_case=True,
         )
 
-    return view_discovery(found, records, fits)
+    view = view_discovery(found, records, fits)
+    if purpose is None:
+        return view
+    choices = choices_of(found, records, fits)
+    return replace(
+        view, purpose=purpose, advice=advise(purpose, choices, read_costs(home.catalogue))
+    )
+
+
+def choices_of(found: Discovery, records: Sequence[ModelRecord], fits: Fits) -> tuple[Choice, ...]:
+    """Models that can be asked here: those that are registered, and those that could be."""
+    names = registered_names(records)
+    here = [
+        Choice(record=record, context_tokens=_room(fits(record)), is_registered=True)
+        for record in records
+    ]
+    new = [
+        Choice(
+            record=model.record,
+            context_tokens=_room(fits(model.record)),
+            tells_tools=model.kind == "MLX",
+        )
+        for model in found.models
+        if model.record is not None
+        and model.record.layers
+        and not any(names.get(realpath(path)) for path in (model.path, model.source))
+    ]
+    return tuple(choice for choice in (*here, *new) if choice.context_tokens)
+
+
+def _room(plan: PlanView) -> int:
+    """Longest session beside the weights; 0 for a model that does not fit."""
+    return plan.max_context_tokens if plan.fits else 0
 
 
 def view_discovery(found: Discovery, records: Sequence[ModelRecord], fits: Fits) -> DiscoveryView:

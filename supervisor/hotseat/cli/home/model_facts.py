@@ -52,6 +52,7 @@ class Library:
             quantisation=record.quantisation,
             parameters=record.parameters,
             weights_bytes=record.weights_bytes,
+            left_on_disk=record.left_on_disk,
             context_tokens=record.context_tokens,
             kv_bytes_per_token=record.kv_bytes_per_token,
             tag=record.tag,

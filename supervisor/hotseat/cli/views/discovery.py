@@ -5,6 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from hotseat.cli.terminal.output import count, note, print_table, size
+from hotseat.cli.views.advice import Advice, render_advice
 
 FoundState = Literal["registered", "new", "too large", "incomplete", "unsupported"]
 
@@ -48,12 +49,20 @@ class DiscoveryView(Struct, frozen=True, kw_only=True):
     models: tuple[FoundView, ...]
     unread: tuple[str, ...] = ()
     registered: tuple[Attempt, ...] = ()
+    purpose: str = ""
+    """What `advice` is for; empty: nobody asked for any."""
+    advice: tuple[Advice, ...] = ()
+    """Models that fit, the most suitable first."""
 
 
 def render_discovery(view: DiscoveryView) -> None:
-    """A row per model, then why some cannot be used, then what to do."""
+    """A row per model, then why some cannot be used, then what to do; advice alone if asked for."""
     for place in view.unread:
         note(f"not read: {place}")
+    if view.purpose:
+        render_advice(view.purpose, view.advice)
+        _render_attempts(view)
+        return
     if not view.models:
         print("no models were found; `hotseat pull REPO` fetches one, --root looks elsewhere")
         return

@@ -24,6 +24,8 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     quantisation: str
     parameters: int
     weights_bytes: int
+    left_on_disk: tuple[str, ...]
+    """What its files have weights for and nobody loads."""
     context_tokens: int
     kv_bytes_per_token: int
     tag: str
@@ -72,6 +74,7 @@ def render_facts(facts: ModelFacts) -> None:
             ("architecture", f"{facts.architecture}, {facts.quantisation}"),
             ("parameters", count(facts.parameters)),
             ("weights", size(facts.weights_bytes)),
+            ("not loaded", ", ".join(facts.left_on_disk)),
             ("context", f"{count(facts.context_tokens)} tokens"),
             ("KV per token", size(facts.kv_bytes_per_token)),
             ("tag", facts.tag),

@@ -109,7 +109,7 @@ def check_parts(field: str, messages: tuple[Message, ...]) -> None:
                 raise HotseatError(
                     "unsupported_content",
                     f"{field}[{index}].content[{number}]: parts of type {part.type!r} cannot be "
-                    "taken; send text",
+                    "taken: of a model only the part that reads text is loaded; send text",
                     field=field,
                     message=index,
                     part=number,

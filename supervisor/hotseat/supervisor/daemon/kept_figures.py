@@ -1,5 +1,8 @@
 """What outlives the daemon: overheads of models, costs of swaps and turns, Metal's limit."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -11,12 +14,22 @@ from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.overhead import Overhead
 from hotseat.supervisor.models.rules.working_set import WorkingSet
 from hotseat.supervisor.scheduling.forecaster import Forecaster
-from hotseat.supervisor.scheduling.learned_costs import decode_costs, encode_costs
+from hotseat.supervisor.scheduling.learned_costs import Costs, decode_costs, encode_costs
 
 COSTS_KEY: Final = "measured_costs"
 WORKING_SET_KEY: Final = "working_set"
 READ_RATE_KEY: Final = "read_rate"
 KEEP_EVERY_S: Final = 30.0
+
+
+def read_costs(catalogue: Path) -> Costs:
+    """What was measured, whether a daemon runs or not; nothing where no file tells."""
+    try:
+        with closing(sqlite3.connect(f"{catalogue.as_uri()}?mode=ro", uri=True)) as db:
+            row = db.execute("SELECT value FROM meta WHERE key = ?", (COSTS_KEY,)).fetchone()
+    except sqlite3.Error:
+        return Costs()
+    return decode_costs(row[0] if row else None)
 
 
 class _KeptSet(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from hotseat.library.configuration import first_positive, stated_context, text_table
 from hotseat.library.discovery.shape import estimate_layers
+from hotseat.library.discovery.templates import look_at_template
 from hotseat.library.folder import ModelFolder, TensorHeader
+from hotseat.library.left_on_disk import beside_bytes, left_on_disk, part_of
 from hotseat.protocol.ids import ModelName, Tag
 from hotseat.protocol.model import (
     FLOAT_BYTES,
@@ -23,6 +25,8 @@ _FLOATS: Final[Mapping[str, FloatType]] = {
     "F16": "float16",
     "BF16": "bfloat16",
 }
+_UNREAD: Final = TemplateProbe(mode="raw", reason="only headers were read")
+_EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _PACKED: Final = "U32"
 _WORD_BITS: Final = 32
 _USUAL_BITS: Final = 4
@@ -41,8 +45,9 @@ _GGUF_KEYS: Final = {
 
 
 def estimate_folder(name: str, folder: ModelFolder) -> ModelRecord:
-    """What an MLX folder would cost; its weights to the byte."""
-    config, tensors = folder.config, folder.tensors.values()
+    """What an MLX folder would cost; its weights to the byte, as far as they would be loaded."""
+    config = folder.config
+    tensors = [tensor for name, tensor in folder.tensors.items() if not part_of(folder, name)]
     dtype = _float_type(tensors)
     return _record(
         name,
@@ -51,7 +56,9 @@ def estimate_folder(name: str, folder: ModelFolder) -> ModelRecord:
         kv_dtype=dtype,
         quantisation=_quantisation(config) or dtype,
         parameters=_parameters(config, tensors),
-        weights_bytes=sum(file.stat().st_size for file in folder.weights),
+        weights_bytes=sum(file.stat().st_size for file in folder.weights) - beside_bytes(folder),
+        left_on_disk=left_on_disk(folder),
+        template=look_at_template(folder),
     )
 
 
@@ -100,6 +107,8 @@ def _record(
     parameters: int,
     weights_bytes: int,
     kind: str = "mlx",
+    left_on_disk: tuple[str, ...] = (),
+    template: TemplateProbe = _UNREAD,
 ) -> ModelRecord:
     text = text_table(config)
     return ModelRecord(
@@ -118,7 +127,9 @@ def _record(
         eos_token_ids=(),
         layers=estimate_layers(text),
         kv_dtype=kv_dtype,
-        template=TemplateProbe(mode="raw", reason="only headers were read"),
+        template=template,
+        experts=first_positive(text, *_EXPERTS),
+        left_on_disk=left_on_disk,
     )
 
 

@@ -55,7 +55,7 @@ def look_at_folder(spot: Spot, folder: Path, unfinished: str = "") -> FoundModel
         return replace(found, fault=fault, reason=unfinished or reason)
     except OSError as error:
         return replace(found, fault="incomplete", reason=f"not readable ({error.strerror})")
-    reason = why_unsupported(folder, opened.config)
+    reason = why_unsupported(folder, opened.config, opened.tensors)
     if reason:
         return replace(found, fault="unsupported", reason=reason)
     return replace(found, record=estimate_folder(spot.name, opened))

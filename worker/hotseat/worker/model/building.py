@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import mlx.core as mx
-from mlx_lm.utils import load_config, load_model
+from mlx_lm.utils import _get_classes, load_config, load_model
 
 from hotseat.protocol.model_files import list_files
+from hotseat.worker.model.beside_text import earlier_name, part_beside_text
 
 _TIED: Final = "tie_word_embeddings"
+_EARLIER_NAMES: Final = frozenset({"gemma3", "pixtral", "lfm2-vl"})
+"""Kinds whose code knows only the names that transformers wrote before its version 5."""
 _HEAD: Final = "lm_head.weight"
 
 
@@ -21,9 +24,36 @@ def build_model(folder: Path) -> tuple[Any, dict[str, Any]]:
     config = load_config(folder)
     # trust_remote_code stays off: a model folder is data.
     model, config = load_model(
-        folder, lazy=True, model_config=_unsaid(folder, config), trust_remote_code=False
+        folder,
+        lazy=True,
+        model_config=_unsaid(folder, config),
+        get_model_classes=_text_classes,
+        trust_remote_code=False,
     )
     return model, config
+
+
+def _text_classes(config: dict[str, Any]) -> tuple[type, type]:
+    """mlx-lm's classes of a kind; what a checkpoint has beside text is no error in theirs.
+
+    Few kinds of mlx-lm leave it out by themselves, and not under every name that it has.
+    """
+    model_class, arguments_class = _get_classes(config)
+
+    class TextModel(model_class):  # type: ignore[misc, valid-type]
+        def sanitize(self, weights: dict[str, Any]) -> dict[str, Any]:
+            if config["model_type"] in _EARLIER_NAMES:
+                weights = {earlier_name(name): array for name, array in weights.items()}
+            own = getattr(super(), "sanitize", dict)(weights)
+            modules = {path for path, _ in self.named_modules()}
+            layers = len(getattr(self, "layers", ()))
+            return {
+                name: array
+                for name, array in own.items()
+                if name.rpartition(".")[0] in modules or not part_beside_text(name, layers)
+            }
+
+    return TextModel, arguments_class
 
 
 def _unsaid(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

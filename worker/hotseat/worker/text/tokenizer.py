@@ -3,6 +3,7 @@
 Must not know models, messages or records.
 """
 
+import importlib.util
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from hotseat.protocol.model_files import (
     list_files,
 )
 
+_PARSERS: Final = "mlx_lm.tool_parsers"
 _TEMPLATE: Final = "chat_template"
 _OWN_TEMPLATES: Final = (_TEMPLATE, "chat_template_type")
 _WITH_TOOLS: Final = ("tool_use", "default")
@@ -28,10 +30,12 @@ _WITH_TOOLS: Final = ("tool_use", "default")
 def open_tokenizer(folder: Path, end_ids: Iterable[int], tool_parser: str = "") -> Any:
     """An mlx_lm `TokenizerWrapper` whose `eos_token_ids` are `end_ids` and its own.
 
-    `tool_parser` is that of an earlier opening. Raises whatever transformers' parsers raise.
+    `tool_parser` is that of an earlier opening; of formats that mlx-lm has no reader for, the
+    template tells again. Raises whatever transformers' parsers raise.
     """
-    extra = _template_of_processor(folder)
-    if tool_parser:
+    # Unsaid, transformers asks whoever sits at the terminal whether to run the folder's code.
+    extra = _template_of_processor(folder) | {"trust_remote_code": False}
+    if tool_parser and importlib.util.find_spec(f"{_PARSERS}.{tool_parser}") is not None:
         extra["tool_parser_type"] = tool_parser
     ends = sorted(set(end_ids)) or None
     tokenizer = load_tokenizer(folder, extra, eos_token_ids=ends)

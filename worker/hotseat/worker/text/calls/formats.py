@@ -62,7 +62,11 @@ def call_format(tokenizer: Any) -> CallFormat | None:
 
 def speaks_harmony(tokenizer: Any) -> bool:
     """True if the model answers in messages with channels: calls are messages there."""
-    source = _source(tokenizer.chat_template)
+    return speaks_harmony_in(_source(tokenizer.chat_template))
+
+
+def speaks_harmony_in(source: str) -> bool:
+    """The same, of a template's text."""
     return all(mark in source for mark in ("<|start|>", "<|channel|>", "<|message|>"))
 
 

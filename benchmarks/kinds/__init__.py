@@ -1,0 +1,1 @@
+"""Which architectures of mlx-lm are served, and what works with each."""

@@ -1,0 +1,1 @@
+"""Tiny models of the architectures that people use."""
