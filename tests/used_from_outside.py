@@ -22,7 +22,6 @@ _.disk_tokens  # wire: usage
 _.model_asked  # wire: cause of a swap
 _.runtime_bytes  # wire: a sample, read by name where memory is drawn
 _.other_bytes  # wire: the same
-_.nonce  # id of a response: makes it another than all before
 _.there_s  # models --for --json: for programs
 _.doctor  # command, named in cli/group.py
 _.upgrade  # command, named in cli/group.py
