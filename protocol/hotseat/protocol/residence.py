@@ -1,8 +1,11 @@
 """What of a model's weights stays in memory while it is seated, and what passes through."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
+
+CHOSEN_FIELDS: Final = ("num_experts_per_tok", "moe_topk", "top_k_experts", "num_experts_per_token")
+"""Names that configurations have for the experts of a token."""
 
 
 class Residence(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from tests.support.models.records import model_record
 from hotseat.cli.home.discovery import choices_of, free_name, register_found, view_discovery
 from hotseat.cli.main import run
 from hotseat.cli.views.discovery import FoundView, render_discovery
+from hotseat.library.discovery.shape import estimate_parts
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.found_models import Discovery, FoundModel
 from hotseat.protocol.ids import is_model_name
@@ -60,6 +61,16 @@ def test_state_follows_from_faults_and_the_plan(found, state, fitting, command):
     (view,) = seen(found)
     assert (view.state, view.fits, view.command) == (state, fitting, command)
     assert bool(view.reason) == (state in ("too large", "incomplete", "unsupported"))
+
+
+def test_model_that_would_be_read_as_it_is_needed_is_new_and_says_so():
+    weights = 18 * GIB
+    parts = estimate_parts({"num_hidden_layers": 48, "num_experts_per_tok": 8}, weights, 128)
+    assert parts.total == weights
+    (view,) = seen(model(record=model_record(weights_bytes=weights, parts=parts)))
+    assert (view.state, view.fits) == ("new", True)
+    assert "of 128 experts a layer are in memory" in view.reason
+    assert estimate_parts({}, weights, 128) is None
 
 
 def test_memory_that_is_taken_now_does_not_count():

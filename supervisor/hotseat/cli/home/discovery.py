@@ -86,8 +86,8 @@ def choices_of(found: Discovery, records: Sequence[ModelRecord], fits: Fits) -> 
 
 
 def _room(plan: PlanView) -> int:
-    """Longest session beside the weights; 0 for a model that does not fit."""
-    return plan.max_context_tokens if plan.fits else 0
+    """Longest session beside the weights; 0 for a model that does not fit whole."""
+    return plan.max_context_tokens if plan.fits and plan.residence is None else 0
 
 
 def view_discovery(found: Discovery, records: Sequence[ModelRecord], fits: Fits) -> DiscoveryView:
@@ -183,7 +183,9 @@ def _state(
     reason = "" if plan is None or plan.fits else plan.reason
     if registered:
         return "registered", reason
-    return ("too large", reason) if reason else ("new", "")
+    if reason:
+        return "too large", reason
+    return "new", plan.notice if plan is not None and plan.residence is not None else ""
 
 
 def _command(model: FoundModel) -> str:

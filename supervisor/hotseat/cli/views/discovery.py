@@ -21,7 +21,7 @@ class FoundView(Struct, frozen=True, kw_only=True):
     size_bytes: int
     owner: str = ""
     reason: str = ""
-    """What is missing, not supported or too large."""
+    """What is missing, not supported or too large; that a new one does not fit whole."""
     registered_as: tuple[str, ...] = ()
     architecture: str = ""
     quantisation: str = ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotseat.library.configuration import first_positive, stated_context, text_table
-from hotseat.library.discovery.shape import estimate_layers
+from hotseat.library.discovery.shape import estimate_layers, estimate_parts
 from hotseat.library.discovery.templates import look_at_template
 from hotseat.library.folder import ModelFolder, TensorHeader
 from hotseat.library.left_on_disk import beside_bytes, left_on_disk, part_of
@@ -111,6 +111,7 @@ def _record(
     template: TemplateProbe = _UNREAD,
 ) -> ModelRecord:
     text = text_table(config)
+    experts = first_positive(text, *_EXPERTS)
     return ModelRecord(
         name=ModelName(name),
         path=str(path),
@@ -128,7 +129,8 @@ def _record(
         layers=estimate_layers(text),
         kv_dtype=kv_dtype,
         template=template,
-        experts=first_positive(text, *_EXPERTS),
+        experts=experts,
+        parts=estimate_parts(text, weights_bytes, experts),
         left_on_disk=left_on_disk,
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hotseat.library.configuration import first_positive
 from hotseat.protocol.model import LayerSpec
+from hotseat.protocol.residence import CHOSEN_FIELDS, WeightParts
 
 _FULL: Final = ("full_attention", "attention", "global", "full")
 _WINDOWED: Final = ("sliding_attention", "sliding", "local", "sliding_window")
@@ -29,6 +30,25 @@ def estimate_layers(text: Mapping[str, Any]) -> tuple[LayerSpec, ...]:
     window = first_positive(text, "sliding_window", "sliding_window_size")
     kinds = _kinds(text, count)
     return tuple(_layer(kind, full, window) for kind in kinds)
+
+
+def estimate_parts(text: Mapping[str, Any], weights_bytes: int, experts: int) -> WeightParts | None:
+    """What weights of so many bytes are made of, where layers are alike; None if it is not said.
+
+    What is in no layer counts as two of them, and a tenth of a layer with experts as no experts:
+    more than of the models that people use, so that less seems to fit.
+    """
+    count = first_positive(text, "num_hidden_layers", "n_layers", "n_layer", "num_layers")
+    if not 0 < count <= _MAX_LAYERS:
+        return None
+    layer = weights_bytes // (count + 2)
+    return WeightParts(
+        layers=(layer,) * count,
+        outside=weights_bytes - layer * count,
+        experts=(layer * 9 // 10,) * count if experts else (),
+        expert_count=experts,
+        chosen=first_positive(text, *CHOSEN_FIELDS),
+    )
 
 
 def _full_layer(text: Mapping[str, Any]) -> LayerSpec:

@@ -5,16 +5,13 @@ Looks at a lazily built model and at headers of its files; evaluates nothing.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from mlx.utils import tree_flatten
 
-from hotseat.protocol.residence import WeightParts
+from hotseat.protocol.residence import CHOSEN_FIELDS, WeightParts
 from hotseat.worker.streaming.experts import experts_of, switches_of
 from hotseat.worker.streaming.places import NotStreamableError, Place, find_places, places_of
-
-_CHOSEN: Final = ("num_experts_per_tok", "moe_topk", "top_k_experts", "num_experts_per_token")
-"""Names that configurations have for the experts of a token."""
 
 
 def measure_parts(model: Any, files: Sequence[Path]) -> WeightParts:
@@ -62,7 +59,7 @@ def _count(switches: Sequence[tuple[str, Any]], places: Mapping[str, Place]) -> 
 def _chosen(model: Any) -> int:
     for part in (model, getattr(model, "language_model", None)):
         arguments = getattr(part, "args", None)
-        for name in _CHOSEN:
+        for name in CHOSEN_FIELDS:
             value = getattr(arguments, name, None)
             if isinstance(value, int):
                 return value
