@@ -36,7 +36,7 @@ BENCHMARKS = {
     "cold-sessions": "kv",
     "library": "library",
 }
-EXPERIMENTS = {"chaos": "proof", "degrade": "proof", "kinds": "kinds"}
+EXPERIMENTS = {"beyond": "proof", "chaos": "proof", "degrade": "proof", "kinds": "kinds"}
 """Run only when they are named: two need root and hours, one rewrites what a page is drawn of."""
 
 

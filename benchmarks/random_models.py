@@ -1,7 +1,8 @@
 """Random models of a wanted size, made once in a cache folder. Must not know benchmarks.
 
-They are mixtures of experts with one active expert: the bytes of a big model at the price of a
-small one per token, as on a GPU, where reading the weights is what a swap costs.
+They are mixtures of experts, with one active expert where nothing else is said: the bytes of a big
+model at the price of a small one per token, as on a GPU, where reading the weights is what a swap
+costs.
 """
 
 import json
@@ -16,17 +17,34 @@ EXPERT_BYTES = 3 * HIDDEN * EXPERT_HIDDEN * 4
 LAYERS = 8
 VOCAB = 512
 CONTEXT = 4096
+MANY_LAYERS, MANY_HIDDEN, MANY_CHOSEN = 16, 512, 4
+"""Of a model as large ones are: its experts small beside a layer, a layer small beside it all."""
 
 
 def random_model(cache: Path, size_mb: int, seed: int) -> Path:
     """Folder of a model of about `size_mb` (10^6 bytes) of float32 weights; two seeds differ."""
     folder = cache / f"random-{size_mb}mb-{seed}"
+    return _made(folder, _config(size_mb), seed)
+
+
+def experts_model(cache: Path, size_mb: int, seed: int) -> Path:
+    """The same with more layers and experts, of which a token goes through four in each layer."""
+    folder = cache / f"experts-{size_mb}mb-{seed}"
+    many = {
+        "num_hidden_layers": MANY_LAYERS,
+        "moe_intermediate_size": MANY_HIDDEN,
+        "num_experts": round(size_mb * 1_000_000 / (MANY_LAYERS * 3 * HIDDEN * MANY_HIDDEN * 4)),
+        "num_experts_per_tok": MANY_CHOSEN,
+    }
+    return _made(folder, _config(size_mb) | many, seed)
+
+
+def _made(folder: Path, config: dict[str, object], seed: int) -> Path:
     if (folder / "complete").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     console.print(f"making {folder} (once)")
-    config = _config(size_mb)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     _write_weights(folder, config, seed)
     from tests.support.models.tiny_models import write_tokenizer
