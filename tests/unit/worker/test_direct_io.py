@@ -16,6 +16,7 @@ from hotseat.worker.store.direct_io import (
     ALIGNMENT,
     PIECE_BYTES,
     FileReads,
+    aligned_memory,
     alignment_on,
     write_directly,
 )
@@ -30,9 +31,9 @@ def content() -> bytes:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[FileReads]:
+def opened(path: Path, *, is_past_cache: bool = False) -> Iterator[FileReads]:
     fd = os.open(path, os.O_RDONLY)
-    reads = FileReads(fd, path)
+    reads = FileReads(fd, path, is_past_cache=is_past_cache)
     try:
         yield reads
     finally:
@@ -72,6 +73,26 @@ def test_file_that_is_half_in_the_cache_is_read_whole(tmp_path: Path, content: b
         stream.read(PIECE_BYTES + 100)
     with opened(path) as reads:
         assert bytes(reads.read(64, SIZE - 64)) == content[64:]
+
+
+def test_reads_past_the_cache_never_look_into_it(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    true_preadv, looks = os.preadv, []
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        looks.append(flags)
+        return true_preadv(fd, buffers, offset, flags)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    memory = aligned_memory(PIECE_BYTES + 2 * ALIGNMENT)
+    with opened(path, is_past_cache=True) as reads:
+        for start, size in ((77, PIECE_BYTES), (ALIGNMENT - 1, 100), (SIZE - 3 * ALIGNMENT, 9000)):
+            assert reads.read(start, size, memory) == content[start : start + size]
+    assert looks
+    assert not any(looks)
 
 
 def test_file_that_ends_too_early_is_said_so(tmp_path: Path, content: bytes) -> None:

@@ -38,7 +38,7 @@ _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 def write_directly(fd: int, pieces: Iterable[memoryview]) -> None:
     """Writes all pieces from the start of the new file `fd` on. Raises OSError."""
-    buffer = _aligned(PIECE_BYTES)
+    buffer = aligned_memory(PIECE_BYTES)
     is_direct = _set_direct(fd, on=True)
     filled = 0
     for piece in pieces:
@@ -91,9 +91,15 @@ def _set_direct(fd: int, *, on: bool) -> bool:
 class FileReads:
     """Reads of the file behind `fd`, which its owner closes after `close`."""
 
-    def __init__(self, fd: int, path: Path) -> None:
+    def __init__(self, fd: int, path: Path, *, is_past_cache: bool = False) -> None:
+        """`is_past_cache`: never looks into the page cache, however little is read.
+
+        Linux reads ahead even for a look that may not wait, so that what is not there is read
+        twice: half as much again from the disk, at half the rate, in reads of 1 MiB.
+        """
         self._fd = fd
         self._path = path
+        self._is_past_cache = is_past_cache
         self._direct_fd: int | None = None
         self._is_tried = False
 
@@ -104,13 +110,16 @@ class FileReads:
                 os.close(self._direct_fd)
             self._direct_fd = None
 
-    def read(self, position: int, size: int) -> memoryview:
-        """`size` bytes from `position` on; EOFError if the file ends before. Raises OSError."""
+    def read(self, position: int, size: int, memory: memoryview | None = None) -> memoryview:
+        """`size` bytes from `position` on; EOFError if the file ends before. Raises OSError.
+
+        In `memory`, where it is given: of `aligned_memory`, two alignments larger than `size`.
+        """
         first = position - position % ALIGNMENT
         skipped = position - first
         whole = -(-(skipped + size) // ALIGNMENT) * ALIGNMENT
-        buffer = _aligned(whole)
-        is_large = size >= DIRECT_FROM_BYTES
+        buffer = aligned_memory(whole) if memory is None else memory[:whole]
+        is_large = self._is_past_cache or size >= DIRECT_FROM_BYTES
         done = 0
         while done < skipped + size:
             piece = buffer[done : done + PIECE_BYTES]
@@ -123,7 +132,7 @@ class FileReads:
         return buffer[skipped : skipped + size]
 
     def _read_piece(self, piece: memoryview, position: int, *, is_large: bool) -> int:
-        if is_large and hasattr(os, "RWF_NOWAIT"):
+        if is_large and not self._is_past_cache and hasattr(os, "RWF_NOWAIT"):
             count = self._read_cached(piece, position)
             if count:
                 return count
@@ -162,7 +171,8 @@ class FileReads:
         return self._direct_fd
 
 
-def _aligned(size: int) -> memoryview:
+def aligned_memory(size: int) -> memoryview:
+    """Not yet written memory that direct reads and writes accept."""
     # numpy, because bytearray would write zeros first: a pass over every byte.
     room = np.empty(size + ALIGNMENT, dtype=np.uint8)
     start = -room.ctypes.data % ALIGNMENT

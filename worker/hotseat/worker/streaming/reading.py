@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import mlx.core as mx
+import numpy as np
 
 from hotseat.protocol.limits import MIB
 from hotseat.worker.dying import WeightsLostError
-from hotseat.worker.store.direct_io import FileReads
+from hotseat.worker.store.direct_io import ALIGNMENT, FileReads, aligned_memory
 
 THREADS: Final = 4
 """Pieces of a quantised expert, of tens of KiB, need four to reach the device's rate."""
@@ -34,18 +35,25 @@ def bytes_of(array: mx.array) -> memoryview:
     return memoryview(flat)
 
 
+class _Bounce(threading.local):
+    """Where a thread reads a piece before it is copied: tensors lie at any byte of a file."""
+
+    def __init__(self) -> None:
+        self.memory = aligned_memory(PIECE_BYTES + 2 * ALIGNMENT)
+
+
 class _WeightFile:
     """One open file. What is written into it after it was opened is not taken for its weights."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = os.open(path, _FLAGS)
-        self._reads = FileReads(self._fd, path)
+        self._reads = FileReads(self._fd, path, is_past_cache=True)
         self._was = self._is()
 
-    def read(self, offset: int, size: int) -> memoryview:
-        """Raises EOFError, OSError, WeightsLostError."""
-        found = self._reads.read(offset, size)
+    def read(self, offset: int, size: int, memory: memoryview) -> memoryview:
+        """In `memory`. Raises EOFError, OSError, WeightsLostError."""
+        found = self._reads.read(offset, size, memory)
         if self._is() != self._was:
             raise WeightsLostError(f"{self._path} was changed while it was in use")
         return found
@@ -68,6 +76,7 @@ class Readers:
         """Raises OSError. Files stay open, so that one that is replaced is read as it was."""
         self._files = {path: _WeightFile(path) for path in paths}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="weights")
+        self._bounce = _Bounce()
         self._lock = threading.Lock()
         self._read_bytes = 0
         self._busy_s = 0.0
@@ -85,7 +94,9 @@ class Readers:
         self._enter()
         done = 0
         try:
-            into[:] = self._files[path].read(offset, len(into))
+            found = self._files[path].read(offset, len(into), self._bounce.memory)
+            # By numpy, which lets others run meanwhile; a memoryview's own copy does not.
+            np.copyto(np.frombuffer(into, np.uint8), np.frombuffer(found, np.uint8))
             done = len(into)
         finally:
             self._leave(done)
