@@ -19,6 +19,8 @@ VOCAB = 512
 CONTEXT = 4096
 MANY_LAYERS, MANY_HIDDEN, MANY_CHOSEN = 16, 512, 4
 """Of a model as large ones are: its experts small beside a layer, a layer small beside it all."""
+SPREAD, DISTINCT = 0.02, 1.0
+"""Of weights, and of words that take experts of their own: else context drowns them."""
 
 
 def random_model(cache: Path, size_mb: int, seed: int) -> Path:
@@ -36,17 +38,17 @@ def experts_model(cache: Path, size_mb: int, seed: int) -> Path:
         "num_experts": round(size_mb * 1_000_000 / (MANY_LAYERS * 3 * HIDDEN * MANY_HIDDEN * 4)),
         "num_experts_per_tok": MANY_CHOSEN,
     }
-    return _made(folder, _config(size_mb) | many, seed)
+    return _made(folder, _config(size_mb) | many, seed, word_spread=DISTINCT)
 
 
-def _made(folder: Path, config: dict[str, object], seed: int) -> Path:
+def _made(folder: Path, config: dict[str, object], seed: int, word_spread: float = SPREAD) -> Path:
     if (folder / "complete").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     console.print(f"making {folder} (once)")
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    _write_weights(folder, config, seed)
+    _write_weights(folder, config, seed, word_spread)
     from tests.support.models.tiny_models import write_tokenizer
 
     write_tokenizer(folder, vocab=VOCAB, context=CONTEXT)
@@ -85,7 +87,7 @@ def _config(size_mb: int) -> dict[str, object]:
     }
 
 
-def _write_weights(folder: Path, config: dict[str, object], seed: int) -> None:
+def _write_weights(folder: Path, config: dict[str, object], seed: int, word_spread: float) -> None:
     """One file a gigabyte or less, so that making a model takes little memory."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
@@ -98,7 +100,8 @@ def _write_weights(folder: Path, config: dict[str, object], seed: int) -> None:
     for name, value in sorted(tree_flatten(model.parameters())):
         if sum(array.nbytes for array in parts[-1].values()) > 900 * MIB:
             parts.append({})
-        drawn = mx.random.normal(value.shape) * (0.02 if "norm" not in name else 0.1)
+        spread = 0.1 if "norm" in name else word_spread if "embed" in name else SPREAD
+        drawn = mx.random.normal(value.shape) * spread
         parts[-1][name] = drawn + 1.0 if "norm" in name else drawn
     for number, part in enumerate(parts, start=1):
         path = folder / f"model-{number:05}-of-{len(parts):05}.safetensors"

@@ -31,7 +31,7 @@ LONGEST_S = 600.0
 RESULTS = Path(__file__).parent.parent / "results"
 FAMILIES = {
     "dense": Task(
-        folder="", kind="whole", limit_bytes=0, rows=1, prompt=16, warm=2, cycles=4, counted=2
+        folder="", kind="whole", limit_bytes=0, rows=1, prompt=8, warm=2, cycles=4, counted=2
     ),
     "experts": Task(
         folder="", kind="whole", limit_bytes=0, rows=1, prompt=48, warm=16, cycles=6, counted=8
@@ -105,9 +105,7 @@ def _make(options: argparse.Namespace, subjects: Sequence[Subject]) -> list[Outc
 def _run(ground: Ground, subject: Subject, number: int, arm: str, way: Way) -> Outcome:
     """One arm in a process in the group, none of the model's pages being in memory before."""
     limit = subject.limit_bytes if way.is_limited else 0
-    task = msgspec.structs.replace(
-        subject.task, kind=way.kind, rows=way.rows, limit_bytes=limit, cycles=subject.task.cycles
-    )
+    task = msgspec.structs.replace(subject.task, kind=way.kind, rows=way.rows, limit_bytes=limit)
     drop_pages(Path(task.folder))
     group = ground.group
     group.limit(limit or None, ground.swap_bytes if way.has_swap else 0)
