@@ -94,8 +94,8 @@ class FileReads:
     def __init__(self, fd: int, path: Path, *, is_past_cache: bool = False) -> None:
         """`is_past_cache`: never looks into the page cache, however little is read.
 
-        Linux reads ahead even for a look that may not wait, so that what is not there is read
-        twice: half as much again from the disk, at half the rate, in reads of 1 MiB.
+        Linux reads ahead even for a look that may not wait, so that some of what is not there is
+        read twice: of four threads with pieces of 1 MiB a third more, at 0.7 of the rate.
         """
         self._fd = fd
         self._path = path
