@@ -37,7 +37,7 @@ BENCHMARKS = {
     "library": "library",
 }
 EXPERIMENTS = {"beyond": "proof", "chaos": "proof", "degrade": "proof", "kinds": "kinds"}
-"""Run only when they are named: two need root and hours, one rewrites what a page is drawn of."""
+"""Run only when they are named: three need root and time, one rewrites what a page is drawn of."""
 
 
 def main(arguments: Sequence[str]) -> int:
