@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Prints a table and the figures of each model; 2 where the machine cannot do it."""
     parser = base_parser("beyond", __doc__, n=5)
     parser.add_argument("--only", choices=list(FAMILIES), help="one of the two models")
-    parser.add_argument("--quick", action="store_true", help="one run an arm, a third of the steps")
+    parser.add_argument("--quick", action="store_true", help="one run an arm, fewer steps")
     parser.add_argument("--blas", default="auto", help="auto (OpenBLAS), bundled, PATH")
     parser.add_argument("--out", type=Path, help="result file (JSON lines)")
     options = parser.parse_args(arguments)
