@@ -4,6 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from tests.support.models.real_shapes import CONFIGS, write_headers
 
 from hotseat.cli.group import cli
@@ -56,9 +57,8 @@ def test_weights_of_four_bits_take_what_is_known(records, name):
     assert records[name].weights_bytes == pytest.approx(PARAMETERS[name] * BITS / 8, rel=0.005)
 
 
-def test_weights_of_half_precision_are_exact_to_the_header(records):
-    surplus = records["llama-bf16"].weights_bytes - 2 * PARAMETERS["llama-3.1-8b"]
-    assert 0 < surplus < 100_000
+def test_weights_of_half_precision_are_exact(records):
+    assert records["llama-bf16"].weights_bytes == 2 * PARAMETERS["llama-3.1-8b"]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -86,8 +86,17 @@ def test_four_bit_models_fit_a_24_gib_mac(records, name):
     assert all(fit.sessions > 0 for fit in view.sessions[:3])
 
 
-def test_half_precision_14b_is_refused_with_numbers_and_remedy(records):
+def test_half_precision_14b_is_read_as_it_is_needed(records):
     view = plan_elsewhere(records["qwen-bf16"], 24 * GIB)
+    assert view.fits
+    assert view.residence.mode == "layers"
+    assert view.weights_bytes < view.limit_bytes < records["qwen-bf16"].weights_bytes
+    assert view.max_context_tokens >= 16_384
+
+
+def test_half_precision_14b_that_cannot_be_read_so_is_refused_with_numbers_and_remedy(records):
+    adapted = replace(records["qwen-bf16"], adapter="/adapter")
+    view = plan_elsewhere(adapted, 24 * GIB)
     assert not view.fits
     assert "27.5" in view.reason and "16.76 GiB (working_set)" in view.reason
     assert "iogpu.wired_limit_mb=" in view.remedy

@@ -21,6 +21,8 @@ class Residence(Struct, frozen=True, kw_only=True):
     """Places in the model's list of layers, ascending."""
     rooms: int = 2
     slots: int = 0
+    rows: int = 0
+    """Requests that decode at once, at most; 0: as many as there is memory for."""
 
 
 class WeightParts(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from hotseat.supervisor.daemon.kept_figures import (
 )
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.rules.overhead import Overhead
+from hotseat.supervisor.models.rules.residence import ReadRate
 from hotseat.supervisor.models.rules.working_set import WorkingSet
 from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.learned_costs import Costs
@@ -42,7 +43,7 @@ class Run:
             overheads={},
             note_overhead=self.note,
             own=OwnMemory(),
-            read_rate=None,
+            reading=ReadRate(),
         )
         self.planner = planner
         self.kept = KeptFigures(catalogue, planner, self.forecaster, boot, mlx)
@@ -74,15 +75,17 @@ async def test_scheduler_reckons_after_a_restart_with_what_swaps_cost_before(cat
 
 async def test_rate_of_the_disk_is_known_to_the_next_daemon(catalogue):
     first = Run(catalogue)
-    first.planner.read_rate = 2.5e9
+    first.planner.reading = ReadRate(bytes_per_s=2.5e9, at=1000.0)
     await first.kept.keep_now()
     second = Run(catalogue)
     await second.kept.recall()
-    assert second.planner.read_rate == 2.5e9
+    assert second.planner.reading == first.planner.reading
+    assert second.planner.reading.known(2000.0) == 2.5e9
+    assert second.planner.reading.known(1e6) is None, "it is a day old"
     await catalogue.meta_set("read_rate", "soon")
     third = Run(catalogue)
     await third.kept.recall()
-    assert third.planner.read_rate is None
+    assert third.planner.reading == ReadRate()
 
 
 async def test_costs_that_an_older_daemon_kept_are_read(catalogue):

@@ -18,6 +18,7 @@ from hotseat.protocol.residence import Residence, spread_evenly
 from hotseat.worker.dying import WeightsLostError
 from hotseat.worker.model.building import build_model
 from hotseat.worker.streaming.layers import SPOIL_VARIABLE
+from hotseat.worker.streaming.parts import measure_parts
 from hotseat.worker.streaming.places import NotStreamableError
 from hotseat.worker.streaming.seated import Streaming
 
@@ -177,11 +178,90 @@ def test_values_that_loading_changes_are_refused(folders, tmp_path):
         Streaming(model, [folder / "model.safetensors"], Residence(mode="layers", streamed=(0, 1)))
 
 
-def test_memory_of_streamed_layers_is_that_of_their_rooms(folders):
+def test_layer_that_is_used_in_parts_fails_instead_of_using_another_ones_room(folders):
+    model, streaming = streamed(folders("llama"), Residence(mode="layers", streamed=(0, 1, 2)))
+    try:
+        with pytest.raises((AttributeError, KeyError)):
+            model.layers[1].mlp(mx.zeros((1, 1, 64)))
+        digests(model)
+        with pytest.raises((AttributeError, KeyError)):
+            model.layers[1].input_layernorm(mx.zeros((1, 1, 64)))
+    finally:
+        streaming.close()
+
+
+class Aside(nn.Module):
+    """A model that calls parts of its layers, or one of them twice."""
+
+    def __init__(self, order, *, in_parts=False):
+        super().__init__()
+        self.layers = [nn.Linear(4, 4) for _ in range(2)]
+        self.order, self.in_parts = order, in_parts
+
+    def __call__(self, tokens, cache):
+        x = mx.zeros((1, 4)) + tokens.sum()
+        for number in self.order:
+            layer = self.layers[number]
+            assert cache is not None
+            x = x @ layer.weight if self.in_parts else layer(x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Aside((0, 1), in_parts=True), "does not call each"),
+        (Aside((0, 1, 0)), "does not call each"),
+        (Aside((0, 5)), "does not run"),
+    ],
+)
+def test_model_that_does_not_call_its_layers_as_a_whole_is_not_streamed(model, said):
+    assert said in measure_parts(model, []).layers_refused
+    assert type(model.layers[0]) is nn.Linear
+
+
+def test_parts_of_a_model_add_up_to_its_weights(folders):
+    for kind in (*DENSE, *WITH_EXPERTS):
+        folder = folders(kind)
+        parts = measure_parts(build_model(folder)[0], list(folder.glob("*.safetensors")))
+        held = sum(array.nbytes for _, array in tree_flatten(whole(folder).parameters()))
+        assert parts.total == held
+        assert parts.layers_refused == ""
+        assert bool(parts.expert_count) == (kind in WITH_EXPERTS)
+        assert bool(parts.chosen) == (kind in WITH_EXPERTS)
+
+
+def test_slots_that_could_not_be_settled_hold_nothing_new(folders, monkeypatch):
+    """An evaluation that fails before a read leaves the table as it was: the next call reads."""
+    folder = folders("mixtral")
+    expected = digests(whole(folder))
+    model, streaming = streamed(folder, Residence(mode="experts", slots=2))
+    try:
+        digests(model)
+        bank = streaming._banks[0]
+        settle, failed = bank._settle, []
+
+        def fail_once():
+            if not failed:
+                failed.append(True)
+                raise RuntimeError("[malloc] Unable to allocate")
+            settle()
+
+        monkeypatch.setattr(bank, "_settle", fail_once)
+        with pytest.raises(RuntimeError, match="malloc"):
+            digests(model)
+        assert digests(model) == expected
+    finally:
+        streaming.close()
+
+
+def test_streamed_layers_hold_no_weights_between_two_steps(folders):
     folder = folders("llama")
     model, streaming = streamed(folder, Residence(mode="layers", streamed=(0, 1), rooms=1))
     try:
-        held = {id(array) for _, array in tree_flatten(model.layers[0].parameters())}
-        assert held == {id(array) for _, array in tree_flatten(model.layers[1].parameters())}
+        assert tree_flatten(model.layers[0].parameters()) == []
+        assert tree_flatten(model.layers[2].parameters()) != []
+        digests(model)
+        assert tree_flatten(model.layers[1].parameters()) == []
     finally:
         streaming.close()

@@ -13,6 +13,7 @@ from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.overhead import CAP_BYTES, SAMPLES, Overhead, Quiet
+from hotseat.supervisor.models.rules.residence import ReadRate
 from hotseat.supervisor.settings.values import Settings
 
 RECORD = model_record()
@@ -139,9 +140,9 @@ def test_model_that_was_swollen_once_is_planned_as_before():
     assert planner.note_overhead(RECORD, 300 * MIB)
     assert not planner.note_overhead(RECORD, 301 * MIB), "no news worth a write"
     planner.note_reading(GIB // 2, 0.1)
-    assert planner.read_rate is None, "too little to say anything of the disk"
+    assert planner.reading == ReadRate(), "too little to say anything of the disk"
     planner.note_reading(3 * GIB, 1.5)
-    assert planner.read_rate == 2 * GIB
+    assert planner.reading.bytes_per_s == 2 * GIB
     before = planner.plan(RECORD)
     planner.note_overhead(RECORD, 20 * GIB)
     after = planner.plan(RECORD)

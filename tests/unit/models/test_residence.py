@@ -28,8 +28,8 @@ SPARSE = WeightParts(
 
 def record(parts, **fields):
     fields = {"layers": full_layers(48, 4, 128), "parameters": 32 * 10**9} | fields
-    weights = parts.total if parts else DENSE.total
-    return model_record(weights_bytes=weights, parts=parts, **fields)
+    weights = {"weights_bytes": parts.total if parts else DENSE.total, "parts": parts}
+    return model_record(**weights | fields)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,20 @@ def test_refusal_says_why_it_is_not_read_as_it_is_needed(fields, said):
     assert not plan.fits
     assert "exceed the limit" in plan.reason
     assert said in plan.reason
+
+
+def test_memory_that_others_hold_now_changes_nothing_of_what_is_loaded():
+    """The gate waits for what is loaded then, and what fits the machine is never streamed."""
+    squeezed = replace(MAC, available_bytes=5 * GIB)
+    fits = record(replace(DENSE, layers=(32 * MIB,) * 64))
+    plan = plan_model(fits, squeezed, Settings())
+    assert plan.residence is None
+    assert plan.weights_bytes == 1600 * MIB + 2 * GIB
+    whole = plan_model(record(DENSE), MAC, Settings(), in_any_case=True)
+    now = plan_model(record(DENSE), squeezed, Settings())
+    assert now.residence == whole.residence
+    assert now.weights_bytes == whole.weights_bytes
+    assert not now.fits
 
 
 def test_streaming_can_be_switched_off():

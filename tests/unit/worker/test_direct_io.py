@@ -33,7 +33,7 @@ def content() -> bytes:
 @contextmanager
 def opened(path: Path, *, is_past_cache: bool = False) -> Iterator[FileReads]:
     fd = os.open(path, os.O_RDONLY)
-    reads = FileReads(fd, path, is_past_cache=is_past_cache)
+    reads = FileReads(fd, is_past_cache=is_past_cache)
     try:
         yield reads
     finally:

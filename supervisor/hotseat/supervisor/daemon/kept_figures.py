@@ -12,6 +12,7 @@ from hotseat.protocol.model import ModelRecord
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.overhead import Overhead
+from hotseat.supervisor.models.rules.residence import ReadRate
 from hotseat.supervisor.models.rules.working_set import WorkingSet
 from hotseat.supervisor.scheduling.forecaster import Forecaster
 from hotseat.supervisor.scheduling.learned_costs import Costs, decode_costs, encode_costs
@@ -57,7 +58,7 @@ class KeptFigures:
         self._boot = boot
         self._mlx = mlx
         self._kept_set: WorkingSet | None = None
-        self._kept_rate: float | None = None
+        self._kept_rate = ReadRate()
 
     async def recall(self) -> None:
         """What earlier runs of the daemon measured."""
@@ -80,11 +81,11 @@ class KeptFigures:
     def _recall_read_rate(self, text: str | None) -> None:
         """What the disk gave the last time that weights were read as they were needed."""
         try:
-            kept = None if text is None else msgspec.json.decode(text, type=float)
+            kept = None if text is None else msgspec.json.decode(text, type=ReadRate)
         except msgspec.DecodeError:
             return
-        if kept is not None and kept > 0:
-            self._kept_rate = self._planner.read_rate = kept
+        if kept is not None:
+            self._kept_rate = self._planner.reading = kept
 
     def _recall_overhead(self, record: ModelRecord, text: str | None) -> None:
         """What an older daemon kept, the most that it ever saw, says little and is forgotten."""
@@ -113,8 +114,8 @@ class KeptFigures:
         if self._forecaster.costs is not self._kept:
             self._kept = self._forecaster.costs
             await self._catalogue.meta_set(COSTS_KEY, encode_costs(self._kept))
-        rate = self._planner.read_rate
-        if rate is not None and rate != self._kept_rate:
+        rate = self._planner.reading
+        if rate != self._kept_rate:
             self._kept_rate = rate
             await self._catalogue.meta_set(READ_RATE_KEY, msgspec.json.encode(rate).decode())
         known = self._planner.own.working_set

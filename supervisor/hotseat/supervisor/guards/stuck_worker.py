@@ -105,11 +105,14 @@ class StallWatch:
 
     def _due(self, work: Work) -> DueWork:
         record = self._seat.record
+        whole = record.weights_bytes if record is not None else 0
+        # One step may need all that is not in memory, and what passes through again.
+        reads = whole if self._seat.resident_bytes < whole else 0
         if work.phase == "decode":
-            return DueWork(task="decode")
+            return DueWork(task="decode", reads_bytes=reads)
         if work.phase == "prefill":
             chunk = record.prefill_chunk if record is not None else BLOCK_TOKENS
-            return DueWork(task="prefill", amount=chunk)
+            return DueWork(task="prefill", amount=chunk, reads_bytes=reads)
         held_tokens = len(work.intake.context) // 4 if work.intake is not None else 0
         tokens = max(held_tokens, work.reached_tokens)
         return DueWork(task="restore", amount=record.kv_bytes(tokens) if record else 0)

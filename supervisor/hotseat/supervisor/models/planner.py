@@ -3,6 +3,7 @@
 Reads state only; the arithmetic is in `rules/plan.py`.
 """
 
+import time
 from typing import Final
 
 import structlog
@@ -19,7 +20,7 @@ from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.models.rules.overhead import Overhead
 from hotseat.supervisor.models.rules.plan import least_bytes, plan_elsewhere, plan_model
-from hotseat.supervisor.models.rules.residence import LEAST_READ_BYTES
+from hotseat.supervisor.models.rules.residence import LEAST_READ_BYTES, ReadRate
 from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes, shortage
 from hotseat.supervisor.models.rules.wiring import wiring, wiring_notice
 from hotseat.supervisor.models.rules.working_set import WorkingSet, is_stale, limit_now
@@ -43,7 +44,7 @@ class Planner:
         self.settings = settings
         self.overheads: dict[str, Overhead] = {}
         """Measured runtime overhead by tag."""
-        self.read_rate: float | None = None
+        self.reading = ReadRate()
         """Bytes a second that the disk gave while weights were read as they were needed."""
         self._forced: set[str] = set()
         """Models that somebody wants whatever other programs hold, by name."""
@@ -115,7 +116,7 @@ class Planner:
             or limit_now(self.own.working_set, machine.wired_limit_mb),
             holders=self.probe.holders(HOLDERS) if with_holders else (),
             in_any_case=in_any_case or record.name in self._forced,
-            read_rate=self.read_rate,
+            read_rate=self.reading.known(time.time()),
         )
 
     def plan_elsewhere(
@@ -216,7 +217,7 @@ class Planner:
     def note_reading(self, read_bytes: int, seconds: float) -> None:
         """What a worker has read of its weights since it was seated."""
         if read_bytes >= LEAST_READ_BYTES and seconds > 0:
-            self.read_rate = read_bytes / seconds
+            self.reading = ReadRate(bytes_per_s=read_bytes / seconds, at=time.time())
 
     def _overhead_bytes(self, record: ModelRecord) -> int | None:
         known = self.overheads.get(record.tag)

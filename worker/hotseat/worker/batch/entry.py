@@ -205,7 +205,7 @@ class BatchEntry:
         def fits(idle_bytes: int) -> bool:
             rows = [lane.reservations() for lane in self._runner.lanes]
             for index in self._budget.lane_order(rows, turn.reserved_tokens):
-                has_place = len(rows[index]) < (MAX_ROWS if self._record.batches else 1)
+                has_place = len(rows[index]) < self._rows_at_most(index)
                 if has_place and self._runner.fits(idle_bytes, (index, turn.reserved_tokens)):
                     chosen[:] = [index]
                     return True
@@ -217,6 +217,14 @@ class BatchEntry:
         if not has_room and stays and not self._keeper.is_making_room():
             has_room = self._keeper.make_room(fits)
         return self._runner.lanes[chosen[0]] if has_room else None
+
+    def _rows_at_most(self, lane: int) -> int:
+        """Weights that are read with every step are read for each lane: there is one lane then."""
+        residence = self._seated.load.residence
+        if residence is not None and lane:
+            return 0
+        rows = MAX_ROWS if self._record.batches else 1
+        return min(residence.rows, rows) if residence is not None and residence.rows else rows
 
     def _insert(self, entering: _Entering) -> None:
         turn, fetch = entering.turn, entering.fetch

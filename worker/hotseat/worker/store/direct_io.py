@@ -10,7 +10,6 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -33,7 +32,6 @@ DIRECT_FROM_BYTES: Final = 1 * MIB
 """Below that, one read through the cache is as good."""
 _F_NOCACHE: Final = 48
 _REFUSED: Final = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
-_READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def write_directly(fd: int, pieces: Iterable[memoryview]) -> None:
@@ -91,17 +89,17 @@ def _set_direct(fd: int, *, on: bool) -> bool:
 class FileReads:
     """Reads of the file behind `fd`, which its owner closes after `close`."""
 
-    def __init__(self, fd: int, path: Path, *, is_past_cache: bool = False) -> None:
+    def __init__(self, fd: int, *, is_past_cache: bool = False) -> None:
         """`is_past_cache`: never looks into the page cache, however little is read.
 
         Linux reads ahead even for a look that may not wait, so that some of what is not there is
         read twice: of four threads with pieces of 1 MiB a third more, at 0.7 of the rate.
         """
         self._fd = fd
-        self._path = path
         self._is_past_cache = is_past_cache
         self._direct_fd: int | None = None
         self._is_tried = False
+        self._is_refused = False
 
     def close(self) -> None:
         """Gives back what was opened here."""
@@ -142,7 +140,7 @@ class FileReads:
             except OSError as error:
                 if error.errno not in _REFUSED:
                     raise
-                self.close()
+                self._is_refused = True  # closed at the end: another thread may be reading by it
         return os.preadv(self._fd, [piece], position)
 
     def _read_cached(self, piece: memoryview, position: int) -> int:
@@ -159,6 +157,8 @@ class FileReads:
         return count if count < ALIGNMENT or not count % ALIGNMENT else count - count % ALIGNMENT
 
     def _open_direct(self) -> int | None:
+        if self._is_refused:
+            return None
         if self._is_tried:
             return self._direct_fd
         self._is_tried = True
@@ -167,7 +167,9 @@ class FileReads:
                 fcntl.fcntl(self._fd, _F_NOCACHE, 1)
         elif hasattr(os, "O_DIRECT"):
             with contextlib.suppress(OSError):
-                self._direct_fd = os.open(self._path, _READ_FLAGS | os.O_DIRECT)
+                # Not by its path, where another file may lie by now.
+                again = f"/proc/self/fd/{self._fd}"
+                self._direct_fd = os.open(again, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
         return self._direct_fd
 
 

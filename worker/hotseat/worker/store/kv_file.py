@@ -168,7 +168,7 @@ class _Opened:
             raise KvDamagedError(f"{name!r} leaves the KV folder")
         with _reasons():
             self._fd = os.open(kv_dir / name, _READ_FLAGS)
-        self._reads = FileReads(self._fd, kv_dir / name)
+        self._reads = FileReads(self._fd)
         try:
             with _reasons():
                 size = os.fstat(self._fd).st_size

@@ -16,9 +16,8 @@ from typing import Any, Final
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_unflatten
 
-from hotseat.worker.streaming.layers import LayerRooms
+from hotseat.worker.streaming.layers import LayerRooms, ParameterPlaces
 from hotseat.worker.streaming.places import NotStreamableError, Place, places_of
 from hotseat.worker.streaming.reading import Readers, bytes_of, finish
 from hotseat.worker.streaming.slots import Move, SlotTable
@@ -36,6 +35,7 @@ class ExpertBank:
     def __init__(
         self,
         number: int,
+        module: Any,
         places: Mapping[str, Place],
         slots: int,
         rooms: LayerRooms,
@@ -51,15 +51,12 @@ class ExpertBank:
             key: mx.zeros((slots, *place.shape[1:]), place.dtype) for key, place in places.items()
         }
         mx.eval(self._arrays)
+        self._own = ParameterPlaces(module, places)
+        self._own.put(self._arrays)
         self._memory = {key: bytes_of(array) for key, array in self._arrays.items()}
-        self._tree = tree_unflatten(list(self._arrays.items()))
         self._made: list[mx.array] = []
         self.hits = 0
         self.asked = 0
-
-    def lend(self, module: Any) -> None:
-        """The slots are the module's parameters."""
-        module.update(self._tree)
 
     def renamed(self, indices: mx.array) -> mx.array | None:
         """Slots in place of experts, all of them filled; None where there are too few slots."""
@@ -70,6 +67,8 @@ class ExpertBank:
         if len(needed) > self._table.slots:
             return None
         self.asked += len(needed)
+        if any(self._table.slot_of[expert] < 0 for expert in needed):
+            self._settle()
         moves = self._table.need(needed)
         self.hits += len(needed) - len(moves)
         self._read(moves)
@@ -77,44 +76,40 @@ class ExpertBank:
 
     def compute_whole(self, module: Any, base: type, x: mx.array, indices: mx.array) -> mx.array:
         """With all experts of the layer, which are in a room meanwhile."""
-        self._rooms.enter(module, self._number)
+        self._own.put(self._rooms.enter(self._number))
         try:
             result: mx.array = base.__call__(module, x, indices)
             mx.eval(result)
             used = np.bincount(np.array(indices).reshape(-1), minlength=self.experts)
             self._keep([int(count) for count in used])
         finally:
+            self._own.put(self._arrays)
             self._rooms.leave(self._number)
-            self.lend(module)
         return result
 
     def note(self, result: mx.array) -> None:
-        """What was made of the slots as they are: computed before one of them is read into.
-
-        Lanes have streams of their own, so that one's work may still wait while another one reads.
-        """
+        """What was made of the slots as they are: computed before one of them is read into."""
         self._made.append(result)
         if len(self._made) > _MADE:
             self._settle()
 
     def _settle(self) -> None:
-        mx.eval(self._made)
-        self._made.clear()
+        """What failed to be computed is nobody's any more, and is not computed again."""
+        made, self._made = self._made, []
+        mx.eval(made)
 
     def close(self) -> None:
         """Nothing is read any more."""
         self._rooms.rooms.close()
 
     def _read(self, moves: Sequence[Move]) -> None:
-        if moves:
-            self._settle()
         jobs = []
-        for move in moves:
-            for key, place in self._places.items():
-                offset, size = place.row(move.expert)
-                into = self._memory[key][move.slot * size : (move.slot + 1) * size]
-                jobs += self._readers.begin(place.path, offset, into)
         try:
+            for move in moves:
+                for key, place in self._places.items():
+                    offset, size = place.row(move.expert)
+                    into = self._memory[key][move.slot * size : (move.slot + 1) * size]
+                    jobs += self._readers.begin(place.path, offset, into)
             finish(jobs)
         except BaseException:
             self._table.forget(moves)
@@ -140,8 +135,7 @@ def stream_experts(
     rooms.check(switches[0][1], 0)
     banks = []
     for number, (_, module) in enumerate(switches):
-        bank = ExpertBank(number, found[number], slots, rooms, readers)
-        bank.lend(module)
+        bank = ExpertBank(number, module, found[number], slots, rooms, readers)
         _hook(module, bank)
         banks.append(bank)
     return banks

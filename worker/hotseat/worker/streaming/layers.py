@@ -1,16 +1,17 @@
 """Layers of which some pass through rooms: the hook on their class, the rooms they take.
 
-No model file is touched and no module rebuilt: a streamed layer's parameters are a room's arrays,
-and its class is a subclass whose call waits for them, computes, and gives the room back. Output
+No model file is touched and no module rebuilt: the class of a streamed layer is a subclass whose
+call waits for a room, takes its arrays as parameters, computes, and gives the room back. Output
 and caches are evaluated before that, since what is lazy would read a room that is another's.
+Between two calls the layer has no parameters: code that uses parts of it by itself fails.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
 
 from hotseat.worker.streaming.places import NotStreamableError, Place, places_of
 from hotseat.worker.streaming.reading import Job, Readers, bytes_of, finish
@@ -42,7 +43,6 @@ class LayerRooms:
         self._memory = [
             {key: bytes_of(array) for key, array in room.items()} for room in self._arrays
         ]
-        self._trees = [tree_unflatten(list(room.items())) for room in self._arrays]
         self._held: dict[int, int] = {}
         self._is_spoilt = bool(os.environ.get(SPOIL_VARIABLE))
         self.rooms: Rooms[list[Job]] = Rooms(len(self._arrays), sorted(places), self._begin, finish)
@@ -52,11 +52,11 @@ class LayerRooms:
         """Of all rooms."""
         return sum(array.nbytes for room in self._arrays for array in room.values())
 
-    def enter(self, layer: Any, number: int) -> None:
-        """Waits until the layer's weights are in memory, and makes them its parameters."""
+    def enter(self, number: int) -> Mapping[str, mx.array]:
+        """The layer's parameters, once they are in memory; they are its until `leave`."""
         room = self.rooms.take(number)
         self._held[number] = room
-        layer.update(self._trees[room])
+        return self._arrays[room]
 
     def leave(self, number: int) -> None:
         """Nothing lazy is left that would use the room."""
@@ -82,10 +82,6 @@ class LayerRooms:
     def memory_of(self, number: int) -> Mapping[str, memoryview]:
         """Of the room that a layer holds now, by parameter."""
         return self._memory[self._held[number]]
-
-    def lend(self, layer: Any) -> None:
-        """Parameters of the right shapes and types, of which nothing may be computed."""
-        layer.update(self._trees[0])
 
     def _begin(self, number: int, room: int) -> list[Job]:
         memory = self._memory[room]
@@ -115,9 +111,8 @@ def stream_layers(
         made.append(rooms)
         first = min(members)
         rooms.check(layers[first], first)
-        for number in members:
-            rooms.lend(layers[number])
-            _hook(layers[number], number, rooms)
+        for number, found in members.items():
+            _hook(layers[number], number, rooms, ParameterPlaces(layers[number], found))
     return made
 
 
@@ -126,16 +121,42 @@ def _signature(layer: Any, places: Mapping[str, Place]) -> Signature:
     return type(layer), tuple(sorted(shapes))
 
 
-def _hook(layer: Any, number: int, rooms: LayerRooms) -> None:
+class ParameterPlaces:
+    """Where a module keeps its parameters: they can be put there, and taken away."""
+
+    def __init__(self, module: Any, keys: Iterable[str]) -> None:
+        self._places = [(*_parent_of(module, key), key) for key in keys]
+
+    def put(self, arrays: Mapping[str, mx.array]) -> None:
+        """These are the parameters."""
+        for parent, leaf, key in self._places:
+            parent[leaf] = arrays[key]
+
+    def take_away(self) -> None:
+        """Whoever uses the module now gets an error, not what another one's room holds."""
+        for parent, leaf, _ in self._places:
+            del parent[leaf]
+
+
+def _parent_of(module: Any, key: str) -> tuple[Any, str]:
+    *path, leaf = key.split(".")
+    for name in path:
+        module = module[int(name)] if isinstance(module, list) else module[name]
+    return module, leaf
+
+
+def _hook(layer: Any, number: int, rooms: LayerRooms, own: ParameterPlaces) -> None:
     base = type(layer)
+    own.take_away()
 
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
-        rooms.enter(self, number)
+        own.put(rooms.enter(number))
         try:
             result = base.__call__(self, *arguments, **options)
             # What it left in caches is lazy too.
             mx.eval(result, arrays_in((arguments, options)))
         finally:
+            own.take_away()
             rooms.leave(number)
         return result
 

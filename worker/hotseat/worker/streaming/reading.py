@@ -48,7 +48,7 @@ class _WeightFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = os.open(path, _FLAGS)
-        self._reads = FileReads(self._fd, path, is_past_cache=True)
+        self._reads = FileReads(self._fd, is_past_cache=True)
         self._was = self._is()
 
     def read(self, offset: int, size: int, memory: memoryview) -> memoryview:

@@ -29,6 +29,8 @@ class DueWork(Struct, frozen=True, kw_only=True):
 
     task: Task = "nothing"
     amount: int = 0
+    reads_bytes: int = 0
+    """Weights that are read from the disk meanwhile, of a model that is not whole in memory."""
 
 
 class Signs(Struct, frozen=True, kw_only=True):
@@ -73,13 +75,14 @@ class Stall(Struct, frozen=True, kw_only=True):
 
 def budget_s(expected: DueWork, settings: StallSettings) -> float:
     """The longest an honest worker may take for this without a sign of progress."""
+    reading_s = expected.reads_bytes / settings.load_floor_bytes
     match expected.task:
         case "nothing" | "warm" | "load" | "restore" | "write":
             return settings.quiet_s + expected.amount / settings.load_floor_bytes
         case "prefill":
-            return settings.quiet_s + expected.amount / settings.prefill_floor_tokens
+            return settings.quiet_s + expected.amount / settings.prefill_floor_tokens + reading_s
         case "decode":
-            return settings.token_s
+            return settings.token_s + reading_s
         case _:
             assert_never(expected.task)
 

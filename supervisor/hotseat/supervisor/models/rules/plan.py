@@ -67,7 +67,7 @@ def plan_model(
     `read_rate`: bytes a second that the disk gave when that was done last.
     """
 
-    def planned(one: ModelRecord) -> PlanView:
+    def planned(one: ModelRecord, *, in_any_case: bool = in_any_case) -> PlanView:
         return _plan_whole(
             one,
             machine,
@@ -79,9 +79,13 @@ def plan_model(
             in_any_case=in_any_case,
         )
 
-    view = planned(record)
-    if not view.fits and not record.unfit_reason and settings.memory.streaming == "auto":
-        view = _plan_streamed(record, view, planned, read_rate)
+    # What is in memory depends on the machine and not on what others hold now: the gate waits for
+    # the same that is loaded then.
+    view = whole = planned(record, in_any_case=True)
+    if not whole.fits and not record.unfit_reason and settings.memory.streaming == "auto":
+        view = _plan_streamed(record, whole, planned, read_rate)
+    elif not in_any_case:
+        view = planned(record)
     return structs.replace(
         view,
         overhead_measured=overhead_measured,
@@ -92,7 +96,7 @@ def plan_model(
 def _plan_streamed(
     record: ModelRecord,
     whole: PlanView,
-    planned: Callable[[ModelRecord], PlanView],
+    planned: Callable[..., PlanView],
     read_rate: float | None,
 ) -> PlanView:
     """The plan with a part of the weights in memory; the refusal, with the reason, if none fits."""
@@ -101,15 +105,18 @@ def _plan_streamed(
         return structs.replace(whole, reason=reason)
     assert record.parts is not None  # noqa: S101 - else refused
     beside = whole.overhead_bytes + whole.standby_bytes + whole.prefill_peak_bytes
+    view = whole
     for tokens in (STREAMED_TOKENS, LEAST_TOKENS):
         session = session_bytes(record, min(tokens, record.context_tokens))
         seating = choose_residence(record.parts, whole.limit_bytes - beside - session)
         if seating is None:
             continue
-        view = planned(structs.replace(record, weights_bytes=seating.resident_bytes))
-        if view.fits:
-            return _as_streamed(whole, view, seating, read_rate)
-    return whole
+        resident = structs.replace(record, weights_bytes=seating.resident_bytes)
+        if planned(resident, in_any_case=True).fits:
+            view = _as_streamed(whole, planned(resident), seating, read_rate)
+            if view.residence is not None:
+                return view
+    return view
 
 
 def _as_streamed(

@@ -15,10 +15,26 @@ LEAST_TOKENS_PER_S: Final = 0.2
 """A model that is slower is refused with the number: nobody waits five seconds for a token."""
 LEAST_READ_BYTES: Final = 1 << 30
 """Less says little of the disk: its first pieces may have come from a cache."""
+KNOWN_FOR_S: Final = 86_400.0
+"""A rate that is older refuses no model: disks are slow for a while, and models lie on others."""
 ROOMS: Final = 2
 """One computes while the other is read. A third gained up to a tenth, for one more layer."""
+SORTED_FROM: Final = 64
+"""Rows times experts a token from which mlx-lm sorts them, and a call takes all of a layer."""
 UNKNOWN_CHOSEN: Final = 8
 """Experts a token, where the configuration does not say: as many as large models have."""
+
+
+class ReadRate(Struct, frozen=True, kw_only=True):
+    """How fast weights were read, and when (Unix time); 0: never."""
+
+    bytes_per_s: float = 0.0
+    at: float = 0.0
+
+    def known(self, now: float) -> float | None:
+        """Bytes a second to plan with; None where that was never measured, or too long ago."""
+        is_fresh = self.bytes_per_s > 0 and now - self.at < KNOWN_FOR_S
+        return self.bytes_per_s if is_fresh else None
 
 
 class Seating(Struct, frozen=True, kw_only=True):
@@ -68,7 +84,12 @@ def _experts(parts: WeightParts, room: int) -> Seating | None:
         slots = min((room - held) // sum(one), parts.expert_count)
         if slots >= chosen:
             return Seating(
-                residence=Residence(mode="experts", slots=slots, rooms=rooms),
+                residence=Residence(
+                    mode="experts",
+                    slots=slots,
+                    rooms=rooms,
+                    rows=max(min(slots, SORTED_FROM - 1) // chosen, 1),
+                ),
                 resident_bytes=held + slots * sum(one),
                 step_bytes=chosen * sum(one),
                 words=f"{slots} of {parts.expert_count} experts a layer are in memory",
@@ -84,7 +105,8 @@ def _layers(parts: WeightParts, room: int) -> Seating | None:
         chosen = spread_evenly(count, streamed)
         sizes = [parts.layers[number] for number in chosen]
         rooms = min(ROOMS, streamed)
-        resident = parts.total - sum(sizes) + rooms * sum(set(sizes))
+        passing = sum(size * min(rooms, sizes.count(size)) for size in set(sizes))
+        resident = parts.total - sum(sizes) + passing
         if resident <= room:
             return Seating(
                 residence=Residence(mode="layers", streamed=chosen, rooms=rooms),
