@@ -1,7 +1,7 @@
 """What every arm does as memory shrinks: a limit from 2.0 down to 0.6 of the largest model.
 
-Linux and root. Below 1.0 nothing here computes a model that is larger than its limit: hotseat
-refuses with the numbers, and a row says so. Options and results as of `chaos`.
+Linux and root. Below 1.0 a model is larger than its limit: hotseat reads a part of it as it is
+needed or refuses with the numbers, and a row says which. Options and results as of `chaos`.
 """
 
 from collections.abc import Sequence

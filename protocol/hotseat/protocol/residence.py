@@ -6,6 +6,9 @@ from msgspec import Struct
 
 CHOSEN_FIELDS: Final = ("num_experts_per_tok", "moe_topk", "top_k_experts", "num_experts_per_token")
 """Names that configurations have for the experts of a token."""
+SORTED_FROM: Final = 64
+"""Rows times experts a token from which mlx-lm sorts them (mlx_lm/models/switch_layers.py): a call
+takes all experts of a layer then."""
 
 
 class Residence(Struct, frozen=True, kw_only=True):

@@ -67,7 +67,10 @@ def test_what_is_chosen_fits_and_a_token_finds_its_experts(layers, outside, coun
     else:
         assert residence.streamed == tuple(sorted(set(residence.streamed)))
         assert all(place < len(layers) for place in residence.streamed)
-        assert 1 <= residence.rooms <= len(residence.streamed)
+        assert residence.rooms == min(2, len(residence.streamed))
+        sizes = [parts.layers[place] for place in residence.streamed]
+        rooms = sum(size * min(residence.rooms, sizes.count(size)) for size in set(sizes))
+        assert seating.resident_bytes == parts.total - sum(sizes) + rooms
 
 
 def test_more_room_never_leaves_more_on_the_disk():

@@ -28,7 +28,7 @@ def is_decodable(kind: Kind) -> bool:
     blank = np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8)
     try:
         gguf.quants.dequantize(blank, kind)
-    except NotImplementedError:
+    except NotImplementedError:  # how the package says that it has no decoder for a type
         return False
     return True
 

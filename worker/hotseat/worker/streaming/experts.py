@@ -17,13 +17,12 @@ from typing import Any, Final
 import mlx.core as mx
 import numpy as np
 
+from hotseat.protocol.residence import SORTED_FROM
 from hotseat.worker.streaming.layers import LayerRooms, ParameterPlaces
 from hotseat.worker.streaming.places import NotStreamableError, Place, places_of
 from hotseat.worker.streaming.reading import Readers, bytes_of, finish
 from hotseat.worker.streaming.slots import Move, SlotTable
 
-SORTED_FROM: Final = 64
-"""Rows times experts a token from which mlx-lm sorts them (mlx_lm/models/switch_layers.py)."""
 _MADE: Final = 16
 """Results of a layer that are kept until it is certain that they are computed."""
 _SWITCHES: Final = frozenset({"SwitchGLU", "SwitchMLP"})

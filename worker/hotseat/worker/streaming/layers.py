@@ -47,11 +47,6 @@ class LayerRooms:
         self._is_spoilt = bool(os.environ.get(SPOIL_VARIABLE))
         self.rooms: Rooms[list[Job]] = Rooms(len(self._arrays), sorted(places), self._begin, finish)
 
-    @property
-    def held_bytes(self) -> int:
-        """Of all rooms."""
-        return sum(array.nbytes for room in self._arrays for array in room.values())
-
     def enter(self, number: int) -> Mapping[str, mx.array]:
         """The layer's parameters, once they are in memory; they are its until `leave`."""
         room = self.rooms.take(number)

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from hotseat.protocol.residence import Residence, WeightParts, spread_evenly
+from hotseat.protocol.residence import SORTED_FROM, Residence, WeightParts, spread_evenly
 
 LEAST_TOKENS_PER_S: Final = 0.2
 """A model that is slower is refused with the number: nobody waits five seconds for a token."""
@@ -19,8 +19,6 @@ KNOWN_FOR_S: Final = 86_400.0
 """A rate that is older refuses no model: disks are slow for a while, and models lie on others."""
 ROOMS: Final = 2
 """One computes while the other is read. A third gained up to a tenth, for one more layer."""
-SORTED_FROM: Final = 64
-"""Rows times experts a token from which mlx-lm sorts them, and a call takes all of a layer."""
 UNKNOWN_CHOSEN: Final = 8
 """Experts a token, where the configuration does not say: as many as large models have."""
 
