@@ -17,12 +17,12 @@ from benchmarks.proof.course import FIRST_TOKENS, MADE_TOKENS, Script, run
 from benchmarks.proof.dense_models import dense_model
 from benchmarks.proof.ground import FIXED_BYTES, made, usable_place
 from benchmarks.proof.groups import RefusedError
-from benchmarks.proof.results import Planned, Run, append_run, planned, read_runs
+from benchmarks.proof.results import Planned, Run, planned, read_runs
 from benchmarks.proof.tables import print_rows, rows_of, verdicts
 from benchmarks.random_models import weights_bytes
+from benchmarks.raw_lines import RESULTS, append_line
 
 RATIO = 1.25
-RESULTS = Path(__file__).parent.parent / "results"
 AGENTS = 3
 QUICK_MB, QUICK_ROUNDS, QUICK_LIMIT_S = 500, 2, 150.0
 QUICK_FIRST_TOKENS, QUICK_MADE_TOKENS = 64, 8
@@ -95,7 +95,7 @@ def _make(
             out.unlink(missing_ok=True)
         for one in todo:
             finished.append(run(ground, script, one))
-            append_run(out, finished[-1])
+            append_line(out, finished[-1])
             _tell_run(finished[-1])
     return finished
 

@@ -18,12 +18,12 @@ from benchmarks.proof.results import (
     Run,
     Sums,
     TurnFigures,
-    append_run,
     planned,
     read_runs,
 )
 from benchmarks.proof.swap_file import size_for
 from benchmarks.proof.tables import rows_of, verdicts
+from benchmarks.raw_lines import append_line
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,10 +91,10 @@ def test_references_come_first_and_arms_begin_in_turns():
 
 def test_runs_are_read_back_without_a_line_that_was_cut(tmp_path):
     path = tmp_path / "results" / "runs.jsonl"
-    append_run(path, run("kept"))
+    append_line(path, run("kept"))
     with path.open("ab") as file:
         file.write(b'{"arm":"ho')
-    append_run(path, run("hotseat"))
+    append_line(path, run("hotseat"))
     assert [one.arm for one in read_runs(path, 500, 2)] == ["kept", "hotseat"]
     assert read_runs(path, 500, 4) == []
     assert read_runs(tmp_path / "none", 500, 2) == []
