@@ -17,6 +17,7 @@ from benchmarks.proof.course import FIRST_TOKENS, MADE_TOKENS, Script, run
 from benchmarks.proof.dense_models import dense_model
 from benchmarks.proof.ground import FIXED_BYTES, made, usable_place
 from benchmarks.proof.groups import RefusedError
+from benchmarks.proof.page import page
 from benchmarks.proof.results import Planned, Run, planned, read_runs
 from benchmarks.proof.tables import print_rows, rows_of, verdicts
 from benchmarks.random_models import weights_bytes
@@ -43,6 +44,7 @@ def parser(name: str, about: str | None, *, n: int) -> argparse.ArgumentParser:
     made_parser.add_argument("--limit-s", type=float, default=900.0, help="a run's longest time")
     made_parser.add_argument("--arms", nargs="+", choices=list(WAYS), default=list(WAYS))
     made_parser.add_argument("--out", type=Path, help="result file (JSON lines)")
+    made_parser.add_argument("--page", type=Path, help="draw the result file as an HTML page")
     made_parser.add_argument("--resume", action="store_true", help="go on with the result file")
     made_parser.add_argument(
         "--quick", action="store_true", help="one run an arm, 0.5 GB, two rounds: five minutes"
@@ -66,6 +68,8 @@ def experiment(options: argparse.Namespace, name: str, ratios: Sequence[float]) 
         return 2
     rows = rows_of(done)
     print_rows(f"change of the model to the first token ({out})", rows)
+    if options.page:
+        options.page.write_text(page(done), encoding="utf-8")
     return conclude(*verdicts(rows)) if len(ratios) == 1 else 0
 
 

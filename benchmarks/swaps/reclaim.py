@@ -34,7 +34,7 @@ TARGET = 0.99
 SIZES_MB = (500, 1000, 2000, 4000)
 QUICK_SIZES_MB, QUICK_N = (500, 1000), 3
 MODES = ("process", "in-process")
-PROMPT_TOKENS = 300
+PROMPT_TOKENS = 128
 MADE_TOKENS = 24
 ABOUT = f"""\
 A tiny model has the seat; a random one takes it, answers a prompt of {PROMPT_TOKENS} tokens with
