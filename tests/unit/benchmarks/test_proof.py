@@ -11,7 +11,7 @@ from benchmarks.proof import chaos, degrade
 from benchmarks.proof.arms import WAYS, without_others
 from benchmarks.proof.course import quantile
 from benchmarks.proof.ground import check_safe, limit_bytes, usable_place, wanted_swap_bytes
-from benchmarks.proof.groups import PAGE, Group, Place, RefusedError, find_place
+from benchmarks.proof.groups import PAGE, Group, RefusedError, find_place
 from benchmarks.proof.results import (
     Beside,
     Planned,
@@ -26,6 +26,8 @@ from benchmarks.proof.tables import rows_of, verdicts
 from benchmarks.raw_lines import append_line
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hotseat.cli.demo.control_group import Place
 
 
 def run(

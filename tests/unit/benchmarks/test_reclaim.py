@@ -1,4 +1,4 @@
-"""What is still to be measured of reclamation, what comes of a round, and the looks it is made of."""
+"""What is left to measure of reclamation, what a round comes to, and the looks it is made of."""
 
 import os
 import signal
