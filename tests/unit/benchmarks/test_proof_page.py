@@ -7,6 +7,8 @@ from benchmarks import picture
 from benchmarks.measure import MIB
 from benchmarks.proof.page import FIRSTS, drawn, page
 from benchmarks.proof.results import Beside, Run, Sums, TurnFigures
+from benchmarks.proof.tables import rows_of
+from benchmarks.raw_lines import read_lines
 from lxml import etree
 
 
@@ -85,6 +87,15 @@ def test_page_has_the_tables_and_why_runs_failed():
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", shown)
     assert cells[:6] == ["hotseat", "1.25 x", "1 of 1", "2.00 s", "3.00 s", "3.00 s"]
     assert "prefers-color-scheme: dark" in shown
+
+
+def test_figure_of_the_readme_is_that_of_the_runs_that_are_kept():
+    rows = {row.arm: row for row in rows_of(read_lines(picture.CHAOS_RUNS, Run)) if row.ratio}
+    kept, hotseat = (round(rows[arm].swap_in / MIB) for arm in ("kept", "hotseat"))
+    readme = (picture.ROOT / "README.md").read_text()
+    assert f"**{kept:,} MiB against {hotseat}:**" in readme
+    assert (rows["kept-no-swap"].completed, rows["kept"].runs) == (0, 2)
+    assert rows["hotseat-no-swap"].completed == rows["hotseat-no-swap"].runs == 2
 
 
 def test_picture_of_the_docs_is_drawn_from_the_runs_that_are_kept():
