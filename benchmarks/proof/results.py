@@ -1,6 +1,6 @@
 """Raw figures of runs: one JSON line each; which runs are still to be made."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -104,6 +104,22 @@ def planned(
             wanted += [Planned(arm=arm, ratio=ratio, number=number) for arm in turned]
     made = {(run.arm, run.ratio, run.number) for run in done}
     return [one for one in wanted if (one.arm, one.ratio, one.number) not in made]
+
+
+def begun_in_time(
+    todo: Sequence[Planned], budget_s: float, now: Callable[[], float]
+) -> Iterator[Planned]:
+    """Those that would end within the budget if they took as long as the longest one so far.
+
+    Whoever takes them makes each one before the next is taken; `now`: seconds of some clock.
+    """
+    began, longest_s = now(), 0.0
+    for one in todo:
+        start = now()
+        if start - began + longest_s > budget_s:
+            return
+        yield one
+        longest_s = max(longest_s, now() - start)
 
 
 def read_runs(path: Path, size_mb: int, rounds: int) -> list[Run]:

@@ -18,6 +18,7 @@ from benchmarks.proof.results import (
     Run,
     Sums,
     TurnFigures,
+    begun_in_time,
     planned,
     read_runs,
 )
@@ -81,6 +82,17 @@ def test_resuming_makes_every_run_once_and_in_the_same_order(arms, ratios, n, cu
     constrained = [one for one in everything if one.ratio is not None]
     assert len(constrained) == len(arms) * len(ratios) * n
     assert len(set(map(msgspec.json.encode, everything))) == len(everything)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=12), st.integers(0, 600))
+def test_quick_run_never_begins_what_would_end_too_late(lengths, budget):
+    todo = planned(["kept"], [1.25], len(lengths), [])[: len(lengths)]
+    passed = [0]
+    for _, took in zip(begun_in_time(todo, budget, lambda: sum(passed)), lengths, strict=False):
+        assert sum(passed) + max(passed) <= budget
+        passed.append(took)
+    if len(passed) <= len(lengths):
+        assert sum(passed) + max(passed) > budget
 
 
 def test_references_come_first_and_arms_begin_in_turns():
