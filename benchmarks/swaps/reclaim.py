@@ -185,7 +185,7 @@ def back_after(looks: Sequence[Look], start: float, before: int, generated: int)
 def judge(done: Sequence[Round]) -> int:
     """Tables and verdicts of all rounds; the exit code."""
     cells: dict[str, list[Round]] = {}
-    for one in done:
+    for one in sorted(done, key=lambda one: (one.size_mb, MODES.index(one.mode))):
         cells.setdefault(one.cell, []).append(one)
     for title, unit, figure in (
         ("share of the memory returned by a swap away", "", lambda one: one.returned),
