@@ -24,7 +24,7 @@ def group_folder(parent):
     ("limit", "system", "told"),
     [
         (GIB, "darwin", "hotseat plan MODEL --ram 1.0 GiB"),
-        (LEAST_BYTES - MIB, "linux", "--limit 511.0 MiB is less than"),
+        (LEAST_BYTES - MIB, "linux", "--limit 511.0 MiB is too little"),
     ],
 )
 def test_limit_that_cannot_be_set_is_refused_with_the_way_out(limit, system, told):
