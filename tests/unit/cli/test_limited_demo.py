@@ -56,12 +56,10 @@ def test_machine_that_takes_no_group_is_refused_with_its_reasons(tmp_path, names
 
 def test_places_are_the_root_of_the_hierarchy_and_the_own_group(tmp_path):
     (tmp_path / "cgroup").write_text("0::/user.slice/mine\n")
-    (tmp_path / "mountinfo").write_text(
-        "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
-    )
+    (tmp_path / "mountinfo").write_text("30 24 0:26 / /groups rw - cgroup2 cgroup2 rw,nsdelegate\n")
     assert [place.memory for place in places(tmp_path)] == [
-        "/sys/fs/cgroup",
-        "/sys/fs/cgroup/user.slice/mine",
+        "/groups",
+        "/groups/user.slice/mine",
     ]
     assert places(tmp_path / "none") == ()
 

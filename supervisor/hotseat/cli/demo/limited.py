@@ -13,7 +13,7 @@ from hotseat.protocol.limits import MIB
 
 PREFIX: Final = "hotseat-demo-"
 LEAST_BYTES: Final = 512 * MIB
-"""Daemon, worker and standby take half of it without a model; with much less the system ends them."""
+"""Half of it is what daemon, worker and standby take; with much less the system ends them."""
 WAY_OUT: Final = (
     "run it as root, or inside a limit: systemd-run --user --scope -p MemoryMax={} hotseat demo"
     " --five-phases"
@@ -49,7 +49,7 @@ def check_limit(limit_bytes: int, system: str) -> None:
     if limit_bytes < LEAST_BYTES:
         raise HotseatError(
             "invalid_request",
-            f"--limit {size(limit_bytes)} is too little for daemon, worker and standby with a model:"
+            f"--limit {size(limit_bytes)} is too little for daemon, worker, standby and a model:"
             f" {size(LEAST_BYTES)} at least",
         )
 
