@@ -67,6 +67,7 @@ class Group(ControlGroup):
         """Makes it. Raises `RefusedError` with the system's reason."""
         try:
             super().make()
+            self.limit(None, 0)  # swap can be limited too
         except OSError as error:
             raise RefusedError(
                 f"no control group can be limited below {self.memory.parent}: {error.strerror};"

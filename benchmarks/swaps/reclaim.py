@@ -46,7 +46,10 @@ and after the swap away.
 
 
 class Round(Struct, frozen=True, kw_only=True):
-    """One model there and away again; bytes that all workers held, seconds of the swap away."""
+    """One model there and away again; bytes that all workers held, seconds of the swap away.
+
+    `back_s` is None where it did not come back.
+    """
 
     mode: str
     size_mb: int
@@ -55,7 +58,7 @@ class Round(Struct, frozen=True, kw_only=True):
     before_bytes: int
     generated_bytes: int
     after_bytes: int
-    back_s: float
+    back_s: float | None
     swap_s: float
 
     @property
@@ -173,17 +176,20 @@ def _seated(folder: Path) -> Iterator[tuple[Any, Any, Watch]]:
         yield daemon, client, watch
 
 
-def back_after(looks: Sequence[Look], start: float, before: int, generated: int) -> float:
-    """Seconds until the workers held next to nothing of what had been taken; inf if never."""
+def back_after(looks: Sequence[Look], start: float, before: int, generated: int) -> float | None:
+    """Seconds until the workers held next to nothing of what had been taken; None if never."""
     enough = generated - TARGET * (generated - before)
     return next(
         (look.at - start for look in looks if look.at >= start and sum(look.held) <= enough),
-        float("inf"),
+        None,
     )
 
 
 def judge(done: Sequence[Round]) -> int:
-    """Tables and verdicts of all rounds; the exit code."""
+    """Tables and verdicts of all rounds; the exit code, 2 where there are none."""
+    if not done:
+        console.print("nothing was measured")
+        return 2
     cells: dict[str, list[Round]] = {}
     for one in sorted(done, key=lambda one: (one.size_mb, MODES.index(one.mode))):
         cells.setdefault(one.cell, []).append(one)
@@ -191,11 +197,17 @@ def judge(done: Sequence[Round]) -> int:
         ("share of the memory returned by a swap away", "", lambda one: one.returned),
         ("memory taken: weights, context, computing", "MiB", lambda one: one.taken_bytes / MIB),
         ("what is left of it", "MiB", lambda one: (one.after_bytes - one.before_bytes) / MIB),
-        ("from the order to swap until it is back", "s", lambda one: one.back_s),
     ):
         print_arms(
             title, [Arm(name, unit, [figure(one) for one in own]) for name, own in cells.items()]
         )
+    print_arms(
+        "from the order to swap until it is back",
+        [
+            Arm(name, "s", [one.back_s for one in own if one.back_s is not None])
+            for name, own in cells.items()
+        ],
+    )
     return conclude(
         *(
             Verdict(f"least returned, {name}", min(one.returned for one in own), TARGET, ">=")

@@ -46,7 +46,7 @@ def test_share_counts_everything_that_was_taken():
 def test_memory_is_back_when_a_hundredth_is_left():
     looks = [Look(1.0, (0,)), Look(2.0, (600,)), Look(3.0, (50, 60)), Look(4.0, (104,))]
     assert back_after(looks, 1.5, 100, 600) == 2.5
-    assert back_after(looks[:3], 1.5, 100, 600) == float("inf")
+    assert back_after(looks[:3], 1.5, 100, 600) is None
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,11 @@ def test_memory_is_back_when_a_hundredth_is_left():
     [({}, 0), ({"after_bytes": 110 * MB}, 1), ({"generated_bytes": 300 * MB}, 1)],
 )
 def test_rounds_that_keep_memory_or_never_held_the_weights_are_a_miss(figures, code):
-    assert judge([made(), made(number=1, **figures)]) == code
+    assert judge([made(), made(number=1, back_s=None, **figures)]) == code
+
+
+def test_nothing_measured_is_no_success():
+    assert judge([]) == 2
 
 
 @pytest.mark.needs_linux("reads the process table of /proc")

@@ -102,7 +102,7 @@ def demo(
             as_json=as_json,
         )
     if limit is not None:
-        raise click.UsageError("--limit is one of --five-phases")
+        raise click.UsageError("--limit goes with --five-phases")
     from hotseat.cli.demo.run import run_demo
 
     return run_demo(
