@@ -154,6 +154,8 @@ def _locate(cache: Any, layer: LayerSpec, tokens: int, begin: int, end: int) -> 
     """Slices of tokens `begin`..`end` in a cache whose row holds `tokens` tokens."""
     if layer.kind == "full":
         shift = row_end(cache) - tokens
+        if shift + begin < 0:
+            raise ValueError(f"tokens from {begin} on are not in memory any more")
         return _Span(((shift + begin, shift + end),))
     window = layer.window
     begin = max(begin, end - window)
@@ -184,6 +186,13 @@ def _joined(pieces: Sequence[mx.array]) -> np.ndarray[Any, Any]:
         joined = np.concatenate([np.asarray(piece) for piece in pieces], axis=2)
     row: np.ndarray[Any, Any] = joined[0]
     return row
+
+
+def words_of(array: mx.array, dtype: FloatType) -> np.ndarray[Any, Any]:
+    """Its numbers where they are, as words of their size. Only to be read."""
+    words = array.view(_WORDS[dtype])
+    mx.eval(words)
+    return np.array(words, copy=False)
 
 
 def _part(payload: KvPayload, entry: int) -> LayerPart | None:

@@ -10,11 +10,11 @@ from msgspec import Struct, structs
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
 from hotseat.protocol.model import STATES_HELD, ModelRecord
+from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
 from hotseat.supervisor.models.rules.residence import (
-    LEAST_TOKENS_PER_S,
     Seating,
     choose_residence,
     why_not,
