@@ -1,5 +1,7 @@
 """Which layers of a long context are read with every step: as few as the budget allows."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -94,5 +96,5 @@ def test_first_of_the_order_lie_far_from_each_other(count):
     assert sorted(order) == list(range(count))
     for taken in range(2, count + 1):
         chosen = sorted(order[:taken])
-        gaps = [after - before for before, after in zip(chosen, chosen[1:], strict=False)]
+        gaps = [after - before for before, after in itertools.pairwise(chosen)]
         assert max(gaps) <= 4 * -(-count // taken)

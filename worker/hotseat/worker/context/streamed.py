@@ -4,6 +4,7 @@ What is in no file yet, the tail, stays in memory. A layer's attention is the mo
 arrays of the shape that a whole cache would give it. Must not know requests or budgets.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import numpy as np
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.model import LayerSpec, ModelRecord
 from hotseat.protocol.streamed_contexts import ROOMS
-from hotseat.worker.context.capture import words_of
+from hotseat.worker.context.capture import MakeCache, words_of
 from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import FullKVCache, cache_arrays, leaves, nested, new_caches
 from hotseat.worker.store.kept_blocks import KeptBlock
@@ -103,6 +104,10 @@ class StreamedContext:
         """The cache of an entry after all blocks and `tail`."""
         return StreamedKVCache.begun(entry, self.lend, self.position, tail)
 
+    def caches(self) -> dict[int, MakeCache]:
+        """What makes the caches of its entries, each from its tail."""
+        return {entry: functools.partial(self.cache, entry) for entry in self.entries}
+
     def append(self, blocks: Sequence[KeptBlock], caches: Sequence[Any] = ()) -> None:
         """These follow; tokens in them leave the memory of `caches`."""
         self._blocks += blocks
@@ -159,6 +164,11 @@ class StreamedContext:
         if self._rooms is not None:
             self._rooms.close()
         self._rooms = self._lent = None
+
+
+def is_streamed(caches: Sequence[Any]) -> bool:
+    """True if some layer's K and V are not all in memory."""
+    return any(isinstance(cache, StreamedKVCache) for cache in leaves(caches))
 
 
 def begin_streamed(model: Any, record: ModelRecord, context: StreamedContext) -> list[Any]:

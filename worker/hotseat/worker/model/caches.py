@@ -248,7 +248,7 @@ def unservable_entry(caches: Sequence[Any]) -> str | None:
     captured, restored and merged exactly.
     """
     for cache in leaves(caches):
-        if type(cache) in (KVCache, FullKVCache, ArraysCache):
+        if type(cache) in (KVCache, ArraysCache) or isinstance(cache, FullKVCache):
             continue
         if isinstance(cache, RotatingKVCache) and cache.keep == 0 and hasattr(cache, "merge"):
             continue

@@ -97,5 +97,5 @@ def keep_block(kv_dir: Path, record: ModelRecord, block: BlockToRead) -> KeptBlo
         except KvDamagedError as error:
             first = first or (name, error)
     assert first is not None  # noqa: S101 - a block has a name
-    name, error = first
-    raise BlockLostError(block[0], name, error.reason, is_lasting=error.is_lasting) from error
+    name, damage = first
+    raise BlockLostError(block[0], name, damage.reason, is_lasting=damage.is_lasting) from damage

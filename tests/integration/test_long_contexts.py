@@ -1,0 +1,71 @@
+"""A context that its memory does not hold, through a real daemon: swapped away, back, killed."""
+
+import os
+import signal
+
+import pytest
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.models.tiny_models import register_tiny
+
+from hotseat.client import HotseatError
+from hotseat.protocol.replies import Chunk
+from hotseat.protocol.streamed_contexts import held_with, streamable_entries
+
+PROMPT = tuple(5 + (place * 7 + place // 3) % 500 for place in range(1500))
+NEXT = tuple(5 + place % 400 for place in range(60))
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    daemon = LiveDaemon(standby=False, settings="[memory]\nreserve_bytes = 1\n")
+    record = register_tiny(daemon.home, "long", "gemma3", seed=3)
+    register_tiny(daemon.home, "other", "llama")
+    daemon.tight_bytes = held_with(
+        record, 2400, tuple(streamable_entries(record.layers))
+    ).held_bytes
+    with daemon:
+        yield daemon
+
+
+def configure(daemon, client, lines):
+    (daemon.home / "config.toml").write_text(f"[memory]\nreserve_bytes = 1\n{lines}\n")
+    client.reload()
+    client.release()
+
+
+def turn(client, session, tokens, **options):
+    return client.generate(
+        "long", session=session, tokens=tokens, max_tokens=40, temperature=0.0, **options
+    )
+
+
+def await_tokens(stream):
+    while not isinstance(stream.next_event(), Chunk):
+        pass
+
+
+def test_context_is_read_from_the_disk_swapped_away_and_back_with_the_same_tokens(daemon):
+    with daemon.client() as client:
+        expected = [turn(client, "roomy", tokens).result().tokens for tokens in (PROMPT, NEXT)]
+        budget = f"kv_budget_bytes = {daemon.tight_bytes}"
+        configure(daemon, client, f'{budget}\nstreaming = "off"')
+        with pytest.raises(HotseatError) as refused:
+            turn(client, "refused", PROMPT).result()
+        assert refused.value.code == "context_overflow"
+        configure(daemon, client, budget)
+        plan = client.plan("long")
+        assert plan.max_context_tokens < plan.streamed_context_tokens
+        assert client.count("long", tokens=PROMPT).fits
+        first = turn(client, "tight", PROMPT)
+        await_tokens(first)
+        client.generate("other", prompt="It rains.", max_tokens=4).result()
+        assert first.result().tokens == expected[0]
+        client.swap("other")
+        second = turn(client, "tight", NEXT)
+        await_tokens(second)
+        os.kill(client.status().worker.pid, signal.SIGKILL)
+        found = second.result()
+        assert found.tokens == expected[1]
+        assert found.usage.restored_tokens > len(PROMPT)
+        configure(daemon, client, "")
+        assert client.plan("long").max_context_tokens > 2400
