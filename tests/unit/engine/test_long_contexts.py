@@ -22,7 +22,7 @@ from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.streaming.layers import SPOIL_VARIABLE
 
-PROMPT, ANSWER = 1500, 300
+PROMPT, ANSWER = 1100, 270
 KINDS = ("llama", "gemma3", "falcon_h1")
 
 
@@ -169,7 +169,7 @@ def test_longer_than_allowed_is_refused_with_the_speed_or_the_reason(tmp_path, e
     record, _, _ = expected("llama")
     slow = Reading(bytes_per_s=0.2 * 500 * record.kv_bytes_per_token)
     for load, options, said in (
-        ({"contexts": slow}, {}, "it would give 0.07 tokens a second, 0.2 are the least"),
+        ({"contexts": slow}, {}, "it would give 0.078 tokens a second, 0.2 are the least"),
         ({"contexts": Reading()}, {"persist": False}, "must not reach the disk"),
         ({"contexts": None}, {}, "one of them for the answer; send less"),
     ):

@@ -217,7 +217,7 @@ class Keeper:
     def release(self, name: str) -> None:
         """Gives up an idle session, once it is durable."""
         session = self.live.find(name)
-        if session is not None:
+        if session is not None and not session.is_leaving:
             self._release(session)
 
     def is_making_room(self) -> bool:
