@@ -61,7 +61,7 @@ def context_model(cache: Path) -> Path:
         "rope_theta": 1e6,
         "vocab_size": VOCAB,
         "max_position_embeddings": 2 * TOKENS,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": True,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     write_weights(folder, config, 1)

@@ -17,6 +17,7 @@ from hotseat.protocol.link_reports import (
     Suspended,
 )
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.residence import Residence
 from hotseat.protocol.streamed_contexts import Reading, held_with, streamable_entries
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.model.budget import KvBudget
@@ -207,4 +208,14 @@ def test_disk_that_is_full_ends_the_request_with_its_code(tmp_path, expected):
     with pytest.raises(AssertionError, match="disk_full"):
         short.turn(prompt_tokens(PROMPT), "s", max_tokens=SHORT)
     assert short.turn(prompt_tokens(50), max_tokens=8).tokens
+    short.unseat()
+
+
+def test_weights_and_context_may_both_be_read_with_every_step(tmp_path, expected):
+    record, first, _ = expected("llama")
+    residence = Residence(mode="layers", streamed=(0, 1, 2))
+    short = short_of_memory(record, tmp_path / "kv", residence=residence)
+    assert short.turn(prompt_tokens(PROMPT), "s", max_tokens=SHORT).tokens == first[:SHORT]
+    weights, _ = short.engine._seat.seated.streaming.readers.figures
+    assert 0 < weights < short.engine.beat().streamed_bytes
     short.unseat()
