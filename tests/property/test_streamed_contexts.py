@@ -54,6 +54,7 @@ def test_what_is_read_is_the_least_that_fits(found, tokens, budget):
         record.layers[entry].kv_heads * (record.layers[entry].k_dim + record.layers[entry].v_dim)
         for entry in place.streamed
     )
+    assert held_with(record, tokens, place.streamed) == place
     assert place.step_bytes == numbers * record.dtype_bytes * blocks
 
 

@@ -4,6 +4,7 @@ Both sides ask it: the supervisor what to promise, the worker what to do.
 """
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -74,44 +75,48 @@ def streamable_entries(layers: tuple[LayerSpec, ...]) -> list[int]:
 
 
 def place_context(record: ModelRecord, tokens: int, budget_bytes: int) -> ContextPlace | None:
-    """As few layers read as the budget allows for a context of so many tokens; None: none do.
-
-    What stays is counted twice, since restoring it is a copy, and the largest layer of it once
-    more, since growing is one.
-    """
-    entries = spread_order(streamable_entries(record.layers))
-    for count in range(1, len(entries) + 1):
-        place = held_with(record, tokens, tuple(sorted(entries[:count])))
-        if place.held_bytes <= budget_bytes:
-            return place
+    """As few layers read as the budget allows for a context of so many tokens; None: none do."""
+    order = spread_order(streamable_entries(record.layers))
+    for count, (held, step) in enumerate(_sizes(record, tokens, order), 1):
+        if held <= budget_bytes:
+            streamed = tuple(sorted(order[:count]))
+            return ContextPlace(streamed=streamed, held_bytes=held, step_bytes=step)
     return None
 
 
-def held_with(record: ModelRecord, tokens: int, streamed: tuple[int, ...]) -> ContextPlace:
-    """What a context of so many tokens comes to where these entries are read."""
+def held_with(record: ModelRecord, tokens: int, streamed: Sequence[int]) -> ContextPlace:
+    """What a context of so many tokens comes to where these entries, one at least, are read."""
+    *_, (held, step) = _sizes(record, tokens, streamed)
+    return ContextPlace(streamed=tuple(sorted(streamed)), held_bytes=held, step_bytes=step)
+
+
+def _sizes(record: ModelRecord, tokens: int, order: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Bytes held and read with the first entry of the order read, the first two, and so on.
+
+    What stays is counted twice, since restoring it is a copy, and the largest layer of it once
+    more, since growing is one. What a chunk adds to a layer that is read is in memory until it is
+    written, behind what fills no block.
+    """
     padded = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
     chunk = max(record.prefill_chunk, BLOCK_TOKENS)
-    layers = record.layers
-    kinds = Counter(
-        (layers[entry].kv_heads, layers[entry].k_dim, layers[entry].v_dim) for entry in streamed
-    )
     number = record.dtype_bytes
-    rooms = sum(
-        min(ROOMS, count) * heads * (k_dim + v_dim) * padded * number
-        for (heads, k_dim, v_dim), count in kinds.items()
-    )
-    # What a chunk adds is in memory until it is written, behind what fills no block.
-    tail = sum(_token_bytes(layers[entry], number) for entry in streamed) * (chunk + BLOCK_TOKENS)
-    kept = [
-        _kept_bytes(layer, padded, chunk, number)
-        for entry, layer in enumerate(layers)
-        if entry not in streamed
-    ]
-    return ContextPlace(
-        streamed=streamed,
-        held_bytes=rooms + tail + 2 * sum(kept) + max(kept, default=0),
-        step_bytes=sum(_token_bytes(layers[entry], number) for entry in streamed) * padded,
-    )
+    kept = [_kept_bytes(layer, padded, chunk, number) for layer in record.layers]
+    stays, sizes = sum(kept), Counter(kept)
+    kinds = Counter[tuple[int, int, int]]()
+    rooms = tail = step = 0
+    for entry in order:
+        layer = record.layers[entry]
+        token = _token_bytes(layer, number)
+        stays -= kept[entry]
+        sizes[kept[entry]] -= 1
+        kind = layer.kv_heads, layer.k_dim, layer.v_dim
+        kinds[kind] += 1
+        if kinds[kind] <= ROOMS:
+            rooms += token * padded
+        tail += token * (chunk + BLOCK_TOKENS)
+        step += token * padded
+        largest = max((size for size, left in sizes.items() if left), default=0)
+        yield rooms + tail + 2 * stays + largest, step
 
 
 def longest_streamed(record: ModelRecord, budget_bytes: int, reading: Reading) -> int:

@@ -86,7 +86,8 @@ class BatchEntry:
             prompt = render_prompt(self._seated.kit.renderer, start)
             length = needed_tokens(start, prompt)
             fit = self._long.fit_tokens(start, length)
-            check_prompt(start, prompt, self._record, fit, self._long.why_no_longer(start, length))
+            why = self._long.why_no_longer(start, length) if length >= fit else ""
+            check_prompt(start, prompt, self._record, fit, why)
             turn = Turn(start, prompt, self._seated, fit)
         except HotseatError as error:
             refused = Refused(
