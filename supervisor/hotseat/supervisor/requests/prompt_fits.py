@@ -33,8 +33,9 @@ class PromptFits:
             return None
         self._planner.measure_again()
         plan = self._planner.plan(record)
-        # What must not reach the disk cannot be read from there; then the worker says so.
-        limit = min(record.context_tokens, plan.longest_tokens)
+        # What must not reach the disk cannot be read from there.
+        fit = plan.longest_tokens if request.persist else plan.max_context_tokens
+        limit = min(record.context_tokens, fit)
         tokens = most_tokens(intake)
         counted = tokens if isinstance(intake.input, TokensInput) else None
         if counted is None and (tokens >= limit or has_schema(request, intake.framing.tools)):
@@ -46,10 +47,10 @@ class PromptFits:
             raise HotseatError(
                 "context_overflow",
                 f"the prompt has {tokens} tokens; the context takes {record.context_tokens} and "
-                f"the KV budget {plan.longest_tokens}, one of them for the answer; send less",
+                f"the KV budget {fit}, one of them for the answer; send less",
                 prompt_tokens=tokens,
                 context_tokens=record.context_tokens,
-                kv_fit_tokens=plan.longest_tokens,
+                kv_fit_tokens=fit,
             )
         return counted
 

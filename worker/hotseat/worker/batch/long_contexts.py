@@ -99,11 +99,9 @@ class LongContexts:
 
     def reserve_at_most(self, turn: Turn) -> int:
         """Tokens that a turn is admitted with room for, at most."""
-        return (
-            self.fit_tokens(turn.start, turn.needed_tokens)
-            if self.is_long(turn)
-            else (self.live_tokens)
-        )
+        if not self.is_long(turn):
+            return self.live_tokens
+        return self.fit_tokens(turn.start, turn.needed_tokens)
 
     def held_bytes(self, turn: Turn) -> int:
         """What memory it takes for its reservation, some of its layers being read."""
