@@ -6,7 +6,7 @@ is in no file yet is put behind them by whoever took the room. Knows no caches.
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
@@ -177,7 +177,12 @@ class KvRooms:
 class _Passing:
     """Rooms that layers of one kind share; `filled`: blocks in each."""
 
-    def __init__(self, entries: Sequence[int], places: Sequence[Room], begin: Any) -> None:
+    def __init__(
+        self,
+        entries: Sequence[int],
+        places: Sequence[Room],
+        begin: Callable[[int, Room, int], _Filling],
+    ) -> None:
         self.places = places
         self.filled = [0] * len(places)
         self._begin_reading = begin
@@ -189,7 +194,7 @@ class _Passing:
         return self.places[owners.index(entry)]
 
     def _begin(self, entry: int, number: int) -> _Filling:
-        filling: _Filling = self._begin_reading(entry, self.places[number], 0)
+        filling = self._begin_reading(entry, self.places[number], 0)
         self.filled[number] = filling.blocks
         return filling
 
