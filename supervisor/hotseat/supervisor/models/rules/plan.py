@@ -10,9 +10,10 @@ from msgspec import Struct, structs
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
 from hotseat.protocol.model import STATES_HELD, ModelRecord
-from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S, Reading, longest_streamed
+from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
+from hotseat.supervisor.models.rules.long_contexts import with_long_contexts
 from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
 from hotseat.supervisor.models.rules.residence import (
     Seating,
@@ -87,19 +88,12 @@ def plan_model(
     elif not in_any_case:
         view = planned(record)
     if settings.memory.streaming == "auto":
-        view = _with_long_contexts(record, view, read_rate)
+        view = with_long_contexts(record, view, read_rate)
     return structs.replace(
         view,
         overhead_measured=overhead_measured,
         holders=tuple((holder.name, holder.size_bytes) for holder in holders),
     )
-
-
-def _with_long_contexts(record: ModelRecord, view: PlanView, read_rate: float | None) -> PlanView:
-    """What of it may be longer than memory holds, at the speed that the disk allows."""
-    reading = Reading(bytes_per_s=read_rate or 0.0, weights_bytes=view.step_bytes)
-    longest = longest_streamed(record, view.kv_budget_bytes, reading) if view.fits else 0
-    return structs.replace(view, contexts=reading, streamed_context_tokens=longest)
 
 
 def _plan_streamed(
