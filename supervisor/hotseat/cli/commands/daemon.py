@@ -9,6 +9,7 @@ import click
 from hotseat.cli.completing import model_names
 from hotseat.cli.home.connecting import JSON
 from hotseat.cli.terminal.output import show_line, show_result
+from hotseat.cli.terminal.sizes import SIZE
 
 
 @click.command()
@@ -69,6 +70,7 @@ def restart(timeout_s: float, *, as_json: bool) -> None:
 @click.option("--keep", is_flag=True, help="Keep the demo's home folder.")
 @click.option("--five-phases", is_flag=True, help="Record how a large model comes and goes.")
 @click.option("--models", help="SMALL,LARGE of yours for --five-phases; else the samples.")
+@click.option("--limit", type=SIZE, help="Run --five-phases in so much memory; Linux, as root.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -84,6 +86,7 @@ def demo(
     keep: bool,
     five_phases: bool,
     models: str | None,
+    limit: int | None,
     out: Path,
     as_json: bool,
 ) -> int:
@@ -95,8 +98,11 @@ def demo(
             models=None if models is None else _pair(models),
             cache=cache or demo_cache(),
             out=out,
+            limit_bytes=limit,
             as_json=as_json,
         )
+    if limit is not None:
+        raise click.UsageError("--limit goes with --five-phases")
     from hotseat.cli.demo.run import run_demo
 
     return run_demo(
