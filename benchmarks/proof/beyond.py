@@ -1,7 +1,7 @@
-"""A model larger than its memory: parts of it read as they are needed, and what the OS does of it.
+"""A model or a context larger than its memory: read as it is needed, and what the OS does of it.
 
 Linux and root. Every arm is a process in a control group: the whole model without a limit, plain
-mlx-lm under a limit of 0.6 of the model with and without swap, and hotseat's streaming without
+mlx-lm under a limit of 0.6 of it with and without swap, and hotseat's streaming without
 swap. The same tokens, arms in turns, the logits of all calls compared.
 """
 
@@ -18,8 +18,10 @@ from rich.table import Table
 
 from benchmarks.measure import MIB, Verdict, base_parser, conclude, console, drop_pages
 from benchmarks.peers.versus import use_blas
+from benchmarks.proof.beyond_context import ContextTask
 from benchmarks.proof.beyond_figures import WAYS, Outcome, Way, row_of, verdicts
 from benchmarks.proof.beyond_steps import Steps, Task
+from benchmarks.proof.context_models import BYTES, context_model
 from benchmarks.proof.dense_models import dense_model
 from benchmarks.proof.ground import Ground, made, usable_place
 from benchmarks.proof.groups import RefusedError
@@ -29,12 +31,15 @@ from benchmarks.raw_lines import RESULTS, append_line
 RATIO = 0.6
 DENSE_MB, EXPERTS_MB = 1400, 2400
 LONGEST_S = 600.0
-FAMILIES = {
+FAMILIES: dict[str, Task | ContextTask] = {
     "dense": Task(
         folder="", kind="whole", limit_bytes=0, rows=1, prompt=8, warm=2, cycles=4, counted=2
     ),
     "experts": Task(
         folder="", kind="whole", limit_bytes=0, rows=1, prompt=48, warm=16, cycles=6, counted=8
+    ),
+    "context": ContextTask(
+        folder="", kind="whole", limit_bytes=0, warm=2, cycles=4, counted=2, chunk=64
     ),
 }
 QUICK_CYCLES = 2
@@ -44,14 +49,19 @@ class Subject(Struct, frozen=True, kw_only=True):
     """A model, its limit in bytes, and what every arm computes with it."""
 
     family: str
-    limit_bytes: int
-    task: Task
+    size_bytes: int
+    task: Task | ContextTask
+
+    @property
+    def limit_bytes(self) -> int:
+        """Of memory, where an arm has a limit."""
+        return int(RATIO * self.size_bytes)
 
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Prints a table and the figures of each model; 2 where the machine cannot do it."""
     parser = base_parser("beyond", __doc__, n=5)
-    parser.add_argument("--only", choices=list(FAMILIES), help="one of the two models")
+    parser.add_argument("--only", choices=list(FAMILIES), help="one of the three")
     parser.add_argument("--quick", action="store_true", help="one run an arm, fewer steps")
     parser.add_argument("--blas", default="auto", help="auto (OpenBLAS), bundled, PATH")
     parser.add_argument("--out", type=Path, help="result file (JSON lines)")
@@ -74,12 +84,15 @@ def main(arguments: Sequence[str] = ()) -> int:
 def _subject(options: argparse.Namespace, family: str) -> Subject:
     if family == "dense":
         folder = dense_model(options.cache, DENSE_MB, 1)
-    else:
+    elif family == "experts":
         folder = experts_model(options.cache, EXPERTS_MB, 1)
+    else:
+        folder = context_model(options.cache)
+    size = BYTES if family == "context" else weights_bytes(folder)
     task = msgspec.structs.replace(FAMILIES[family], folder=str(folder))
     if options.quick:
         task = msgspec.structs.replace(task, cycles=QUICK_CYCLES)
-    return Subject(family=family, limit_bytes=int(RATIO * weights_bytes(folder)), task=task)
+    return Subject(family=family, size_bytes=size, task=task)
 
 
 def _make(options: argparse.Namespace, subjects: Sequence[Subject]) -> list[Outcome]:
@@ -89,7 +102,7 @@ def _make(options: argparse.Namespace, subjects: Sequence[Subject]) -> list[Outc
     console.print(f"load of the machine in the last 1, 5 and 15 minutes: {load}")
     out = options.out or RESULTS / f"beyond{'-quick' if options.quick else ''}.jsonl"
     finished: list[Outcome] = []
-    sizes = [weights_bytes(Path(subject.task.folder)) for subject in subjects]
+    sizes = [subject.size_bytes for subject in subjects]
     with made(options.cache, ["kept"], [max(sizes)], [0.0]) as ground:
         out.unlink(missing_ok=True)
         for subject in subjects:
@@ -108,7 +121,8 @@ def _run(ground: Ground, subject: Subject, number: int, arm: str, way: Way) -> O
     drop_pages(Path(task.folder))
     group = ground.group
     group.limit(limit or None, ground.swap_bytes if way.has_swap else 0)
-    command = [sys.executable, "-m", "benchmarks.proof.beyond_steps"]
+    module = "beyond_context" if isinstance(task, ContextTask) else "beyond_steps"
+    command = [sys.executable, "-m", f"benchmarks.proof.{module}"]
     words, steps = "completed", None
     try:
         ended = subprocess.run(
@@ -130,7 +144,7 @@ def _run(ground: Ground, subject: Subject, number: int, arm: str, way: Way) -> O
 
 
 def _print(subject: Subject, outcomes: Sequence[Outcome]) -> None:
-    size = weights_bytes(Path(subject.task.folder))
+    size = subject.size_bytes
     table = Table(
         title=f"{subject.family}: {size / MIB:.0f} MiB of float32, a limit of"
         f" {subject.limit_bytes / MIB:.0f} MiB; medians of the runs",

@@ -132,7 +132,7 @@ def compute(task: Task) -> Steps:
         logits = seated.model(mx.array(tokens[:, start:end]), cache=cache)[:, -1, :]
         mx.eval(logits)
         took = time.perf_counter() - at
-        digests.append(hashlib.blake2b(bytes(memoryview(logits.view(mx.uint8)))).hexdigest()[:32])
+        digests.append(digest_of(logits))
         return took
 
     prompt_s = step(0, task.prompt)
@@ -167,6 +167,11 @@ def compute(task: Task) -> Steps:
         hits=hits / asked if asked else 0.0,
         words=seated.words,
     )
+
+
+def digest_of(logits: mx.array) -> str:
+    """Of all bits of a call's logits."""
+    return hashlib.blake2b(bytes(memoryview(logits.view(mx.uint8)))).hexdigest()[:32]
 
 
 def topical(task: Task, vocab: int) -> Any:

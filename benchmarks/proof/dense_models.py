@@ -30,7 +30,7 @@ def dense_model(cache: Path, size_mb: int, seed: int) -> Path:
     console.print(f"making {folder} (once)")
     config = _config(size_mb)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    _write_weights(folder, config, seed)
+    write_weights(folder, config, seed)
     from tests.support.models.tiny_models import write_tokenizer
 
     write_tokenizer(folder, vocab=VOCAB, context=CONTEXT)
@@ -57,8 +57,8 @@ def _config(size_mb: int) -> dict[str, Any]:
     }
 
 
-def _write_weights(folder: Path, config: dict[str, Any], seed: int) -> None:
-    """One file a gigabyte or less, so that making a model takes little memory."""
+def write_weights(folder: Path, config: dict[str, Any], seed: int) -> None:
+    """Random weights in files of a gigabyte or less: making a model takes little memory."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.utils import _get_classes

@@ -8,6 +8,7 @@ from hotseat.protocol.ids import BlockId, Epoch, RequestKey
 from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.residence import Residence
+from hotseat.protocol.streamed_contexts import Reading
 
 Wiring = Literal["weights", "off"]
 """What of a model macOS must keep in memory while it is seated."""
@@ -27,6 +28,8 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
     wire: Wiring = "weights"
     residence: Residence | None = None
     """None: all weights are in memory."""
+    contexts: Reading | None = None
+    """What reading contexts costs that do not fit into memory; None: they are refused."""
 
 
 class Warm(Struct, frozen=True, tag="warm"):

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import Capabilities, TemplateProbe
 from hotseat.protocol.residence import Residence
+from hotseat.protocol.streamed_contexts import Reading
 from hotseat.protocol.telemetry import MemoryPages
 
 
@@ -312,6 +313,15 @@ class PlanView(Struct, frozen=True, kw_only=True):
     """Weights that are read from the disk for one token, at most."""
     tokens_per_s: float | None = None
     """What the disk's measured rate allows then, if all of them are read; None: never measured."""
+    contexts: Reading | None = None
+    """What reading a context costs that does not fit; None: it has to fit."""
+    streamed_context_tokens: int = 0
+    """The longest context of which layers are read from the disk with every token, slowly."""
+
+    @property
+    def longest_tokens(self) -> int:
+        """The longest context, in memory or read from the disk."""
+        return max(self.max_context_tokens, self.streamed_context_tokens)
 
 
 class QuoteView(Struct, frozen=True, kw_only=True):

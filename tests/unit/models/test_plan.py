@@ -6,6 +6,8 @@ from tests.support.models.records import full_layers, model_record, window_layer
 
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.model import LayerSpec, StateSpec
+from hotseat.protocol.residence import WeightParts
+from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S, place_context
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.plan import (
     max_context_tokens,
@@ -232,3 +234,21 @@ def test_plan_for_another_mac_has_the_peak_of_metal_chunks():
     record = model_record()
     there = plan_elsewhere(record, 64 * GIB)
     assert there.prefill_peak_bytes == prefill_peak_bytes(model_record(prefill_chunk=512))
+
+
+def test_plan_says_how_long_a_context_may_be_that_is_read_from_the_disk():
+    record = model_record(parts=WeightParts(layers=(1,) * 32, outside=0))
+
+    def planned(read_rate, **memory):
+        chosen = settings(kv_budget_bytes=GIB, **memory)
+        return plan_model(record, MAC, chosen, read_rate=read_rate)
+
+    unknown, fast, slow = planned(None), planned(3e9), planned(3e8)
+    assert unknown.max_context_tokens < unknown.streamed_context_tokens == unknown.longest_tokens
+    assert slow.streamed_context_tokens < fast.streamed_context_tokens
+    assert fast.streamed_context_tokens <= unknown.streamed_context_tokens
+    place = place_context(record, slow.streamed_context_tokens, slow.kv_budget_bytes)
+    assert place is not None
+    assert place.step_bytes * LEAST_TOKENS_PER_S <= 3e8
+    off = planned(3e9, streaming="off")
+    assert (off.contexts, off.streamed_context_tokens) == (None, 0)

@@ -44,18 +44,13 @@ from hotseat.protocol.link_reports import (
     Stopped,
     Unwired,
 )
-from hotseat.worker.batch.context_source import ContextFetcher
-from hotseat.worker.batch.endings import Endings
-from hotseat.worker.batch.entry import BatchEntry
-from hotseat.worker.batch.runner import Runner
+from hotseat.worker.batch.seat import Seat
 from hotseat.worker.beat_figures import BeatFigures
-from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.counting import count_prompt
 from hotseat.worker.dying import pass_on_loss
 from hotseat.worker.model.kernel_warming import KernelWarming
 from hotseat.worker.model.loading import (
     LoadFailedError,
-    SeatedModel,
     load_kit,
     load_model,
     warm_model,
@@ -65,70 +60,6 @@ from hotseat.worker.model.preparing import Preparer
 from hotseat.worker.model.touched_memory import BlankMemory
 from hotseat.worker.model.unloading import Unloading
 from hotseat.worker.store.reader import Restorer
-
-
-class _Seat:
-    """Everything that exists only while a model is loaded."""
-
-    def __init__(
-        self,
-        seated: SeatedModel,
-        epoch: Epoch,
-        restorer: Restorer,
-        send: Callable[[FromWorker], None],
-    ) -> None:
-        self.seated = seated
-        self.budget = budget = seated.kv_budget()
-        self.keeper = Keeper(seated, epoch, send)
-        endings = Endings(self.keeper, send)
-        self.runner = Runner(seated, budget, self.keeper, endings, send)
-        fetcher = ContextFetcher(seated, self.keeper.live, restorer, send)
-        self.entry = BatchEntry(seated, budget, self.keeper, endings, self.runner, fetcher, send)
-        self._has_gathered = False
-
-    def requests(self) -> list[RequestKey]:
-        """Everything that waits or runs."""
-        turns = [*self.entry.turns(), *self.runner.turns()]
-        return list(dict.fromkeys(turn.start.request for turn in turns))
-
-    def enter(self) -> bool:
-        """Lets in what can come in now; False if nothing moved."""
-        worked = False
-        while self.entry.step():
-            worked = True
-        return worked
-
-    def decode(self) -> bool:
-        """One decode step of every batch; False if there was none.
-
-        Requests seldom come at one moment: those that could begin wait once for the short prompts
-        that are about to be fed, since whoever begins alone takes a pass of the model for itself.
-        """
-        self._has_gathered = not self._has_gathered and self.runner.could_gather
-        return not self._has_gathered and self.runner.decode()
-
-    def feed(self) -> bool:
-        """Feeds a chunk's worth of prompts, one after the other; False if there are none.
-
-        Short ones that came together decode together from then on, and whoever decodes meanwhile
-        waits no longer than for one chunk.
-        """
-        if not self.runner.is_prefilling:
-            return False
-        room = self.runner.prompt_room
-        worked = False
-        while cost := self.runner.feed(room):
-            worked = True
-            self.enter()
-            # A piece of a long prompt is fed by itself: messages are looked at in between.
-            room = room - cost if cost < self.runner.chunk else 0
-        return worked
-
-    def close(self) -> None:
-        self.keeper.close()
-        self.runner.close()
-        if self.seated.streaming is not None:
-            self.seated.streaming.close()
 
 
 class Engine:
@@ -149,7 +80,7 @@ class Engine:
         self._preparer = Preparer(send, load_kit, count_prompt)
         self._kernels = KernelWarming(send)
         self._blank = BlankMemory()
-        self._seat: _Seat | None = None
+        self._seat: Seat | None = None
         self._phase = "empty"
         self._steps = 0
         self._is_stopping = False
@@ -213,8 +144,7 @@ class Engine:
         """The state as of the last step, with fresh allocator figures; from any thread."""
         seat = self._seat
         seen = self._seen
-        streaming = seat.seated.streaming if seat else None
-        streamed_bytes, streamed_s = streaming.readers.figures if streaming else (0, 0.0)
+        streamed_bytes, streamed_s = seat.read_figures if seat else (0, 0.0)
         return Beat(
             phase=PREPARING if seat is None and self._kernels.is_busy else self._phase,
             step=self._steps,
@@ -286,7 +216,7 @@ class Engine:
             self._fail("load", error)
             return
         self._restorer.bind(Path(message.kv_dir), message.record)
-        self._seat = _Seat(seated, self._epoch, self._restorer, self._send)
+        self._seat = Seat(seated, self._epoch, self._restorer, self._send)
         wire_active(is_wanted=message.wire == "weights")
         self._phase = "loaded"
         self._send(loaded)
@@ -394,6 +324,6 @@ class Engine:
             budget=seat.budget,
             busy=bool(len(seat.entry) or seat.runner.is_busy),
             rows=seat.runner.rows(),
-            idle_bytes=seat.keeper.live.size_bytes,
+            idle_bytes=seat.keeper.live.size_bytes + seat.runner.streamed_bytes,
             sessions=seat.keeper.live.names(),
         )

@@ -111,6 +111,9 @@ def _overhead(view: PlanView) -> str:
 
 
 def _context(view: PlanView) -> str:
-    return (
+    words = (
         f"{count(view.context_tokens)} tokens, {count(view.max_context_tokens)} fit in one session"
     )
+    if view.streamed_context_tokens > view.max_context_tokens:
+        words += f", up to {count(view.streamed_context_tokens)} read from the disk, slowly"
+    return words

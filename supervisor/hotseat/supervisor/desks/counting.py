@@ -63,7 +63,7 @@ class Counter:
             ids, text = answer.tokens, answer.text if message.render else None
         tokens = len(ids) // TOKEN_BYTES
         plan = self._planner.plan(record)
-        kv_fit = plan.max_context_tokens if plan.fits else None
+        kv_fit = plan.longest_tokens if plan.fits else None
         return CountView(
             model=record.name,
             tokens=tokens,

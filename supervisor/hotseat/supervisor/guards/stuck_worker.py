@@ -108,14 +108,16 @@ class StallWatch:
         whole = record.weights_bytes if record is not None else 0
         # One step may need all that is not in memory, and what passes through again.
         reads = whole if self._seat.resident_bytes < whole else 0
+        tokens = max(_held_tokens(work), work.reached_tokens)
+        context = record.kv_bytes(tokens) if record is not None else 0
+        if 2 * context > (self._seat.kv_budget_bytes or 0):
+            reads += context  # it may be read with every step, too
         if work.phase == "decode":
             return DueWork(task="decode", reads_bytes=reads)
         if work.phase == "prefill":
             chunk = record.prefill_chunk if record is not None else BLOCK_TOKENS
             return DueWork(task="prefill", amount=chunk, reads_bytes=reads)
-        held_tokens = len(work.intake.context) // 4 if work.intake is not None else 0
-        tokens = max(held_tokens, work.reached_tokens)
-        return DueWork(task="restore", amount=record.kv_bytes(tokens) if record else 0)
+        return DueWork(task="restore", amount=context)
 
     async def _report(self, stall: Stall, epoch: int) -> None:
         """First the truth to everybody who looks, then the stacks, then the table."""
@@ -144,3 +146,8 @@ class StallWatch:
         self._runner.feed(t.Stalled(epoch=epoch, fault=fault, was_idle=was_idle))
         self._is_reporting = False
         self._clocks = Clocks(at=time.monotonic())
+
+
+def _held_tokens(work: Work) -> int:
+    """What the session's context had when the request came."""
+    return len(work.intake.context) // 4 if work.intake is not None else 0

@@ -33,7 +33,9 @@ class PromptFits:
             return None
         self._planner.measure_again()
         plan = self._planner.plan(record)
-        limit = min(record.context_tokens, plan.max_context_tokens)
+        # What must not reach the disk cannot be read from there.
+        fit = plan.longest_tokens if request.persist else plan.max_context_tokens
+        limit = min(record.context_tokens, fit)
         tokens = most_tokens(intake)
         counted = tokens if isinstance(intake.input, TokensInput) else None
         if counted is None and (tokens >= limit or has_schema(request, intake.framing.tools)):
@@ -45,10 +47,10 @@ class PromptFits:
             raise HotseatError(
                 "context_overflow",
                 f"the prompt has {tokens} tokens; the context takes {record.context_tokens} and "
-                f"the KV budget {plan.max_context_tokens}, one of them for the answer; send less",
+                f"the KV budget {fit}, one of them for the answer; send less",
                 prompt_tokens=tokens,
                 context_tokens=record.context_tokens,
-                kv_fit_tokens=plan.max_context_tokens,
+                kv_fit_tokens=fit,
             )
         return counted
 

@@ -28,4 +28,5 @@ def load_order(
         disk_floor_bytes=settings.free_floor_for(disk.total),
         wire=wire,
         residence=plan.residence,
+        contexts=plan.contexts,
     )

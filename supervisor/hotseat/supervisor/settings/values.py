@@ -158,8 +158,8 @@ class MemorySettings(Struct, frozen=True, kw_only=True):
     kv_budget_bytes: Bytes | None = None
     """Cap on live contexts of any model."""
     streaming: Literal["auto", "off"] = "auto"
-    """A model that does not fit whole is read from the disk in part, with every step; `off`: it is
-    refused."""
+    """A model or a context that does not fit whole is read from the disk in part, with every step;
+    `off`: it is refused."""
     wire: Wiring | None = None
     """macOS: keep weights from being paged out, from the next load on; unset: `weights`, and `off`
     once a kernel panic named IOGPU and Python."""

@@ -12,9 +12,10 @@ from msgspec import Struct
 from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link_reports import Quarantined
 from hotseat.protocol.tokens import root_id
+from hotseat.worker.batch.long_contexts import LongContexts
 from hotseat.worker.batch.prefix_divergence import leaving_report
 from hotseat.worker.batch.turn import Turn
-from hotseat.worker.context.capture import Room
+from hotseat.worker.context.capture import MakeCache, Room
 from hotseat.worker.context.keeper import Send
 from hotseat.worker.context.live import LiveTier
 from hotseat.worker.context.restoring import (
@@ -24,6 +25,7 @@ from hotseat.worker.context.restoring import (
     without_damaged,
 )
 from hotseat.worker.context.steps import StepLog
+from hotseat.worker.context.streamed import begin_streamed
 from hotseat.worker.context.trace import Trace
 from hotseat.worker.context.twins import twin_of
 from hotseat.worker.dying import pass_on_loss
@@ -84,11 +86,19 @@ class Fetch:
 class ContextFetcher:
     """Gets what sources say: at once from memory, a while later from files."""
 
-    def __init__(self, seated: SeatedModel, tier: LiveTier, restorer: Restorer, send: Send) -> None:
+    def __init__(
+        self,
+        seated: SeatedModel,
+        tier: LiveTier,
+        restorer: Restorer,
+        long: LongContexts,
+        send: Send,
+    ) -> None:
         self._seated = seated
         self._record = seated.record
         self._tier = tier
         self._restorer = restorer
+        self._long = long
         self._send = send
 
     def begin(self, source: ContextSource) -> Fetch:
@@ -104,6 +114,8 @@ class ContextFetcher:
         left = leaving_report(turn, root_id(self._record.tag), live, decode)
         if left is not None:
             self._send(left)
+        if turn.streamed is not None:
+            live = None
         if live is not None and source.usable_tokens >= max(1, fetch.plan.position):
             if not source.is_own:
                 live = twin_of(live, turn.start.persist)
@@ -112,7 +124,8 @@ class ContextFetcher:
             fetch.caches, turn.trace = live.caches, live.trace
         elif fetch.plan.position:
             self._read(fetch)
-            fetch.room = Room(self._record, fetch.plan.position).begin()
+            if turn.streamed is None:
+                fetch.room = Room(self._record, fetch.plan.position).begin()
         else:
             self._begin_empty(fetch)
         return fetch
@@ -134,13 +147,19 @@ class ContextFetcher:
         self._restorer.cancel(_request_of(fetch))
 
     def _read(self, fetch: Fetch) -> None:
-        self._restorer.begin(_request_of(fetch), fetch.plan.blocks, fetch.plan.tail)
+        streamed = fetch.source.turn.streamed
+        left_out = frozenset() if streamed is None else streamed.entries
+        self._restorer.begin(_request_of(fetch), fetch.plan.blocks, fetch.plan.tail, left_out)
 
     def _begin_empty(self, fetch: Fetch) -> None:
         is_recurrent = self._record.is_recurrent
         log = StepLog(0, since=0 if is_recurrent else None)
         fetch.source.turn.trace = Trace(self._record.tag, [], log, is_recurrent=is_recurrent)
-        fetch.caches = new_caches(self._seated.model)
+        streamed, model = fetch.source.turn.streamed, self._seated.model
+        if streamed is None:
+            fetch.caches = new_caches(model)
+        else:
+            fetch.caches = begin_streamed(model, self._record, streamed)
 
     def _take(self, fetch: Fetch, result: RestoreResult) -> None:
         turn = fetch.source.turn
@@ -148,7 +167,10 @@ class ContextFetcher:
         fetch.miss = fetch.miss or result.miss
         try:
             room, fetch.room = fetch.room, None
-            restored = rebuild_sequence(self._record, turn.ids, fetch.plan, result, hint, room)
+            in_files = self._open_files(fetch, result)
+            restored = rebuild_sequence(
+                self._record, turn.ids, fetch.plan, result, hint, room, in_files
+            )
         except Exception as error:  # noqa: BLE001 - what cannot be restored is computed
             pass_on_loss(error)
             restored = None
@@ -157,6 +179,16 @@ class ContextFetcher:
             self._begin_again(fetch, result)
         else:
             fetch.caches, turn.trace = restored.caches, restored.trace
+            if turn.streamed is not None:
+                restored.trace.in_files = restored.trace.stored_blocks
+
+    def _open_files(self, fetch: Fetch, result: RestoreResult) -> dict[int, MakeCache]:
+        """Of a context that does not fit into memory. Raises BlockLostError."""
+        streamed = fetch.source.turn.streamed
+        if streamed is None:
+            return {}
+        self._long.open_blocks(streamed, fetch.plan.blocks[: len(result.payloads)])
+        return streamed.caches()
 
     def _begin_again(self, fetch: Fetch, result: RestoreResult) -> None:
         """Tries the snapshot before the one that could not be used, else starts from nothing."""

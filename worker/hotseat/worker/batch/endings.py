@@ -7,7 +7,7 @@ tokens are drawn.
 import time
 from collections.abc import Sequence
 
-from hotseat.protocol.link_reports import Broken, Finished, Suspended
+from hotseat.protocol.link_reports import Broken, Finished, Quarantined, Suspended
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.batch.form import refuse_failed
@@ -17,6 +17,7 @@ from hotseat.worker.context.keeper import Keeper, Send
 from hotseat.worker.context.steps import encode_hint
 from hotseat.worker.dying import tells_of_memory
 from hotseat.worker.model.caches import ring_starts
+from hotseat.worker.store.kept_blocks import BlockLostError
 
 
 class Endings:
@@ -124,10 +125,13 @@ class Endings:
 
     def lose(self, error: LaneBrokenError) -> None:
         """Breaks the rows that were lost with a step."""
+        if isinstance(error.__cause__, BlockLostError) and error.__cause__.is_lasting:
+            lost = error.__cause__
+            self._send(Quarantined(file=lost.file, reason=lost.reason, block=lost.block))
         for turn in error.turns:
             self.give_up(turn, str(error))
 
-    def give_up(self, turn: Turn, reason: str) -> None:
+    def give_up(self, turn: Turn, reason: str, code: str | None = None) -> None:
         """Ends one that has no place in a lane any more, or never got it."""
         self._unwatch(turn)
         if turn.trace is not None:
@@ -135,8 +139,8 @@ class Endings:
         self._send(
             Broken(
                 request=turn.start.request,
-                code="memory_pressure" if tells_of_memory(reason) else "internal",
-                message=f"the request failed in the model: {reason}",
+                code=code or ("memory_pressure" if tells_of_memory(reason) else "internal"),
+                message=reason if code else f"the request failed in the model: {reason}",
                 facts={"tokens": turn.fed_tokens},
             )
         )
@@ -158,5 +162,6 @@ class Endings:
         return hint
 
     def _unwatch(self, turn: Turn) -> None:
+        turn.leave_files()
         if turn.trace is not None:
             self._keeper.unwatch(turn.trace)

@@ -22,8 +22,9 @@ from hotseat.worker.batch.context_source import (
 )
 from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.lane import MAX_ROWS, Lane
+from hotseat.worker.batch.long_contexts import LongContexts
 from hotseat.worker.batch.runner import Runner
-from hotseat.worker.batch.turn import Turn, check_prompt, render_prompt
+from hotseat.worker.batch.turn import Turn, check_prompt, needed_tokens, render_prompt
 from hotseat.worker.context.capture import RowView
 from hotseat.worker.context.keeper import Keeper, Send
 from hotseat.worker.model.budget import RESERVE_TOKENS, KvBudget
@@ -56,6 +57,7 @@ class BatchEntry:
         endings: Endings,
         runner: Runner,
         fetcher: ContextFetcher,
+        long: LongContexts,
         send: Send,
     ) -> None:
         self._seated = seated
@@ -66,7 +68,7 @@ class BatchEntry:
         self._runner = runner
         self._fetcher = fetcher
         self._send = send
-        self._fit_tokens = budget.fit_tokens(seated.record.context_tokens)
+        self._long = long
         self._waiting: deque[ContextSource] = deque()
         self._entering: _Entering | None = None
 
@@ -82,17 +84,21 @@ class BatchEntry:
         """Queues a request, or answers Refused."""
         try:
             prompt = render_prompt(self._seated.kit.renderer, start)
-            check_prompt(start, prompt, self._record, self._fit_tokens)
-            turn = Turn(start, prompt, self._seated, self._fit_tokens)
+            length = needed_tokens(start, prompt)
+            fit = self._long.fit_tokens(start, length)
+            why = self._long.why_no_longer(start, length) if length >= fit else ""
+            check_prompt(start, prompt, self._record, fit, why)
+            turn = Turn(start, prompt, self._seated, fit)
         except HotseatError as error:
             refused = Refused(
                 request=start.request, code=error.code, message=error.message, facts=error.facts
             )
             self._send(refused)
             return
-        source = choose_source(turn, self._keeper.live)
+        source = self._choose_source(turn)
         self._waiting.append(source)
-        self._awaits_disk(source)
+        if not self._held_live(turn):
+            self._awaits_disk(source)
 
     def known(self, answer: Known) -> None:
         """Takes the answer to a Lookup; one for a request that is gone is ignored."""
@@ -155,22 +161,47 @@ class BatchEntry:
         live = self._keeper.live
         source = self._waiting[0]
         if source.as_of != live.changes:
-            source = self._waiting[0] = choose_source(source.turn, live)
-        if self._awaits_disk(source):
-            return False
+            source = self._waiting[0] = self._choose_source(source.turn)
         turn = source.turn
+        if self._is_still_live(turn) or self._awaits_disk(source):
+            return False
         left = max(0, turn.max_tokens - turn.completion_tokens)
         wanted = len(turn.ids) + min(left, RESERVE_TOKENS)
-        turn.reserved_tokens = min(wanted, self._fit_tokens)
+        turn.reserved_tokens = min(wanted, self._long.reserve_at_most(turn))
         lane = self._find_lane(source)
         if source.live is not None and live.find(source.live) is None:
             return True  # it made the room: what is left is chosen from anew
         if lane is None:
             return False
         self._waiting.popleft()
+        if self._long.is_long(turn):
+            self._long.open(turn)
         lane.turns.append(turn)
         self._entering = _Entering(lane, self._fetcher.begin(source))
         return True
+
+    def _choose_source(self, turn: Turn) -> ContextSource:
+        """What is too long for memory comes from files alone."""
+        live = self._keeper.live
+        if self._long.is_long(turn):
+            return ContextSource(turn, live.changes)
+        return choose_source(turn, live)
+
+    def _held_live(self, turn: Turn) -> list[str]:
+        """Names under which a context that is too long for memory begins in it."""
+        if not self._long.is_long(turn):
+            return []
+        names = (turn.suspended_as, turn.session)
+        return [name for name in names if name and self._keeper.live.find(name) is not None]
+
+    def _is_still_live(self, turn: Turn) -> bool:
+        """True while what a long context begins with is not all in files; has it written."""
+        names = self._held_live(turn)
+        for name in names:
+            self._keeper.release(name)
+        if names:
+            turn.known, turn.stage = None, "new"  # more is stored then
+        return bool(names)
 
     def _awaits_disk(self, source: ContextSource) -> bool:
         """True while it is not known what is stored and that could matter; asks for it once."""
@@ -189,6 +220,7 @@ class BatchEntry:
         self._entering = None
         self._fetcher.cancel(entering.fetch)
         entering.lane.take(entering.turn)
+        entering.turn.leave_files()
         return entering
 
     def _withdraw_waiting(self, request: RequestKey) -> Turn | None:
@@ -203,9 +235,13 @@ class BatchEntry:
         chosen: list[int] = []
 
         def fits(idle_bytes: int) -> bool:
+            if self._long.is_long(turn):
+                chosen[:] = self._lane_alone(idle_bytes + self._long.held_bytes(turn))
+                return bool(chosen)
             rows = [lane.reservations() for lane in self._runner.lanes]
             for index in self._budget.lane_order(rows, turn.reserved_tokens):
-                has_place = len(rows[index]) < self._rows_at_most(index)
+                is_open = self._runner.lanes[index].is_open
+                has_place = is_open and len(rows[index]) < self._rows_at_most(index)
                 if has_place and self._runner.fits(idle_bytes, (index, turn.reserved_tokens)):
                     chosen[:] = [index]
                     return True
@@ -217,6 +253,13 @@ class BatchEntry:
         if not has_room and stays and not self._keeper.is_making_room():
             has_room = self._keeper.make_room(fits)
         return self._runner.lanes[chosen[0]] if has_room else None
+
+    def _lane_alone(self, taken_bytes: int) -> list[int]:
+        """A lane without rows for a context that is read from files, if there is room for it."""
+        lanes = self._runner.lanes
+        if not all(lane.is_open for lane in lanes) or not self._runner.fits(taken_bytes):
+            return []
+        return [at for at, lane in enumerate(lanes) if not lane.turns and self._rows_at_most(at)]
 
     def _rows_at_most(self, lane: int) -> int:
         """Weights that are read with every step are read for each lane: there is one lane then."""

@@ -134,6 +134,11 @@ class Lane:
         return min(next(waiting, 0), self._chunk)
 
     @property
+    def is_open(self) -> bool:
+        """False while its row is one whose context is read from files: that one stays alone."""
+        return all(turn.streamed is None for turn in self.turns)
+
+    @property
     def is_decoding(self) -> bool:
         """True while rows decode."""
         return bool(self._rows.uids)
@@ -156,8 +161,8 @@ class Lane:
         return sum(int(cache.nbytes) for cache in caches)
 
     def reservations(self) -> list[int]:
-        """Tokens reserved for each row."""
-        return [turn.reserved_tokens for turn in self.turns]
+        """Tokens reserved for each row, all of whose context is in memory."""
+        return [turn.reserved_tokens for turn in self.turns if turn.streamed is None]
 
     def insert(self, turn: Turn, caches: list[Any]) -> None:
         """The turn feeds the rest of its prompt, in its segments, from the next step on.

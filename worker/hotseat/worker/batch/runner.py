@@ -12,13 +12,17 @@ from hotseat.protocol.link_reports import Prefilled
 from hotseat.protocol.replies import FinishReason, TokenLogprob
 from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.lane import Drawn, Fed, Lane, LaneBrokenError
+from hotseat.worker.batch.long_contexts import LongContexts, NotWrittenError
 from hotseat.worker.batch.sampling import top_logprobs, with_texts
 from hotseat.worker.batch.turn import Turn, emitted
+from hotseat.worker.context.capture import RowView
 from hotseat.worker.context.keeper import Keeper, Send
+from hotseat.worker.context.trace import Trace
 from hotseat.worker.dying import pass_on_loss, tells_of_memory
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import SeatedModel
+from hotseat.worker.store.kept_blocks import BlockLostError
 
 MAX_LANES: Final = 3
 """Rows of very unlike lengths do not share a batch; more lanes would only take turns."""
@@ -39,6 +43,7 @@ class Runner:
         budget: KvBudget,
         keeper: Keeper,
         endings: Endings,
+        long: LongContexts,
         send: Send,
     ) -> None:
         self._fed_at_most = seated.record.prefill_chunk
@@ -48,6 +53,7 @@ class Runner:
         self._budget = budget
         self._keeper = keeper
         self._endings = endings
+        self._long = long
         self._send = send
         self._has_full = False
         """True if some turn may lack only one token."""
@@ -93,15 +99,23 @@ class Runner:
         return [turn for lane in self.lanes for turn in lane.turns]
 
     def rows(self) -> list[list[int]]:
-        """Tokens in KV of the rows of each lane."""
-        return [[turn.fed_tokens for turn in lane.turns] for lane in self.lanes]
+        """Tokens in KV of the rows of each lane that are all in memory."""
+        return [
+            [turn.fed_tokens for turn in lane.turns if turn.streamed is None] for lane in self.lanes
+        ]
+
+    @property
+    def streamed_bytes(self) -> int:
+        """What contexts that are read from files take of memory."""
+        return sum(turn.streamed_bytes for lane in self.lanes for turn in lane.turns)
 
     def fits(self, idle_bytes: int, extra: tuple[int, int] | None = None) -> bool:
         """True if all reservations, and `extra` (lane, tokens), stay within the budget."""
         rows = [lane.reservations() for lane in self.lanes]
         if extra is not None:
             rows[extra[0]].append(extra[1])
-        return self._budget.need_bytes(rows, idle_bytes) <= self._budget.limit_bytes
+        taken = idle_bytes + self.streamed_bytes
+        return self._budget.need_bytes(rows, taken) <= self._budget.limit_bytes
 
     def insert(self, lane: Lane, turn: Turn, caches: list[Any]) -> None:
         """Starts the prefill of a turn that has its place in `lane`; a failure breaks only it."""
@@ -186,7 +200,7 @@ class Runner:
         One whose last reported token is not in KV yet ends with the step that puts it there.
         """
         found = self._find(request)
-        if found is None or _is_over(found[1]):
+        if found is None or found[1].is_over:
             return
         if found[1].is_ahead:
             found[1].ended_by = "cancelled"
@@ -200,7 +214,7 @@ class Runner:
         been asked: now if the answer is full, else with the step that puts the token into KV.
         """
         found = self._find(request)
-        if found is None or _is_over(found[1]):
+        if found is None or found[1].is_over:
             return
         lane, turn = found
         try:
@@ -267,6 +281,8 @@ class Runner:
     def _take_token(self, lane: Lane, drawn: Drawn) -> None:
         turn = drawn.turn
         self._note(lane, turn, [drawn.token])
+        if turn not in lane.turns:
+            return
         if turn.form.failure:
             self._endings.refuse(lane, turn)
             return
@@ -276,7 +292,7 @@ class Runner:
         turn.is_ahead = False
         if reason is not None:
             self._endings.finish(lane, turn, reason, is_closed=drawn.token in turn.end_ids)
-        elif turn.fed_tokens >= turn.reserved_tokens and not self._grow(turn):
+        elif turn.fed_tokens >= turn.reserved_tokens and not self._grow(lane, turn):
             self._endings.finish(lane, turn, "length", limit="kv_budget")
         elif turn.lacks_one:
             self._has_full = True
@@ -325,7 +341,9 @@ class Runner:
         with lane.stream():
             if has_block:
                 trace.log.mark_rings(ring_starts(view.caches, view.tokens))
-                if turn.start.persist:
+                if turn.streamed is not None:
+                    self._write(lane, turn, trace, view)
+                elif turn.start.persist:
                     self._keeper.begin_blocks(trace, view)
             if has_snapshot:
                 # It is read at once, and what failed must be found by its own row.
@@ -333,21 +351,41 @@ class Runner:
             if has_snapshot and turn in lane.turns:
                 self._keeper.snapshot(trace, view, persist=turn.start.persist)
 
-    def _grow(self, turn: Turn) -> bool:
-        """Reserves one more block; False if the budget has none, idle sessions given up."""
+    def _write(self, lane: Lane, turn: Turn, trace: Trace, view: RowView) -> None:
+        """What is read from files leaves memory with every block; a failure ends the request."""
+        self._await_fed()
+        if turn not in lane.turns:
+            return
+        try:
+            self._long.write(turn, trace, view)
+        except (NotWrittenError, BlockLostError) as error:
+            lane.take(turn)
+            code = error.code if isinstance(error, NotWrittenError) else "internal"
+            self._endings.give_up(turn, str(error), code)
+
+    def _grow(self, lane: Lane, turn: Turn) -> bool:
+        """Reserves one more block; False if the budget has none, idle sessions given up.
+
+        A row that is alone in its lane is read from files where it cannot stay in memory.
+        """
         turn.reserved_tokens += BLOCK_TOKENS
-        fits = self._keeper.make_room(self.fits)
-        if fits or self._keeper.is_making_room():
+        has_room = turn.streamed is None or self._read_more(lane, turn)
+        fits = has_room and self._keeper.make_room(self.fits)
+        if fits or (has_room and self._keeper.is_making_room()):
+            return True
+        is_alone = lane.turns == [turn] and all(one.is_open for one in self.lanes)
+        if turn.streamed is None and is_alone and self._read_more(lane, turn):
             return True
         turn.reserved_tokens -= BLOCK_TOKENS
         return False
 
-
-def _is_over(turn: Turn) -> bool:
-    """True for a turn whose end is known and a step away.
-
-    One that says nothing knows it at once, and may have a long prompt before it.
-    """
-    return turn.ended_by is not None and not (
-        turn.stage == "prefilling" and turn.start.max_tokens == 0
-    )
+    def _read_more(self, lane: Lane, turn: Turn) -> bool:
+        """Has as much of its context read as its reservation needs; False if that is too little."""
+        others = [one.reservations() for one in self.lanes]
+        if turn.streamed is None:
+            others[self.lanes.index(lane)] = []
+        room = self._budget.limit_bytes - self._budget.need_bytes(others, 0)
+        with lane.stream():
+            if turn.streamed is None:
+                return self._long.take_over(turn, lane.view(turn), room)
+            return self._long.grow(turn, lane.view(turn), room)

@@ -32,6 +32,7 @@ from hotseat.worker.context.steps import (
     plan_completion,
     plan_segments,
 )
+from hotseat.worker.context.streamed import StreamedContext
 from hotseat.worker.context.trace import Trace
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.rendering import Renderer
@@ -79,6 +80,10 @@ class Turn:
         """None once the session was dropped: then nothing is kept at the end."""
         self.suspended_as = start.resume.held_as if start.resume else None
         self.reserved_tokens = 0
+        self.streamed: StreamedContext | None = None
+        """What of its context is read from files; None: all of it is in memory."""
+        self.streamed_bytes = 0
+        """What memory that takes, in place of its tokens."""
         self.trace: Trace | None = None
         self.snapshots_at: frozenset[int] = frozenset()
         """Positions in the prompt at which recurrent state is kept."""
@@ -99,9 +104,30 @@ class Turn:
         return self.trace.position if self.trace else 0
 
     @property
+    def needed_tokens(self) -> int:
+        """What has to have KV before the first draw, at least."""
+        return needed_tokens(self.start, self.prompt)
+
+    def leave_files(self) -> None:
+        """Nothing of its context is read any more."""
+        if self.streamed is not None:
+            self.streamed.close()
+        self.streamed, self.streamed_bytes = None, 0
+
+    @property
     def is_full(self) -> bool:
         """True when the answer may have no further token."""
         return self.completion_tokens >= self.max_tokens
+
+    @property
+    def is_over(self) -> bool:
+        """True when its end is known and a step away.
+
+        One that says nothing knows it at once, and may have a long prompt before it.
+        """
+        return self.ended_by is not None and not (
+            self.stage == "prefilling" and self.start.max_tokens == 0
+        )
 
     @property
     def lacks_one(self) -> bool:
@@ -240,19 +266,28 @@ def _not_empty(prompt: list[int]) -> list[int]:
     return prompt
 
 
-def check_prompt(start: Start, prompt: list[int], record: ModelRecord, fit_tokens: int) -> None:
-    """Raises `HotseatError` if the prompt and one more token cannot be held.
+def needed_tokens(start: Start, prompt: list[int]) -> int:
+    """What has to have KV before the next draw, at least.
+
+    The last id of a resumed request is the one that needs the room for an answer.
+    """
+    return len(prompt) + len(emitted_before(start)[:-1])
+
+
+def check_prompt(
+    start: Start, prompt: list[int], record: ModelRecord, fit_tokens: int, why: str = ""
+) -> None:
+    """Raises `HotseatError` if the prompt and one more token cannot be held; `why` not more.
 
     Ids that were in the context already are legal whatever the record says of the vocabulary: the
     model drew them itself. Weights are often padded beyond the tokenizer.
     """
-    # The last id of a resumed request is the one that needs the room for an answer.
-    length = len(prompt) + len(emitted_before(start)[:-1])
+    length = needed_tokens(start, prompt)
     if length >= min(record.context_tokens, fit_tokens):
         raise HotseatError(
             "context_overflow",
             f"the prompt has {length} tokens; the context takes {record.context_tokens} and the KV "
-            f"budget {fit_tokens}, one of them for the answer; send less",
+            f"budget {fit_tokens}, one of them for the answer{why}; send less",
             prompt_tokens=length,
             context_tokens=record.context_tokens,
             kv_fit_tokens=fit_tokens,

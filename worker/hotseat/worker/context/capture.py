@@ -5,7 +5,8 @@ any time; sliding windows only while the tokens are still inside. The state of a
 exists for the newest token alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
@@ -13,6 +14,7 @@ import numpy as np
 from mlx_lm.models.cache import ArraysCache
 from msgspec import Struct
 
+from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.model import FloatType, LayerSpec, ModelRecord
 from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import (
@@ -35,6 +37,8 @@ _DTYPES: dict[FloatType, Any] = {
     "bfloat16": mx.bfloat16,
 }
 
+MakeCache = Callable[[tuple[mx.array, mx.array] | None], Any]
+"""A cache whose blocks stay in files, from K and V of what is in none."""
 Run = tuple[Buffer, Shape]
 """K or V of tokens that follow each other, and how it is laid out."""
 
@@ -154,6 +158,8 @@ def _locate(cache: Any, layer: LayerSpec, tokens: int, begin: int, end: int) -> 
     """Slices of tokens `begin`..`end` in a cache whose row holds `tokens` tokens."""
     if layer.kind == "full":
         shift = row_end(cache) - tokens
+        if shift + begin < 0:
+            raise ValueError(f"tokens from {begin} on are not in memory any more")
         return _Span(((shift + begin, shift + end),))
     window = layer.window
     begin = max(begin, end - window)
@@ -186,6 +192,13 @@ def _joined(pieces: Sequence[mx.array]) -> np.ndarray[Any, Any]:
     return row
 
 
+def words_of(array: mx.array, dtype: FloatType) -> np.ndarray[Any, Any]:
+    """Its numbers where they are, as words of their size. Only to be read."""
+    words = array.view(_WORDS[dtype])
+    mx.eval(words)
+    return np.array(words, copy=False)
+
+
 def _part(payload: KvPayload, entry: int) -> LayerPart | None:
     return next((part for part in payload.parts if part.entry == entry), None)
 
@@ -196,13 +209,14 @@ def rebuild_caches(
     position: int,
     ring_starts: dict[int, int],
     room: "Room | None" = None,
+    in_files: Mapping[int, MakeCache] = MappingProxyType({}),
 ) -> list[Any]:
     """Caches of a sequence after `position` tokens, from its blocks and maybe a tail or snapshot.
 
     A tail may go on beyond `position` (full attention only). Evaluated layer by layer, so that
     the payloads and one layer's copy are the most that is held beside the result. Raises
     ValueError if a window is not stored as far back as it reaches, or a state not at all. What
-    `room` has of the right size is used.
+    `room` has of the right size is used. Of entries `in_files` only a tail is looked at.
     """
     caches: list[Any] = []
     room = room or Room(record, position)
@@ -217,6 +231,9 @@ def rebuild_caches(
             caches.append(state)
             continue
         parts = [part for payload in payloads if (part := _part(payload, entry)) is not None]
+        if entry in in_files:
+            caches.append(in_files[entry](_tail_of(parts, position % BLOCK_TOKENS, record)))
+            continue
         if layer.kind == "full":
             keys, values = room.take(entry, position)
             keys = _assemble(keys, [(part.keys, part.k_shape) for part in parts], position, record)
@@ -236,6 +253,18 @@ def rebuild_caches(
         mx.eval(cache.keys, cache.values)
         caches.append(cache)
     return nested(caches, [layer.group for layer in record.layers])
+
+
+def _tail_of(
+    parts: Sequence[LayerPart], tokens: int, record: ModelRecord
+) -> tuple[mx.array, mx.array] | None:
+    """K and V of the tokens behind the last block; None if there are none."""
+    if not tokens:
+        return None
+    keys = _stack([(part.keys, part.k_shape) for part in parts], record)[:, :, :tokens]
+    values = _stack([(part.values, part.v_shape) for part in parts], record)[:, :, :tokens]
+    mx.eval(keys, values)
+    return keys, values
 
 
 def _newest(payloads: Sequence[KvPayload], entry: int, held: int) -> list[LayerPart]:

@@ -25,6 +25,7 @@ from hotseat.worker.context.capture import (
 )
 from hotseat.worker.context.live import LiveSession, LiveTier
 from hotseat.worker.context.steps import HINT_VERSION, Hint, RingMark, encode_hint
+from hotseat.worker.context.streamed import is_streamed
 from hotseat.worker.context.trace import Snapshot, Trace
 from hotseat.worker.model.caches import ring_starts
 from hotseat.worker.model.loading import SeatedModel
@@ -107,6 +108,16 @@ class Keeper:
         for capture in self._uncaptured(trace, view):
             self._put_block(capture)
 
+    def write_blocks(self, trace: Trace, view: RowView) -> Failures:
+        """The same, and waits until all that was put is durable or failed."""
+        self.capture_blocks(trace, view)
+        self.finish_captures()
+        written: queue.SimpleQueue[Failures] = queue.SimpleQueue()
+        self._writer.after_written(written.put)
+        failures = written.get()
+        self._settle_failures(failures, None)
+        return failures
+
     def begin_blocks(self, trace: Trace, view: RowView) -> None:
         """The same for a request that runs on: they are put by `finish_captures`, nothing waits.
 
@@ -152,9 +163,15 @@ class Keeper:
     def keep(self, name: str, caches: list[Any], trace: Trace, *, persist: bool) -> None:
         """The session is idle from now on, its KV stays in memory.
 
-        With recurrent layers its end is written at once: what comes next overwrites the state.
+        With recurrent layers its end is written at once: what comes next overwrites the state. What
+        is read from files anyway is written and goes.
         """
         session = LiveSession(name, caches, trace, persist=persist)
+        if is_streamed(caches):
+            self.live.take(name)
+            self.capture_blocks(trace, _view(session))
+            self._put_tail(session)
+            return
         self.live.keep(session)
         if persist and trace.is_recurrent:
             self.capture_blocks(trace, _view(session))
@@ -195,6 +212,12 @@ class Keeper:
         """Gives up idle sessions but for the `keep` newest; one that is not durable goes later."""
         sessions = self.live.sessions()
         for session in sessions[: max(0, len(sessions) - keep)]:
+            self._release(session)
+
+    def release(self, name: str) -> None:
+        """Gives up an idle session, once it is durable."""
+        session = self.live.find(name)
+        if session is not None and not session.is_leaving:
             self._release(session)
 
     def is_making_room(self) -> bool:

@@ -3,6 +3,8 @@
 Pure but for building the caches. Must not know lanes or budgets.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import Struct
@@ -12,7 +14,7 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link_orders import Known, TailRef
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.tokens import pack_tokens, root_id, unpack_tokens
-from hotseat.worker.context.capture import Room, rebuild_caches
+from hotseat.worker.context.capture import MakeCache, Room, rebuild_caches
 from hotseat.worker.context.snapshots import stored_positions
 from hotseat.worker.context.steps import (
     HINT_VERSION,
@@ -117,13 +119,15 @@ def rebuild_sequence(
     result: RestoreResult,
     hint: Hint | None,
     room: Room | None = None,
+    in_files: Mapping[int, MakeCache] = MappingProxyType({}),
 ) -> Restored | None:
     """What was read becomes caches; None if nothing of it can be used.
 
-    `hint` is the session's, if it speaks of this prompt. `room`: memory for it, from before.
+    `hint` is the session's, if it speaks of this prompt. `room`: memory for it, from before. Blocks
+    of the cache entries `in_files` stay there.
     """
     if record.is_recurrent:
-        return _rebuild_recurrent(record, prompt, plan, result, room)
+        return _rebuild_recurrent(record, prompt, plan, result, room, in_files)
     payloads = result.payloads
     position = len(payloads) * BLOCK_TOKENS
     boundary = position
@@ -140,7 +144,7 @@ def rebuild_sequence(
     else:
         rings = rings_at(hint, position) or rings_at(decode_hint(payloads[-1].hint), position)
         log = StepLog(position, (), rings)
-    caches = rebuild_caches(record, payloads, position, rings, room)
+    caches = rebuild_caches(record, payloads, position, rings, room, in_files)
     trace = Trace(record.tag, prompt[:position], log, len(result.payloads), plan.chain)
     return Restored(caches, trace)
 
@@ -151,6 +155,7 @@ def _rebuild_recurrent(
     plan: RestorePlan,
     result: RestoreResult,
     room: Room | None,
+    in_files: Mapping[int, MakeCache],
 ) -> Restored | None:
     tail, position = result.tail, plan.position
     if tail is None or len(result.payloads) < len(plan.blocks):
@@ -159,7 +164,7 @@ def _rebuild_recurrent(
     if told is None or told.position != position:
         told = Hint(HINT_VERSION, position, position)
     rings = rings_at(told, position)
-    caches = rebuild_caches(record, [*result.payloads, tail], position, rings, room)
+    caches = rebuild_caches(record, [*result.payloads, tail], position, rings, room, in_files)
     log = StepLog(position, told.steps, rings, since=told.boundary)
     stored = position // BLOCK_TOKENS
     trace = Trace(record.tag, prompt[:position], log, stored, plan.chain, is_recurrent=True)

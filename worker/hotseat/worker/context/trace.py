@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, Tag
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.tokens import block_id, root_id
+from hotseat.protocol.tokens import block_id, pack_tokens, root_id
 from hotseat.worker.context.steps import StepLog
 from hotseat.worker.store.kv_format import StatePart
 
@@ -49,6 +49,8 @@ class Trace:
         self.log = log
         self.chain = list(chain[: len(tokens) // BLOCK_TOKENS])
         self.stored_blocks = stored_blocks
+        self.in_files = 0
+        """So many leading blocks are in no memory any more: only in files that are open."""
         self.tail_at: int | None = None
         self._extend_chain()
 
@@ -73,6 +75,12 @@ class Trace:
         """Id of the block before block `index`, or the root."""
         return self.chain[index - 1] if index else root_id(self._tag)
 
+    def stored_block(self, index: int) -> tuple[BlockId, BlockId, bytes]:
+        """Block `index` as a reader wants it: (block, parent, packed tokens)."""
+        begin = index * BLOCK_TOKENS
+        tokens = pack_tokens(self.tokens[begin : begin + BLOCK_TOKENS])
+        return self.chain[index], self.parent(index), tokens
+
     def feed(self, tokens: list[int]) -> bool:
         """Note one step that put `tokens` into KV; True if it completed a block."""
         self.tokens.extend(tokens)
@@ -93,7 +101,7 @@ class Trace:
 
     def forget_stored(self, index: int) -> None:
         """Block `index` is not on disk, so nothing can be behind it either."""
-        self.stored_blocks = min(self.stored_blocks, index)
+        self.stored_blocks = max(min(self.stored_blocks, index), self.in_files)
         self.tail_at = None
         end = (index + 1) * BLOCK_TOKENS
         self.snapshots_at = {one for one in self.snapshots_at if one < end}

@@ -30,6 +30,8 @@ class FullKVCache(KVCache):  # type: ignore[misc]
 
     keys: Any
     values: Any
+    held_from = 0
+    """Tokens before that are in files, and `keys` begin with the one there."""
 
     @classmethod
     def merge(cls, caches: Sequence["FullKVCache"]) -> "BatchFullKVCache":
@@ -246,7 +248,7 @@ def unservable_entry(caches: Sequence[Any]) -> str | None:
     captured, restored and merged exactly.
     """
     for cache in leaves(caches):
-        if type(cache) in (KVCache, FullKVCache, ArraysCache):
+        if type(cache) in (KVCache, ArraysCache) or isinstance(cache, FullKVCache):
             continue
         if isinstance(cache, RotatingKVCache) and cache.keep == 0 and hasattr(cache, "merge"):
             continue
@@ -273,6 +275,8 @@ def cache_arrays(cache: Any) -> list[mx.array]:
 
 def row_end(cache: Any) -> int:
     """Index behind the newest token along the token axis (in a ring: the slot written next)."""
+    if isinstance(cache, FullKVCache):
+        return int(cache.offset) - cache.held_from
     return int(cache.offset if isinstance(cache, KVCache) else cache._idx)
 
 

@@ -128,7 +128,7 @@ def write_kv(kv_dir: Path, name: str, payload: KvPayload, *, floor_bytes: int = 
 
 def read_header(kv_dir: Path, name: str) -> KvHeader:
     """Header of a file, verified; its parts are not. Raises KvDamagedError."""
-    with contextlib.closing(_Opened(kv_dir, name)) as opened:
+    with contextlib.closing(OpenedKv(kv_dir, name)) as opened:
         return opened.header
 
 
@@ -145,7 +145,7 @@ def read_kv(
 
     Parts of `skip_entries` are neither read nor verified and are missing from the result.
     """
-    with contextlib.closing(_Opened(kv_dir, name)) as opened:
+    with contextlib.closing(OpenedKv(kv_dir, name)) as opened:
         check_identity(opened.header, tag, parent, tokens)
         parts = opened.read_parts(skip_entries)
         states = opened.read_states()
@@ -159,16 +159,16 @@ def read_kv(
     )
 
 
-class _Opened:
-    """A file whose prefix and header are verified."""
+class OpenedKv:
+    """A file whose prefix and header are verified. Raises KvDamagedError."""
 
-    def __init__(self, kv_dir: Path, name: str) -> None:
+    def __init__(self, kv_dir: Path, name: str, *, is_past_cache: bool = False) -> None:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts:
             raise KvDamagedError(f"{name!r} leaves the KV folder")
         with _reasons():
             self._fd = os.open(kv_dir / name, _READ_FLAGS)
-        self._reads = FileReads(self._fd)
+        self._reads = FileReads(self._fd, is_past_cache=is_past_cache)
         try:
             with _reasons():
                 size = os.fstat(self._fd).st_size
@@ -182,12 +182,32 @@ class _Opened:
             raise
 
     def close(self) -> None:
+        """Gives the file back."""
         # What was read is verified by then: a disk that fails now must not end the worker.
         self._reads.close()
         with contextlib.suppress(OSError):
             os.close(self._fd)
 
+    def stamp(self) -> tuple[int, int]:
+        """Size and time of the file as it is now. Raises KvDamagedError."""
+        with _reasons():
+            found = os.fstat(self._fd)
+        return found.st_size, found.st_mtime_ns
+
+    def places(self) -> dict[int, tuple[PartHeader, int]]:
+        """Each part by its cache entry, with where it starts."""
+        found, offset = {}, self._prefix.payload_offset
+        for part in self.header.parts:
+            found[part.entry] = (part, offset)
+            offset += part.size_bytes
+        return found
+
+    def read(self, size: int, position: int, memory: memoryview) -> memoryview:
+        """Bytes of the file in `memory`, as `FileReads.read` takes it. Raises KvDamagedError."""
+        return self._read(size, position, memory)
+
     def read_parts(self, skip_entries: Collection[int]) -> tuple[LayerPart, ...]:
+        """All parts but those of some entries, verified."""
         parts = []
         for run, start in self._runs(skip_entries):
             left = self._read(sum(part.size_bytes for part in run), start)
@@ -212,6 +232,7 @@ class _Opened:
             yield run, start
 
     def read_states(self) -> tuple[StatePart, ...]:
+        """All states, verified."""
         position = self._prefix.payload_offset + sum(part.size_bytes for part in self.header.parts)
         states = []
         for header in self.header.states:
@@ -219,10 +240,10 @@ class _Opened:
             position += header.size_bytes
         return tuple(states)
 
-    def _read(self, size: int, position: int) -> memoryview:
+    def _read(self, size: int, position: int, memory: memoryview | None = None) -> memoryview:
         with _reasons():
             try:
-                return self._reads.read(position, size)
+                return self._reads.read(position, size, memory)
             except EOFError as error:
                 raise KvDamagedError("truncated while it was read") from error
 

@@ -311,6 +311,11 @@ def read_part(part: PartHeader, region: memoryview) -> LayerPart:
     """The part over `region` without a copy; raises KvDamagedError if its digest differs."""
     if digest(region) != part.digest:
         raise KvDamagedError(f"digest of cache entry {part.entry} differs")
+    return part_over(part, region)
+
+
+def part_over(part: PartHeader, region: memoryview) -> LayerPart:
+    """The part over `region`, of which somebody knows that it is what was written."""
     return LayerPart(
         entry=part.entry,
         tokens=part.tokens,

@@ -63,6 +63,7 @@ class _Restore(Struct, frozen=True, kw_only=True):
     blocks: Sequence[BlockToRead]
     tail: TailRef | None
     window_blocks: int
+    left_out: frozenset[int]
 
 
 class _Progress(Struct, kw_only=True):
@@ -110,9 +111,15 @@ class Restorer:
         self._record = record
 
     def begin(
-        self, request: RequestKey, blocks: Sequence[BlockToRead], tail: TailRef | None = None
+        self,
+        request: RequestKey,
+        blocks: Sequence[BlockToRead],
+        tail: TailRef | None = None,
+        left_out: frozenset[int] = frozenset(),
     ) -> None:
         """Queues a restore; `poll` returns its result later.
+
+        Of blocks, not of the tail, the parts of the cache entries `left_out` stay in their files.
 
         Window parts are read for one block more than the widest window of the model needs, so that
         a boundary may move by a block.
@@ -127,6 +134,7 @@ class Restorer:
             blocks=blocks,
             tail=tail,
             window_blocks=needed_window_blocks(record.layers) + 1,
+            left_out=left_out,
         )
         with self._changed:
             self._jobs.append(job)
@@ -276,13 +284,15 @@ def _read_tail(job: _Restore, progress: _Progress) -> KvPayload | None:
 def _read(
     job: _Restore, name: str, parent: BlockId, tokens: bytes, *, with_windows: bool, is_block: bool
 ) -> KvPayload:
-    skipped = [
+    left_out = job.left_out if is_block else frozenset()
+    skipped = {
         index
         for index, layer in enumerate(job.record.layers)
         if layer.kind == "window" and not with_windows
-    ]
+    } | left_out
     payload = read_kv(
         job.kv_dir, name, tag=job.record.tag, parent=parent, tokens=tokens, skip_entries=skipped
     )
-    check_layout(payload, job.record.layers, job.record.kv_dtype, is_block=is_block)
+    layers, dtype = job.record.layers, job.record.kv_dtype
+    check_layout(payload, layers, dtype, is_block=is_block, skipped=left_out)
     return payload

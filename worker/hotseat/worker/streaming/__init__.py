@@ -1,1 +1,1 @@
-"""Weights that are read while other layers compute: where they lie, reading, rooms, hooks."""
+"""Weights, and K and V, that are read while other layers compute: places, rooms, hooks."""

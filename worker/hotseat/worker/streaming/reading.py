@@ -69,6 +69,38 @@ class _WeightFile:
         return found.st_size, found.st_mtime_ns
 
 
+class Meter:
+    """Counts what threads read, and the time in which any of them did; from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read_bytes = 0
+        self._busy_s = 0.0
+        self._under_way = 0
+        self._since = 0.0
+
+    def enter(self) -> None:
+        """A read begins."""
+        with self._lock:
+            if not self._under_way:
+                self._since = time.monotonic()
+            self._under_way += 1
+
+    def leave(self, size: int) -> None:
+        """A read ended, with so many bytes."""
+        with self._lock:
+            self._read_bytes += size
+            self._under_way -= 1
+            if not self._under_way:
+                self._busy_s += time.monotonic() - self._since
+
+    @property
+    def figures(self) -> tuple[int, float]:
+        """Bytes that were read, and seconds in which anything was being read."""
+        with self._lock:
+            return self._read_bytes, self._busy_s
+
+
 class Readers:
     """Open files of one model and the threads that read them; whoever made it closes it."""
 
@@ -77,11 +109,7 @@ class Readers:
         self._files = {path: _WeightFile(path) for path in paths}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="weights")
         self._bounce = _Bounce()
-        self._lock = threading.Lock()
-        self._read_bytes = 0
-        self._busy_s = 0.0
-        self._under_way = 0
-        self._since = 0.0
+        self._meter = Meter()
 
     def begin(self, path: Path, offset: int, into: memoryview) -> list[Job]:
         """Reads as many bytes as `into` takes, piece by piece; `finish` waits for them."""
@@ -91,7 +119,7 @@ class Readers:
         ]
 
     def _read(self, path: Path, offset: int, into: memoryview) -> None:
-        self._enter()
+        self._meter.enter()
         done = 0
         try:
             found = self._files[path].read(offset, len(into), self._bounce.memory)
@@ -99,26 +127,12 @@ class Readers:
             np.copyto(np.frombuffer(into, np.uint8), np.frombuffer(found, np.uint8))
             done = len(into)
         finally:
-            self._leave(done)
-
-    def _enter(self) -> None:
-        with self._lock:
-            if not self._under_way:
-                self._since = time.monotonic()
-            self._under_way += 1
-
-    def _leave(self, size: int) -> None:
-        with self._lock:
-            self._read_bytes += size
-            self._under_way -= 1
-            if not self._under_way:
-                self._busy_s += time.monotonic() - self._since
+            self._meter.leave(done)
 
     @property
     def figures(self) -> tuple[int, float]:
         """Bytes that were read, and seconds in which anything was being read; from any thread."""
-        with self._lock:
-            return self._read_bytes, self._busy_s
+        return self._meter.figures
 
     def close(self) -> None:
         """Ends threads and closes files."""

@@ -10,11 +10,12 @@ from msgspec import Struct, structs
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
 from hotseat.protocol.model import STATES_HELD, ModelRecord
+from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
+from hotseat.supervisor.models.rules.long_contexts import with_long_contexts
 from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
 from hotseat.supervisor.models.rules.residence import (
-    LEAST_TOKENS_PER_S,
     Seating,
     choose_residence,
     why_not,
@@ -86,6 +87,8 @@ def plan_model(
         view = _plan_streamed(record, whole, planned, read_rate)
     elif not in_any_case:
         view = planned(record)
+    if settings.memory.streaming == "auto":
+        view = with_long_contexts(record, view, read_rate)
     return structs.replace(
         view,
         overhead_measured=overhead_measured,

@@ -10,15 +10,12 @@ from typing import Final
 from msgspec import Struct
 
 from hotseat.protocol.residence import SORTED_FROM, Residence, WeightParts, spread_evenly
+from hotseat.protocol.streamed_contexts import ROOMS
 
-LEAST_TOKENS_PER_S: Final = 0.2
-"""A model that is slower is refused with the number: nobody waits five seconds for a token."""
 LEAST_READ_BYTES: Final = 1 << 30
 """Less says little of the disk: its first pieces may have come from a cache."""
 KNOWN_FOR_S: Final = 86_400.0
 """A rate that is older refuses no model: disks are slow for a while, and models lie on others."""
-ROOMS: Final = 2
-"""One computes while the other is read. A third gained up to a tenth, for one more layer."""
 UNKNOWN_CHOSEN: Final = 8
 """Experts a token, where the configuration does not say: as many as large models have."""
 

@@ -1,0 +1,71 @@
+"""A context that its memory does not hold, through a real daemon: swapped away, back, killed."""
+
+import os
+import signal
+
+import pytest
+from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.models.tiny_models import register_tiny
+
+from hotseat.protocol.replies import Chunk
+from hotseat.protocol.streamed_contexts import held_with, streamable_entries
+from hotseat.worker.model.budget import KvBudget
+
+LINES = "Rain falls on the roof, water runs down the street, {} people walk home. "
+PROMPT = "".join(LINES.format(number) for number in range(60))
+NEXT = "How many of them have umbrellas?"
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    daemon = LiveDaemon(standby=False, settings="[memory]\nreserve_bytes = 1\n")
+    record = register_tiny(daemon.home, "long", "llama", seed=3)
+    register_tiny(daemon.home, "other", "qwen3")
+    daemon.tight_bytes = held_with(
+        record, 2400, tuple(streamable_entries(record.layers))
+    ).held_bytes
+    assert KvBudget(record, daemon.tight_bytes).fit_tokens(4096) < 1000
+    with daemon:
+        yield daemon
+
+
+def configure(daemon, client, lines):
+    (daemon.home / "config.toml").write_text(f"[memory]\nreserve_bytes = 1\n{lines}\n")
+    client.reload()
+    client.release()
+
+
+def turn(client, session, text):
+    return client.generate(
+        "long",
+        session=session,
+        append=[{"role": "user", "content": text}],
+        max_tokens=40,
+        temperature=0.0,
+    )
+
+
+def await_tokens(stream):
+    while not isinstance(stream.next_event(), Chunk):
+        pass
+
+
+def test_context_is_read_from_the_disk_swapped_away_and_back_with_the_same_tokens(daemon):
+    with daemon.client() as client:
+        roomy = [turn(client, "roomy", text).result() for text in (PROMPT, NEXT)]
+        expected = [result.tokens for result in roomy]
+        assert 1000 < roomy[0].usage.prompt_tokens < 2200
+        budget = f"kv_budget_bytes = {daemon.tight_bytes}"
+        configure(daemon, client, budget)
+        plan = client.plan("long")
+        assert plan.max_context_tokens < plan.streamed_context_tokens
+        first = turn(client, "tight", PROMPT)
+        await_tokens(first)
+        client.generate("other", prompt="It rains.", max_tokens=4).result()
+        assert first.result().tokens == expected[0]
+        second = turn(client, "tight", NEXT)
+        await_tokens(second)
+        os.kill(client.status().worker.pid, signal.SIGKILL)
+        found = second.result()
+        assert found.tokens == expected[1]
+        assert found.usage.restored_tokens > roomy[0].usage.prompt_tokens
