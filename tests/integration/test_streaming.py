@@ -1,7 +1,11 @@
 """A model that its memory does not hold whole: planned, said, seated, and the same tokens."""
 
+import os
+
 import pytest
+from tests.support.clocks.event_times import EventTimes
 from tests.support.daemons.live_daemon import LiveDaemon
+from tests.support.daemons.stub_home import error_of
 from tests.support.models.tiny_models import register_tiny
 
 from hotseat.protocol.limits import MIB
@@ -15,6 +19,7 @@ def daemon():
     daemon = LiveDaemon(standby=False)
     for name, kind in KINDS.items():
         register_tiny(daemon.home, name, kind, seed=3)
+    register_tiny(daemon.home, "cut", "llama", seed=4)
     with daemon:
         yield daemon
 
@@ -36,16 +41,22 @@ def turn(client, model, session):
     ).result()
 
 
+def make_room_for(daemon, client, name, share):
+    """So that this share of the model's weights fits, with half the context it could have."""
+    whole = client.plan(name)
+    fixed = whole.overhead_bytes + whole.prefill_peak_bytes
+    session = whole.sessions[0].bytes_per_session // 2
+    limit(daemon, client, int(fixed + session + whole.weights_bytes * share))
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_session_goes_on_with_the_model_whole_and_streamed(daemon, client, name):
     whole = client.plan(name)
     assert whole.residence is None
     expected = [turn(client, name, "whole").tokens for _ in range(3)]
-    fixed = whole.overhead_bytes + whole.prefill_peak_bytes
-    session = client.plan(name).sessions[0].bytes_per_session // 2
     try:
         first = turn(client, name, "both")
-        limit(daemon, client, fixed + session + whole.weights_bytes * 85 // 100)
+        make_room_for(daemon, client, name, 0.85)
         plan = client.plan(name)
         assert plan.fits, plan.reason
         assert plan.residence.mode == "layers"
@@ -59,3 +70,22 @@ def test_session_goes_on_with_the_model_whole_and_streamed(daemon, client, name)
         limit(daemon, client, 64 * 1024 * MIB)
     assert [first.tokens, second.tokens, third.tokens] == expected
     assert second.usage.restored_tokens > 0
+
+
+def test_file_that_is_cut_under_an_answer_is_told_as_such_and_not_as_a_defect(daemon, client):
+    make_room_for(daemon, client, "cut", 0.85)
+    file = daemon.home / "src" / "cut" / "model.safetensors"
+    try:
+        with EventTimes(daemon) as events:
+            stream = client.generate("cut", prompt="Rain falls", max_tokens=2000, temperature=1.0)
+            next(stream.text())
+            os.truncate(file, 5000)
+            error = error_of(stream.result)
+            (_, exited) = events.wait("worker.exited")
+    finally:
+        limit(daemon, client, 64 * 1024 * MIB)
+    assert error.code == "model_unavailable"
+    assert f"file {file} has 5000 bytes" in error.message
+    reason = exited.facts["reason"]
+    assert reason.startswith(f"weights of cut cannot be read: {file} ended before byte")
+    assert client.status().poison_requests == 0

@@ -20,7 +20,7 @@ from hotseat.worker.store.direct_io import ALIGNMENT, FileReads, aligned_memory
 
 THREADS: Final = 4
 """Pieces of a quantised expert, of tens of KiB, need four to reach the device's rate."""
-PIECE_BYTES: Final = 2 * MIB
+PIECE_BYTES: Final = MIB
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
 
 Job = Future[None]
@@ -43,8 +43,17 @@ class _WeightFile:
         self._was = self._is()
 
     def read(self, offset: int, into: memoryview, bounce: memoryview) -> None:
-        """Fills `into`. Raises EOFError, OSError, WeightsLostError."""
-        self._reads.read_into(offset, into, bounce)
+        """Fills `into`. Raises WeightsLostError."""
+        try:
+            self._reads.read_into(offset, into, bounce)
+        except EOFError as error:
+            raise WeightsLostError(
+                f"{self._path} ended before byte {offset + len(into)}, of {self._was[0]} bytes when"
+                " it was opened"
+            ) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise WeightsLostError(f"{self._path} failed at byte {offset} ({reason})") from error
         if self._is() != self._was:
             raise WeightsLostError(f"{self._path} was changed while it was in use")
 
@@ -122,9 +131,5 @@ def finish(jobs: Sequence[Job]) -> None:
     failed: BaseException | None = None
     for job in jobs:
         failed = job.exception() or failed
-    if isinstance(failed, WeightsLostError):
-        raise failed
-    if isinstance(failed, EOFError):
-        raise WeightsLostError("a weight file ended before its time") from failed
     if failed is not None:
-        raise WeightsLostError(str(failed)) from failed
+        raise failed
