@@ -25,7 +25,7 @@ from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import ERRORS
 from hotseat.protocol.model import Capabilities, TemplateProbe
 from hotseat.protocol.replies import DAEMON_KINDS
-from hotseat.protocol.residence import Residence
+from hotseat.protocol.residence import Residence, StreamedView
 from hotseat.supervisor.ports.client_port import FEATURES
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
@@ -65,6 +65,7 @@ SHAPES = (
     views.PlanView,
     views.FitView,
     Residence,
+    StreamedView,
     views.ReleaseView,
     views.QuoteView,
     views.WhyView,
