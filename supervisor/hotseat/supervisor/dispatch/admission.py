@@ -107,6 +107,12 @@ class Admission:
         view = self.streamed(record)
         return view.tokens_per_s if view is not None and is_slow(view.tokens_per_s) else None
 
+    @property
+    def is_seat_slow(self) -> bool:
+        """Whether the disk holds the seated model below 1 token a second."""
+        record = self._seat.record
+        return record is not None and self._seat.admits and self.slow_speed(record) is not None
+
     def streamed(self, record: ModelRecord) -> StreamedView | None:
         """What of a model is in memory when it has the seat; None where all of it is."""
         if record.name != self._seat.seated:
