@@ -67,6 +67,7 @@ def restart(timeout_s: float, *, as_json: bool) -> None:
 @click.option("--without-gemma", is_flag=True, help="Leave out the model under Gemma's terms.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where downloads are kept.")
 @click.option("--keep", is_flag=True, help="Keep the demo's home folder.")
+@click.option("--too-large", is_flag=True, help="Have a model answer that its memory cannot hold.")
 @click.option("--five-phases", is_flag=True, help="Record how a large model comes and goes.")
 @click.option("--models", help="SMALL,LARGE of yours for --five-phases; else the samples.")
 @click.option(
@@ -82,6 +83,7 @@ def demo(
     without_gemma: bool,
     cache: Path | None,
     keep: bool,
+    too_large: bool,
     five_phases: bool,
     models: str | None,
     out: Path,
@@ -97,6 +99,10 @@ def demo(
             out=out,
             as_json=as_json,
         )
+    if too_large:
+        from hotseat.cli.demo.too_large_run import run_too_large
+
+        return run_too_large(cache=cache or demo_cache(), keep=keep, as_json=as_json)
     from hotseat.cli.demo.run import run_demo
 
     return run_demo(
