@@ -21,6 +21,7 @@ QUESTION = {"append": [{"role": "user", "content": "What runs down the street?"}
 KINDS = {"plain": "llama", "windows": "gemma3"}
 
 
+GRACE_S = 10.0
 DISK = 200_000.0
 """Bytes a second that the disk is said to have given: too few are read here to learn better."""
 
@@ -95,6 +96,22 @@ def test_session_goes_on_with_the_model_whole_and_streamed(daemon, client, name)
     assert (held.mode, held.of - held.held) == ("layers", len(plan.residence.streamed))
     assert [first.tokens, second.tokens, third.tokens] == expected
     assert second.usage.restored_tokens > 0
+
+
+def test_slow_model_gives_the_seat_up_between_two_tokens(daemon, client):
+    make_room_for(daemon, client, "plain", 0.85)
+    try:
+        with daemon.client() as other, EventTimes(daemon) as events:
+            stream = client.generate("plain", prompt="Rain falls", max_tokens=3000)
+            next(stream.text())
+            other.generate("windows", prompt="Rain falls", max_tokens=2).result()
+            (_, swap) = events.wait("swap.finished", to="windows")
+            stream.cancel()
+            begun = stream.result()
+    finally:
+        limit(daemon, client, 64 * 1024 * MIB)
+    assert begun.finish_reason == "cancelled"
+    assert swap.facts["phases"]["drain_s"] < GRACE_S / 2
 
 
 def reasons_that_begin(events, text):
