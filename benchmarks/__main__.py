@@ -13,7 +13,6 @@ BENCHMARKS = {
     "swap-cold": "swaps",
     "checkpoint": "kv",
     "footprint": "swaps",
-    "reclaim": "swaps",
     "timeline": "swaps",
     "suspension": "kv",
     "versus-server": "peers",
@@ -36,8 +35,14 @@ BENCHMARKS = {
     "cold-sessions": "kv",
     "library": "library",
 }
-EXPERIMENTS = {"beyond": "proof", "chaos": "proof", "degrade": "proof", "kinds": "kinds"}
-"""Run only when they are named: three need root and time, one rewrites what a page is drawn of."""
+EXPERIMENTS = {
+    "beyond": "proof",
+    "chaos": "proof",
+    "degrade": "proof",
+    "kinds": "kinds",
+    "reclaim": "swaps",
+}
+"""Run only when they are named: they rewrite what a page is drawn of, and three need root."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -2,7 +2,8 @@
 
 A real daemon, the two real models of the demo, the real command line in terminals of tmux (which
 has to be installed); each line of the picture is what a command left there in this run.
-`--five-phases` plays that demonstration instead and draws its recording and its last lines.
+`--five-phases` plays that demonstration instead and draws its recording and its last lines,
+`--chaos` what the raw data of that experiment say.
 """
 
 import io
@@ -19,9 +20,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from benchmarks.proof.page import drawn
+from benchmarks.proof.results import Run
+from benchmarks.raw_lines import RESULTS, read_lines
+
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "pictures" / "swap.svg"
 FIVE_PHASES = TARGET.with_stem("five-phases")
+CHAOS, CHAOS_RUNS = TARGET.with_stem("chaos"), RESULTS / "chaos-quick.jsonl"
 FOLLOWS_READER = """
 svg { background: #fff } text { font: 11px system-ui, sans-serif; fill: #444 }
 text.band { fill: #222 } line.swap, line.mark { stroke: #333 }
@@ -45,9 +51,13 @@ STORY = (
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Writes the picture; `--out FILE` for another place, `--five-phases` for the other two."""
+    """Writes the picture; `--out FILE` for another place; the other options for other pictures."""
     if arguments[:1] == ["--five-phases"]:
         return _draw_five_phases()
+    if arguments[:1] == ["--chaos"]:
+        CHAOS.write_text(chaos_picture())
+        print(CHAOS)
+        return 0
     target = Path(arguments[1]) if arguments[:1] == ["--out"] else TARGET
     console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
     daemon = _daemon()
@@ -64,6 +74,16 @@ def main(arguments: Sequence[str] = ()) -> int:
     return 0
 
 
+def chaos_picture() -> str:
+    """`chaos.svg`, of the runs that are kept."""
+    return _following_reader(drawn(read_lines(CHAOS_RUNS, Run)))
+
+
+def _following_reader(element: str) -> str:
+    """An SVG file that follows the colours of its reader."""
+    return element.replace("\n", f"\n<style>{FOLLOWS_READER}</style>\n", 1)
+
+
 def _draw_five_phases() -> int:
     """`five-phases.svg`, which follows the colours of its reader, and the terminal."""
     from hotseat.cli.recording.file import read_recording
@@ -74,11 +94,11 @@ def _draw_five_phases() -> int:
         command = [sys.executable, "-m", "hotseat.cli.main", "demo", "--five-phases", "--out", page]
         said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         recording = read_recording(page.with_suffix(".jsonl"))
-    drawn = picture(recording.samples, recording.events)
-    FIVE_PHASES.write_text(drawn.replace("\n", f"\n<style>{FOLLOWS_READER}</style>\n", 1))
+    shown = picture(recording.samples, recording.events)
+    FIVE_PHASES.write_text(_following_reader(shown))
     console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
-    shown = said[said.index("Phases (") :].rpartition("page, figures")[0].rstrip()
-    console.print(Text.from_ansi(f"$ hotseat demo --five-phases\n\n{shown}"))
+    lines = said[said.index("Phases (") :].rpartition("page, figures")[0].rstrip()
+    console.print(Text.from_ansi(f"$ hotseat demo --five-phases\n\n{lines}"))
     terminal = FIVE_PHASES.with_stem("five-phases-terminal")
     console.save_svg(str(terminal), title="hotseat: a large model comes and goes")
     print(FIVE_PHASES, terminal)

@@ -24,11 +24,11 @@ from benchmarks.proof.dense_models import dense_model
 from benchmarks.proof.ground import Ground, made, usable_place
 from benchmarks.proof.groups import RefusedError
 from benchmarks.random_models import experts_model, weights_bytes
+from benchmarks.raw_lines import RESULTS, append_line
 
 RATIO = 0.6
 DENSE_MB, EXPERTS_MB = 1400, 2400
 LONGEST_S = 600.0
-RESULTS = Path(__file__).parent.parent / "results"
 FAMILIES = {
     "dense": Task(
         folder="", kind="whole", limit_bytes=0, rows=1, prompt=8, warm=2, cycles=4, counted=2
@@ -96,8 +96,7 @@ def _make(options: argparse.Namespace, subjects: Sequence[Subject]) -> list[Outc
             for number in range(1 if options.quick else options.n):
                 for arm, way in WAYS[subject.family].items():
                     finished.append(_run(ground, subject, number, arm, way))
-                    with out.open("ab") as stream:
-                        stream.write(msgspec.json.encode(finished[-1]) + b"\n")
+                    append_line(out, finished[-1])
                     _tell(finished[-1])
     return finished
 

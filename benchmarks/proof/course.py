@@ -26,6 +26,8 @@ from benchmarks.random_models import weights_bytes
 
 FIRST_TOKENS, NEW_TOKENS, MADE_TOKENS = 192, 40, 16
 """Of a prompt: what every agent begins with, what each turn adds; and of an answer."""
+CALM_S = 3.0
+"""The bystander alone, before an arm begins."""
 LOOK_S = 0.2
 P99 = 0.99
 
@@ -39,7 +41,7 @@ class Script(Struct, frozen=True, kw_only=True):
     limit_s: float
     first_tokens: int = FIRST_TOKENS
     made_tokens: int = MADE_TOKENS
-    calm_s: float = 3.0
+    calm_s: float = CALM_S
 
 
 class Bystander:

@@ -16,9 +16,10 @@ from msgspec import Struct
 
 from benchmarks.measure import GIB, MIB, console
 from benchmarks.proof.arms import WAYS
-from benchmarks.proof.groups import PREFIX, Group, Place, RefusedError, find_place
+from benchmarks.proof.groups import PREFIX, Group, RefusedError, find_place
 from benchmarks.proof.keeper import Keeper, sweep
 from benchmarks.proof.swap_file import size_for, swap_on
+from hotseat.cli.demo.control_group import Place
 
 SPARED_BYTES = 2 * GIB
 """Of memory, left for everybody else while the largest limit is used up."""

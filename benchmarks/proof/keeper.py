@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from benchmarks.proof.groups import Group, Place, find_place, leftovers
+from benchmarks.proof.groups import PREFIX, Group, find_place
 from benchmarks.proof.swap_file import swap_off
+from hotseat.cli.demo.control_group import Place, leftovers
 
 END_S = 120.0
 
@@ -54,7 +55,7 @@ def undo(place: Place, name: str, folder: Path, swap: Path) -> int:
 
 def sweep(place: Place, cache: Path) -> None:
     """Removes what runs before the machine's last crash left; kept by nobody any more."""
-    for name in leftovers(place):
+    for name in leftovers(place, PREFIX):
         Group(place, name, cache).remove()
     for swap in cache.glob("proof-*.swap"):
         if not Path("/proc", swap.stem.removeprefix("proof-")).exists():

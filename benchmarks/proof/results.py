@@ -1,10 +1,11 @@
-"""Raw figures of runs: one JSON line each, appended at once; which runs are still to be made."""
+"""Raw figures of runs: one JSON line each; which runs are still to be made."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
+
+from benchmarks.raw_lines import read_lines
 
 
 class TurnFigures(Struct, frozen=True, kw_only=True):
@@ -105,25 +106,22 @@ def planned(
     return [one for one in wanted if (one.arm, one.ratio, one.number) not in made]
 
 
+def begun_in_time(
+    todo: Sequence[Planned], budget_s: float, now: Callable[[], float]
+) -> Iterator[Planned]:
+    """Those that would end within the budget if they took as long as the longest one so far.
+
+    Whoever takes them makes each one before the next is taken; `now`: seconds of some clock.
+    """
+    began, longest_s = now(), 0.0
+    for one in todo:
+        start = now()
+        if start - began + longest_s > budget_s:
+            return
+        yield one
+        longest_s = max(longest_s, now() - start)
+
+
 def read_runs(path: Path, size_mb: int, rounds: int) -> list[Run]:
     """Those of a file that were made with the same models and script; cut lines are left out."""
-    if not path.exists():
-        return []
-    runs = []
-    for line in path.read_bytes().splitlines():
-        try:
-            runs.append(msgspec.json.decode(line, type=Run))
-        except msgspec.DecodeError:
-            continue
-    return [run for run in runs if (run.size_mb, run.rounds) == (size_mb, rounds)]
-
-
-def append_run(path: Path, run: Run) -> None:
-    """At once: an experiment of hours may be ended at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":  # the machine went away in the middle of a line
-                file.write(b"\n")
-        file.write(msgspec.json.encode(run) + b"\n")
+    return [run for run in read_lines(path, Run) if (run.size_mb, run.rounds) == (size_mb, rounds)]

@@ -11,6 +11,12 @@ from benchmarks.proof.course import quantile
 from benchmarks.proof.results import Run, reference_of
 
 FIRST_SHARE, LONGEST_SHARE, SPREAD, SWAP_SHARE, DECODE_SHARE = 0.25, 0.2, 2.5, 0.01, 0.95
+SEEN_HEADS = ("arm", "limit", "done", "first", "p95", "max", "return", "tok/s", "equal")
+COST_TITLE = "the same runs, medians of a run: MiB, seconds; a bystander's milliseconds"
+COST_HEADS = (
+    *("arm", "limit", "faults", "in", "out", "refaults", "stalled", "disk", "KV", "CPU"),
+    *("p50", "p99"),
+)
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -91,24 +97,23 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
 def print_rows(title: str, rows: Sequence[Row]) -> None:
     """Two tables: what an agent sees, and what the machine did for it; then why runs failed."""
     seen = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("arm", "limit", "done", "first", "p95", "max", "return", "tok/s", "equal"):
+    for name in SEEN_HEADS:
         seen.add_column(name, justify="left" if name == "arm" else "right")
     cost = Table(
-        title="the same runs, medians of a run: MiB, seconds; a bystander's milliseconds",
+        title=COST_TITLE,
         title_justify="left",
         title_style="bold",
     )
-    heads = ("arm", "limit", "faults", "in", "out", "refaults", "stalled", "disk", "KV", "CPU")
-    for name in (*heads, "p50", "p99"):
+    for name in COST_HEADS:
         cost.add_column(name, justify="left" if name == "arm" else "right")
     for row in rows:
-        seen.add_row(row.arm, _limit(row), f"{row.completed} of {row.runs}", *_seen(row))
-        cost.add_row(row.arm, _limit(row), *_cost(row))
+        seen.add_row(*seen_cells(row))
+        cost.add_row(*cost_cells(row))
     console.print(seen)
     console.print(cost)
     for row in rows:
         if row.failure:
-            console.print(f"{row.arm}, limit {_limit(row)}: {row.failure}", soft_wrap=True)
+            console.print(f"{row.arm}, limit {limit_text(row)}: {row.failure}", soft_wrap=True)
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
@@ -146,21 +151,29 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     return made
 
 
-def _limit(row: Row) -> str:
+def limit_text(row: Row) -> str:
+    """The limit as it is printed."""
     return "none" if row.ratio is None else f"{row.ratio:g} x"
 
 
-def _seen(row: Row) -> tuple[str, ...]:
+def seen_cells(row: Row) -> tuple[str, ...]:
+    """What an agent sees, under `SEEN_HEADS`."""
+    begun = (row.arm, limit_text(row), f"{row.completed} of {row.runs}")
     if not row.turns:
-        return ("-",) * 6
+        return (*begun, *("-",) * 6)
     equal = "" if row.equal is None else f"{100 * row.equal:.0f} %"
     times = (row.first_s, row.first_p95_s, row.first_most_s, row.return_s)
-    return (*(f"{time:.2f} s" for time in times), f"{row.rate:.1f}", equal)
+    # No run may have come as far as a return.
+    told = (f"{time:.2f} s" if time else "-" for time in times)
+    return (*begun, *told, f"{row.rate:.1f}", equal)
 
 
-def _cost(row: Row) -> tuple[str, ...]:
+def cost_cells(row: Row) -> tuple[str, ...]:
+    """What the machine did for it, under `COST_HEADS`."""
     sizes = (row.swap_in, row.swap_out, row.refaults)
     return (
+        row.arm,
+        limit_text(row),
         f"{row.major_faults:.0f}",
         *(f"{size / MIB:.0f}" for size in sizes),
         f"{row.psi_full_s:.1f}",

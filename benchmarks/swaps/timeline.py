@@ -3,11 +3,9 @@
 import argparse
 import json
 import statistics
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 from msgspec import Struct, to_builtins
 
@@ -23,10 +21,11 @@ from benchmarks.measure import (
     touch_memory,
 )
 from benchmarks.random_models import random_model, weights_bytes
+from benchmarks.swaps.looks import Look, Watch, anonymous_bytes
 
 SPREAD = 1.5
 CREEP = 0.02
-LOOKS_PER_S = 100
+QUICK_N = 10
 LEAST_PER_S = 50
 SMALL_MB, LARGE_MB, LARGEST_MB = 300, 2100, 4000
 MODES = ("process", "in-process")
@@ -38,41 +37,6 @@ hundred times a second.
     what the one worker still held at its lowest, beyond what it held without a model.
   creep: memory of daemon and worker with the small model seated, a line through all swaps.
   largest: a model that is larger than both is seated before the swaps and after them."""
-
-
-class Look(Struct, frozen=True):
-    """A moment: seconds, and anonymous bytes of each worker."""
-
-    at: float
-    held: tuple[int, ...]
-
-
-class Watch:
-    """Looks at the workers of a daemon from a thread of its own until it is left."""
-
-    def __init__(self, daemon_pid: int) -> None:
-        self.looks: list[Look] = []
-        self._children = Path(f"/proc/{daemon_pid}/task")
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    def between(self, start: float, end: float) -> list[Look]:
-        """Looks of a stretch of monotonic time."""
-        return [look for look in self.looks if start <= look.at <= end]
-
-    def _run(self) -> None:
-        while not self._is_over.wait(1 / LOOKS_PER_S):
-            tasks = [task / "children" for task in self._children.iterdir()]
-            held = [anonymous_bytes(pid) for task in tasks for pid in _text(task).split()]
-            self.looks.append(Look(time.monotonic(), tuple(size for size in held if size)))
 
 
 class Swap(Struct, frozen=True, kw_only=True):
@@ -92,6 +56,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser = base_parser("timeline", __doc__, n=50)
     _add_sizes(parser)
     options = parser.parse_args(arguments)
+    if options.quick:
+        options.n = QUICK_N
     console.print(ABOUT)
     sizes = (options.small_mb, options.large_mb, options.largest_mb)
     folders = [random_model(options.cache, size, 0) for size in sizes]
@@ -114,6 +80,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--largest-mb", type=int, default=LARGEST_MB)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--out", type=Path, help="JSONL of every swap")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_N} swaps in each mode")
 
 
 def swap_on(folders: Sequence[Path], mode: str, count: int) -> tuple[list[Swap], float]:
@@ -198,17 +165,3 @@ def tree_bytes(daemon) -> int:
     """Anonymous memory of the daemon and its workers."""
     pids = [daemon.process.pid, *(process.pid for process in daemon.workers())]
     return sum(anonymous_bytes(str(pid)) for pid in pids)
-
-
-def anonymous_bytes(pid: str) -> int:
-    """RssAnon of a process; 0 for one that is gone (proc(5))."""
-    _, found, rest = _text(Path(f"/proc/{pid}/status")).partition("RssAnon:")
-    return int(rest.split()[0]) * 1024 if found else 0
-
-
-def _text(path: Path) -> str:
-    """Empty where the process or its thread is gone."""
-    try:
-        return path.read_text(encoding="ascii")
-    except OSError:
-        return ""

@@ -127,3 +127,49 @@ def test_nothing_of_an_experiment_is_left_after_its_end(groups, tmp_path, end):
     wait_for(lambda: not Path(folder).exists(), 20, "the group removed")
     wait_for(lambda: not Path("/proc", pid).exists(), 20, "the process gone")
     wait_for(lambda: not list(tmp_path.iterdir()), 20, "homes removed")
+
+
+LIMITED = """
+import subprocess, sys
+from hotseat.cli.demo.limited import within
+with within(int(sys.argv[1])) as begin:
+    inside = subprocess.Popen([*begin, "sleep", "600"])
+    print(inside.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def limited_demo():
+    """What `hotseat demo --limit` starts things with, and a process that was started so."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LIMITED, str(LIMIT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process, process.stdout.readline().strip()
+
+
+def test_limited_demo_leaves_no_group_after_ctrl_c_and_the_next_one_clears_after_a_kill(groups):
+    """Promise: daemon and workers run under the limit, and nothing of the group stays."""
+    root, file = groups[0].parent, groups[2]
+
+    def is_gone(pid, folder):
+        return not folder.exists() and not Path("/proc", pid).exists()
+
+    with limited_demo() as (killed, orphan):
+        left = root / f"hotseat-demo-{killed.pid}"
+        wait_for(lambda: (left / "cgroup.procs").read_text().split() == [orphan], 10, "inside")
+        assert int((left / file).read_text()) == LIMIT
+        killed.kill()
+        killed.wait()
+    assert left.exists()
+    with limited_demo() as (process, pid):
+        wait_for(lambda: is_gone(orphan, left), 10, "the first one cleared")
+        own = root / f"hotseat-demo-{process.pid}"
+        wait_for(lambda: (own / "cgroup.procs").read_text().split() == [pid], 10, "inside")
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        wait_for(lambda: is_gone(pid, own), 20, "nothing left")

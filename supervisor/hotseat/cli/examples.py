@@ -93,6 +93,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "hotseat demo --without-gemma",
         "hotseat demo --too-large",
         "hotseat demo --five-phases --models qwen3:8b,qwen3:32b",
+        "hotseat demo --five-phases --limit 1GiB    on Linux, as root",
     ),
     "completion": ('eval "$(hotseat completion zsh)"', "hotseat completion fish | source"),
     "help": ("hotseat help", "hotseat help run"),

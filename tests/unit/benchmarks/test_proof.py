@@ -11,21 +11,24 @@ from benchmarks.proof import chaos, degrade
 from benchmarks.proof.arms import WAYS, without_others
 from benchmarks.proof.course import quantile
 from benchmarks.proof.ground import check_safe, limit_bytes, usable_place, wanted_swap_bytes
-from benchmarks.proof.groups import PAGE, Group, Place, RefusedError, find_place
+from benchmarks.proof.groups import PAGE, Group, RefusedError, find_place
 from benchmarks.proof.results import (
     Beside,
     Planned,
     Run,
     Sums,
     TurnFigures,
-    append_run,
+    begun_in_time,
     planned,
     read_runs,
 )
 from benchmarks.proof.swap_file import size_for
 from benchmarks.proof.tables import rows_of, verdicts
+from benchmarks.raw_lines import append_line
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hotseat.cli.demo.control_group import Place
 
 
 def run(
@@ -81,6 +84,17 @@ def test_resuming_makes_every_run_once_and_in_the_same_order(arms, ratios, n, cu
     assert len(set(map(msgspec.json.encode, everything))) == len(everything)
 
 
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=12), st.integers(0, 600))
+def test_quick_run_never_begins_what_would_end_too_late(lengths, budget):
+    todo = planned(["kept"], [1.25], len(lengths), [])[: len(lengths)]
+    passed = [0]
+    for _, took in zip(begun_in_time(todo, budget, lambda: sum(passed)), lengths, strict=False):
+        assert sum(passed) + max(passed) <= budget
+        passed.append(took)
+    if len(passed) <= len(lengths):
+        assert sum(passed) + max(passed) > budget
+
+
 def test_references_come_first_and_arms_begin_in_turns():
     todo = planned(["kept", "one", "hotseat"], [1.25], 2, [])
     assert [one.arm for one in todo[:2]] == ["kept", "hotseat"]
@@ -91,10 +105,10 @@ def test_references_come_first_and_arms_begin_in_turns():
 
 def test_runs_are_read_back_without_a_line_that_was_cut(tmp_path):
     path = tmp_path / "results" / "runs.jsonl"
-    append_run(path, run("kept"))
+    append_line(path, run("kept"))
     with path.open("ab") as file:
         file.write(b'{"arm":"ho')
-    append_run(path, run("hotseat"))
+    append_line(path, run("hotseat"))
     assert [one.arm for one in read_runs(path, 500, 2)] == ["kept", "hotseat"]
     assert read_runs(path, 500, 4) == []
     assert read_runs(tmp_path / "none", 500, 2) == []

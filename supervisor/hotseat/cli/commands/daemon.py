@@ -9,6 +9,7 @@ import click
 from hotseat.cli.completing import model_names
 from hotseat.cli.home.connecting import JSON
 from hotseat.cli.terminal.output import show_line, show_result
+from hotseat.cli.terminal.sizes import SIZE
 
 
 @click.command()
@@ -70,6 +71,7 @@ def restart(timeout_s: float, *, as_json: bool) -> None:
 @click.option("--too-large", is_flag=True, help="Have a model answer that its memory cannot hold.")
 @click.option("--five-phases", is_flag=True, help="Record how a large model comes and goes.")
 @click.option("--models", help="SMALL,LARGE of yours for --five-phases; else the samples.")
+@click.option("--limit", type=SIZE, help="Run --five-phases in so much memory; Linux, as root.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -86,6 +88,7 @@ def demo(
     too_large: bool,
     five_phases: bool,
     models: str | None,
+    limit: int | None,
     out: Path,
     as_json: bool,
 ) -> int:
@@ -97,8 +100,11 @@ def demo(
             models=None if models is None else _pair(models),
             cache=cache or demo_cache(),
             out=out,
+            limit_bytes=limit,
             as_json=as_json,
         )
+    if limit is not None:
+        raise click.UsageError("--limit goes with --five-phases")
     if too_large:
         from hotseat.cli.demo.too_large_run import run_too_large
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from hotseat.cli.demo.five_phases import (
     turn_order,
 )
 from hotseat.cli.demo.five_phases_page import phase_table, sections, summary_lines
+from hotseat.cli.demo.limited import within
 from hotseat.cli.demo.stage import Stage
 from hotseat.cli.demo.story import Story
 from hotseat.cli.home.model_facts import Library
@@ -35,6 +36,7 @@ from hotseat.cli.recording.file import json_line, read_recording
 from hotseat.cli.recording.report_page import write_report
 from hotseat.cli.recording.report_svg import MARK
 from hotseat.cli.selftest.measures.machine import describe_machine
+from hotseat.cli.terminal.output import size
 from hotseat.client import Client
 from hotseat.protocol.discovery import ENDPOINT_VARIABLE
 from hotseat.protocol.errors import HotseatError
@@ -55,6 +57,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     five_phases: int
     machine: Measured
+    limit_bytes: int | None
     weights_bytes: dict[str, int]
     phases: list[PhaseFigures]
     swaps: list[SwapSummary]
@@ -63,26 +66,28 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def run_five_phases(
-    *, models: tuple[str, str] | None, cache: Path, out: Path, as_json: bool
+    *,
+    models: tuple[str, str] | None,
+    cache: Path,
+    out: Path,
+    limit_bytes: int | None,
+    as_json: bool,
 ) -> int:
     """Plays, draws `out` with the result and the recording beside it; 0 if all promises held.
 
     `models`: the small one and the large one, registered names or folders; None: the samples.
+    `limit_bytes`: of memory, for the daemon and all that it starts; None: the machine's.
     """
     console = Console(stderr=as_json)
     sources = None if models is None else [_own_model(asked) for asked in models]
-    base = Path(tempfile.mkdtemp(prefix="hsdemo"))
-    play = FivePhases(Stage(base, console), out)
-    try:
-        play.prepare(sources or play.stage.fetch_samples(cache, with_gemma=True))
-        play.play()
-    finally:
-        play.stage.stop()
-        shutil.rmtree(base, ignore_errors=True)
-    result = play.finish()
+    with within(limit_bytes) as begin:
+        play = _played(sources, cache, out, console, begin)
+    result = play.finish(limit_bytes)
     if as_json:
         sys.stdout.write(json.dumps(msgspec.to_builtins(result)) + "\n")
     else:
+        if limit_bytes is not None:
+            console.print(f"daemon and workers within {size(limit_bytes)}", highlight=False)
         console.print(phase_table(result.phases))
         for line in summary_lines(result.swaps):
             console.print(line, highlight=False)
@@ -94,6 +99,21 @@ def run_five_phases(
     files = ", ".join(str(out.with_suffix(ending)) for ending in (".html", ".json", ".jsonl"))
     console.print(f"page, figures, recording: {files}", highlight=False)
     return 1 if result.broken else 0
+
+
+def _played(
+    sources: list[Source] | None, cache: Path, out: Path, console: Console, begin: Sequence[str]
+) -> "FivePhases":
+    """The work is done and the daemon gone; its home too."""
+    base = Path(tempfile.mkdtemp(prefix="hsdemo"))
+    play = FivePhases(Stage(base, console, within=begin), out)
+    try:
+        play.prepare(sources or play.stage.fetch_samples(cache, with_gemma=True))
+        play.play()
+    finally:
+        play.stage.stop()
+        shutil.rmtree(base, ignore_errors=True)
+    return play
 
 
 def _own_model(asked: str) -> Source:
@@ -186,7 +206,7 @@ class FivePhases:
             while isinstance(item := events.next(timeout_s=0.5), Event):
                 self._swaps.append((item.at, msgspec.convert(item.facts, SwapReport)))
 
-    def finish(self) -> Result:
+    def finish(self, limit_bytes: int | None) -> Result:
         """Writes page and result file. Raises `HotseatError` where they cannot be written."""
         with self._recording.open("ab") as target:
             target.writelines(json_line(mark) for mark in self._marks)
@@ -198,6 +218,7 @@ class FivePhases:
         result = Result(
             five_phases=1,
             machine=self._machine,
+            limit_bytes=limit_bytes,
             weights_bytes=self._weights,
             phases=phases,
             swaps=summaries(reports),

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,11 +21,13 @@ from hotseat.protocol.replies import Progress
 class Stage:
     """One home below `base`; whoever made it closes it."""
 
-    def __init__(self, base: Path, console: Console) -> None:
+    def __init__(self, base: Path, console: Console, *, within: Sequence[str] = ()) -> None:
+        """`within`: what the daemon's command begins with."""
         self.screen = DemoScreen(console)
         self.endpoint = ""
         self._home = base / "home"
-        self._daemon = OwnDaemon(self._home, base / "seat.lock", base / "daemon.stderr")
+        log = base / "daemon.stderr"
+        self._daemon = OwnDaemon(self._home, base / "seat.lock", log, within=within)
         self._client: Client | None = None
         self._began_at = time.monotonic()
 

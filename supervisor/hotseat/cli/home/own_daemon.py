@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,11 @@ _SEAT_VARIABLE: Final = "HOTSEAT_SEAT_LOCK"
 class OwnDaemon:
     """Started, stopped and started again in one home, with a lock of its own for the seat."""
 
-    def __init__(self, home: Path, seat_lock: Path, log: Path) -> None:
+    def __init__(
+        self, home: Path, seat_lock: Path, log: Path, *, within: Sequence[str] = ()
+    ) -> None:
+        """`within`: a command that begins with it runs the rest of it, as the same process."""
+        self._command = [*within, sys.executable, "-m", "hotseat.supervisor"]
         self._home = home
         self._seat_lock = seat_lock
         self._log = log
@@ -39,7 +43,7 @@ class OwnDaemon:
         """Where its clients find it. `variables` are added to its environment."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hotseat.supervisor"],
+                self._command,
                 env=self._environment(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

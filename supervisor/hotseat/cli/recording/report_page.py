@@ -70,18 +70,26 @@ def write_report(recording: Recording, target: Path, sections: Sequence[str] = (
 def page(recording: Recording, sections: Sequence[str] = ()) -> str:
     """The HTML text; `sections` come after everything else."""
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recording.samples[0].at))
+    return document(
+        f"hotseat, {began}",
+        picture(recording.samples, recording.events),
+        _key(),
+        _figures(recording),
+        _pages(recording),
+        _swap_table(recording),
+        *sections,
+    )
+
+
+def document(title: str, *parts: str) -> str:
+    """A page of its own, light and dark, around pieces of HTML."""
     return "\n".join(
         (
             "<!doctype html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>hotseat, {began}</title>',
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
             f"<style>{_STYLE}</style></head><body>",
-            f"<h1>hotseat, {began}</h1>",
-            picture(recording.samples, recording.events),
-            _key(),
-            _figures(recording),
-            _pages(recording),
-            _swap_table(recording),
-            *sections,
+            f"<h1>{escape(title)}</h1>",
+            *parts,
             "</body></html>\n",
         )
     )

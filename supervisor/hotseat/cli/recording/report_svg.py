@@ -4,7 +4,7 @@ Pure: samples in, one SVG element out. No scripts, no fonts, nothing from outsid
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Final
@@ -80,10 +80,15 @@ def picture(samples: Sequence[Sample], events: Sequence[Event]) -> str:
         *_marks(events, across),
         *_time_axis(across),
     ]
+    return element(parts, HEIGHT, "memory, phases and disk traffic over time")
+
+
+def element(parts: Iterable[str], height: int, label: str) -> str:
+    """An SVG element as wide as all pictures; `label` is what it is for who cannot see it."""
     body = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="memory, phases and disk traffic over time">\n{body}\n</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(label)}">\n{body}\n</svg>'
     )
 
 

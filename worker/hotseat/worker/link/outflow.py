@@ -14,7 +14,8 @@ from hotseat.protocol.link_reports import Emitted, FromWorker
 
 FAST_S: Final = 0.005
 """A token waits for company if it and the one before it came in less each; others leave alone. At
-330 tokens a second a frame a token costs supervisor and client 0.64 ms of processor, shared 0.35."""
+330 tokens a second a frame a token costs supervisor and client 0.64 ms of processor, shared
+0.35."""
 HOLD_S: Final = 0.016
 """How long it waits; a picture of a screen takes as long."""
 LOOK_S: Final = 4 * HOLD_S
