@@ -74,11 +74,15 @@ def _opened_by_mlx(path: Path) -> tuple[GgufFile, dict[str, mx.array]]:
             kind = {4: Kind.Q4_1, 8: Kind.Q8_0}[array.shape[-1] * 32 // shape[-1]]
         info = TensorInfo(name=name, file=path, shape=shape, kind=kind, offset=0, size_bytes=0)
         tensors[name] = info
-    metadata = {
-        key: value.item() if isinstance(value, mx.array) and value.size == 1 else value
-        for key, value in table.items()
-    }
+    metadata = {key: _plain(value) for key, value in table.items()}
     return GgufFile(path=path, metadata=metadata, tensors=tensors), arrays
+
+
+def _plain(value: Any) -> Any:
+    """MLX's reader gives numbers, and lists of them, as arrays."""
+    if not isinstance(value, mx.array):
+        return value
+    return value.item() if value.size == 1 else value.tolist()
 
 
 def _named_by_mlx(work: Work, arrays: dict[str, mx.array]) -> Named:
