@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from benchmarks.measure import MIB
 from hotseat.protocol.residence import Residence, WeightParts
-from hotseat.supervisor.models.rules.residence import choose_residence
+from hotseat.supervisor.models.rules.residence import choose_residence, streamed_view
 from hotseat.worker.streaming.layers import arrays_in
 from hotseat.worker.streaming.parts import measure_parts
 from hotseat.worker.streaming.reading import PIECE_BYTES, THREADS
@@ -114,7 +114,8 @@ def _chosen(kind: str, parts: WeightParts, room: int) -> tuple[Residence, int, s
     seating = choose_residence(parts, room)
     if seating is None:
         raise SystemExit(f"no part of the model fits into {room / MIB:.0f} MiB")
-    return seating.residence, seating.resident_bytes, seating.words
+    view = streamed_view(parts, seating.residence, seating.step_bytes, None)
+    return seating.residence, seating.resident_bytes, view.words
 
 
 def compute(task: Task) -> Steps:

@@ -25,6 +25,7 @@ from hotseat.protocol.exits import (
     EX_ORPHAN,
     EX_OUT_OF_MEMORY,
     EX_USAGE,
+    EX_WEIGHTS,
 )
 from hotseat.protocol.link_orders import Checkpoint, Known
 from hotseat.protocol.link_reports import (
@@ -39,7 +40,7 @@ from hotseat.protocol.link_reports import (
     Unwired,
     WorkerHello,
 )
-from hotseat.worker.dying import GpuLostError
+from hotseat.worker.dying import GpuLostError, WeightsLostError
 from hotseat.worker.process import exit_code_of
 
 GONE_S = 2.0
@@ -316,6 +317,7 @@ def test_frames_of_another_epoch_change_nothing(tmp_path: Path) -> None:
         (RuntimeError(OUT_OF_MEMORY), EX_OUT_OF_MEMORY),
         (RuntimeError(METAL_ERROR), EX_GPU),
         (GpuLostError("whatever"), EX_GPU),
+        (WeightsLostError("/m/w was changed while it was in use"), EX_WEIGHTS),
         (ValueError(METAL_ERROR), EX_INTERNAL),
         (RuntimeError("[broadcast_shapes] Shapes do not match"), EX_INTERNAL),
         (ValueError("out of memory"), EX_INTERNAL),

@@ -24,6 +24,8 @@ EX_ORPHAN: Final = 79
 """The supervisor is gone."""
 EX_GPU: Final = 80
 """The GPU failed under this process, which may be denied it from now on; the next one is not."""
+EX_WEIGHTS: Final = 81
+"""Weights that are read as they are needed cannot be: their file ended, changed or failed."""
 
 PERMANENT: Final = frozenset({EX_USAGE, EX_BAD_MODEL, EX_LIBRARIES, EX_PROTOCOL})
 """Starting the same worker again with the same model cannot help."""
@@ -38,6 +40,7 @@ _MEANINGS: Final = {
     EX_PROTOCOL: "received a frame that is not of this version",
     EX_ORPHAN: "lost its supervisor",
     EX_GPU: "lost the GPU",
+    EX_WEIGHTS: "lost the files of its weights",
 }
 
 

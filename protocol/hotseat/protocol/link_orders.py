@@ -7,7 +7,7 @@ from msgspec import Struct
 from hotseat.protocol.ids import BlockId, Epoch, RequestKey
 from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
 from hotseat.protocol.model import ModelRecord
-from hotseat.protocol.residence import Residence
+from hotseat.protocol.residence import Residence, resident_bytes
 from hotseat.protocol.streamed_contexts import Reading
 
 Wiring = Literal["weights", "off"]
@@ -30,6 +30,13 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
     """None: all weights are in memory."""
     contexts: Reading | None = None
     """What reading contexts costs that do not fit into memory; None: they are refused."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Weights that will be in memory."""
+        if self.residence is None or self.record.parts is None:
+            return self.record.weights_bytes
+        return resident_bytes(self.record.parts, self.residence)
 
 
 class Warm(Struct, frozen=True, tag="warm"):

@@ -50,6 +50,40 @@ class WeightParts(Struct, frozen=True, kw_only=True):
         return self.outside + sum(self.layers)
 
 
+class StreamedView(Struct, frozen=True, kw_only=True):
+    """What of a model that does not fit whole is in memory, and what a token costs then.
+
+    `held` of `of` layers, or of the experts of each layer, stay; the others are read from the disk.
+    """
+
+    mode: Literal["layers", "experts"]
+    held: int
+    of: int
+    resident_bytes: int
+    """Weights in memory, with the rooms that the others pass through."""
+    step_bytes: int
+    """Weights that are read from the disk for one token, at most."""
+    tokens_per_s: float | None = None
+    """What the disk's measured rate allows, if all of them are read; None: never measured."""
+
+    @property
+    def words(self) -> str:
+        """What is where, for people."""
+        what = "layers" if self.mode == "layers" else "experts a layer"
+        return f"{self.held} of {self.of} {what} in memory"
+
+
+def resident_bytes(parts: WeightParts, residence: Residence) -> int:
+    """Weights in memory, rooms among them; layers of one size share rooms."""
+    if residence.mode == "experts":
+        one = sum(size // parts.expert_count for size in parts.experts)
+        rooms = residence.rooms * max(parts.experts)
+        return parts.total - sum(parts.experts) + rooms + residence.slots * one
+    sizes = [parts.layers[number] for number in residence.streamed]
+    passing = sum(size * min(residence.rooms, sizes.count(size)) for size in set(sizes))
+    return parts.total - sum(sizes) + passing
+
+
 def spread_evenly(total: int, streamed: int) -> tuple[int, ...]:
     """Which of `total` layers are streamed so that reading never rests: as even as can be."""
     return tuple(int((number + 0.5) * total / streamed) for number in range(streamed))

@@ -80,6 +80,12 @@ class StoreFile(Struct, frozen=True, kw_only=True, tag=True):
     count: int
 
 
+class CompareSlots(Struct, frozen=True, kw_only=True, tag=True):
+    """Compute with all experts of a layer and with some of them in slots, its file in `folder`."""
+
+    folder: str
+
+
 class WarmKernels(Struct, frozen=True, kw_only=True, tag=True):
     """From the start of this process to the second token and the second chunk.
 
@@ -109,7 +115,14 @@ class DecodeEngine(Struct, frozen=True, kw_only=True, tag=True):
 
 
 LibraryOrder = (
-    MakeModels | TouchMemory | SyncFiles | StoreFile | WarmKernels | DecodeBare | DecodeEngine
+    MakeModels
+    | TouchMemory
+    | SyncFiles
+    | StoreFile
+    | CompareSlots
+    | WarmKernels
+    | DecodeBare
+    | DecodeEngine
 )
 LIBRARY_ORDER: Final = msgspec.json.Decoder(LibraryOrder)
 MEASURED: Final = msgspec.json.Decoder(Measured)

@@ -6,7 +6,7 @@ from msgspec import Struct, field
 
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import Capabilities, TemplateProbe
-from hotseat.protocol.residence import Residence
+from hotseat.protocol.residence import Residence, StreamedView
 from hotseat.protocol.streamed_contexts import Reading
 from hotseat.protocol.telemetry import MemoryPages
 
@@ -161,6 +161,8 @@ class StatusView(Struct, frozen=True, kw_only=True):
     """Workers that ended because the GPU failed, since the daemon started."""
     gateway: GatewayView | None = None
     """None where `[http] enabled` is off."""
+    streamed: StreamedView | None = None
+    """Of the model that has the seat; None where all of it is in memory."""
 
 
 class ModelView(Struct, frozen=True, kw_only=True):
@@ -343,6 +345,8 @@ class QuoteView(Struct, frozen=True, kw_only=True):
     stored_tokens: int = 0
     exact: bool = False
     """`prompt_tokens` were counted, not estimated."""
+    streamed: StreamedView | None = None
+    """How it would have the seat, or has it; None where all of it is in memory."""
 
 
 class ReleaseView(Struct, frozen=True, kw_only=True):

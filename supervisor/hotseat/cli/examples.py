@@ -91,6 +91,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "demo": (
         "hotseat demo",
         "hotseat demo --without-gemma",
+        "hotseat demo --too-large",
         "hotseat demo --five-phases --models qwen3:8b,qwen3:32b",
         "hotseat demo --five-phases --limit 1GiB    on Linux, as root",
     ),

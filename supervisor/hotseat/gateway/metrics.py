@@ -167,6 +167,8 @@ def memory_classes(status: StatusView, views: Sequence[ModelView]) -> dict[str, 
     """
     memory, worker = status.memory, status.worker
     weights = next((v.weights_bytes for v in views if v.name == status.model), 0)
+    if status.streamed is not None:
+        weights = status.streamed.resident_bytes
     held = worker.footprint_bytes or 0
     live = min(worker.live_kv_bytes or 0, held)
     weights = min(weights, held - live)

@@ -1,16 +1,18 @@
 """Small parts of the command line: numbers for people, the log, the library's process."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from hotseat.cli.chat.turn import _follow as follow
 from hotseat.cli.home import library_process
 from hotseat.cli.home.log_reader import follow_log, print_line, tail_log
 from hotseat.cli.terminal.live_line import PhaseLine, describe
 from hotseat.cli.terminal.output import duration, printable, size
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.replies import Progress
+from hotseat.protocol.replies import Accepted, Progress
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,17 @@ def test_phases_on_a_pipe_are_said_once(capsys):
         line.show(Progress(phase="decode"))
         line.show(Progress(phase="warming", model="smol"))
     assert capsys.readouterr().err == "loading  smol  1 %\nwarming  smol\n"
+
+
+@pytest.mark.parametrize(("told", "said"), [({"tokens_per_s": 0.423}, "0.42 tokens a"), ({}, "")])
+def test_slow_model_is_told_before_it_answers(capsys, told, said):
+    accepted = Accepted(position=0, **told)
+    shown = []
+    follow(SimpleNamespace(events=lambda: [accepted]), shown.append, PhaseLine())
+    assert shown == [accepted]
+    err = capsys.readouterr().err
+    assert said in err
+    assert bool(err) == bool(said)
 
 
 def test_phase_names_how_far_it_is():

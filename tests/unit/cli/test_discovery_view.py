@@ -69,7 +69,7 @@ def test_model_that_would_be_read_as_it_is_needed_is_new_and_says_so():
     assert parts.total == weights
     (view,) = seen(model(record=model_record(weights_bytes=weights, parts=parts)))
     assert (view.state, view.fits) == ("new", True)
-    assert "of 128 experts a layer are in memory" in view.reason
+    assert "of 128 experts a layer in memory" in view.reason
     assert estimate_parts({}, weights, 128) is None
 
 

@@ -4,17 +4,27 @@ import time
 
 import pytest
 from msgspec.structs import replace
-from tests.support.peers.fake_views import MODELS, SESSION, status_view, swap_report
+from tests.support.peers.fake_views import MODELS, QUOTES, SESSION, status_view, swap_report
 from tests.support.peers.mac_host import PAGE, mac_host
 
 from hotseat.cli.terminal.live_line import bar
 from hotseat.cli.views.ps import PsAnswers, render_ps, seat_rows
+from hotseat.cli.views.quote import render_quotes
 from hotseat.cli.views.seat import render_status, render_swap
-from hotseat.protocol.limits import GIB
+from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.replies import Progress
+from hotseat.protocol.residence import StreamedView
 from hotseat.protocol.views import QuarantineView
 
 STATUS = status_view("one", 1)
+STREAMED = StreamedView(
+    mode="layers",
+    held=10,
+    of=24,
+    resident_bytes=900 * MIB,
+    step_bytes=480 * MIB,
+    tokens_per_s=2.123,
+)
 
 
 def shown(capsys, **fields):
@@ -51,6 +61,16 @@ def test_pages_of_a_mac_are_told_in_the_words_of_its_monitor(capsys):
     told = "programs 9.0 GiB, wired 3.0 GiB, compressed 2.0 GiB, cached 5.0 GiB, free 1.0 GiB"
     assert told in shown(capsys, memory=memory)
     assert "programs" not in shown(capsys)
+
+
+def test_model_that_does_not_fit_shows_what_is_in_memory_and_what_a_token_reads(capsys):
+    line = "10 of 24 layers in memory, 480.0 MiB read a token at most"
+    assert f"weights    {line}, 2.1 tokens/s\n" in shown(capsys, streamed=STREAMED)
+    unknown = replace(STREAMED, tokens_per_s=None)
+    assert f"{line}\n" in shown(capsys, streamed=unknown)
+    assert "weights" not in shown(capsys)
+    render_quotes([replace(QUOTES[0], streamed=STREAMED)])
+    assert f"gemma: {line}, 2.1 tokens/s" in capsys.readouterr().err
 
 
 def test_errors_of_the_gpu_are_counted_where_there_were_any(capsys):

@@ -5,7 +5,9 @@ import io
 import msgspec
 import pytest
 from lxml import etree
+from msgspec.structs import replace
 from rich.console import Console
+from tests.support.peers.fake_views import status_view
 from tests.support.peers.mac_host import PAGE, mac_host
 
 from hotseat.cli.recording.file import Recording, json_line, read_recording, started_line
@@ -16,9 +18,13 @@ from hotseat.cli.views.top import TopState, render_top
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.replies import Event
+from hotseat.protocol.residence import StreamedView
 from hotseat.protocol.telemetry import SAMPLED, Sample
 from hotseat.protocol.views import WhyView
 
+STREAMED = StreamedView(
+    mode="experts", held=53, of=128, resident_bytes=9 * GIB, step_bytes=960 * MIB
+)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -91,6 +97,14 @@ def test_screen_fits_into_a_small_terminal():
     lines = screen(full_state())
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
+
+
+def test_screen_says_what_of_a_model_is_in_memory_and_still_fits():
+    state = full_state()
+    state.status = replace(status_view("one", 1), streamed=STREAMED)
+    lines = screen(state)
+    assert lines[1].strip() == "53 of 128 experts a layer in memory, 960.0 MiB read a token at most"
+    assert len(lines) <= 24
 
 
 def test_screen_tells_classes_by_letters_without_colours():

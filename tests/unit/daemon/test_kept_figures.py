@@ -11,6 +11,7 @@ from hotseat.supervisor.daemon.kept_figures import (
     WORKING_SET_KEY,
     KeptFigures,
     read_costs,
+    read_disk_rate,
 )
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.rules.overhead import Overhead
@@ -73,10 +74,14 @@ async def test_scheduler_reckons_after_a_restart_with_what_swaps_cost_before(cat
     assert second.swaps_at(8.1)
 
 
-async def test_rate_of_the_disk_is_known_to_the_next_daemon(catalogue):
+async def test_rate_of_the_disk_is_known_to_the_next_daemon(catalogue, tmp_path):
+    file = tmp_path / "catalogue.sqlite"
+    assert read_disk_rate(file) == ReadRate()
     first = Run(catalogue)
     first.planner.reading = ReadRate(bytes_per_s=2.5e9, at=1000.0)
     await first.kept.keep_now()
+    assert read_disk_rate(file) == first.planner.reading, "without a daemon too"
+    assert read_disk_rate(tmp_path / "none") == ReadRate()
     second = Run(catalogue)
     await second.kept.recall()
     assert second.planner.reading == first.planner.reading

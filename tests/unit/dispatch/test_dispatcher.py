@@ -60,6 +60,7 @@ class Desk:
             runner=SimpleNamespace(seat=self.seat, feed=self.fed.append, standby=standby),
             events=SimpleNamespace(publish=lambda *_, **__: None),
             admission=SimpleNamespace(
+                is_seat_slow=False,
                 is_short_for=lambda _running: False,
                 refuse_barred=lambda _model: None,
                 begin=self._begin,

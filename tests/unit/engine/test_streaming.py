@@ -135,7 +135,7 @@ def test_file_that_is_cut_or_written_into_ends_a_step_and_gives_no_logits(folder
         try:
             digests(model)
             change(folder / "model.safetensors")
-            with pytest.raises(WeightsLostError):
+            with pytest.raises(WeightsLostError, match=str(folder)):
                 digests(model)
         finally:
             streaming.close()

@@ -2,12 +2,15 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hotseat.gateway.accounts import PRODUCTS, Account, dialect_of, outcome_of, product_of
 from hotseat.gateway.callers import OWNER, Caller, Turnstile
 from hotseat.gateway.metrics import Metrics, memory_classes
+from hotseat.gateway.ollama.views import running
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.replies import Done, Event, Timing, Usage
+from hotseat.protocol.residence import StreamedView
 from hotseat.protocol.views import (
     MemoryView,
     ModelView,
@@ -59,6 +62,17 @@ def test_classes_of_memory_add_up_to_the_machine(total, available, held, live, w
     assert min(classes.values()) >= 0
     if (held or 0) <= total - min(available, total):
         assert sum(classes.values()) == total
+
+
+def test_weights_are_what_is_in_memory_of_a_model_that_does_not_fit():
+    streamed = StreamedView(mode="layers", held=1, of=4, resident_bytes=30, step_bytes=90)
+    view = replace(status(footprint_bytes=50), streamed=streamed)
+    model = ModelView(name="gemma", state="seated", weights_bytes=120)
+    assert memory_classes(view, [model])["weights"] == 30
+    (told,) = running([model], view)["models"]
+    assert (told["size"], told["size_vram"]) == (120, 30)
+    (whole,) = running([model], status())["models"]
+    assert whole["size_vram"] == 120
 
 
 @given(st.text(max_size=60))

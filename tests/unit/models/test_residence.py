@@ -7,10 +7,11 @@ from msgspec.structs import replace
 from tests.support.models.records import full_layers, model_record
 
 from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.link_orders import Load
 from hotseat.protocol.residence import WeightParts, spread_evenly
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.rules.plan import plan_model
-from hotseat.supervisor.models.rules.residence import choose_residence
+from hotseat.supervisor.models.rules.residence import choose_residence, is_slow, streamed_of
 from hotseat.supervisor.settings.values import MemorySettings, Settings
 
 MAC = MachineMemory(total_bytes=16 * GIB, available_bytes=14 * GIB)
@@ -152,6 +153,36 @@ def test_speed_is_told_once_the_disk_is_known_and_a_crawl_is_refused():
     assert slow.residence is None
     assert "0.2 a second are the least" in slow.reason
     assert plan_model(record(SPARSE), MAC, Settings(), read_rate=rate / 4).fits
+
+
+def test_what_is_in_memory_is_told_in_numbers_and_words():
+    rate = 3.0 * GIB
+    for parts, held, of, words in (
+        (DENSE, 33, 64, "33 of 64 layers in memory"),
+        (SPARSE, 75, 128, "75 of 128 experts a layer in memory"),
+    ):
+        plan = plan_model(record(parts), MAC, Settings(), read_rate=rate)
+        view = streamed_of(record(parts), plan)
+        assert (view.held, view.of, view.words) == (held, of, words)
+        assert view.resident_bytes == plan.weights_bytes
+        assert view.tokens_per_s == round(plan.tokens_per_s, 3)
+        assert words in plan.notice
+        order = load_order(record(parts), plan)
+        assert order.resident_bytes == plan.weights_bytes
+    roomy = replace(MAC, total_bytes=64 * GIB, available_bytes=60 * GIB)
+    assert streamed_of(record(DENSE), plan_model(record(DENSE), roomy, Settings())) is None
+
+
+def load_order(one, plan):
+    sizes = {"kv_budget_bytes": 0, "cache_limit_bytes": 0, "memory_limit_bytes": 0}
+    return Load(record=one, kv_dir="/kv", residence=plan.residence, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("speed", "is_told"), [(None, False), (0.21, True), (0.99, True), (1.0, False), (40.0, False)]
+)
+def test_only_a_speed_that_is_known_and_below_one_is_told_beforehand(speed, is_told):
+    assert is_slow(speed) == is_told
 
 
 def test_experts_that_cannot_be_read_apart_are_read_by_layers():

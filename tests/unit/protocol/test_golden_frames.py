@@ -135,6 +135,7 @@ DAEMON = {
     "accepted_ignored": r.Accepted(
         position=0, seed=7, ignored=("n", "messages[0].reasoning_content")
     ),
+    "accepted_slow": r.Accepted(position=0, seed=7, tokens_per_s=0.4),
     "progress": r.Progress(
         phase="loading", model="smol", bytes_done=1, bytes_total=2**40, percent=12.5, elapsed_s=0.25
     ),

@@ -25,7 +25,7 @@ from hotseat.protocol.discovery import Endpoint
 from hotseat.protocol.errors import ERRORS
 from hotseat.protocol.model import Capabilities, TemplateProbe
 from hotseat.protocol.replies import DAEMON_KINDS
-from hotseat.protocol.residence import Residence
+from hotseat.protocol.residence import Residence, StreamedView
 from hotseat.protocol.streamed_contexts import Reading
 from hotseat.supervisor.ports.client_port import FEATURES
 
@@ -67,6 +67,7 @@ SHAPES = (
     views.FitView,
     Residence,
     Reading,
+    StreamedView,
     views.ReleaseView,
     views.QuoteView,
     views.WhyView,

@@ -79,6 +79,12 @@ def test_loss_of_the_gpu_counts_against_who_was_alone_twice(ends, is_poison):
     assert known.is_poison is is_poison
 
 
+def test_weights_that_cannot_be_read_are_held_against_nobody():
+    for known in (Suspicion(), Suspicion(lone_deaths=1, is_suspect=True), INNOCENT):
+        for alone in (True, False):
+            assert after_death(known, alone=alone, by_disk=True) == known
+
+
 def test_suspects_go_first_and_one_at_a_time():
     waiting = [entry("new"), entry("s1"), entry("s2"), entry("other", "b")]
     assert resume_alone(waiting, [], {"s1", "s2"}) == [waiting[1], waiting[3]]

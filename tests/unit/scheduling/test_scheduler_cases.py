@@ -92,6 +92,27 @@ def test_model_with_work_keeps_the_seat_for_its_residency_and_wakes_when_it_is_o
     assert (after.drain, after.grace_s) == ("suspend", 5.0)
 
 
+@pytest.mark.parametrize(
+    ("fields", "keeps_until", "grace_s"),
+    [
+        ({"running": 1}, Q_S, 5.0),
+        ({"running": 1, "is_slow": True}, 3.0, 0.0),
+        ({"running": 0, "is_slow": True}, 3.0, 0.0),
+        ({"running": 1, "is_slow": True, "swap_cost_s": 9.0}, 9.0, 0.0),
+    ],
+)
+def test_slow_model_keeps_the_seat_for_what_its_swap_cost_and_gives_it_up_at_once(
+    fields, keeps_until, grace_s
+):
+    waiting = waits("a", "b")
+    before = decide(waiting, [], seat(**fields), keeps_until - 0.1, POLICY)
+    assert (before.swap_to, before.wake_at) == (None, keeps_until)
+    after = decide(waiting, [], seat(**fields), keeps_until, POLICY)
+    assert (after.swap_to, after.drain, after.grace_s) == ("b", "suspend", grace_s)
+    alone = decide(waits("a"), [], seat(**fields), 1e6, POLICY)
+    assert (alone.admit, alone.swap_to) == (("a0",), None)
+
+
 def test_model_without_work_gives_way_at_once_and_has_nothing_to_drain():
     decision = decide(waits("b"), [], seat(), 0.5, POLICY)
     assert (decision.swap_to, decision.grace_s) == ("b", 0.0)

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from hotseat.protocol.exits import PERMANENT
+from hotseat.protocol.exits import EX_WEIGHTS, PERMANENT
 from hotseat.supervisor.seat.rules.worker_exits import describe_exit
 
 LINES = [f"line {number}" for number in range(9)]
@@ -42,6 +42,21 @@ def test_exit_as_asked_is_not_decorated_with_old_stderr():
 @pytest.mark.parametrize("code", [0, 1, 99, *sorted(PERMANENT)])
 def test_only_permanent_exit_codes_are_permanent(code):
     assert describe_exit(code, (), (), epoch=1).permanent == (code in PERMANENT)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "said"),
+    [
+        ([*LINES, "worker: /m/w ended before byte 9"], "/m/w ended"),
+        ([], "no reason was given"),
+    ],
+)
+def test_worker_that_lost_its_weights_is_no_defect_and_says_the_way_out(stderr, said):
+    fault = describe_exit(EX_WEIGHTS, (), stderr, epoch=1, model="big")
+    assert fault.code == "model_unavailable"
+    assert fault.message.startswith(f"weights of big cannot be read: {said}")
+    assert fault.message.endswith("put the file back as it was, or import the model again")
+    assert (fault.by_disk, fault.permanent) == (True, False)
 
 
 def test_signal_without_a_name_is_given_by_number():

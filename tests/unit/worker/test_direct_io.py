@@ -95,6 +95,110 @@ def test_reads_past_the_cache_never_look_into_it(
     assert not any(looks)
 
 
+def memory_at(inside: int, size: int) -> memoryview:
+    """Memory that begins so many bytes behind a multiple of the alignment."""
+    return aligned_memory(inside + size)[inside : inside + size]
+
+
+def fill(reads: FileReads, position: int, into: memoryview) -> bytes:
+    reads.read_into(position, into, aligned_memory(len(into) + 2 * ALIGNMENT))
+    return bytes(into)
+
+
+SPANS = [
+    (0, PIECE_BYTES),
+    (12, PIECE_BYTES),
+    (ALIGNMENT - 4, 3 * ALIGNMENT + 5),
+    (ALIGNMENT + 8, ALIGNMENT),
+    (SIZE - 2 * ALIGNMENT - 1, 2 * ALIGNMENT + 1),
+    (5, 10),
+]
+
+
+@pytest.mark.parametrize("beside", [0, 4])
+@pytest.mark.parametrize(("position", "size"), SPANS)
+def test_any_span_is_read_into_memory_at_any_address(
+    tmp_path: Path, content: bytes, position: int, size: int, beside: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with opened(path, is_past_cache=True) as reads:
+        into = memory_at((position + beside) % ALIGNMENT, size)
+        assert fill(reads, position, into) == content[position : position + size]
+
+
+def test_whole_blocks_are_read_straight_where_memory_lies_as_the_file_does(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    real, calls = os.preadv, []
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        calls.append([(np.asarray(part).ctypes.data, len(part)) for part in buffers])
+        return real(fd, buffers, offset, flags)
+
+    monkeypatch.setattr(direct_io.os, "preadv", preadv)
+    with opened(path, is_past_cache=True) as reads:
+        into = memory_at(12, PIECE_BYTES)
+        fill(reads, ALIGNMENT + 12, into)
+    (pieces,) = calls
+    first = np.asarray(into).ctypes.data + ALIGNMENT - 12
+    assert pieces[1] == (first, PIECE_BYTES - ALIGNMENT)
+    assert all(not address % ALIGNMENT and not length % ALIGNMENT for address, length in pieces)
+
+
+@pytest.mark.parametrize("answer", ["refused", "short"])
+def test_straight_reads_that_are_refused_or_short_are_made_up_for(
+    tmp_path: Path, content: bytes, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    real = os.preadv
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        if not fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
+            return real(fd, buffers, offset, flags)
+        if answer == "refused":
+            raise OSError(errno.EINVAL, "no direct reads here")
+        return real(fd, [buffers[0][:ALIGNMENT]], offset, flags)
+
+    monkeypatch.setattr(direct_io.os, "preadv", preadv)
+    with opened(path, is_past_cache=True) as reads:
+        for position, size in SPANS:
+            into = memory_at(position % ALIGNMENT, size)
+            assert fill(reads, position, into) == content[position : position + size]
+
+
+def test_file_that_ends_within_a_straight_read_is_said_so(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with opened(path, is_past_cache=True) as reads, pytest.raises(EOFError):
+        fill(reads, SIZE - 2 * ALIGNMENT, memory_at((SIZE - 2 * ALIGNMENT) % ALIGNMENT, 9000))
+
+
+def test_a_mac_reads_straight_to_any_address(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a switch in place of a descriptor of its own, and asks for no alignment."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    real, read = os.preadv, []
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        read.append([len(part) for part in buffers])
+        return real(fd, buffers, offset, flags)
+
+    monkeypatch.setattr(FileReads, "_open_direct", lambda _self: None)
+    monkeypatch.setattr(direct_io.os, "preadv", preadv)
+    with opened(path, is_past_cache=True) as reads:
+        for position, size in SPANS:
+            read.clear()
+            into = memory_at((position + 1) % ALIGNMENT, size)
+            assert fill(reads, position, into) == content[position : position + size]
+            assert read == [[size]]
+
+
 def test_file_that_ends_too_early_is_said_so(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)

@@ -8,6 +8,7 @@
     python -m hotseat.library verify RECORD
     python -m hotseat.library pull REPO[@REV] [--file NAME.gguf] [--dry-run]
     python -m hotseat.library fetch --cache DIR [--without-gemma]
+    python -m hotseat.library large FOLDER
 
 Writes `LibraryLine`s: steps, then a result (exit 0) or an error (exit 2). What libraries print goes
 to stderr.
@@ -119,7 +120,18 @@ def _parser() -> argparse.ArgumentParser:
     fetching.add_argument("--cache", type=Path, required=True)
     fetching.add_argument("--without-gemma", action="store_true")
     fetching.set_defaults(command=_fetch)
+    making = commands.add_parser("large", help="write the random model of `demo --too-large`")
+    making.add_argument("folder", type=Path)
+    making.set_defaults(command=_large)
     return parser
+
+
+def _large(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:
+    from hotseat.library.selftest.models import LARGE, write_model  # noqa: PLC0415 - costs seconds
+
+    on_progress("drawing weights", 0.0)
+    write_model(options.folder, 0, LARGE)
+    return LibraryLine()
 
 
 def _import(options: argparse.Namespace, on_progress: OnProgress) -> LibraryLine:

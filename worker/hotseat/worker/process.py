@@ -24,12 +24,13 @@ from hotseat.protocol.exits import (
     EX_OK,
     EX_OUT_OF_MEMORY,
     EX_USAGE,
+    EX_WEIGHTS,
 )
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.limits import REST_BEAT_S
 from hotseat.protocol.link_orders import Stop, ToWorker
 from hotseat.protocol.link_reports import Beat, FromWorker, Stopped, WorkerHello
-from hotseat.worker.dying import GpuLostError, tells_of_gpu, tells_of_memory
+from hotseat.worker.dying import GpuLostError, WeightsLostError, tells_of_gpu, tells_of_memory
 from hotseat.worker.link.port import Inbox, SupervisorLink
 from hotseat.worker.orphan import (
     SecretMissingError,
@@ -143,6 +144,8 @@ def exit_code_of(error: BaseException) -> int:
 
     mlx has no class for either: both are a RuntimeError.
     """
+    if isinstance(error, WeightsLostError):
+        return EX_WEIGHTS
     if isinstance(error, GpuLostError):
         return EX_GPU
     if isinstance(error, MemoryError):
@@ -178,8 +181,11 @@ class _ComputeLoop:
             while not self._is_stopped:
                 self._turn()
         except Exception as error:  # noqa: BLE001 - task root of the process
-            traceback.print_exc()
             code = exit_code_of(error)
+            if code == EX_WEIGHTS:
+                _complain(str(error))  # quoted to people; where it was noticed says nothing
+            else:
+                traceback.print_exc()
         else:
             code = EX_OK
         self._unwire(code)

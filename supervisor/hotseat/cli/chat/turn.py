@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+from msgspec import UNSET
 
 from hotseat.cli.chat.answer_form import asked_form, show_part
 from hotseat.cli.chat.options import RunOptions
@@ -81,7 +82,9 @@ def _follow(stream: "Stream", show: Show, line: "PhaseLine | None") -> None:
     from hotseat.client.flow import text_of
 
     for event in stream.events():
-        if line is not None and isinstance(event, Progress):
+        if line is not None and isinstance(event, Accepted) and event.tokens_per_s is not UNSET:
+            note(f"{event.tokens_per_s:.2g} tokens a second: the model does not fit whole")
+        elif line is not None and isinstance(event, Progress):
             line.show(event)
         elif line is not None and isinstance(event, Chunk):
             line.make_way(text_of(event))

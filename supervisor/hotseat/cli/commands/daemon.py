@@ -68,6 +68,7 @@ def restart(timeout_s: float, *, as_json: bool) -> None:
 @click.option("--without-gemma", is_flag=True, help="Leave out the model under Gemma's terms.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where downloads are kept.")
 @click.option("--keep", is_flag=True, help="Keep the demo's home folder.")
+@click.option("--too-large", is_flag=True, help="Have a model answer that its memory cannot hold.")
 @click.option("--five-phases", is_flag=True, help="Record how a large model comes and goes.")
 @click.option("--models", help="SMALL,LARGE of yours for --five-phases; else the samples.")
 @click.option("--limit", type=SIZE, help="Run --five-phases in so much memory; Linux, as root.")
@@ -84,6 +85,7 @@ def demo(
     without_gemma: bool,
     cache: Path | None,
     keep: bool,
+    too_large: bool,
     five_phases: bool,
     models: str | None,
     limit: int | None,
@@ -103,6 +105,10 @@ def demo(
         )
     if limit is not None:
         raise click.UsageError("--limit goes with --five-phases")
+    if too_large:
+        from hotseat.cli.demo.too_large_run import run_too_large
+
+        return run_too_large(cache=cache or demo_cache(), keep=keep, as_json=as_json)
     from hotseat.cli.demo.run import run_demo
 
     return run_demo(

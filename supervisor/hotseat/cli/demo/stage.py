@@ -51,6 +51,15 @@ class Stage:
         where = ("--home", str(self._home), "--name", name)
         self._library("import", path, *where, *(("--licence", licence) if licence else ()))
 
+    def make_large(self, folder: Path) -> None:
+        """Writes the random model whose weights are to be more than fit."""
+        self._library("large", str(folder))
+
+    def settle(self, settings: str) -> None:
+        """The home's settings, as `config.toml` has them; a daemon takes them when it reloads."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        (self._home / "config.toml").write_text(settings)
+
     def _library(self, *arguments: str) -> LibraryLine:
         """Runs the library process and shows its steps; its last line is the result."""
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from os.path import realpath
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from hotseat.cli.home.advising import Choice, advise
+from hotseat.cli.home.fitting import Fits, planning_here
 from hotseat.cli.home.library_process import OnProgress, import_model, run_library
 from hotseat.cli.views.advice import Purpose
 from hotseat.cli.views.discovery import Attempt, DiscoveryView, FoundState, FoundView
@@ -19,16 +19,12 @@ from hotseat.protocol.found_models import Discovery, FoundModel
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.daemon.kept_figures import read_costs
-from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.registry import Registry, nobody
-from hotseat.supervisor.models.rules.plan import plan_model
-from hotseat.supervisor.models.rules.prefill import prefill_chunk
 from hotseat.supervisor.settings.placed_home import open_home
 
 _ILLEGAL: Final = re.compile(r"[^A-Za-z0-9._:@+\-]+")
 _LONGEST: Final = 60
 """Leaves room for a number within the limit of names."""
-Fits = Callable[[ModelRecord], PlanView]
 
 
 def discover(
@@ -44,17 +40,7 @@ def discover(
         raise HotseatError("internal", "the library ended without a list")
     home, settings = open_home()
     records = Registry(home, settings, nobody).records()
-    machine = system_probe().machine()
-
-    def fits(record: ModelRecord) -> PlanView:
-        return plan_model(
-            replace(record, prefill_chunk=prefill_chunk(record, sys.platform)),
-            machine,
-            settings,
-            working_set_bytes=found.working_set_bytes,
-            in_any_case=True,
-        )
-
+    fits = planning_here(found.working_set_bytes)
     view = view_discovery(found, records, fits)
     if purpose is None:
         return view

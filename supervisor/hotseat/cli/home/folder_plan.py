@@ -1,16 +1,12 @@
 """The memory plan of a folder that is not registered; needs no daemon."""
 
-import sys
 from pathlib import Path
 
-from msgspec.structs import replace
-
+from hotseat.cli.home.fitting import planning_here
 from hotseat.cli.home.library_process import ImportBar, inspect_folder
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.memory import system_probe
-from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
-from hotseat.supervisor.models.rules.prefill import prefill_chunk
-from hotseat.supervisor.settings.values import Settings
+from hotseat.supervisor.models.rules.plan import plan_elsewhere
 
 HOLDERS = 5
 
@@ -27,14 +23,10 @@ def plan_folder(folder: str, ram_bytes: int | None, working_set_bytes: int | Non
     with ImportBar() as bar:
         found = inspect_folder(folder, bar.show)
     probe = system_probe()
-    machine = probe.machine()
     if ram_bytes is not None or working_set_bytes is not None:
-        return plan_elsewhere(found.record, ram_bytes or machine.total_bytes, working_set_bytes)
-    record = replace(found.record, prefill_chunk=prefill_chunk(found.record, sys.platform))
-    return plan_model(
-        record,
-        machine,
-        Settings(),
-        working_set_bytes=found.working_set_bytes,
-        holders=probe.holders(HOLDERS),
-    )
+        return plan_elsewhere(
+            found.record, ram_bytes or probe.machine().total_bytes, working_set_bytes
+        )
+    holders = probe.holders(HOLDERS)
+    fits = planning_here(found.working_set_bytes, in_any_case=False, holders=holders)
+    return fits(found.record)

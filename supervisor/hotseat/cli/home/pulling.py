@@ -1,17 +1,11 @@
 """Whether a repository of the hub would fit here, and fetching it; needs no daemon."""
 
-import sys
-
-from msgspec.structs import replace
-
+from hotseat.cli.home.fitting import planning_here
 from hotseat.cli.home.library_process import OnProgress, import_model, run_library
 from hotseat.cli.views.pull import PullView
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.model import ModelRecord
-from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.registry import Registry, nobody
-from hotseat.supervisor.models.rules.plan import plan_model
-from hotseat.supervisor.models.rules.prefill import prefill_chunk
 from hotseat.supervisor.settings.placed_home import open_home
 
 
@@ -21,13 +15,7 @@ def plan_pull(repository: str, on_progress: OnProgress, file: str | None = None)
     if found is None:
         raise HotseatError("internal", "the library ended without a plan")
     record = found.record
-    plan = plan_model(
-        replace(record, prefill_chunk=prefill_chunk(record, sys.platform)),
-        system_probe().machine(),
-        open_home()[1],
-        working_set_bytes=found.working_set_bytes,
-        in_any_case=True,
-    )
+    plan = planning_here(found.working_set_bytes)(record)
     is_known = bool(record.layers)
     return PullView(
         repository=found.repository,

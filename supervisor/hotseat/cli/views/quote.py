@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from hotseat.cli.terminal.output import count, duration, note, print_table, size
+from hotseat.cli.views.streamed import streamed_line
 from hotseat.protocol.views import QuoteView, WhyView
 
 SHORT_ID: Final = 8
@@ -59,6 +60,8 @@ def render_quotes(views: Sequence[QuoteView]) -> None:
     for view in views:
         if not view.fits:
             note(f"{view.model}: {view.reason}")
+        elif view.streamed is not None:
+            note(f"{view.model}: {streamed_line(view.streamed)}")
     if not views:
         print("no models; `hotseat import` registers one")
 

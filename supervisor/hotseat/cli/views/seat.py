@@ -6,6 +6,7 @@ import msgspec
 
 from hotseat.cli.terminal.output import count, duration, note, print_facts, print_table, size
 from hotseat.cli.views.ps import quarantine_lines, readiness
+from hotseat.cli.views.streamed import streamed_line
 from hotseat.client.errors import DaemonUnreachable
 from hotseat.protocol.replies import SwapReport
 from hotseat.protocol.telemetry import MemoryPages
@@ -57,6 +58,7 @@ def render_status(view: StatusView) -> None:
             ("seat", _seat_line(view)),
             ("swap", _swap_line(view)),
             ("released", _released_line(view)),
+            ("weights", streamed_line(view.streamed)),
             ("worker", _worker_line(view.worker)),
             ("standby", _standby_line(view.standby)),
             ("queue", _queue_line(view.queue)),

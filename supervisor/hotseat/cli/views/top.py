@@ -15,6 +15,7 @@ from rich.text import Text
 
 from hotseat.cli.terminal.memory_bars import CLASSES, shares
 from hotseat.cli.terminal.output import count, duration, printable, size
+from hotseat.cli.views.streamed import streamed_line
 from hotseat.protocol.telemetry import Sample
 from hotseat.protocol.views import StatusView, WhyView
 
@@ -49,7 +50,7 @@ def render_top(state: TopState, width: int, *, blocks: bool = True) -> Renderabl
         return Text("waiting for the first sample …")
     sample = state.samples[-1]
     return Group(
-        _seat_line(state, sample),
+        *_seat_lines(state, sample),
         _memory_bar(sample, width, blocks=blocks),
         memory_history(state.samples, width, blocks=blocks),
         _legend(sample),
@@ -58,6 +59,13 @@ def render_top(state: TopState, width: int, *, blocks: bool = True) -> Renderabl
         _swap_table(state),
         Text("q or Ctrl-C ends" + ("; the daemon is gone" if state.is_lost else ""), style="dim"),
     )
+
+
+def _seat_lines(state: TopState, sample: Sample) -> list[Text]:
+    """A second line for a model that does not fit whole, which is why it is slow."""
+    held = None if state.status is None else state.status.streamed
+    more = [Text(streamed_line(held), style="dim")] if held and sample.phase == "ready" else []
+    return [_seat_line(state, sample), *more]
 
 
 def _seat_line(state: TopState, sample: Sample) -> Text:

@@ -24,12 +24,13 @@ def tags(views: Sequence[ModelView]) -> dict[str, Any]:
 def running(views: Sequence[ModelView], status: StatusView) -> dict[str, Any]:
     """GET /api/ps: whatever holds the seat."""
     seated = [view for view in views if view.name == status.model and view.state == "seated"]
+    held = status.streamed
     return {
         "models": [
             {
                 **_entry(view),
                 "expires_at": _NEVER,
-                "size_vram": view.weights_bytes,
+                "size_vram": view.weights_bytes if held is None else held.resident_bytes,
                 "context_length": view.context_tokens,
             }
             for view in seated

@@ -25,12 +25,29 @@ KEEP_EVERY_S: Final = 30.0
 
 def read_costs(catalogue: Path) -> Costs:
     """What was measured, whether a daemon runs or not; nothing where no file tells."""
+    return decode_costs(_read(catalogue, COSTS_KEY))
+
+
+def read_disk_rate(catalogue: Path) -> ReadRate:
+    """How fast weights were read here, whether a daemon runs or not."""
+    return _decode_rate(_read(catalogue, READ_RATE_KEY)) or ReadRate()
+
+
+def _read(catalogue: Path, key: str) -> str | None:
     try:
         with closing(sqlite3.connect(f"{catalogue.as_uri()}?mode=ro", uri=True)) as db:
-            row = db.execute("SELECT value FROM meta WHERE key = ?", (COSTS_KEY,)).fetchone()
+            row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     except sqlite3.Error:
-        return Costs()
-    return decode_costs(row[0] if row else None)
+        return None
+    return row[0] if row else None
+
+
+def _decode_rate(text: str | None) -> ReadRate | None:
+    """None for what cannot be read: it is measured again."""
+    try:
+        return None if text is None else msgspec.json.decode(text, type=ReadRate)
+    except msgspec.MsgspecError:
+        return None
 
 
 class _KeptSet(Struct, frozen=True, kw_only=True):
@@ -80,11 +97,7 @@ class KeptFigures:
 
     def _recall_read_rate(self, text: str | None) -> None:
         """What the disk gave the last time that weights were read as they were needed."""
-        try:
-            kept = None if text is None else msgspec.json.decode(text, type=ReadRate)
-        except msgspec.DecodeError:
-            return
-        if kept is not None:
+        if (kept := _decode_rate(text)) is not None:
             self._kept_rate = self._planner.reading = kept
 
     def _recall_overhead(self, record: ModelRecord, text: str | None) -> None:

@@ -87,6 +87,7 @@ class QuoteDesk:
             prompt_tokens=tokens,
             stored_tokens=stored,
             exact=exact,
+            streamed=self._admission.streamed(record),
         )
 
     def _is_live(self, session: str | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from hotseat.protocol.residence import StreamedView
 from hotseat.protocol.views import (
     MemoryView,
     QuarantineView,
@@ -92,6 +93,7 @@ class StatusDesk:
             notices=self._notices(now),
             gpu_errors=self._figures.gpu_errors,
             gateway=self._figures.gateway,
+            streamed=self._streamed(),
             released_until=self._releases.held_until(time.time()),
             seated_until=None if left_s is None else round(time.time() + left_s, 3),
             keeps_awake=self._figures.keeps_awake,
@@ -148,6 +150,12 @@ class StatusDesk:
             live_sessions=len(beat.live_sessions) if beat else 0,
             backlog_bytes=beat.backlog_bytes if beat else None,
         )
+
+    def _streamed(self) -> StreamedView | None:
+        planned = self._seat.streamed
+        if planned is None or self._seat.record is None:
+            return None
+        return self._planner.streamed_now(planned)
 
     def _memory(self) -> MemoryView:
         machine = self._planner.probe.machine()

@@ -13,9 +13,11 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.ids import ModelName
 from hotseat.protocol.messages import Generate, Swap
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.residence import StreamedView
 from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.dispatch.rules.swap_rights import check_swap_allowed
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.rules.residence import is_slow, streamed_of
 from hotseat.supervisor.models.short_memory import MemoryHolders
 from hotseat.supervisor.seat.seat import Seat
 from hotseat.supervisor.settings.values import LimitSettings, SwapPolicy
@@ -99,6 +101,24 @@ class Admission:
         allowed = replace(request, swap=self._policy(request, record.name))
         check_swap_allowed(allowed, record.name, seated, released_s)
         return record
+
+    def slow_speed(self, record: ModelRecord) -> float | None:
+        """Tokens a second of a model that the disk holds below 1; None of any other."""
+        view = self.streamed(record)
+        return view.tokens_per_s if view is not None and is_slow(view.tokens_per_s) else None
+
+    @property
+    def is_seat_slow(self) -> bool:
+        """Whether the disk holds the seated model below 1 token a second."""
+        record = self._seat.record
+        return record is not None and self._seat.admits and self.slow_speed(record) is not None
+
+    def streamed(self, record: ModelRecord) -> StreamedView | None:
+        """What of a model is in memory when it has the seat; None where all of it is."""
+        if record.name != self._seat.seated:
+            return streamed_of(record, self._planner.plan(record))
+        planned = self._seat.streamed
+        return None if planned is None else self._planner.streamed_now(planned)
 
     def is_short_for(self, running: int) -> bool:
         """True when memory allows no further request beside so many."""

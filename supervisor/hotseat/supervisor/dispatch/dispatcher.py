@@ -194,6 +194,7 @@ class Dispatcher:
             seated_at=state.seated_at,
             running=self._works.running,
             swap_cost_s=self._works.forecaster.swap_cost_s(state.model),
+            is_slow=self._admission.is_seat_slow,
         )
         target = state.plan.target if state.plan is not None else None
         began = state.marks[0].at if state.marks else state.since

@@ -13,6 +13,7 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import Wiring
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.residence import StreamedView
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
@@ -20,7 +21,11 @@ from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.models.rules.overhead import Overhead
 from hotseat.supervisor.models.rules.plan import least_bytes, plan_elsewhere, plan_model
-from hotseat.supervisor.models.rules.residence import LEAST_READ_BYTES, ReadRate
+from hotseat.supervisor.models.rules.residence import (
+    LEAST_READ_BYTES,
+    ReadRate,
+    tokens_per_s,
+)
 from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes, shortage
 from hotseat.supervisor.models.rules.wiring import wiring, wiring_notice
 from hotseat.supervisor.models.rules.working_set import WorkingSet, is_stale, limit_now
@@ -218,6 +223,11 @@ class Planner:
         """What a worker has read of its weights since it was seated."""
         if read_bytes >= LEAST_READ_BYTES and seconds > 0:
             self.reading = ReadRate(bytes_per_s=read_bytes / seconds, at=time.time())
+
+    def streamed_now(self, view: StreamedView) -> StreamedView:
+        """What was planned of a seated model, with the speed that the disk turned out to have."""
+        speed = tokens_per_s(view.step_bytes, self.reading.known(time.time()))
+        return view if speed is None else replace(view, tokens_per_s=round(speed, 3))
 
     def _overhead_bytes(self, record: ModelRecord) -> int | None:
         known = self.overheads.get(record.tag)

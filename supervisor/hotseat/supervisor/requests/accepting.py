@@ -47,6 +47,9 @@ class Admitting(Protocol):
     def persists(self, model: ModelName) -> bool:
         """False for a model whose contexts stay off the disk."""
 
+    def slow_speed(self, record: ModelRecord) -> float | None:
+        """Tokens a second of a model that the disk holds below 1; None of any other."""
+
     async def explained(self, error: HotseatError) -> HotseatError:
         """A refusal with what a person should know of it."""
 
@@ -228,12 +231,14 @@ class Acceptor:
         if work.state is WorkState.WAITING:
             forecast = self._works.forecaster.forecast(work.key, time.monotonic())
         wait_s = None if forecast is None else forecast.wait_s
+        speed = None if work.record is None else self._admission.slow_speed(work.record)
         return Accepted(
             position=forecast.position if forecast is not None else 0,
             expected_wait_s=None if wait_s is None else round(wait_s, 3),
             seed=work.seed,
             replayed=replayed,
             ignored=work.ignored or UNSET,
+            tokens_per_s=UNSET if speed is None else speed,
         )
 
     def _room_in_s(self) -> float:

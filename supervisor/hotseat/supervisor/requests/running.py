@@ -201,6 +201,7 @@ class WorkRuns:
                 alone=len(running) == 1,
                 by_system=fault.by_system,
                 by_gpu=bool(fault.gpu),
+                by_disk=fault.by_disk,
             )
             work.wait_again("queued", time.monotonic())
             if work.suspicion.is_poison:

@@ -3,7 +3,8 @@
 Policy: models get the seat first come, first served. The seated model keeps
 it for `q = max(min_seat_s, weight x swap cost)` while it has work; a model without work gives way
 at once, unless an agent is expected back within a moment. Swaps that were asked for go first and
-wait for nobody.
+wait for nobody. A model below 1 token a second keeps the seat for what the swap to it cost and
+gives it up between two tokens: so it gets on, and nobody waits for the end of its answers.
 
 What follows, with `grace` bounding the drain and asked-for swaps apart: a model that has joined
 the queue is seated within the sum over the other models of (q + grace + swap), and one swap more
@@ -44,6 +45,8 @@ class SeatView(Struct, frozen=True, kw_only=True):
     swap_cost_s: float = 0.0
     """Measured: what a swap to the seated model costs beside the drain. It stays for a multiple of
     that, so the share of time lost to swaps is bounded seating by seating."""
+    is_slow: bool = False
+    """The disk holds it below 1 token a second."""
     linger_until: float = 0.0
     """An agent of the seated model is expected back before that."""
 
@@ -110,7 +113,7 @@ def decide(
         swap_to=swap_to,
         asked=number,
         drain=settings.drain,
-        grace_s=settings.grace_s if seat.running else 0.0,
+        grace_s=settings.grace_s if seat.running and not seat.is_slow else 0.0,
         expire=expire,
         wake_at=deadline,
         queue=queue,
@@ -133,7 +136,8 @@ def _keeps_until(alive: Sequence[Waiting], seat: SeatView, settings: SchedulerSe
     """Until when the seated model keeps the seat although another waits; 0 is not at all."""
     if seat.model is None:
         return 0.0
-    over_at = seat.seated_at + residency_s(settings, seat.swap_cost_s)
+    due_s = residency_s(settings, seat.swap_cost_s)
+    over_at = seat.seated_at + (min(due_s, seat.swap_cost_s) if seat.is_slow else due_s)
     if seat.running or any(entry.model == seat.model for entry in alive):
         return over_at
     # Waiting for an agent is residency too: it never prolongs what the others have to wait.

@@ -21,6 +21,7 @@ from hotseat.supervisor.loop.tasks import TaskSet
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.time_awake import AwakeClock
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.rules.residence import streamed_of
 from hotseat.supervisor.ports.worker_link import WorkerLink
 from hotseat.supervisor.seat.host import SeatHost, SeatNews, SwapFigures, fault_of
 from hotseat.supervisor.seat.load_order import load_order
@@ -207,7 +208,8 @@ class SeatRunner:
         try:
             record = self._planner.registry.get(model)
             self.seat.code.refuse_replaced()
-            self._lock.acquire(model, record.weights_bytes)
+            planned = self._planner.plan(record, returned_bytes=0, in_any_case=True)
+            self._lock.acquire(model, planned.weights_bytes)
             is_outdated = self._planner.is_working_set_stale
             worker = await self.standby.take(epoch, is_outdated=is_outdated)
             from_standby = worker is not None
@@ -264,6 +266,7 @@ class SeatRunner:
         seat = self.seat
         seat.record, seat.limit_bytes = record, plan.limit_bytes
         seat.resident_bytes = plan.weights_bytes
+        seat.streamed = streamed_of(record, plan)
         self._planner.own.worker_pid = seat.worker_pid
         seat.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag

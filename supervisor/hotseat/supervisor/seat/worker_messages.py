@@ -113,7 +113,13 @@ class WorkerMessages:
     def reaped(self, ended: WorkerExit) -> None:
         """The kernel says that it is gone."""
         seat = self._seat
-        fault = describe_exit(ended.returncode, ended.sent, ended.stderr, epoch=ended.epoch)
+        fault = describe_exit(
+            ended.returncode,
+            ended.sent,
+            ended.stderr,
+            epoch=ended.epoch,
+            model=seat.state.model or "",
+        )
         if seat.process is not None and seat.process.pid == ended.pid:
             seat.process = None
             if seat.link is not None:

@@ -28,6 +28,7 @@ FOOTPRINT = {
     "outside_held_bytes": GIB + 9 * MIB,
     "outside_after_bytes": 10 * MIB,
 }
+SLOTS = {"compared_calls": 20, "decode_differs_at": -1, "batch_differs_at": -1}
 SPEED = {
     "mlx_lm_decode_tokens_per_s": [100, 90, 110],
     "engine_decode_tokens_per_s": [95, 96, 97],
@@ -74,6 +75,9 @@ CASES = [
     ("round trips", {"round_trip_ms": [9] * 100}, "slow"),
     ("kernels", {"first_token_ms": [90], "first_chunk_ms": [200]}, "ok"),
     ("kernels", {"first_token_ms": [90], "first_chunk_ms": [4000]}, "slow"),
+    ("slots", SLOTS, "ok"),
+    ("slots", SLOTS | {"batch_differs_at": 3}, "wrong"),
+    ("slots", SLOTS | {"compared_calls": 0}, "wrong"),
     ("speed", SPEED, "ok"),
     ("speed", SPEED | {"engine_decode_tokens_per_s": 60}, "slow"),
     ("speed", SPEED | {"engine_prefill_tokens_per_s": 600}, "slow"),

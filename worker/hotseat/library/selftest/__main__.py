@@ -13,6 +13,7 @@ import msgspec
 from hotseat.library.own_stdout import take_stdout
 from hotseat.protocol.selftest import (
     LIBRARY_ORDER,
+    CompareSlots,
     DecodeBare,
     DecodeEngine,
     LibraryOrder,
@@ -57,6 +58,10 @@ def _measure(order: LibraryOrder, tell: Callable[[Measured], None]) -> Measured:
             from hotseat.library.selftest.disk import store_file  # noqa: PLC0415 - imports numpy
 
             return store_file(order)
+        case CompareSlots():
+            from hotseat.library.selftest.slots import compare_slots  # noqa: PLC0415 - costs seconds
+
+            return compare_slots(order)
         case WarmKernels():
             from hotseat.library.selftest.kernels import warm_kernels  # noqa: PLC0415 - measured
 

@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.models import llama
+from msgspec import Struct
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from hotseat.library.importing import import_model
@@ -19,6 +20,7 @@ from hotseat.protocol.selftest import Fact, MakeModels, Measured, figure
 SPECIALS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _END: Final = SPECIALS.index("<|im_end|>")
 CONTEXT: Final = 32_768
+_HEAD: Final = 64
 _WANDER: Final = 3.0
 """How much wider queries, keys and the head are drawn: greedy text then does not run in circles."""
 _PLAIN: Final = 1.6
@@ -53,10 +55,22 @@ def make_models(order: MakeModels) -> Measured:
     )
 
 
-def write_model(folder: Path, seed: int) -> Path:
-    """A llama of 2 MB; the folder."""
+class Shape(Struct, frozen=True, kw_only=True):
+    """Width, inner width and layers of a llama; heads are 64 wide, and shared by two or more."""
+
+    width: int = 128
+    inner: int = 256
+    layers: int = 3
+
+
+LARGE: Final = Shape(width=768, inner=3072, layers=16)
+"""550 MB: large enough that reading it is what a token takes, small enough for any disk."""
+
+
+def write_model(folder: Path, seed: int, shape: Shape = Shape()) -> Path:  # noqa: B008 - frozen
+    """A llama, of 2 MB if no shape is given; the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = _config()
+    config = _config(shape)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     model = llama.Model(llama.ModelArgs.from_dict(config))
     rng = np.random.default_rng(seed)
@@ -70,15 +84,16 @@ def write_model(folder: Path, seed: int) -> Path:
     return folder
 
 
-def _config() -> dict[str, Any]:
+def _config(shape: Shape) -> dict[str, Any]:
+    heads = shape.width // _HEAD
     return {
         "model_type": "llama",
-        "hidden_size": 128,
-        "head_dim": 64,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "num_hidden_layers": 3,
-        "intermediate_size": 256,
+        "hidden_size": shape.width,
+        "head_dim": _HEAD,
+        "num_attention_heads": heads,
+        "num_key_value_heads": max(heads // 4, 1),
+        "num_hidden_layers": shape.layers,
+        "intermediate_size": shape.inner,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
         "tie_word_embeddings": False,

@@ -96,7 +96,7 @@ def load_model(
         kit = take_kit(record)
     except Exception as error:
         pass_on_loss(error)
-        raise _as_failure(record, error) from error
+        raise _as_failure(load, error) from error
     seated = SeatedModel(record, load, model, kit, streaming)
     seconds = time.monotonic() - started
     return seated, Loaded(active_bytes=int(mx.get_active_memory()), seconds=seconds)
@@ -110,7 +110,7 @@ def warm_model(seated: SeatedModel) -> Warmed:
         mx.eval(seated.model(mx.array([[token]]), cache=new_caches(seated.model)))
     except Exception as error:
         pass_on_loss(error)
-        raise _as_failure(seated.record, error) from error
+        raise _as_failure(seated.load, error) from error
     mx.clear_cache()
     return Warmed(seconds=time.monotonic() - started, peak_bytes=int(mx.get_peak_memory()))
 
@@ -209,16 +209,19 @@ def _weight_groups(model: Any) -> list[tuple[list[mx.array], int]]:
     return groups
 
 
-def _as_failure(record: ModelRecord, error: Exception) -> LoadFailedError:
+def _as_failure(load: Load, error: Exception) -> LoadFailedError:
     if isinstance(error, LoadFailedError):
         return error
+    record = load.record
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError) or tells_of_memory(text):
+        size_bytes = load.resident_bytes
+        held = "" if load.residence is None else f" in memory, of {record.weights_bytes}"
         return LoadFailedError(
             "memory_pressure",
-            f"no memory for {record.name} ({record.weights_bytes} bytes of weights): {text}",
+            f"no memory for {record.name} ({size_bytes} bytes of weights{held}): {text}",
             permanent=False,
-            weights_bytes=record.weights_bytes,
+            weights_bytes=size_bytes,
         )
     is_content = isinstance(
         error, RuntimeError | ValueError | KeyError | TypeError | AttributeError | OSError

@@ -129,6 +129,44 @@ class FileReads:
                 is_large = False  # what follows is not aligned any more
         return buffer[skipped : skipped + size]
 
+    def read_into(self, position: int, into: memoryview, bounce: memoryview) -> None:
+        """Fills `into` from `position` on; EOFError if the file ends before. Raises OSError.
+
+        Straight where `into` lies in a block of memory as `position` does in one of the file, all
+        but what shares a block with others; what is left is copied from `bounce`, which is of
+        `aligned_memory`, two alignments larger than `into`.
+        """
+        if not self._read_straight(position, into, bounce):
+            _copy(self.read(position, len(into), bounce), into)
+
+    def _read_straight(self, position: int, into: memoryview, bounce: memoryview) -> bool:
+        """False where it cannot be, or came short: `into` holds nothing of use then."""
+        direct = self._open_direct()
+        head = -position % ALIGNMENT
+        middle = (len(into) - head) // ALIGNMENT * ALIGNMENT
+        is_alike = (_address(into) - position) % ALIGNMENT == 0
+        if middle <= 0 or not is_alike:
+            # Without such a descriptor nothing has to be aligned.
+            return direct is None and os.preadv(self._fd, [into], position) == len(into)
+        before, after = bounce[:ALIGNMENT], bounce[ALIGNMENT : 2 * ALIGNMENT]
+        tail = len(into) - head - middle
+        skipped = ALIGNMENT - head if head else 0
+        pieces = [before] * bool(head) + [into[head : head + middle]] + [after] * bool(tail)
+        try:
+            count = os.preadv(self._fd if direct is None else direct, pieces, position - skipped)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            self._is_refused = True
+            return False
+        if count < skipped + len(into):
+            return False
+        if head:
+            _copy(before[skipped:], into[:head])
+        if tail:
+            _copy(after[:tail], into[head + middle :])
+        return True
+
     def _read_piece(self, piece: memoryview, position: int, *, is_large: bool) -> int:
         if is_large and not self._is_past_cache and hasattr(os, "RWF_NOWAIT"):
             count = self._read_cached(piece, position)
@@ -171,6 +209,15 @@ class FileReads:
                 again = f"/proc/self/fd/{self._fd}"
                 self._direct_fd = os.open(again, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
         return self._direct_fd
+
+
+def _copy(source: memoryview, into: memoryview) -> None:
+    """By numpy, which lets other threads run meanwhile; a memoryview's own copy does not."""
+    np.copyto(np.frombuffer(into, np.uint8), np.frombuffer(source, np.uint8))
+
+
+def _address(memory: memoryview) -> int:
+    return int(np.frombuffer(memory, np.uint8).ctypes.data)
 
 
 def aligned_memory(size: int) -> memoryview:

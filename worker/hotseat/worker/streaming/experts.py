@@ -20,8 +20,9 @@ import numpy as np
 from hotseat.protocol.residence import SORTED_FROM
 from hotseat.worker.streaming.layers import LayerRooms, ParameterPlaces
 from hotseat.worker.streaming.places import NotStreamableError, Place, places_of
-from hotseat.worker.streaming.reading import Readers, bytes_of, finish
+from hotseat.worker.streaming.reading import Readers, finish
 from hotseat.worker.streaming.slots import Move, SlotTable
+from hotseat.worker.streaming.targets import Target
 
 _MADE: Final = 16
 """Results of a layer that are kept until it is certain that they are computed."""
@@ -46,13 +47,11 @@ class ExpertBank:
         self._readers = readers
         self.experts = next(iter(places.values())).shape[0]
         self._table = SlotTable(self.experts, slots)
-        self._arrays = {
-            key: mx.zeros((slots, *place.shape[1:]), place.dtype) for key, place in places.items()
-        }
-        mx.eval(self._arrays)
+        targets = {key: Target([place], slots) for key, place in places.items()}
+        self._arrays = {key: target.array(places[key]) for key, target in targets.items()}
+        self._memory = {key: target.memory(places[key]) for key, target in targets.items()}
         self._own = ParameterPlaces(module, places)
         self._own.put(self._arrays)
-        self._memory = {key: bytes_of(array) for key, array in self._arrays.items()}
         self._made: list[mx.array] = []
         self.hits = 0
         self.asked = 0

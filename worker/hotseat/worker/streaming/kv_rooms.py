@@ -19,8 +19,9 @@ from hotseat.protocol.model import FLOAT_BYTES, FloatType, LayerSpec
 from hotseat.worker.store.direct_io import aligned_memory
 from hotseat.worker.store.kept_blocks import KeptBlock
 from hotseat.worker.streaming.layers import SPOIL_VARIABLE
-from hotseat.worker.streaming.reading import THREADS, Meter, bytes_of
+from hotseat.worker.streaming.reading import THREADS, Meter
 from hotseat.worker.streaming.rooms import Rooms
+from hotseat.worker.streaming.targets import bytes_of
 
 _DTYPES: Final[dict[FloatType, Any]] = {
     "float32": mx.float32,

@@ -14,8 +14,9 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from hotseat.worker.streaming.places import NotStreamableError, Place, places_of
-from hotseat.worker.streaming.reading import Job, Readers, bytes_of, finish
+from hotseat.worker.streaming.reading import Job, Readers, finish
 from hotseat.worker.streaming.rooms import Rooms
+from hotseat.worker.streaming.targets import Target, bytes_of
 
 SPOIL_VARIABLE: Final = "HOTSEAT_SPOIL_ROOMS"
 """Set: a room that is given back is filled with what no weight is, so that its use is seen."""
@@ -32,33 +33,32 @@ class LayerRooms:
     def __init__(
         self, places: Mapping[int, Mapping[str, Place]], count: int, readers: Readers
     ) -> None:
-        shapes = next(iter(places.values()))
+        keys = next(iter(places.values()))
         self._places = places
         self._readers = readers
-        self._arrays = [
-            {key: mx.zeros(place.shape, place.dtype) for key, place in shapes.items()}
+        self._targets = [
+            {key: Target(found[key] for found in places.values()) for key in keys}
             for _ in range(min(count, len(places)))
-        ]
-        mx.eval(self._arrays)
-        self._memory = [
-            {key: bytes_of(array) for key, array in room.items()} for room in self._arrays
         ]
         self._held: dict[int, int] = {}
         self._is_spoilt = bool(os.environ.get(SPOIL_VARIABLE))
-        self.rooms: Rooms[list[Job]] = Rooms(len(self._arrays), sorted(places), self._begin, finish)
+        self.rooms: Rooms[list[Job]] = Rooms(
+            len(self._targets), sorted(places), self._begin, finish
+        )
 
     def enter(self, number: int) -> Mapping[str, mx.array]:
         """The layer's parameters, once they are in memory; they are its until `leave`."""
         room = self.rooms.take(number)
         self._held[number] = room
-        return self._arrays[room]
+        targets = self._targets[room]
+        return {key: targets[key].array(place) for key, place in self._places[number].items()}
 
     def leave(self, number: int) -> None:
         """Nothing lazy is left that would use the room."""
-        room = self._held.pop(number)
         if self._is_spoilt:
-            for memory in self._memory[room].values():
+            for memory in self.memory_of(number).values():
                 memory[:] = _SPOILT * len(memory)
+        del self._held[number]
         self.rooms.give(number)
 
     def check(self, layer: Any, number: int) -> None:
@@ -67,19 +67,23 @@ class LayerRooms:
         Its own parameters are computed for that: of one layer of a kind, as it was loaded.
         """
         loaded = dict(tree_flatten(layer.parameters()))
-        room = self.rooms.take(number)
-        self._held[number] = room
+        self._held[number] = self.rooms.take(number)
+        memory = self.memory_of(number)
         for key, array in loaded.items():
-            if bytes_of(array) != self._memory[room][key]:
+            if bytes_of(array) != memory[key]:
                 raise NotStreamableError(f"layer {number} is not loaded as its file has it: {key}")
         self.leave(number)
 
     def memory_of(self, number: int) -> Mapping[str, memoryview]:
         """Of the room that a layer holds now, by parameter."""
-        return self._memory[self._held[number]]
+        return self._memory(number, self._held[number])
+
+    def _memory(self, number: int, room: int) -> Mapping[str, memoryview]:
+        targets = self._targets[room]
+        return {key: targets[key].memory(place) for key, place in self._places[number].items()}
 
     def _begin(self, number: int, room: int) -> list[Job]:
-        memory = self._memory[room]
+        memory = self._memory(number, room)
         return [
             job
             for key, place in self._places[number].items()

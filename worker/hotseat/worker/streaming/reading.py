@@ -1,20 +1,18 @@
-"""Reads pieces of files straight into the memory of arrays, on threads, past the page cache.
+"""Reads pieces of files into given memory, on threads, past the page cache.
 
 An mlx array exports its buffer, writable (mlx's documentation of the buffer protocol), so that
-nothing is copied into mlx afterwards. Knows no layers.
+nothing is copied into mlx afterwards. Knows no layers and no mlx.
 """
 
 import contextlib
+import itertools
 import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
-
-import mlx.core as mx
-import numpy as np
+from typing import Final
 
 from hotseat.protocol.limits import MIB
 from hotseat.worker.dying import WeightsLostError
@@ -28,15 +26,8 @@ _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
 Job = Future[None]
 
 
-def bytes_of(array: mx.array) -> memoryview:
-    """The memory of an array, to be written. It is evaluated and owns its buffer from here on."""
-    flat: Any = array.reshape(-1).view(mx.uint8)
-    mx.eval(flat)
-    return memoryview(flat)
-
-
 class _Bounce(threading.local):
-    """Where a thread reads a piece before it is copied: tensors lie at any byte of a file."""
+    """Where a thread reads what cannot be read straight to where it is used, to be copied then."""
 
     def __init__(self) -> None:
         self.memory = aligned_memory(PIECE_BYTES + 2 * ALIGNMENT)
@@ -51,12 +42,20 @@ class _WeightFile:
         self._reads = FileReads(self._fd, is_past_cache=True)
         self._was = self._is()
 
-    def read(self, offset: int, size: int, memory: memoryview) -> memoryview:
-        """In `memory`. Raises EOFError, OSError, WeightsLostError."""
-        found = self._reads.read(offset, size, memory)
+    def read(self, offset: int, into: memoryview, bounce: memoryview) -> None:
+        """Fills `into`. Raises WeightsLostError."""
+        try:
+            self._reads.read_into(offset, into, bounce)
+        except EOFError as error:
+            raise WeightsLostError(
+                f"{self._path} ended before byte {offset + len(into)}, of {self._was[0]} bytes when"
+                " it was opened"
+            ) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise WeightsLostError(f"{self._path} failed at byte {offset} ({reason})") from error
         if self._is() != self._was:
             raise WeightsLostError(f"{self._path} was changed while it was in use")
-        return found
 
     def close(self) -> None:
         """Nothing reads it any more."""
@@ -113,18 +112,18 @@ class Readers:
 
     def begin(self, path: Path, offset: int, into: memoryview) -> list[Job]:
         """Reads as many bytes as `into` takes, piece by piece; `finish` waits for them."""
+        # Pieces end where blocks of the file do: only the first and the last have ragged edges.
+        starts = [0, *range(PIECE_BYTES - offset % ALIGNMENT, len(into), PIECE_BYTES)]
         return [
-            self._pool.submit(self._read, path, offset + start, into[start : start + PIECE_BYTES])
-            for start in range(0, len(into), PIECE_BYTES)
+            self._pool.submit(self._read, path, offset + start, into[start:end])
+            for start, end in itertools.pairwise([*starts, len(into)])
         ]
 
     def _read(self, path: Path, offset: int, into: memoryview) -> None:
         self._meter.enter()
         done = 0
         try:
-            found = self._files[path].read(offset, len(into), self._bounce.memory)
-            # By numpy, which lets others run meanwhile; a memoryview's own copy does not.
-            np.copyto(np.frombuffer(into, np.uint8), np.frombuffer(found, np.uint8))
+            self._files[path].read(offset, into, self._bounce.memory)
             done = len(into)
         finally:
             self._meter.leave(done)
@@ -146,9 +145,5 @@ def finish(jobs: Sequence[Job]) -> None:
     failed: BaseException | None = None
     for job in jobs:
         failed = job.exception() or failed
-    if isinstance(failed, WeightsLostError):
-        raise failed
-    if isinstance(failed, EOFError):
-        raise WeightsLostError("a weight file ended before its time") from failed
     if failed is not None:
-        raise WeightsLostError(str(failed)) from failed
+        raise failed

@@ -10,6 +10,7 @@ from msgspec import Struct
 from hotseat.cli.selftest.rules import orders as o
 from hotseat.cli.selftest.rules.scales import Scale
 from hotseat.protocol.selftest import (
+    CompareSlots,
     DecodeBare,
     DecodeEngine,
     LibraryOrder,
@@ -187,6 +188,13 @@ def _engine_parts(scale: Scale, places: Places) -> tuple[Entry, ...]:
             orders=(WarmKernels(model=model),) * scale.fresh_starts,
             limit_s=scale.limit_s,
             needs_models=True,
+        ),
+        Entry(
+            name="slots",
+            measures="a layer with some experts in memory, called in shapes of decode and prompts",
+            expected="the bits that all experts make",
+            orders=(CompareSlots(folder=f"{places.base}/slots"),),
+            limit_s=scale.limit_s,
         ),
         Entry(
             name="speed",

@@ -232,6 +232,12 @@ def _equal(numbers: Numbers) -> Judged:
     return OK
 
 
+def _slots(numbers: Numbers) -> Judged:
+    return (
+        _equal(numbers) if numbers.last("compared_calls") else Judged("wrong", "no call was made")
+    )
+
+
 def _limits(numbers: Numbers) -> Judged:
     peak, forecast = numbers.last("peak_bytes"), numbers.more_than_nothing("forecast_bytes")
     text = f"the peak is {peak / forecast:.3f} of the forecast"
@@ -270,6 +276,7 @@ RULES: Final[dict[str, Rule]] = {
         _slow_above(numbers, "first_token_ms", FIRST_MS),
         _slow_above(numbers, "first_chunk_ms", FIRST_MS),
     ),
+    "slots": _slots,
     "speed": _speed,
     "rest": _rest,
     "exactness": _equal,

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
 from hotseat.protocol.model import STATES_HELD, ModelRecord
+from hotseat.protocol.residence import WeightParts
 from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
@@ -18,6 +19,8 @@ from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_
 from hotseat.supervisor.models.rules.residence import (
     Seating,
     choose_residence,
+    streamed_view,
+    tokens_per_s,
     why_not,
 )
 from hotseat.supervisor.models.rules.room import room_bytes
@@ -116,17 +119,17 @@ def _plan_streamed(
             continue
         resident = structs.replace(record, weights_bytes=seating.resident_bytes)
         if planned(resident, in_any_case=True).fits:
-            view = _as_streamed(whole, planned(resident), seating, read_rate)
+            speed = tokens_per_s(seating.step_bytes, read_rate)
+            view = _as_streamed(record.parts, whole, planned(resident), seating, speed)
             if view.residence is not None:
                 return view
     return view
 
 
 def _as_streamed(
-    whole: PlanView, view: PlanView, seating: Seating, read_rate: float | None
+    parts: WeightParts, whole: PlanView, view: PlanView, seating: Seating, speed: float | None
 ) -> PlanView:
     """What is said of it; a refusal where the disk is known to be too slow."""
-    speed = seating.tokens_per_s(read_rate)
     reading = f"{_size(seating.step_bytes)} from the disk for a token at most"
     if speed is not None:
         reading += f" ({speed:.2g} tokens a second)"
@@ -136,7 +139,8 @@ def _as_streamed(
                 f" {LEAST_TOKENS_PER_S:g} a second are the least"
             )
             return structs.replace(whole, reason=reason)
-    words = f"it does not fit whole: {seating.words}, {reading}"
+    held = streamed_view(parts, seating.residence, seating.step_bytes, speed).words
+    words = f"it does not fit whole: {held}, {reading}"
     return structs.replace(
         view,
         residence=seating.residence,

@@ -9,9 +9,20 @@ from typing import Final
 
 from msgspec import Struct
 
-from hotseat.protocol.residence import SORTED_FROM, Residence, WeightParts, spread_evenly
+from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.residence import (
+    SORTED_FROM,
+    Residence,
+    StreamedView,
+    WeightParts,
+    resident_bytes,
+    spread_evenly,
+)
 from hotseat.protocol.streamed_contexts import ROOMS
+from hotseat.protocol.views import PlanView
 
+SLOW_TOKENS_PER_S: Final = 1.0
+"""A model that is slower says so before it answers, and does not keep others waiting for long."""
 LEAST_READ_BYTES: Final = 1 << 30
 """Less says little of the disk: its first pieces may have come from a cache."""
 KNOWN_FOR_S: Final = 86_400.0
@@ -38,15 +49,42 @@ class Seating(Struct, frozen=True, kw_only=True):
     residence: Residence
     resident_bytes: int
     step_bytes: int
-    words: str
-    """What is where, for people."""
 
-    def tokens_per_s(self, read_rate: float | None) -> float | None:
-        """At least so many where the disk gives so many bytes a second; None: it is not known.
 
-        What it takes to compute comes on top, in turn or at the same time.
-        """
-        return None if read_rate is None else read_rate / max(self.step_bytes, 1)
+def tokens_per_s(step_bytes: int, read_rate: float | None) -> float | None:
+    """Where the disk gives so many bytes a second and all of a step is read; None: not known.
+
+    What it takes to compute comes on top, in turn or at the same time.
+    """
+    return None if read_rate is None else read_rate / max(step_bytes, 1)
+
+
+def streamed_view(
+    parts: WeightParts, residence: Residence, step_bytes: int, speed: float | None
+) -> StreamedView:
+    """What of a model is in memory and what a token costs, for whoever asks."""
+    is_layers = residence.mode == "layers"
+    count = len(parts.layers)
+    return StreamedView(
+        mode=residence.mode,
+        held=count - len(residence.streamed) if is_layers else residence.slots,
+        of=count if is_layers else parts.expert_count,
+        resident_bytes=resident_bytes(parts, residence),
+        step_bytes=step_bytes,
+        tokens_per_s=None if speed is None else round(speed, 3),
+    )
+
+
+def streamed_of(record: ModelRecord, plan: PlanView) -> StreamedView | None:
+    """The same of a plan; None where all is in memory, or nothing."""
+    if record.parts is None or plan.residence is None:
+        return None
+    return streamed_view(record.parts, plan.residence, plan.step_bytes, plan.tokens_per_s)
+
+
+def is_slow(speed: float | None) -> bool:
+    """Whether whoever asks should be told before it waits."""
+    return speed is not None and speed < SLOW_TOKENS_PER_S
 
 
 def choose_residence(parts: WeightParts, room_bytes: int) -> Seating | None:
@@ -78,16 +116,16 @@ def _experts(parts: WeightParts, room: int) -> Seating | None:
         held = fixed + rooms * max(parts.experts)
         slots = min((room - held) // sum(one), parts.expert_count)
         if slots >= chosen:
+            residence = Residence(
+                mode="experts",
+                slots=slots,
+                rooms=rooms,
+                rows=max(min(slots, SORTED_FROM - 1) // chosen, 1),
+            )
             return Seating(
-                residence=Residence(
-                    mode="experts",
-                    slots=slots,
-                    rooms=rooms,
-                    rows=max(min(slots, SORTED_FROM - 1) // chosen, 1),
-                ),
-                resident_bytes=held + slots * sum(one),
+                residence=residence,
+                resident_bytes=resident_bytes(parts, residence),
                 step_bytes=chosen * sum(one),
-                words=f"{slots} of {parts.expert_count} experts a layer are in memory",
             )
     return None
 
@@ -98,15 +136,12 @@ def _layers(parts: WeightParts, room: int) -> Seating | None:
     count = len(parts.layers)
     for streamed in range(1, count + 1):
         chosen = spread_evenly(count, streamed)
-        sizes = [parts.layers[number] for number in chosen]
-        rooms = min(ROOMS, streamed)
-        passing = sum(size * min(rooms, sizes.count(size)) for size in set(sizes))
-        resident = parts.total - sum(sizes) + passing
+        residence = Residence(mode="layers", streamed=chosen, rooms=min(ROOMS, streamed))
+        resident = resident_bytes(parts, residence)
         if resident <= room:
             return Seating(
-                residence=Residence(mode="layers", streamed=chosen, rooms=rooms),
+                residence=residence,
                 resident_bytes=resident,
-                step_bytes=sum(sizes),
-                words=f"{streamed} of {count} layers are read with every step",
+                step_bytes=sum(parts.layers[number] for number in chosen),
             )
     return None

@@ -49,9 +49,16 @@ INNOCENT: Final = Suspicion(advanced=True)
 
 
 def after_death(
-    known: Suspicion, *, alone: bool, by_system: bool = False, by_gpu: bool = False
+    known: Suspicion,
+    *,
+    alone: bool,
+    by_system: bool = False,
+    by_gpu: bool = False,
+    by_disk: bool = False,
 ) -> Suspicion:
     """The worker died under a request, which was `alone` on it or not."""
+    if by_disk:
+        return known
     if known.advanced:
         return Suspicion(is_suspect=True)
     if not alone:

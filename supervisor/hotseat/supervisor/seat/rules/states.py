@@ -38,6 +38,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     permanent: bool = False
     by_system: bool = False
     """A signal that hotseat did not send ended the worker, and not for a crash of its own."""
+    by_disk: bool = False
+    """Weights could not be read any more: no request is to blame."""
     gpu: str = ""
     """What the GPU failed with, if that ended the worker."""
     facts: dict[str, Any] = {}
