@@ -10,7 +10,8 @@ from tests.support.models.real_shapes import CONFIGS, write_headers
 from hotseat.cli.group import cli
 from hotseat.library.inspecting import inspect_folder
 from hotseat.protocol.limits import GIB, MIB
-from hotseat.supervisor.models.rules.plan import metal_working_set, plan_elsewhere
+from hotseat.supervisor.models.rules.plan import plan_elsewhere
+from hotseat.supervisor.models.rules.working_set import metal_working_set
 
 PARAMETERS = {
     "llama-3.1-8b": 8_030_261_248,

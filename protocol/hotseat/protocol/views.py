@@ -251,9 +251,9 @@ class SessionChange(Struct, frozen=True, kw_only=True):
 class CountView(Struct, frozen=True, kw_only=True):
     """What a prompt takes. `fits`: the context holds it and one token of an answer.
 
-    `kv_fit_tokens`: the longest context that memory would hold now, None if the model does not
-    fit. `stored_tokens`: how many leading tokens would not be computed. `rendered`: the whole
-    history was rendered. `text` only when asked for.
+    `kv_fit_tokens`: the longest context that would be taken now, in memory or read from the disk,
+    None if the model does not fit. `stored_tokens`: how many leading tokens would not be computed.
+    `rendered`: the whole history was rendered. `text` only when asked for.
     """
 
     model: str

@@ -21,7 +21,7 @@ FORM = ResponseFormat(type="json_schema", schema={"type": "integer"})
 
 def planner():
     """One whose plans hold a hundred tokens."""
-    plan = SimpleNamespace(max_context_tokens=100)
+    plan = SimpleNamespace(max_context_tokens=100, longest_tokens=100)
     return SimpleNamespace(plan=lambda _record: plan, measure_again=lambda: None)
 
 

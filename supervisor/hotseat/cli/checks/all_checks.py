@@ -26,7 +26,7 @@ from hotseat.supervisor.machine.locks import DEFAULT_SEAT_LOCK, read_holder
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.machine.processor import NO_INTEL, is_intel_mac
 from hotseat.supervisor.machine.volumes import why_not_writable
-from hotseat.supervisor.models.rules.plan import metal_working_set
+from hotseat.supervisor.models.rules.working_set import metal_working_set
 from hotseat.supervisor.settings.home import MAX_SOCKET_BYTES, Home
 from hotseat.supervisor.settings.placed_home import find_placed
 from hotseat.supervisor.settings.reader import load_settings

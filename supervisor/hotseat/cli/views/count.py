@@ -20,7 +20,7 @@ def count_turn(
 
 def render_count(view: CountView) -> None:
     """The figures, then the text if it came."""
-    fit = "" if view.kv_fit_tokens is None else f", memory holds {count(view.kv_fit_tokens)}"
+    fit = "" if view.kv_fit_tokens is None else f", {count(view.kv_fit_tokens)} are taken now"
     print_facts(
         [
             ("model", view.model),

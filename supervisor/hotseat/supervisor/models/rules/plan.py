@@ -25,13 +25,11 @@ from hotseat.supervisor.models.rules.residence import (
 )
 from hotseat.supervisor.models.rules.room import room_bytes
 from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
+from hotseat.supervisor.models.rules.working_set import metal_working_set
 from hotseat.supervisor.settings.values import Settings
 
 DEFAULT_STANDBY_BYTES: Final = 80 * MIB
 """An idle process with the libraries imported, as measured."""
-_LARGE_MAC_BYTES: Final = 96 * GIB
-_WIRED_PERCENT: Final = 74
-_WIRED_PERCENT_LARGE: Final = 84
 WORKING_SET_MARGIN_BYTES: Final = GIB
 LEAST_TOKENS: Final = 2048
 """A model fits when one session of this length (or its whole context) has room."""
@@ -228,15 +226,6 @@ def plan_elsewhere(
         working_set_bytes=working_set,
     )
     return structs.replace(view, what_if=True)
-
-
-def metal_working_set(ram_bytes: int) -> int:
-    """About what Metal lets a process wire by default, from macOS 15 on.
-
-    From what Macs of 16, 24, 36, 128 and 192 GiB said in public; in between the smaller share.
-    """
-    is_large = ram_bytes >= _LARGE_MAC_BYTES
-    return ram_bytes * (_WIRED_PERCENT_LARGE if is_large else _WIRED_PERCENT) // 100
 
 
 def session_bytes(record: ModelRecord, tokens: int) -> int:
