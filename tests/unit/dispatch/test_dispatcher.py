@@ -48,7 +48,7 @@ class Runs:
 class Desk:
     """A dispatcher beside a seat on which "a" was seated long ago."""
 
-    def __init__(self, **scheduling):
+    def __init__(self, *, is_slow=False, **scheduling):
         self.works, self.runs, self.seat, self.fed = Works(), Runs(), Seat(), []
         self.begun, self.refusal, self.explains = [], None, asyncio.Event()
         self.seat.state = SeatState(phase=Phase.READY, model="a", epoch=1, seated_at=-1e6)
@@ -60,7 +60,7 @@ class Desk:
             runner=SimpleNamespace(seat=self.seat, feed=self.fed.append, standby=standby),
             events=SimpleNamespace(publish=lambda *_, **__: None),
             admission=SimpleNamespace(
-                is_seat_slow=False,
+                is_seat_slow=is_slow,
                 is_short_for=lambda _running: False,
                 refuse_barred=lambda _model: None,
                 begin=self._begin,
@@ -236,3 +236,12 @@ async def test_turn_that_ends_while_the_daemon_stops_is_learnt(desk):
 async def test_new_settings_are_decided_by_at_once(desk):
     desk.dispatcher.use(Settings())
     assert desk.works.changed.is_set()
+
+
+@pytest.mark.parametrize("persists", [True, False])
+async def test_slow_model_leaves_its_answer_only_if_that_goes_on_later(persists):
+    """One that begins anew after each swap would never end."""
+    desk = Desk(is_slow=True)
+    desk.work("slow", state=WorkState.RUNNING).persist = persists
+    desk.work("other", model="b").persist = False
+    assert desk.dispatcher._see_seat().is_slow is persists

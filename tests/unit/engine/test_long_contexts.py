@@ -1,6 +1,7 @@
 """Contexts that do not fit into the budget for KV: the same tokens as with room for all of it."""
 
 import os
+import time
 
 import pytest
 from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
@@ -19,7 +20,7 @@ from hotseat.protocol.link_reports import (
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.residence import Residence
 from hotseat.protocol.streamed_contexts import Reading, held_with, streamable_entries
-from hotseat.protocol.tokens import pack_tokens
+from hotseat.protocol.tokens import block_chain, pack_tokens
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.streaming.layers import SPOIL_VARIABLE
 
@@ -202,6 +203,51 @@ def test_block_that_is_damaged_meanwhile_breaks_the_request_alone(tmp_path, expe
     short.unseat()
 
 
+@pytest.mark.parametrize("kind", ["falcon_h1", "lfm2"])
+@pytest.mark.parametrize("is_block", [False, True])
+def test_damage_that_is_found_at_the_return_costs_time_and_no_tokens(
+    tmp_path, expected, kind, is_block
+):
+    """States go back to an earlier snapshot, or to nothing; so do the blocks that are read."""
+    record, _, second = expected(kind)
+    short = short_of_memory(record, tmp_path / "kv")
+    short.turn(prompt_tokens(PROMPT), "s", max_tokens=ANSWER)
+    short.seat()
+    name = short.tails[-1].file
+    if is_block:
+        name = short.blocks[block_chain(record.tag, short.contexts["s"])[2]]
+    file = tmp_path / "kv" / name
+    data = bytearray(file.read_bytes())
+    data[70 if is_block else -100] ^= 1
+    file.write_bytes(data)
+    again = short.turn(prompt_tokens(40, seed=1), "s", max_tokens=8)
+    assert again.tokens == second
+    assert any(isinstance(one, Quarantined) for one in short.messages)
+    # What was written anew is right, too.
+    short.seat()
+    other = short.turn(prompt_tokens(PROMPT), "t", max_tokens=SHORT)
+    assert other.tokens == expected(kind)[1][:SHORT]
+    short.unseat()
+
+
+@pytest.mark.parametrize("is_off", [False, True])
+def test_context_that_may_not_be_read_from_files_never_goes_over(tmp_path, expected, is_off):
+    """One of two lanes has no room beside the other, and would have if it were alone."""
+    record, _, _ = expected("llama")
+    room = KvBudget(record, 0).need_bytes([[3328], [1536]], 0) + 1000
+    contexts = None if is_off else Reading()
+    short = short_of_memory(record, tmp_path / "kv", kv_budget_bytes=room, contexts=contexts)
+    grows = short.start(prompt_tokens(2300), "a", max_tokens=1150, persist=is_off)
+    short.until(Emitted, grows)
+    other = short.start(prompt_tokens(500, seed=4), "b", max_tokens=1024, persist=False)
+    short.until(Emitted, other)
+    finished = short.until(Finished, grows)
+    assert (finished.finish_reason, finished.limit) == ("length", "kv_budget")
+    assert short.engine.beat().streamed_bytes == 0
+    assert is_off or not list((tmp_path / "kv").glob("blocks/*/*.kv"))
+    short.unseat()
+
+
 def test_disk_that_is_full_ends_the_request_with_its_code(tmp_path, expected):
     record, _, _ = expected("llama")
     short = short_of_memory(record, tmp_path / "kv", disk_floor_bytes=1 << 60)
@@ -214,8 +260,13 @@ def test_disk_that_is_full_ends_the_request_with_its_code(tmp_path, expected):
 def test_weights_and_context_may_both_be_read_with_every_step(tmp_path, expected):
     record, first, _ = expected("llama")
     residence = Residence(mode="layers", streamed=(0, 1, 2))
+    began = time.monotonic()
     short = short_of_memory(record, tmp_path / "kv", residence=residence)
     assert short.turn(prompt_tokens(PROMPT), "s", max_tokens=SHORT).tokens == first[:SHORT]
-    weights, _ = short.engine._seat.seated.streaming.readers.figures
-    assert 0 < weights < short.engine.beat().streamed_bytes
+    beat = short.engine.beat()
+    assert beat.streamed_bytes > 0
+    # They read at the same time, and that counts once: else the disk would seem half as fast.
+    assert 0 < beat.streamed_s < time.monotonic() - began
+    weights = short.engine._seat.seated.streaming.readers
+    assert weights.figures == short.engine._seat.read_figures
     short.unseat()

@@ -31,7 +31,7 @@ async def test_prompt_that_nobody_can_count_is_left_to_the_worker():
     long = Intake(
         context=b"", hint=b"", input=TextInput(text="word " * 200), base=History(), added=()
     )
-    await fits.check(model_record(), long, 0.0, Generate(model="a"))
+    await fits.check(model_record(), long, 0.0, Generate(model="a"), persists=True)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ async def test_standby_is_asked_for_forms_with_a_schema_alone(request_, is_asked
         added=(),
         framing=Framing(tools=(Tool(function=FunctionSpec(name="look")),)),
     )
-    await fits.check(model_record(), given, 0.0, request_)
+    await fits.check(model_record(), given, 0.0, request_, persists=True)
     assert bool(asked) is is_asked
     assert [start.response_format for start in asked] == [request_.response_format] * is_asked
 
@@ -79,5 +79,6 @@ async def test_form_that_the_standby_refuses_is_refused():
     counter._standby = SimpleNamespace(is_greeted=True, enabled=True, send=answer)
     fits = PromptFits(planner(), counter)
     short = Intake(context=b"", hint=b"", input=TextInput(text="w"), base=History(), added=())
+    given = Generate(model="a", response_format=FORM)
     with pytest.raises(HotseatError, match="at odds"):
-        await fits.check(model_record(), short, 0.0, Generate(model="a", response_format=FORM))
+        await fits.check(model_record(), short, 0.0, given, persists=True)

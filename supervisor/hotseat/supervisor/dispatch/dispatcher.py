@@ -194,11 +194,19 @@ class Dispatcher:
             seated_at=state.seated_at,
             running=self._works.running,
             swap_cost_s=self._works.forecaster.swap_cost_s(state.model),
-            is_slow=self._admission.is_seat_slow,
+            is_slow=self._admission.is_seat_slow and self._all_go_on(state.model),
         )
         target = state.plan.target if state.plan is not None else None
         began = state.marks[0].at if state.marks else state.since
         return self._works.forecaster.seat_is(seat, target, began, self._settings)
+
+    def _all_go_on(self, model: str | None) -> bool:
+        """False if a request would begin anew after a swap, since its context stays off the disk.
+
+        One like that would never end if its model left the seat after a few tokens each time.
+        """
+        ours = self._works.in_state(WorkState.WAITING, WorkState.STARTING, WorkState.RUNNING)
+        return all(work.persist for work in ours if work.model == model)
 
     def _learn(self, now: float) -> None:
         for work in self._works.take_ended():

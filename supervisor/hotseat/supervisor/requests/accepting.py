@@ -175,9 +175,7 @@ class Acceptor:
         await self._check_session(work, may_wait=request.queue or row is not None)
         work.seed = _seed(request, row)
         work.created_at = time.time()
-        name, session = work.record.name, request.session
-        persists = self._admission.persists(name) and self._turns.persists(work.record, session)
-        work.persist = request.persist and persists
+        work.persist = self._persists(request, work.record)
         work.is_recorded = row is not None or work.persist
         if row is None and work.persist:
             accepted = await self._catalogue.accept(_accept_record(work, peer))
@@ -220,10 +218,16 @@ class Acceptor:
                 )
         turn = await self._turns.plan(work, work.record)
         if work.held_as is None:
+            persists = self._persists(work.request, work.record)
             work.prompt_tokens = await self._fits.check(
-                work.record, turn.intake, turn.clock, work.request
+                work.record, turn.intake, turn.clock, work.request, persists=persists
             )
         self._turns.keep(work, turn)
+
+    def _persists(self, request: Generate, record: ModelRecord) -> bool:
+        """Whether its context may reach the disk: by the request, the model and the session."""
+        allowed = self._admission.persists(record.name)
+        return request.persist and allowed and self._turns.persists(record, request.session)
 
     def _accepted(self, work: Work, *, replayed: bool) -> Accepted:
         """With its place in the queue and the wait to expect, as long as it waits."""

@@ -23,9 +23,17 @@ class PromptFits:
         self._prompts = prompts
 
     async def check(
-        self, record: ModelRecord, intake: Intake, clock: float, request: Generate
+        self,
+        record: ModelRecord,
+        intake: Intake,
+        clock: float,
+        request: Generate,
+        *,
+        persists: bool,
     ) -> int | None:
         """Tokens of the prompt, if they were counted. Raises context_overflow, or what is wrong.
+
+        `persists`: its context may reach the disk.
 
         Without a standby nobody can say: the worker will.
         """
@@ -34,7 +42,7 @@ class PromptFits:
         self._planner.measure_again()
         plan = self._planner.plan(record)
         # What must not reach the disk cannot be read from there.
-        fit = plan.longest_tokens if request.persist else plan.max_context_tokens
+        fit = plan.longest_tokens if persists else plan.max_context_tokens
         limit = min(record.context_tokens, fit)
         tokens = most_tokens(intake)
         counted = tokens if isinstance(intake.input, TokensInput) else None

@@ -193,6 +193,8 @@ class ContextFetcher:
     def _begin_again(self, fetch: Fetch, result: RestoreResult) -> None:
         """Tries the snapshot before the one that could not be used, else starts from nothing."""
         turn = fetch.source.turn
+        if turn.streamed is not None:
+            turn.streamed.close()  # blocks may have been opened for what could not be used
         known = turn.known and without_damaged(turn.known, fetch.plan, result)
         if known is not None and self._record.is_recurrent:
             turn.known = known

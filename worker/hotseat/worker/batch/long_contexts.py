@@ -48,7 +48,8 @@ class LongContexts:
         self._limit_bytes = budget.limit_bytes
         self._keeper = keeper
         self._kv_dir = Path(seated.load.kv_dir)
-        self._reads = BlockReads()
+        streaming = seated.streaming
+        self._reads = BlockReads(None if streaming is None else streaming.readers.meter)
         self._reading = seated.load.contexts
         self._why = why_contexts_stay(seated.record)
         self._is_tried = False
@@ -61,7 +62,10 @@ class LongContexts:
 
     @property
     def figures(self) -> tuple[int, float]:
-        """Bytes that were read, and seconds in which anything was being read; from any thread."""
+        """Bytes that were read, and seconds in which anything was being read; from any thread.
+
+        Weights that pass through are in them.
+        """
         return self._reads.figures
 
     def fit_tokens(self, start: Start, needed: int) -> int:
@@ -130,7 +134,7 @@ class LongContexts:
         """
         context = turn.streamed
         assert context is not None  # noqa: S101 - whoever calls has looked
-        context.append(self._written(context, trace, view), view.caches)
+        context.append(self._written(turn, trace, view), view.caches)
         trace.in_files = trace.stored_blocks
 
     def grow(self, turn: Turn, view: RowView, room_bytes: int) -> bool:
@@ -155,14 +159,17 @@ class LongContexts:
         False if it cannot be: then it ends as one does that has no room.
         """
         trace = turn.trace
-        if trace is None or turn.reserved_tokens > self.fit_tokens(turn.start, self.live_tokens):
+        if self._streamed_tokens and not self._is_tried:
+            self._try_model()
+        is_allowed = turn.start.persist and turn.reserved_tokens <= self._streamed_tokens
+        if trace is None or not is_allowed:
             return False
         if not self.open(turn, room_bytes):
             return False
         context = turn.streamed
         assert context is not None  # noqa: S101 - just opened
         try:
-            context.append(self._written(context, trace, view))
+            context.append(self._written(turn, trace, view))
             leave_memory(self._record, _own(view), context, sorted(context.entries))
         except (NotWrittenError, BlockLostError):
             turn.leave_files()
@@ -178,7 +185,10 @@ class LongContexts:
         """Ends the reading threads."""
         self._reads.close()
 
-    def _written(self, context: StreamedContext, trace: Trace, view: RowView) -> list[KeptBlock]:
+    def _written(self, turn: Turn, trace: Trace, view: RowView) -> list[KeptBlock]:
+        context = turn.streamed
+        assert context is not None  # noqa: S101 - whoever calls has looked
+        assert turn.start.persist  # noqa: S101 - what must not reach the disk stays in memory
         first = context.position // BLOCK_TOKENS
         failures = self._keeper.write_blocks(trace, view)
         if trace.stored_blocks < len(trace.chain):

@@ -39,10 +39,7 @@ class Seat:
     @property
     def read_figures(self) -> tuple[int, float]:
         """Bytes of weights and contexts that were read, and seconds of that; from any thread."""
-        streaming = self.seated.streaming
-        of_weights = streaming.readers.figures if streaming is not None else (0, 0.0)
-        of_contexts = self._long.figures
-        return of_weights[0] + of_contexts[0], of_weights[1] + of_contexts[1]
+        return self._long.figures
 
     def requests(self) -> list[RequestKey]:
         """Everything that waits or runs."""

@@ -38,10 +38,11 @@ Kind = tuple[int, int, int]
 class BlockReads:
     """Threads that read parts of blocks to their places in rooms."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        """`meter`: of what is read meanwhile, so that time in which both read counts once."""
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="contexts")
         self._bounce = threading.local()
-        self._meter = Meter()
+        self._meter = meter or Meter()
 
     def begin(self, block: KeptBlock, entry: int, into: tuple[Words, Words]) -> Future[None]:
         """Reads K and V of a layer to `into`, each `(kv_heads, 256, dim)`."""

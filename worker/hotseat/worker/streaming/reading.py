@@ -108,7 +108,7 @@ class Readers:
         self._files = {path: _WeightFile(path) for path in paths}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="weights")
         self._bounce = _Bounce()
-        self._meter = Meter()
+        self.meter = Meter()
 
     def begin(self, path: Path, offset: int, into: memoryview) -> list[Job]:
         """Reads as many bytes as `into` takes, piece by piece; `finish` waits for them."""
@@ -120,18 +120,18 @@ class Readers:
         ]
 
     def _read(self, path: Path, offset: int, into: memoryview) -> None:
-        self._meter.enter()
+        self.meter.enter()
         done = 0
         try:
             self._files[path].read(offset, into, self._bounce.memory)
             done = len(into)
         finally:
-            self._meter.leave(done)
+            self.meter.leave(done)
 
     @property
     def figures(self) -> tuple[int, float]:
         """Bytes that were read, and seconds in which anything was being read; from any thread."""
-        return self._meter.figures
+        return self.meter.figures
 
     def close(self) -> None:
         """Ends threads and closes files."""
