@@ -23,6 +23,7 @@ from benchmarks.proof.beyond_steps import (
     device_rate,
     digest_of,
     memory,
+    rest,
 )
 from benchmarks.proof.context_models import TOKENS, VOCAB, blocks_of, context_record
 from hotseat.protocol.limits import BLOCK_TOKENS
@@ -118,13 +119,6 @@ class _Seated:
         """So far."""
         return self.reads.figures[0]
 
-    def rest(self) -> None:
-        """Nothing is being read any more: as many bytes have been as were, for a while."""
-        before = -1
-        while before != self.read_bytes:
-            before = self.read_bytes
-            time.sleep(0.05)
-
     def close(self) -> None:
         if self.context is not None:
             self.context.close()
@@ -160,7 +154,7 @@ def compute(task: ContextTask) -> Steps:
     read = 0
     for _ in range(task.cycles):
         if seated.context is not None:
-            seated.rest()
+            rest(seated)
             rates.append(device_rate(files))
         step()
         before = seated.read_bytes

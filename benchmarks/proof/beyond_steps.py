@@ -95,16 +95,17 @@ class _Seated:
         """So far."""
         return self.streaming.readers.figures[0] if self.streaming else 0
 
-    def rest(self) -> None:
-        """Nothing is being read any more: as many bytes have been as were, for a while."""
-        before = -1
-        while before != self.read_bytes:
-            before = self.read_bytes
-            time.sleep(0.05)
-
     def close(self) -> None:
         if self.streaming is not None:
             self.streaming.close()
+
+
+def rest(seated: Any) -> None:
+    """Waits until nothing is being read: as many bytes have been as were, for a while."""
+    before = -1
+    while before != seated.read_bytes:
+        before = seated.read_bytes
+        time.sleep(0.05)
 
 
 def _chosen(kind: str, parts: WeightParts, room: int) -> tuple[Residence, int, str]:
@@ -146,7 +147,7 @@ def compute(task: Task) -> Steps:
     read, hits_before = 0, _hits(seated)
     for _ in range(task.cycles):
         if seated.streaming is not None:
-            seated.rest()
+            rest(seated)
             rates.append(device_rate(seated.files))
         step(position, position + 1)
         before = seated.read_bytes
