@@ -84,10 +84,8 @@ class Worker:
         self.works = SimpleNamespace(running=0, ended_count=0)
         probe = SimpleNamespace(quick_footprint=lambda _pid: self.footprint)
         self.measuring = Measuring(
-            runner=SimpleNamespace(seat=seat, standby=SimpleNamespace(pid=None)),
-            planner=SimpleNamespace(
-                own=OwnMemory(), probe=probe, note_reading=lambda _bytes, _seconds: None
-            ),
+            runner=SimpleNamespace(seat=seat),
+            planner=Planner(None, probe, OwnMemory(), Settings()),
             works=self.works,
             reports=SimpleNamespace(note_footprint=lambda _bytes: None),
             keeper=SimpleNamespace(bytes_written=0, files_unlinked=0),

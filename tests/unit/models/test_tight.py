@@ -199,3 +199,12 @@ def test_worker_that_grew_since_it_was_measured_is_measured_before_a_refusal():
     desk.own.worker_pid = 7
     assert desk.check() is RECORD
     assert desk.own.worker_bytes == 9 * GIB // 4
+
+
+def test_standby_that_grew_since_it_was_measured_is_measured_before_a_refusal():
+    desk = Desk(group(3 * GIB, used=5 * GIB // 2), footprint=9 * GIB // 4)
+    with pytest.raises(HotseatError, match="are available"):
+        desk.check()
+    desk.own.standby_pid = 8
+    assert desk.check() is RECORD
+    assert desk.own.standby_bytes == 9 * GIB // 4

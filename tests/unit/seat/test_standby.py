@@ -36,7 +36,7 @@ async def started(tmp_path, monkeypatch):
     home = Home.find(tmp_path)
     home.create()
     ended = asyncio.Queue()
-    host = SimpleNamespace(reaped=ended.put_nowait)
+    host = SimpleNamespace(reaped=ended.put_nowait, awaits_first_token=False)
     lock = SeatLock(tmp_path / "seat.lock")
     standby = Standby(home, Seat(), lock, OwnMemory(), Rhythm(lambda: True), host, enabled=True)
     standby.start_soon(0.0)
@@ -96,7 +96,7 @@ def standby_of(tmp_path, monkeypatch):
 
     def make(disk):
         seat = Seat(RunningCode(disk))
-        host = SimpleNamespace(standby_greeted=lambda _hello: None)
+        host = SimpleNamespace(standby_greeted=lambda _hello: None, awaits_first_token=False)
         return Standby(home, seat, lock, OwnMemory(), Rhythm(lambda: True), host, enabled=True)
 
     yield make
@@ -122,8 +122,30 @@ async def test_no_standby_is_started_once_the_code_was_replaced(standby_of):
     disk = Disk()
     standby = standby_of(disk)
     disk.code = Code(version="2", digest="new")
-    standby._start()
+    standby._start(latest=0.0)
     assert standby._starting is None
+    await standby.close()
+
+
+async def test_standby_starts_once_the_first_token_is_there(standby_of, monkeypatch):
+    monkeypatch.setattr(standby_module, "LOOK_S", 0.01)
+    standby = standby_of(Disk())
+    standby._host.awaits_first_token = True
+    standby.start_soon(0.0)
+    await asyncio.sleep(0.1)  # ten looks
+    assert standby._timer is not None and standby._starting is None
+    standby._host.awaits_first_token = False
+    await until(lambda: standby.pid is not None)
+    await standby.close()
+
+
+async def test_standby_waits_for_no_prompt_longer_than_its_limit(standby_of, monkeypatch):
+    monkeypatch.setattr(standby_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(standby_module, "LONGEST_DELAY_S", 0.05)
+    standby = standby_of(Disk())
+    standby._host.awaits_first_token = True
+    standby.start_soon(0.0)
+    await until(lambda: standby.pid is not None)
     await standby.close()
 
 

@@ -32,7 +32,6 @@ class Measuring:
         kept: KeptFigures,
     ) -> None:
         self._seat = runner.seat
-        self._standby = runner.standby
         self._planner = planner
         self._works = works
         self._reports = reports
@@ -45,15 +44,13 @@ class Measuring:
 
     async def measure(self) -> None:
         """Takes about a millisecond, in which the loop does other things too."""
-        own, probe = self._planner.own, self._planner.probe
-        pid = self._seat.worker_pid
+        own, pid = self._planner.own, self._seat.worker_pid
+        own.worker_pid = pid or own.worker_pid
+        self._planner.measure_again()
         if pid is not None:
-            own.worker_pid, own.worker_bytes = pid, probe.quick_footprint(pid)
             await self._note_worker(own.worker_bytes)
         if (beat := self._seat.beat) is not None:
             self._planner.note_reading(beat.streamed_bytes, beat.streamed_s)
-        standby = self._standby.pid
-        own.standby_bytes = 0 if standby is None else probe.quick_footprint(standby) or 0
         changed = self._keeper.bytes_written, self._keeper.files_unlinked, self._works.ended_count
         if changed != self._counted:
             self._counted = changed

@@ -43,6 +43,11 @@ class SeatConsequences:
         """The model that probably gets the seat next; None when nobody asks for another one."""
         return self._works.forecaster.up_next
 
+    @property
+    def awaits_first_token(self) -> bool:
+        """True while a prompt is restored or computed."""
+        return self._works.has_prompt_running
+
     def admission_changed(self) -> None:
         """A drain begins, and may be over already; or requests may start again."""
         self._works.changed.set()

@@ -13,6 +13,8 @@ class OwnMemory:
         """Of whom that was measured."""
         self.standby_bytes = 0
         """Footprint of the standby."""
+        self.standby_pid: int | None = None
+        """Of whom that is measured; None while there is none."""
         self.ready_bytes = 0
         """Touched ahead for weights, by the standby and by the last one until they are loaded."""
         self.working_set: WorkingSet | None = None

@@ -80,9 +80,12 @@ class Planner:
         )
 
     def measure_again(self) -> None:
-        """Before a refusal: the seated worker may have grown since it was last measured."""
-        if self.own.worker_pid is not None:
-            self.own.worker_bytes = self.probe.quick_footprint(self.own.worker_pid)
+        """Before a refusal: worker and standby may have grown since they were last measured."""
+        own, probe = self.own, self.probe
+        if own.worker_pid is not None:
+            own.worker_bytes = probe.quick_footprint(own.worker_pid)
+        pid = own.standby_pid
+        own.standby_bytes = 0 if pid is None else probe.quick_footprint(pid) or 0
 
     def use(self, settings: Settings) -> None:
         """Takes new settings; records are read anew, since settings change them."""

@@ -202,6 +202,9 @@ class Work:
         self.text_length += len(emission.text)
 
 
+PROMPT_PHASES: Final = frozenset({"starting", "restoring", "prefill"})
+
+
 class Works:
     """The table, with the questions the rest of the daemon asks of it."""
 
@@ -263,6 +266,12 @@ class Works:
     def running(self) -> int:
         """How many are on the worker or on their way to it."""
         return len(self.in_state(WorkState.STARTING, WorkState.RUNNING))
+
+    @property
+    def has_prompt_running(self) -> bool:
+        """True while the worker has a work that has not come to a token since it got it."""
+        running = self.in_state(WorkState.STARTING, WorkState.RUNNING)
+        return any(work.phase in PROMPT_PHASES for work in running)
 
     @property
     def running_since(self) -> float | None:

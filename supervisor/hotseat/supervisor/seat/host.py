@@ -19,6 +19,10 @@ class SeatHost(Protocol):
     def up_next(self) -> str | None:
         """The model that probably gets the seat next."""
 
+    @property
+    def awaits_first_token(self) -> bool:
+        """True while a request is with the worker that has no token of it yet."""
+
     def admission_changed(self) -> None:
         """Requests may start, or they may not: then the last one's end ends the drain."""
 

@@ -294,6 +294,11 @@ class SeatRunner:
         """Somebody waits for it."""
         self.prompts.take(answer)
 
+    @property
+    def awaits_first_token(self) -> bool:
+        """The standby lets it have the processor."""
+        return self._host.awaits_first_token
+
     def standby_greeted(self, hello: WorkerHello) -> None:
         """It is told what may be next, and tells what a process may have."""
         self._planner.learn_working_set(hello.working_set_bytes)

@@ -34,6 +34,11 @@ from hotseat.supervisor.settings.home import Home
 
 START_DELAY_S: Final = 0.5
 """After a model is seated: its first tokens are worth more than the next swap."""
+LOOK_S: Final = 0.2
+LONGEST_DELAY_S: Final = 5.0
+"""Prompts are waited for so long. Starting takes a second of processor time: on two cores that
+compute the model as well, a prompt of 232 tokens of a 1 GB model took 1 s longer beside it. It is
+nothing beside a prompt that takes longer than this."""
 START_S: Final = 60.0
 """A standby that has not said hello by then never will."""
 MAX_EARLY_DEATHS: Final = 3
@@ -77,6 +82,10 @@ class Seatable:
 
 class StandbyHost(Protocol):
     """Whose workers the standby starts and keeps ready."""
+
+    @property
+    def awaits_first_token(self) -> bool:
+        """True while the seated worker computes a prompt."""
 
     def worker_counted(self, answer: Counted) -> None:
         """What any worker counted, also one that was promoted meanwhile."""
@@ -171,7 +180,7 @@ class Standby:
         """Starts the next standby after a moment, unless there is one."""
         if not self.enabled or self._ready is not None or self._timer is not None:
             return
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._start)
+        self._look_in(delay_s, latest=time.monotonic() + LONGEST_DELAY_S)
 
     def prepare(
         self,
@@ -201,6 +210,7 @@ class Standby:
         """Touched ahead for weights: by the standby, and by the last one until they are loaded."""
         both = (self._ready, self._taken)
         self._own.ready_bytes = sum(one.blank_bytes for one in both if one is not None)
+        self._own.standby_pid = self.pid
         if self._ready is None:
             self._own.standby_bytes = 0
 
@@ -233,8 +243,14 @@ class Standby:
             self._ready.process.signal(signal.SIGKILL)
             await self._ready.process.wait()
 
-    def _start(self) -> None:
+    def _look_in(self, delay_s: float, latest: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._start, latest)
+
+    def _start(self, latest: float) -> None:
         self._timer = None
+        if self._host.awaits_first_token and time.monotonic() < latest:
+            self._look_in(LOOK_S, latest)
+            return
         epoch = self._seat.next_epoch
         if epoch is None:
             return  # asked for again when the swap is over
@@ -253,6 +269,7 @@ class Standby:
         finally:
             self._starting = None
         self._ready = started
+        self._note_blank()
         log.info("standby.started", pid=started.process.pid)
 
     def _receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
