@@ -15,7 +15,7 @@ from benchmarks.measure import (
     touch_memory,
 )
 from benchmarks.peers.versus import comparison_parser, use_blas
-from benchmarks.smollm import smollm_pair
+from benchmarks.real_models import smollm_pair
 
 TARGET = 20.0
 CONTEXT = 2048

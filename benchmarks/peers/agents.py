@@ -21,7 +21,7 @@ from benchmarks.measure import (
 )
 from benchmarks.peers.neighbours import start_mlx_lm_server
 from benchmarks.peers.versus import comparison_parser, use_blas
-from benchmarks.smollm import smollm_pair
+from benchmarks.real_models import smollm_pair
 
 TARGET = 1.0
 AGENTS, TURNS, TOKENS = 4, 3, 32

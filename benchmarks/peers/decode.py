@@ -22,7 +22,7 @@ from benchmarks.measure import (
     touch_memory,
 )
 from benchmarks.peers.versus import comparison_parser, use_blas
-from benchmarks.smollm import smollm_pair
+from benchmarks.real_models import smollm_pair
 
 SCRIPT = Path(__file__).with_name("in_process.py")
 PROMPT = tuple(5 + number * 37 % 400 for number in range(64))

@@ -25,7 +25,7 @@ from benchmarks.peers.agents import question
 from benchmarks.peers.neighbours import start_mlx_lm_server
 from benchmarks.peers.versus import comparison_parser, use_blas
 from benchmarks.random_models import random_model
-from benchmarks.smollm import smollm_pair
+from benchmarks.real_models import smollm_pair
 
 ONE_TARGET, TWO_TARGET = 1.0, 0.6
 AGENTS, TURNS, TOKENS = 4, 3, 32

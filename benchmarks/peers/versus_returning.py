@@ -24,7 +24,7 @@ from benchmarks.peers.versus import (
     settle_all,
     use_blas,
 )
-from benchmarks.smollm import smollm_pair
+from benchmarks.real_models import smollm_pair
 
 SERVER_TARGET = 0.7
 MLX_SERVE_TARGET = 0.1

@@ -22,7 +22,7 @@ from benchmarks.peers.versus import (
     settle_all,
     use_blas,
 )
-from benchmarks.smollm import smollm_pair
+from benchmarks.real_models import smollm_pair
 
 TARGET = 0.6
 TOUCHED_BYTES = 6 * GIB

@@ -27,6 +27,8 @@ from benchmarks.raw_lines import RESULTS, append_line
 
 RATIO = 1.25
 AGENTS = 3
+REAL_MB = 1072
+"""Of Gemma 3 270M in float32, the larger one of the pair."""
 QUICK_MB, QUICK_ROUNDS, QUICK_LIMIT_S = 500, 2, 150.0
 QUICK_S = 285.0
 """No run begins that would end later: with the BLAS that mlx brings not all of them fit."""
@@ -51,6 +53,9 @@ def parser(name: str, about: str | None, *, n: int) -> argparse.ArgumentParser:
     made_parser.add_argument("--page", type=Path, help="draw the result file as an HTML page")
     made_parser.add_argument("--resume", action="store_true", help="go on with the result file")
     made_parser.add_argument(
+        "--real", action="store_true", help="SmolLM2 135M and Gemma 3 270M in float32, two agents"
+    )
+    made_parser.add_argument(
         "--quick", action="store_true", help="one run an arm, 0.5 GB, two rounds: five minutes"
     )
     return made_parser
@@ -58,8 +63,9 @@ def parser(name: str, about: str | None, *, n: int) -> argparse.ArgumentParser:
 
 def experiment(options: argparse.Namespace, name: str, ratios: Sequence[float]) -> int:
     """Makes what is still to be made of an experiment, and prints all of it."""
-    out = options.out or RESULTS / f"{name}{'-quick' if options.quick else ''}.jsonl"
-    size_mb = QUICK_MB if options.quick else round(options.gb * 1000)
+    kind = ("-real" if options.real else "") + ("-quick" if options.quick else "")
+    out = options.out or RESULTS / f"{name}{kind}.jsonl"
+    size_mb = REAL_MB if options.real else QUICK_MB if options.quick else round(options.gb * 1000)
     rounds = QUICK_ROUNDS if options.quick else options.rounds
     done = read_runs(out, size_mb, rounds) if options.resume else []
     todo = planned(options.arms, ratios, 1 if options.quick else options.n, done)
@@ -78,7 +84,12 @@ def experiment(options: argparse.Namespace, name: str, ratios: Sequence[float]) 
 
 
 def _script(options: argparse.Namespace, size_mb: int, rounds: int) -> Script:
-    folders = tuple(dense_model(options.cache, size_mb, seed) for seed in range(1, AGENTS + 1))
+    if options.real:
+        from benchmarks.real_models import real_pair
+
+        folders = real_pair(options.cache)
+    else:
+        folders = tuple(dense_model(options.cache, size_mb, seed) for seed in range(1, AGENTS + 1))
     return Script(
         folders=folders,
         size_mb=size_mb,
@@ -114,7 +125,7 @@ def _make(
 
 def _tell(arms: Sequence[str], sizes: Sequence[int]) -> None:
     console.print(
-        f"{len(sizes)} random models of {max(sizes) / GIB:.2f} GiB, one agent each, in turns; the"
+        f"{len(sizes)} models of up to {max(sizes) / GIB:.2f} GiB, one agent each, in turns; the"
         f" limit is a multiple of the largest and {FIXED_BYTES / GIB:.1f} GiB for a bystander of"
         " 300 MB and interpreters; greedy"
     )

@@ -117,12 +117,15 @@ def print_rows(title: str, rows: Sequence[Row]) -> None:
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """Control against chaos under one limit, as far as both were run; a missing arm has none."""
+    """Control against chaos under one limit, as far as both were run.
+
+    A missing arm has none, and one that never completed none about time and swap.
+    """
     found = {row.arm: row for row in rows if row.ratio is not None}
     free = {row.arm: row for row in rows if row.ratio is None}
     ours, theirs = found.get("hotseat"), found.get("kept")
     made = []
-    if ours and theirs and theirs.turns:
+    if ours and theirs and ours.completed and theirs.turns:
         made += [
             Verdict("first token, median over kept's", ours.first_s / theirs.first_s, FIRST_SHARE),
             Verdict(
@@ -141,7 +144,7 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
         made.append(Verdict(f"{row.arm}: completed", share, 1.0, sense=">="))
         if row.equal is not None:
             made.append(Verdict(f"{row.arm}: tokens equal", row.equal, 1.0, sense=">="))
-    if ours and ours.turns:
+    if ours and ours.completed:
         made.append(
             Verdict("first token, p95 over median", ours.first_p95_s / ours.first_s, SPREAD)
         )

@@ -153,6 +153,13 @@ def test_verdicts_compare_both_arms_and_say_what_is_missed():
     assert found["hotseat: tokens equal"].value == 1.0
 
 
+def test_arm_that_never_completed_is_the_faster_one_in_nothing():
+    found = judged(run("kept"), run("hotseat", firsts=(), outcome="worker_lost"))
+    assert [(figure, one.is_met) for figure, one in found.items()] == [
+        ("hotseat: completed", False)
+    ]
+
+
 def test_tokens_are_compared_with_the_arms_own_reference():
     found = judged(
         run("hotseat", tokens=(1, 3)), run("hotseat", None), run("kept", None, tokens=(1, 3))

