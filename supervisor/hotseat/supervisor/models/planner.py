@@ -100,15 +100,17 @@ class Planner:
         with_holders: bool = False,
         in_any_case: bool = False,
         working_set_bytes: int | None = None,
+        machine: MachineMemory | None = None,
     ) -> PlanView:
         """The memory plan of a model.
 
         `returned_bytes` is what the worker that has the seat now would give back: None is all it
         holds, 0 stands for a seat that was given up already. `in_any_case`: what other programs
         hold does not count, as for a model that was forced. `working_set_bytes`: of the process
-        it is for; None is a fresh one.
+        it is for; None is a fresh one. `machine`: as it was found just now, for whoever compares
+        the plan with it.
         """
-        machine = self.machine()
+        machine = machine or self.machine()
         measured = self._overhead_bytes(record)
         if returned_bytes is None:
             returned_bytes = self.own.returned_bytes
@@ -193,7 +195,8 @@ class Planner:
 
     def _shortage_now(self, record: ModelRecord, plan: PlanView) -> HotseatError | None:
         machine, own = self.machine(), self.own.returned_bytes
-        now = self.plan(record)
+        # Of the same look: where little has to do the plan takes all there is, to the byte.
+        now = self.plan(record, machine=machine)
         plan = now if now.notice else plan  # where little has to do, what there is now decides
         needed = max(bytes_to_load(plan, machine), least_bytes(record, plan))
         return None if room_bytes(machine, own) >= needed else shortage(plan, needed, machine, own)
@@ -213,7 +216,7 @@ class Planner:
             return 0  # refused when the worker starts, with the reason
         if record.name in self._forced:
             return 0
-        return bytes_to_load(self.plan(record, returned_bytes=0), machine)
+        return bytes_to_load(self.plan(record, returned_bytes=0, machine=machine), machine)
 
     def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> bool:
         """Remembers what a quiet worker held beside what MLX has in use; True if that is news."""

@@ -23,7 +23,7 @@ from hotseat.supervisor.models.rules.residence import (
     tokens_per_s,
     why_not,
 )
-from hotseat.supervisor.models.rules.room import room_bytes
+from hotseat.supervisor.models.rules.room import margin_bytes, room_bytes
 from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
 from hotseat.supervisor.models.rules.working_set import metal_working_set
 from hotseat.supervisor.settings.values import Settings
@@ -36,6 +36,7 @@ LEAST_TOKENS: Final = 2048
 STREAMED_TOKENS: Final = 16_384
 """One session of this length has room before more weights have."""
 _GROUP: Final = "group"
+_AVAILABLE: Final = "available"
 _CONTEXTS: Final = (4096, 8192, 16_384, 32_768)
 
 
@@ -168,7 +169,8 @@ def _plan_whole(
     peak = prefill_peak_bytes(record)
     free = limit - record.weights_bytes - peak
     lent = reserve if binding.name == _GROUP and _is_default(settings) else 0
-    share = _shared(record, machine, free, overhead_bytes, standby_bytes, lent)
+    ahead = margin_bytes(machine, reserve) - peak if binding.name == _AVAILABLE else 0
+    share = _shared(record, machine, free, overhead_bytes, standby_bytes, lent, ahead)
     room = share.room(free)
     limit += share.borrowed
     budget = max(min((room, *_kv_caps(record, settings))), 0)
@@ -298,7 +300,7 @@ def _terms(
 def _available(machine: MachineMemory, own_footprint: int) -> _Term:
     """What limits for as long as other programs hold what they hold."""
     return _Term(
-        "available",
+        _AVAILABLE,
         room_bytes(machine, own_footprint),
         "end other programs (the largest are listed), or use a smaller model",
     )
@@ -316,6 +318,7 @@ def _shared(
     overhead: int | None,
     standby: int,
     reserve: int,
+    ahead: int,
 ) -> Share:
     """How what weights and prefill leave free is shared out."""
     needs = Needs(
@@ -325,6 +328,7 @@ def _shared(
         reserve=reserve,
         session=session_bytes(record, min(LEAST_TOKENS, record.context_tokens)),
         block=session_bytes(record, _least_tokens(record, machine)),
+        ahead=ahead,
     )
     return share_out(needs, machine)
 

@@ -21,6 +21,8 @@ class Needs(Struct, frozen=True, kw_only=True):
     """Sizes that a plan has to find room for, bytes.
 
     `free` is the limit less weights and prefill. `overhead` is None until it was measured.
+    `ahead` of `free` has to be there beside the overhead before weights are read, whatever it is
+    used for afterwards (`room.bytes_to_load`).
     `reserve` is the part of the reserve that the limit leaves out. `session` is the least session
     that is wanted, `block` the least that is of any use.
     """
@@ -31,6 +33,7 @@ class Needs(Struct, frozen=True, kw_only=True):
     reserve: int
     session: int
     block: int
+    ahead: int = 0
 
 
 class Share(Struct, frozen=True, kw_only=True):
@@ -62,7 +65,7 @@ def share_out(needs: Needs, machine: MachineMemory) -> Share:
         return share
     overhead = usual
     if needs.overhead is None:
-        left = needs.free - needs.standby - needs.session
+        left = needs.free - max(needs.standby + needs.session, needs.ahead)
         overhead = max(min(left, usual), LEAST_OVERHEAD_BYTES)
     share = Share(overhead=overhead, standby=needs.standby)
     swap = bound.swap_bytes or 0
