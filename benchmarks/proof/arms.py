@@ -127,12 +127,18 @@ class Daemon:
         self._daemon.command = group.inside(self._daemon.command)
 
     def start(self) -> None:
-        """Apart from the import, which reads all weights outside of the group."""
+        """Apart from the import, which reads all weights outside of the group.
+
+        Like `Processes` it is there once its libraries are loaded: those of the standby.
+        """
+        from tests.support.daemons.live_daemon import wait_for
+
         try:
             self._daemon.start()
+            self._client = self._daemon.client(name="proof")
+            wait_for(lambda: self._client.status().standby.ready, START_S, "the standby")
         except AssertionError as error:
             raise FailedError(str(error)[:300]) from error
-        self._client = self._daemon.client(name="proof")
 
     def turn(self, model: str, tokens: Sequence[int], max_tokens: int, until: float) -> Answer:
         """A request of a session that holds what came before."""
