@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hotseat.protocol.ids import ModelName, Tag
 from hotseat.protocol.link_orders import Load
+from hotseat.protocol.live_contexts import padded
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import (
     LayerSpec,
@@ -28,7 +29,7 @@ from hotseat.worker.context.steps import (
     plan_segments,
 )
 from hotseat.worker.model import loading
-from hotseat.worker.model.budget import KvBudget, padded
+from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import BatchRingKVCache, RingKVCache, ring_starts
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.text_out import TextOut

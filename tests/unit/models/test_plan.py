@@ -10,7 +10,6 @@ from hotseat.protocol.residence import WeightParts
 from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S, place_context
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.plan import (
-    max_context_tokens,
     plan_elsewhere,
     plan_model,
     session_bytes,
@@ -175,18 +174,26 @@ def test_measured_overhead_replaces_the_default():
     assert (plan.overhead_bytes, plan.overhead_measured) == (7 * MIB, True)
 
 
-def test_longest_context_is_what_the_budget_holds():
-    record = model_record()
-    assert max_context_tokens(record, 131_072 * 1000) == 768
-    assert max_context_tokens(record, 131_072 * 1024) == 1024
-    assert max_context_tokens(record, 10**15) == record.context_tokens
-    assert max_context_tokens(record, 0) == 0
+def longest(record, budget_bytes):
+    return plan_model(record, MAC, settings(kv_budget_bytes=budget_bytes)).max_context_tokens
 
 
-def test_windows_count_once_they_are_needed():
+def test_longest_context_is_what_the_budget_holds_with_the_copies_a_worker_makes():
+    """Of all of it once, of one of 32 layers once more."""
+    worst = 2 * 131_072 + 4096
+    assert longest(model_record(), worst * 1000) == 768
+    assert longest(model_record(), worst * 1024) == 1024
+    assert longest(model_record(context_tokens=1000), 10**15) == 1000
+    assert longest(model_record(), 0) == 0
+
+
+def test_windows_count_once_they_are_needed_and_with_the_chunk_that_they_hold():
     record = model_record(**GEMMA)
-    assert max_context_tokens(record, 256 * (65_536 + 40 * 8192) - 1) == 0
-    assert max_context_tokens(record, 320 * MIB + 2048 * 65_536) == 2048
+    layers = 8 + 40
+    assert longest(record, (2 * layers + 1) * 256 * 8192 - 1) == 0
+    assert longest(record, (2 * layers + 1) * 256 * 8192) == 256
+    caches = 8 * 2048 + 40 * (1024 + 256)
+    assert longest(record, (2 * caches + 2048) * 8192) == 2048
 
 
 @pytest.mark.parametrize(
