@@ -30,14 +30,6 @@ def cache_bytes(record: ModelRecord, layer: LayerSpec, tokens: int) -> int:
     return held * token_bytes(layer, record.dtype_bytes)
 
 
-def alone_bytes(record: ModelRecord, tokens: int) -> int:
-    """What one context needs at the worst moment.
-
-    Beside the caches a copy of them all (restoring is one) and of the largest (growing is one).
-    """
-    return _alone(record, Counter(record.layers), tokens)
-
-
 def longest_alone(record: ModelRecord, budget_bytes: int, ceiling: int) -> int:
     """The longest context, up to `ceiling` tokens, that the budget takes."""
     layers = Counter(record.layers)  # most are alike
@@ -52,6 +44,7 @@ def longest_alone(record: ModelRecord, budget_bytes: int, ceiling: int) -> int:
 
 
 def _alone(record: ModelRecord, layers: Counter[LayerSpec], tokens: int) -> int:
+    """Beside the caches a copy of them all (restoring is one) and of the largest (growing is one)."""
     sizes = [(cache_bytes(record, layer, tokens), count) for layer, count in layers.items()]
     held = sum(size * count for size, count in sizes)
     return 2 * held + max((size for size, _ in sizes), default=0)

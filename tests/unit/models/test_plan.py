@@ -14,7 +14,7 @@ from hotseat.supervisor.models.rules.plan import (
     plan_model,
     session_bytes,
 )
-from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
+from hotseat.supervisor.models.rules.prefill import as_fed_on, prefill_chunk, prefill_peak_bytes
 from hotseat.supervisor.models.rules.tight import DEFAULT_OVERHEAD_BYTES
 from hotseat.supervisor.settings.values import MemorySettings, ModelSettings, Settings
 
@@ -209,12 +209,65 @@ def test_windows_count_once_they_are_needed_and_with_the_chunk_that_they_hold():
     ],
 )
 def test_prefill_peak_is_of_the_right_size(changes, low, high):
-    assert low < prefill_peak_bytes(model_record(**changes)) < high
+    record = as_fed_on(model_record(**changes), "darwin", 256)
+    assert low < prefill_peak_bytes(record) < high
 
 
 def test_larger_chunk_has_a_larger_peak():
     small, large = (model_record(prefill_chunk=chunk) for chunk in (256, 512))
     assert prefill_peak_bytes(large) == 2 * prefill_peak_bytes(small)
+
+
+FUSED, UNFUSED, LATENT = (
+    full_layers(32),
+    full_layers(32, dim=96),
+    (LayerSpec(kind="full", kv_heads=1, k_dim=512, v_dim=64),),
+)
+
+
+@pytest.mark.parametrize(
+    ("layers", "system", "is_stored"),
+    [
+        (FUSED, "darwin", False),
+        (FUSED, "linux", True),
+        (UNFUSED, "darwin", True),
+        (LATENT, "darwin", True),
+        (FUSED + UNFUSED, "darwin", True),
+        ((STATE,), "linux", False),
+    ],
+)
+def test_scores_are_stored_where_no_kernel_is_fused(layers, system, is_stored):
+    assert as_fed_on(model_record(layers=layers), system).stores_scores is is_stored
+
+
+@pytest.mark.parametrize(
+    ("changes", "chunk", "scores"),
+    [
+        ({"context_tokens": 4096}, 256, 32 * 256 * 4096),
+        ({"context_tokens": 8192}, 256, 32 * 256 * 8192),
+        ({"context_tokens": 65_536}, 256, 32 * 256 * 8192),
+        ({"context_tokens": 131_072}, 512, 32 * 512 * 8192),
+        ({"context_tokens": 1_048_576}, 256, 32 * 16 * 1_048_576),
+        ({"attention_heads": 64}, 256, 64 * 256 * 8192),
+    ],
+)
+def test_scores_of_a_chunk_are_counted_once_whatever_the_context_is_long(changes, chunk, scores):
+    """Of an 8B model with 32 heads."""
+    record = model_record(**({"attention_heads": 32} | changes))
+    fused = as_fed_on(record, "darwin", chunk)
+    stored = as_fed_on(record, "linux", chunk)
+    difference = prefill_peak_bytes(stored) - prefill_peak_bytes(fused)
+    assert difference == scores * 4
+
+
+def test_heads_that_no_record_says_follow_from_its_size_and_are_no_fewer_than_those_of_keys():
+    stored, fused = (as_fed_on(model_record(), system, 256) for system in ("linux", "darwin"))
+    heads = (prefill_peak_bytes(stored) - prefill_peak_bytes(fused)) / (256 * 8192 * 4)
+    assert 28 <= heads <= 36
+    keys = model_record(layers=full_layers(32, 64))
+    stored, fused = (as_fed_on(keys, system, 256) for system in ("linux", "darwin"))
+    heads = (prefill_peak_bytes(stored) - prefill_peak_bytes(fused)) / (256 * 8192 * 4)
+    assert heads == 64
 
 
 SMALL = {"parameters": 1_720_000_000}

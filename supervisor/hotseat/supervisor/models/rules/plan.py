@@ -16,7 +16,7 @@ from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.long_contexts import with_long_contexts
-from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
+from hotseat.supervisor.models.rules.prefill import as_fed_on, prefill_peak_bytes
 from hotseat.supervisor.models.rules.residence import (
     Seating,
     choose_residence,
@@ -216,7 +216,7 @@ def plan_elsewhere(
 
     Without `working_set_bytes` Metal's default is assumed. Settings of this home do not count.
     """
-    record = structs.replace(record, prefill_chunk=prefill_chunk(record, "darwin"))
+    record = as_fed_on(record, "darwin")
     working_set = metal_working_set(ram_bytes) if working_set_bytes is None else working_set_bytes
     view = plan_model(
         record,
