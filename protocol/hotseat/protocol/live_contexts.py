@@ -44,7 +44,7 @@ def longest_alone(record: ModelRecord, budget_bytes: int, ceiling: int) -> int:
 
 
 def _alone(record: ModelRecord, layers: Counter[LayerSpec], tokens: int) -> int:
-    """Beside the caches a copy of them all (restoring is one) and of the largest (growing is one)."""
+    """With a copy of all caches (restoring is one) and of the largest (growing is one)."""
     sizes = [(cache_bytes(record, layer, tokens), count) for layer, count in layers.items()]
     held = sum(size * count for size, count in sizes)
     return 2 * held + max((size for size, _ in sizes), default=0)
