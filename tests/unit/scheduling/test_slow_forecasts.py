@@ -70,6 +70,13 @@ def test_answer_of_a_slow_model_is_away_once_for_each_time_its_swap_cost_is_over
     assert told(waiting[:1], 0.0, running=1, is_slow=True)["slow0"] == 600.0
 
 
+def test_slow_model_that_nobody_else_waits_for_is_never_away_whatever_its_swap_cost():
+    view = SeatView(model="slow", settled=True, running=1, is_slow=True)
+    costs = Costs(models={"slow": ModelCosts(turn_s=600.0)})
+    outlook = Outlook(seat=view, costs=costs, settings=POLICY)
+    assert forecasts(outlook, waits("slow", is_slow=True), 0.0)["slow0"].wait_s == 600.0
+
+
 @pytest.mark.parametrize("is_slow", [False, True])
 @pytest.mark.parametrize("cost_s", [0.0, 0.1, 3.0])
 def test_seat_is_left_when_the_forecast_says(is_slow, cost_s):

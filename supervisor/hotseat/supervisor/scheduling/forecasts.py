@@ -150,11 +150,13 @@ def _wait_s(outlook: Outlook, stay: _Stay, place: int, away_s: float | None) -> 
     turn_s = outlook.costs.of(stay.model).turn_s
     if turn_s is None or away_s is None:
         return None
+    there_s = stay.begins_s + rounds * turn_s
+    if not away_s:
+        return there_s
     at_once_s = max(stay.lasts_s, turn_s)
     if stay.is_slow:  # one answer takes it several times on the seat
         swap_s = outlook.costs.swap_to(stay.model) or 0.0
         at_once_s = min(at_once_s, kept_s(settings, swap_s, is_slow=True))
     if at_once_s <= 0.0:
         return None
-    times_away = int(rounds * turn_s // at_once_s)
-    return stay.begins_s + rounds * turn_s + times_away * away_s
+    return there_s + int(rounds * turn_s // at_once_s) * away_s
