@@ -27,9 +27,9 @@ from benchmarks.proof.beyond_steps import (
 )
 from benchmarks.proof.context_models import TOKENS, VOCAB, blocks_of, context_record
 from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.live_contexts import padded
 from hotseat.protocol.streamed_contexts import ContextPlace, place_context
 from hotseat.worker.context.streamed import StreamedContext, begin_streamed
-from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import FullKVCache, leaves
 from hotseat.worker.store.kept_blocks import keep_block
 from hotseat.worker.store.kv_file import block_file, read_kv

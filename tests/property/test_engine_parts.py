@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hotseat.protocol.ids import ModelName, Tag
 from hotseat.protocol.link_orders import Load
+from hotseat.protocol.live_contexts import padded
 from hotseat.protocol.messages import Sampling
 from hotseat.protocol.model import (
     LayerSpec,
@@ -19,129 +20,11 @@ from hotseat.protocol.model import (
 )
 from hotseat.worker.batch.sampling import KeyedSampler, draw_key
 from hotseat.worker.context.capture import RowView, capture_parts
-from hotseat.worker.context.steps import (
-    StepLog,
-    common_prefix,
-    cut_steps,
-    decode_hint,
-    encode_hint,
-    plan_segments,
-)
 from hotseat.worker.model import loading
-from hotseat.worker.model.budget import KvBudget, padded
+from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.caches import BatchRingKVCache, RingKVCache, ring_starts
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.text.text_out import TextOut
-
-STEPS = st.lists(st.integers(1, 256), max_size=40)
-
-
-def log_of(steps: list[int]) -> tuple[StepLog, list[int]]:
-    """A log after these steps, cut at boundaries as the engine does; and the ends of the steps."""
-    log = StepLog(0)
-    ends = []
-    for step in steps:
-        size = min(step, 256 - log.position % 256)
-        log.advance(size)
-        ends.append(log.position)
-    return log, ends
-
-
-CHUNKS = st.integers(1, 12).map(lambda blocks: 256 * blocks) | st.sampled_from([32, 128])
-
-
-@given(STEPS, st.integers(1, 4000), CHUNKS, st.data())
-def test_segments_cover_the_rest_and_those_of_many_blocks_end_on_one(steps, more, chunk, data):
-    log, ends = log_of(steps)
-    total = log.position + more
-    start = data.draw(st.integers(0, total - 1))
-    segments = plan_segments(start, total, log.hint({}), log.position, chunk)
-    assert sum(segments) == total - start
-    assert segments[-1] == 1
-    assert all(length > 0 for length in segments)
-    position = start
-    reached = set()
-    for length in segments:
-        begin, position = position, position + length
-        assert length <= max(chunk, 256)
-        crosses = begin // 256 != (position - 1) // 256
-        assert not crosses or begin % 256 == position % 256 == 0
-        reached.add(position)
-    assert {end for end in ends if max(start, log.boundary) < end < total} <= reached
-
-
-@given(STEPS, st.integers(1, 900), CHUNKS)
-def test_tokens_behind_the_boundary_are_fed_in_the_first_shapes(steps, more, chunk):
-    log, ends = log_of(steps)
-    total = log.position + more
-    segments = plan_segments(log.boundary, total, log.hint({}), log.position, chunk)
-    first = [b - a for a, b in zip([0, *ends], ends, strict=False) if a >= log.boundary]
-    assert segments[: len(first)] == first
-
-
-@given(
-    st.integers(0, 60_000),
-    st.integers(2, 9000),
-    CHUNKS,
-    st.lists(st.integers(0, 9000), max_size=3),
-    st.data(),
-)
-def test_feeding_that_goes_on_at_the_end_of_a_segment_has_the_same_segments(
-    start, more, chunk, snapshots, data
-):
-    total = start + more
-    wanted = [start + one for one in snapshots]
-    segments = plan_segments(start, total, None, 0, chunk, start, wanted)
-    fed = data.draw(st.integers(0, len(segments) - 1))
-    begin = start + sum(segments[:fed])
-    assert plan_segments(begin, total, None, 0, chunk, start, wanted) == segments[fed:]
-    assert plan_segments(begin, total, None, 0, chunk, 0, wanted) == segments[fed:]
-    assert plan_segments(start, total, None, 0, chunk, begin, wanted)[fed:] == segments[fed:]
-
-
-@pytest.mark.parametrize(
-    ("start", "total", "chunk", "lengths"),
-    [
-        (0, 2000, 1024, [1024, 768, 207, 1]),
-        (0, 2049, 1024, [1024, 1024, 1]),
-        (0, 200, 1024, [199, 1]),
-        (300, 2200, 1024, [212, 512, 1024, 151, 1]),
-        (0, 700, 256, [256, 256, 187, 1]),
-        (0, 700, 64, [256, 256, 187, 1]),
-        (15_360, 18_000, 1024, [1024, 512, 512, 512, 79, 1]),
-        (16_128, 17_000, 768, [256, 256, 256, 103, 1]),
-        (48_640, 50_000, 1024, [512, 256, 256, 256, 79, 1]),
-    ],
-)
-def test_chunks_end_on_multiples_of_what_holds_there(start, total, chunk, lengths):
-    assert plan_segments(start, total, None, 0, chunk) == lengths
-
-
-@given(STEPS, st.integers(0, 255))
-def test_hint_survives_the_wire_and_a_cut_keeps_the_front(steps, cut):
-    log, _ = log_of(steps)
-    log.mark_rings({64: 3})
-    hint = log.hint({64: 5})
-    assert decode_hint(encode_hint(hint)) == hint
-    length = min(cut, log.position - log.boundary)
-    kept = log.cut(log.boundary + length)
-    assert kept.position == log.boundary + length
-    assert cut_steps(hint.steps, length) == list(kept.hint({}).steps)
-
-
-@given(st.binary(max_size=40))
-def test_bytes_that_are_no_hint_are_none(data):
-    hint = decode_hint(data)
-    assert hint is None or encode_hint(hint)
-
-
-@given(st.lists(st.integers(0, 2), max_size=60), st.lists(st.integers(0, 2), max_size=60))
-def test_common_prefix_is_the_longest(left, right):
-    shared = common_prefix(left, right)
-    assert left[:shared] == right[:shared]
-    assert left[shared : shared + 1] != right[shared : shared + 1] or shared == min(
-        len(left), len(right)
-    )
 
 
 class Pieces:

@@ -2,12 +2,14 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.support.models.records import model_record
 
-from hotseat.protocol.limits import BLOCK_TOKENS, GIB
-from hotseat.protocol.model import LayerSpec
+from hotseat.protocol.limits import GIB
+from hotseat.protocol.live_contexts import longest_alone
+from hotseat.protocol.model import LayerSpec, StateSpec
 from hotseat.supervisor.machine.figures import MachineMemory
-from hotseat.supervisor.models.rules.plan import max_context_tokens, plan_model, session_bytes
+from hotseat.supervisor.models.rules.plan import plan_model, session_bytes
 from hotseat.supervisor.settings.values import MemorySettings, Settings
 from hotseat.worker.model.budget import KvBudget
 
@@ -111,22 +113,37 @@ def test_more_memory_never_means_a_smaller_budget(record, total, more, settings)
     assert before.max_context_tokens <= after.max_context_tokens
 
 
-@given(RECORDS, SIZES)
-def test_longest_context_fits_and_a_block_more_does_not(record, budget):
-    longest = max_context_tokens(record, budget)
-    assert 0 <= longest <= record.context_tokens
-    if longest:
-        assert session_bytes(record, longest) <= budget
+STATES = st.builds(
+    LayerSpec,
+    kind=st.just("state"),
+    states=st.lists(
+        st.builds(StateSpec, shape=st.tuples(st.integers(1, 10**6)), dtype=st.just("float32")),
+        max_size=2,
+    ).map(tuple),
+)
+ALL_KINDS = st.lists(LAYERS.map(lambda layers: layers[0]) | STATES, min_size=1, max_size=8)
+
+
+@given(RECORDS, ALL_KINDS, st.sampled_from([64, 256, 1024]), MACHINES, SETTINGS)
+def test_longest_context_of_a_plan_is_the_longest_that_the_worker_takes(
+    record, layers, chunk, machine, settings
+):
+    record = replace(record, layers=tuple(layers), prefill_chunk=chunk)
+    plan = plan_model(record, machine, settings)
+    budget, longest = KvBudget(record, plan.kv_budget_bytes), plan.max_context_tokens
+    assert longest == budget.fit_tokens(record.context_tokens)
+    assert longest == 0 or budget.need_bytes([[longest]], 0) <= plan.kv_budget_bytes
     if longest < record.context_tokens:
-        assert session_bytes(record, longest + BLOCK_TOKENS) > budget
+        assert budget.need_bytes([[longest + 1]], 0) > plan.kv_budget_bytes
 
 
-@given(RECORDS, SIZES)
-def test_engine_admits_the_longest_sequence_that_its_budget_holds(record, budget_bytes):
+@given(RECORDS, SIZES, st.integers(1, 1_000_000))
+def test_engine_admits_the_longest_sequence_that_its_budget_holds(record, budget_bytes, ceiling):
     budget = KvBudget(record, budget_bytes)
-    fits = budget.fit_tokens(record.context_tokens)
+    fits = longest_alone(record, budget_bytes, ceiling)
+    assert 0 <= fits <= ceiling
     assert fits == 0 or budget.need_bytes([[fits]], 0) <= budget_bytes
-    if fits < record.context_tokens:
+    if fits < ceiling:
         assert budget.need_bytes([[fits + 1]], 0) > budget_bytes
 
 

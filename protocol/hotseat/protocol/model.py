@@ -172,6 +172,11 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     template: TemplateProbe
     prefill_chunk: int = 256
     """Tokens of a prompt fed at once; a file has the default, machine and settings decide."""
+    stores_scores: bool = False
+    """Attention over several queries stores its scores: there is no fused kernel for it. A file
+    has the default, the machine decides."""
+    attention_heads: int = 0
+    """Of the queries; 0: its configuration does not say, or registered by an older version."""
     unfit_reason: str = ""
     adapter: str = ""
     """Absolute folder of the LoRA adapter that is loaded with the model; empty: none."""

@@ -10,7 +10,8 @@ from typing import Final
 from msgspec import Struct
 
 from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.model import STATES_HELD, LayerSpec, ModelRecord
+from hotseat.protocol.live_contexts import cache_bytes, padded, token_bytes
+from hotseat.protocol.model import LayerSpec, ModelRecord
 
 LEAST_TOKENS_PER_S: Final = 0.2
 """What is slower is refused with the number: nobody waits five seconds for a token."""
@@ -97,24 +98,23 @@ def _sizes(record: ModelRecord, tokens: int, order: Sequence[int]) -> Iterator[t
     more, since growing is one. What a chunk adds to a layer that is read is in memory until it is
     written, behind what fills no block.
     """
-    padded = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+    blocks = padded(tokens)
     chunk = max(record.prefill_chunk, BLOCK_TOKENS)
-    number = record.dtype_bytes
-    kept = [_kept_bytes(layer, padded, chunk, number) for layer in record.layers]
+    kept = [cache_bytes(record, layer, tokens) for layer in record.layers]
     stays, sizes = sum(kept), Counter(kept)
     kinds = Counter[tuple[int, int, int]]()
     rooms = tail = step = 0
     for entry in order:
         layer = record.layers[entry]
-        token = _token_bytes(layer, number)
+        token = token_bytes(layer, record.dtype_bytes)
         stays -= kept[entry]
         sizes[kept[entry]] -= 1
         kind = layer.kv_heads, layer.k_dim, layer.v_dim
         kinds[kind] += 1
         if kinds[kind] <= ROOMS:
-            rooms += token * padded
+            rooms += token * blocks
         tail += token * (chunk + BLOCK_TOKENS)
-        step += token * padded
+        step += token * blocks
         largest = max((size for size, left in sizes.items() if left), default=0)
         yield rooms + tail + 2 * stays + largest, step
 
@@ -147,14 +147,3 @@ def spread_order(entries: list[int]) -> list[int]:
     bits = max(len(entries) - 1, 1).bit_length()
     order = sorted(range(len(entries)), key=lambda at: int(f"{at:0{bits}b}"[::-1], 2))
     return [entries[at] for at in order]
-
-
-def _token_bytes(layer: LayerSpec, number: int) -> int:
-    return layer.kv_heads * (layer.k_dim + layer.v_dim) * number
-
-
-def _kept_bytes(layer: LayerSpec, padded: int, chunk: int, number: int) -> int:
-    if layer.kind == "state":
-        return sum(state.size_bytes for state in layer.states) * STATES_HELD
-    held = min(padded, layer.window + chunk) if layer.kind == "window" else padded
-    return held * _token_bytes(layer, number)

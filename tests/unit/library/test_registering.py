@@ -129,6 +129,10 @@ def test_record_says_how_many_experts_a_layer_has(home, kind, experts):
     assert tiny_models.register_tiny(home, "m", kind).experts == experts
 
 
+def test_record_says_how_many_heads_attention_has(home):
+    assert tiny_models.register_tiny(home, "m", "qwen3").attention_heads == tiny_models.HEADS
+
+
 def test_recurrent_state_is_counted_once_per_sequence_whatever_its_length(home):
     record = tiny_models.register_tiny(home, "m", "mamba2")
     conv, ssm = 3 * 160 * 4, 4 * 32 * 16 * 4

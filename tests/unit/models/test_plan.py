@@ -10,12 +10,11 @@ from hotseat.protocol.residence import WeightParts
 from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S, place_context
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.plan import (
-    max_context_tokens,
     plan_elsewhere,
     plan_model,
     session_bytes,
 )
-from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
+from hotseat.supervisor.models.rules.prefill import as_fed_on, prefill_chunk, prefill_peak_bytes
 from hotseat.supervisor.models.rules.tight import DEFAULT_OVERHEAD_BYTES
 from hotseat.supervisor.settings.values import MemorySettings, ModelSettings, Settings
 
@@ -175,18 +174,26 @@ def test_measured_overhead_replaces_the_default():
     assert (plan.overhead_bytes, plan.overhead_measured) == (7 * MIB, True)
 
 
-def test_longest_context_is_what_the_budget_holds():
-    record = model_record()
-    assert max_context_tokens(record, 131_072 * 1000) == 768
-    assert max_context_tokens(record, 131_072 * 1024) == 1024
-    assert max_context_tokens(record, 10**15) == record.context_tokens
-    assert max_context_tokens(record, 0) == 0
+def longest(record, budget_bytes):
+    return plan_model(record, MAC, settings(kv_budget_bytes=budget_bytes)).max_context_tokens
 
 
-def test_windows_count_once_they_are_needed():
+def test_longest_context_is_what_the_budget_holds_with_the_copies_a_worker_makes():
+    """Of all of it once, of one of 32 layers once more."""
+    worst = 2 * 131_072 + 4096
+    assert longest(model_record(), worst * 1000) == 768
+    assert longest(model_record(), worst * 1024) == 1024
+    assert longest(model_record(context_tokens=1000), 10**15) == 1000
+    assert longest(model_record(), 0) == 0
+
+
+def test_windows_count_once_they_are_needed_and_with_the_chunk_that_they_hold():
     record = model_record(**GEMMA)
-    assert max_context_tokens(record, 256 * (65_536 + 40 * 8192) - 1) == 0
-    assert max_context_tokens(record, 320 * MIB + 2048 * 65_536) == 2048
+    layers = 8 + 40
+    assert longest(record, (2 * layers + 1) * 256 * 8192 - 1) == 0
+    assert longest(record, (2 * layers + 1) * 256 * 8192) == 256
+    caches = 8 * 2048 + 40 * (1024 + 256)
+    assert longest(record, (2 * caches + 2048) * 8192) == 2048
 
 
 @pytest.mark.parametrize(
@@ -202,12 +209,65 @@ def test_windows_count_once_they_are_needed():
     ],
 )
 def test_prefill_peak_is_of_the_right_size(changes, low, high):
-    assert low < prefill_peak_bytes(model_record(**changes)) < high
+    record = as_fed_on(model_record(**changes), "darwin", 256)
+    assert low < prefill_peak_bytes(record) < high
 
 
 def test_larger_chunk_has_a_larger_peak():
     small, large = (model_record(prefill_chunk=chunk) for chunk in (256, 512))
     assert prefill_peak_bytes(large) == 2 * prefill_peak_bytes(small)
+
+
+FUSED, UNFUSED, LATENT = (
+    full_layers(32),
+    full_layers(32, dim=96),
+    (LayerSpec(kind="full", kv_heads=1, k_dim=512, v_dim=64),),
+)
+
+
+@pytest.mark.parametrize(
+    ("layers", "system", "is_stored"),
+    [
+        (FUSED, "darwin", False),
+        (FUSED, "linux", True),
+        (UNFUSED, "darwin", True),
+        (LATENT, "darwin", True),
+        (FUSED + UNFUSED, "darwin", True),
+        ((STATE,), "linux", False),
+    ],
+)
+def test_scores_are_stored_where_no_kernel_is_fused(layers, system, is_stored):
+    assert as_fed_on(model_record(layers=layers), system).stores_scores is is_stored
+
+
+@pytest.mark.parametrize(
+    ("changes", "chunk", "scores"),
+    [
+        ({"context_tokens": 4096}, 256, 32 * 256 * 4096),
+        ({"context_tokens": 8192}, 256, 32 * 256 * 8192),
+        ({"context_tokens": 65_536}, 256, 32 * 256 * 8192),
+        ({"context_tokens": 131_072}, 512, 32 * 512 * 8192),
+        ({"context_tokens": 1_048_576}, 256, 32 * 16 * 1_048_576),
+        ({"attention_heads": 64}, 256, 64 * 256 * 8192),
+    ],
+)
+def test_scores_of_a_chunk_are_counted_once_whatever_the_context_is_long(changes, chunk, scores):
+    """Of an 8B model with 32 heads."""
+    record = model_record(**({"attention_heads": 32} | changes))
+    fused = as_fed_on(record, "darwin", chunk)
+    stored = as_fed_on(record, "linux", chunk)
+    difference = prefill_peak_bytes(stored) - prefill_peak_bytes(fused)
+    assert difference == scores * 4
+
+
+def test_heads_that_no_record_says_follow_from_its_size_and_are_no_fewer_than_those_of_keys():
+    stored, fused = (as_fed_on(model_record(), system, 256) for system in ("linux", "darwin"))
+    heads = (prefill_peak_bytes(stored) - prefill_peak_bytes(fused)) / (256 * 8192 * 4)
+    assert 28 <= heads <= 36
+    keys = model_record(layers=full_layers(32, 64))
+    stored, fused = (as_fed_on(keys, system, 256) for system in ("linux", "darwin"))
+    heads = (prefill_peak_bytes(stored) - prefill_peak_bytes(fused)) / (256 * 8192 * 4)
+    assert heads == 64
 
 
 SMALL = {"parameters": 1_720_000_000}

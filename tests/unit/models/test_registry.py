@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from hotseat.protocol.model import (
 )
 from hotseat.protocol.tags import kv_part, model_tag
 from hotseat.supervisor.models.registry import Registry, nobody
+from hotseat.supervisor.models.rules.prefill import as_fed_on
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import ModelSettings, Settings
 
@@ -65,7 +67,7 @@ def test_new_import_is_noticed_without_restart(home):
     registry = Registry(home, Settings(), nobody)
     assert registry.records() == []
     record = write_model(home.models_dir / "qwen")
-    assert registry.get("qwen") == record
+    assert registry.get("qwen") == as_fed_on(record, sys.platform)
     assert registry.names() == ["qwen"]
 
 
@@ -129,7 +131,7 @@ def test_file_that_came_since_makes_the_model_unavailable_until_it_goes(home, na
     assert "import it again" in error.message
     assert registry.view(record).state == "unavailable"
     file.unlink()
-    assert registry.get("qwen") == record
+    assert registry.get("qwen") == as_fed_on(record, sys.platform)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\x00"])
@@ -181,6 +183,7 @@ def test_chunk_is_that_of_the_machine_unless_it_is_set(home):
     for system, tokens in (("darwin", 512), ("linux", 256)):
         registry = Registry(home, settings, nobody, system)
         assert registry.get("a").prefill_chunk == tokens
+        assert registry.get("a").stores_scores is (system == "linux")
         assert registry.get("b").prefill_chunk == 768
 
 

@@ -123,3 +123,11 @@ def test_request_that_has_not_come_yet_would_wait_behind_those_that_have():
     )
     assert case.forecaster.wait_of_new_s("a", 0.0) == 0.0
     assert case.forecaster.wait_of_new_s("c", 0.0) == 6.0 + 4.0 + 6.0
+
+
+@pytest.mark.parametrize(("is_slow", "lasts_s"), [(False, 58.0), (True, 6.0)])
+def test_request_that_has_not_come_yet_waits_for_no_answer_of_a_slow_model(is_slow, lasts_s):
+    """Normally b would have the seat for q of 48 s and 10 s of grace."""
+    case = Case([Waiting(key="r1", model="b", order=1, is_slow=is_slow)])
+    assert case.forecaster.wait_of_new_s("c", 0.0) == 6.0 + lasts_s + 6.0
+    assert case.forecaster.wait_of_new_s("b", 0.0) == 6.0

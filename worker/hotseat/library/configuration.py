@@ -29,6 +29,11 @@ def stated_context(config: Mapping[str, Any]) -> int:
     )
 
 
+def stated_heads(config: Mapping[str, Any]) -> int:
+    """Heads of attention, of the queries; 0 if nothing is said."""
+    return first_positive(text_table(config), "num_attention_heads", "n_heads", "n_head")
+
+
 def first_positive(table: Mapping[str, Any], *keys: str) -> int:
     """The first of these fields that is a positive whole number; 0 if none is."""
     return next((found for key in keys if (found := _positive(table, key))), 0)

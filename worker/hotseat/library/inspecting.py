@@ -7,6 +7,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from hotseat.library.configuration import stated_heads
 from hotseat.library.folder import unavailable
 from hotseat.library.geometry import measure_geometry
 from hotseat.library.hub_cache import name_of_source, resolve_source
@@ -37,6 +38,7 @@ def inspect_folder(path: Path) -> Inspected:
         architecture=str(opened.config["model_type"]),
         quantisation=geometry.quantisation,
         parameters=geometry.parameters,
+        attention_heads=stated_heads(opened.config),
         files=(),
         weights_bytes=geometry.loaded_bytes,
         left_on_disk=left_on_disk(opened),

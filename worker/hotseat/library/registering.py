@@ -12,7 +12,7 @@ from msgspec import structs
 
 from hotseat.library import identity
 from hotseat.library.adapter import digest_adapter
-from hotseat.library.configuration import stated_context
+from hotseat.library.configuration import stated_context, stated_heads
 from hotseat.library.doubles import refuse_other_doubles
 from hotseat.library.durable import write_durably
 from hotseat.library.folder import (
@@ -82,6 +82,7 @@ def describe_folder(
         quantisation=geometry.quantisation + again,
         parameters=geometry.parameters,
         experts=geometry.experts,
+        attention_heads=stated_heads(opened.config),
         files=(*digests.values(), *adapted),
         adapter="" if adapter is None else str(adapter),
         weights_bytes=geometry.loaded_bytes + sum(file.size_bytes for file in adapted),

@@ -4,15 +4,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from msgspec.structs import replace
-
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.daemon.kept_figures import read_disk_rate
 from hotseat.supervisor.machine.figures import Holder
 from hotseat.supervisor.machine.memory import system_probe
 from hotseat.supervisor.models.rules.plan import plan_model
-from hotseat.supervisor.models.rules.prefill import prefill_chunk
+from hotseat.supervisor.models.rules.prefill import as_fed_on
 from hotseat.supervisor.settings.placed_home import open_home
 
 Fits = Callable[[ModelRecord], PlanView]
@@ -28,7 +26,7 @@ def planning_here(
 
     def fits(record: ModelRecord) -> PlanView:
         return plan_model(
-            replace(record, prefill_chunk=prefill_chunk(record, sys.platform)),
+            as_fed_on(record, sys.platform),
             machine,
             settings,
             working_set_bytes=working_set_bytes,

@@ -27,7 +27,7 @@ from hotseat.supervisor.conversation.framing import registered_before
 from hotseat.supervisor.machine.volumes import missing_volume
 from hotseat.supervisor.models.adapters import Adapter, Adapters
 from hotseat.supervisor.models.rules.names import match_typed
-from hotseat.supervisor.models.rules.prefill import prefill_chunk
+from hotseat.supervisor.models.rules.prefill import as_fed_on
 from hotseat.supervisor.settings.aliases import other_names, resolve_name
 from hotseat.supervisor.settings.home import Home
 from hotseat.supervisor.settings.values import Settings
@@ -256,12 +256,11 @@ class Registry:
         chosen = self._settings.model(name)
         # The folder names the model: renaming it renames the model.
         record = structs.replace(
-            record,
+            as_fed_on(record, self._system, chosen.prefill_chunk),
             name=name,
             context_tokens=min(
                 record.context_tokens, chosen.context_tokens or record.context_tokens
             ),
-            prefill_chunk=chosen.prefill_chunk or prefill_chunk(record, self._system),
         )
         if chosen.adapter is None:
             return _Entry(folder, stamp, record)

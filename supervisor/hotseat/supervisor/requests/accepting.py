@@ -169,6 +169,7 @@ class Acceptor:
                 waiting=waiting,
             )
         work.record = self._admission.request(request)
+        work.slow_speed = self._admission.slow_speed(work.record)
         if request.next_model is not None:
             other = structs.replace(request, model=request.next_model, swap="auto")
             self._admission.request(other)
@@ -235,14 +236,13 @@ class Acceptor:
         if work.state is WorkState.WAITING:
             forecast = self._works.forecaster.forecast(work.key, time.monotonic())
         wait_s = None if forecast is None else forecast.wait_s
-        speed = None if work.record is None else self._admission.slow_speed(work.record)
         return Accepted(
             position=forecast.position if forecast is not None else 0,
             expected_wait_s=None if wait_s is None else round(wait_s, 3),
             seed=work.seed,
             replayed=replayed,
             ignored=work.ignored or UNSET,
-            tokens_per_s=UNSET if speed is None else speed,
+            tokens_per_s=UNSET if work.slow_speed is None else work.slow_speed,
         )
 
     def _room_in_s(self) -> float:

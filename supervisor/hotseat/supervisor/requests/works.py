@@ -68,6 +68,8 @@ class Work:
         self.accepted_at = 0.0
         self.persist = request.persist
         """False also for a turn of a session or a model that is kept off the disk."""
+        self.slow_speed: float | None = None
+        """Tokens a second of a model that the disk holds below 1; None of any other."""
         self.ignored: tuple[str, ...] = ()
         """Fields that were sent and are none of a request."""
         self.is_recorded = False
@@ -127,6 +129,7 @@ class Work:
             since=self.accepted_at,
             priority=self.request.priority or 0,
             deadline=self.deadline,
+            is_slow=self.slow_speed is not None and self.persist,
         )
 
     @property

@@ -22,7 +22,7 @@ from hotseat.supervisor.scheduling.forecasts import Forecast, Outlook, first_sta
 from hotseat.supervisor.scheduling.learned_costs import Costs
 from hotseat.supervisor.scheduling.model_queue import ModelQueue
 from hotseat.supervisor.scheduling.scheduler import SeatView
-from hotseat.supervisor.scheduling.waiting import Waiting
+from hotseat.supervisor.scheduling.waiting import Waiting, is_slow_model
 from hotseat.supervisor.settings.values import SchedulerSettings
 
 _NEW: Final = ""
@@ -128,7 +128,8 @@ class Forecaster:
         """Seconds until a request for `model` that came now would start; None when unknown."""
         waiting = list(self._waiting())
         order = 1 + max((entry.order for entry in waiting), default=0)
-        new = Waiting(key=_NEW, model=model, order=order, since=now)
+        is_slow = is_slow_model(waiting, model)
+        new = Waiting(key=_NEW, model=model, order=order, since=now, is_slow=is_slow)
         return forecasts(self.outlook, [*waiting, new], now)[_NEW].wait_s
 
     def room_in_s(self, now: float) -> float | None:

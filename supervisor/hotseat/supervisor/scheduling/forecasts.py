@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from hotseat.supervisor.scheduling.learned_costs import Costs
 from hotseat.supervisor.scheduling.model_queue import ModelQueue, queue_models
-from hotseat.supervisor.scheduling.scheduler import SeatView, residency_s
-from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order, of_model
+from hotseat.supervisor.scheduling.scheduler import SeatView, kept_s
+from hotseat.supervisor.scheduling.waiting import Waiting, in_start_order, is_slow_model, of_model
 from hotseat.supervisor.settings.values import SchedulerSettings
 
 
@@ -35,11 +35,15 @@ class Forecast(Struct, frozen=True, kw_only=True):
 
 
 class _Stay(Struct, frozen=True, kw_only=True):
-    """One model's next time on the seat: when it begins and how long it lasts, from now on."""
+    """One model's next time on the seat: when it begins and how long it lasts, from now on.
+
+    `is_slow`: it leaves its answers in the middle.
+    """
 
     model: str
     begins_s: float | None
     lasts_s: float
+    is_slow: bool = False
 
 
 def forecasts(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> dict[str, Forecast]:
@@ -74,25 +78,41 @@ def _stays(outlook: Outlook, waiting: Sequence[Waiting], now: float) -> list[_St
             swap_s = costs.swap_to(holder)
             elapsed_s = now - outlook.swap_began
             begins_s = None if swap_s is None else max(0.0, swap_s - elapsed_s)
-        lasts_s = _lasts_s(outlook, waiting, holder, now)
-        stays.append(_Stay(model=holder, begins_s=begins_s, lasts_s=lasts_s))
-        begins_s = None if begins_s is None else begins_s + lasts_s
+        stays.append(_stay(outlook, waiting, holder, begins_s, now))
+        begins_s = None if begins_s is None else begins_s + stays[-1].lasts_s
     for model in queue.models:
         swap_s = costs.swap_to(model)
         begins_s = None if begins_s is None or swap_s is None else begins_s + swap_s
-        lasts_s = _lasts_s(outlook, waiting, model, now)
-        stays.append(_Stay(model=model, begins_s=begins_s, lasts_s=lasts_s))
-        begins_s = None if begins_s is None else begins_s + lasts_s
+        stays.append(_stay(outlook, waiting, model, begins_s, now))
+        begins_s = None if begins_s is None else begins_s + stays[-1].lasts_s
     known = {stay.model for stay in stays}
     rest = dict.fromkeys(entry.model for entry in waiting if entry.model not in known)
     return [*stays, *(_Stay(model=model, begins_s=None, lasts_s=0.0) for model in rest)]
 
 
-def _lasts_s(outlook: Outlook, waiting: Sequence[Waiting], model: str, now: float) -> float:
-    """How long the model holds the seat: until its work is done, at most q and the grace time."""
+def _stay(
+    outlook: Outlook,
+    waiting: Sequence[Waiting],
+    model: str,
+    begins_s: float | None,
+    now: float,
+) -> _Stay:
+    is_seated = outlook.seat.settled and outlook.seat.model == model
+    is_slow = outlook.seat.is_slow if is_seated else is_slow_model(waiting, model)
+    lasts_s = _lasts_s(outlook, waiting, model, now, is_slow=is_slow)
+    return _Stay(model=model, begins_s=begins_s, lasts_s=lasts_s, is_slow=is_slow)
+
+
+def _lasts_s(
+    outlook: Outlook, waiting: Sequence[Waiting], model: str, now: float, *, is_slow: bool
+) -> float:
+    """How long the model holds the seat: until its work is done, at most q and the grace time.
+
+    A slow one holds it for what its swap cost, at most.
+    """
     seat, settings = outlook.seat, outlook.settings
     is_seated = seat.settled and seat.model == model
-    over_s = residency_s(settings, outlook.costs.swap_to(model) or 0.0)
+    over_s = kept_s(settings, outlook.costs.swap_to(model) or 0.0, is_slow=is_slow)
     if is_seated:
         over_s = max(0.0, over_s - (now - seat.seated_at))
     running = seat.running if is_seated else 0
@@ -100,7 +120,7 @@ def _lasts_s(outlook: Outlook, waiting: Sequence[Waiting], model: str, now: floa
     if count == 0:
         return min(over_s, max(0.0, seat.linger_until - now)) if is_seated else 0.0
     turn_s = outlook.costs.of(model).turn_s
-    longest_s = over_s + settings.grace_s
+    longest_s = over_s if is_slow else over_s + settings.grace_s
     if turn_s is None:
         return longest_s
     return min(longest_s, math.ceil(count / settings.max_running) * turn_s)
@@ -130,5 +150,13 @@ def _wait_s(outlook: Outlook, stay: _Stay, place: int, away_s: float | None) -> 
     turn_s = outlook.costs.of(stay.model).turn_s
     if turn_s is None or away_s is None:
         return None
-    times_away = int(rounds * turn_s // max(stay.lasts_s, turn_s))
-    return stay.begins_s + rounds * turn_s + times_away * away_s
+    there_s = stay.begins_s + rounds * turn_s
+    if not away_s:
+        return there_s
+    at_once_s = max(stay.lasts_s, turn_s)
+    if stay.is_slow:  # one answer takes it several times on the seat
+        swap_s = outlook.costs.swap_to(stay.model) or 0.0
+        at_once_s = min(at_once_s, kept_s(settings, swap_s, is_slow=True))
+    if at_once_s <= 0.0:
+        return None
+    return there_s + int(rounds * turn_s // at_once_s) * away_s

@@ -75,6 +75,15 @@ def residency_s(settings: SchedulerSettings, swap_cost_s: float) -> float:
     return max(settings.min_seat_s, settings.weight * swap_cost_s)
 
 
+def kept_s(settings: SchedulerSettings, swap_cost_s: float, *, is_slow: bool) -> float:
+    """How long after its seating a model with work leaves the seat to others.
+
+    A slow one leaves it between two tokens, others get the grace time on top.
+    """
+    due_s = residency_s(settings, swap_cost_s)
+    return min(due_s, swap_cost_s) if is_slow else due_s
+
+
 def decide(
     waiting: Sequence[Waiting],
     asked: Sequence[WantedSwap],
@@ -136,8 +145,7 @@ def _keeps_until(alive: Sequence[Waiting], seat: SeatView, settings: SchedulerSe
     """Until when the seated model keeps the seat although another waits; 0 is not at all."""
     if seat.model is None:
         return 0.0
-    due_s = residency_s(settings, seat.swap_cost_s)
-    over_at = seat.seated_at + (min(due_s, seat.swap_cost_s) if seat.is_slow else due_s)
+    over_at = seat.seated_at + kept_s(settings, seat.swap_cost_s, is_slow=seat.is_slow)
     if seat.running or any(entry.model == seat.model for entry in alive):
         return over_at
     # Waiting for an agent is residency too: it never prolongs what the others have to wait.

@@ -22,6 +22,8 @@ class Waiting(Struct, frozen=True, kw_only=True):
     priority: int = 0
     deadline: float | None = None
     """Its end is of no use to anybody after that."""
+    is_slow: bool = False
+    """The disk holds its model below 1 token a second, and it can go on after a swap."""
 
 
 def counted_arrival(entry: Waiting, ageing_s: float) -> float:
@@ -61,3 +63,9 @@ def earliest(*times: float | None) -> float | None:
 def of_model(entries: Sequence[Waiting], model: str | None) -> tuple[Waiting, ...]:
     """The requests of one model."""
     return tuple(entry for entry in entries if entry.model == model)
+
+
+def is_slow_model(entries: Sequence[Waiting], model: str | None) -> bool:
+    """True if the model, by what waits for it, will leave the seat between two tokens."""
+    mine = of_model(entries, model)
+    return bool(mine) and all(entry.is_slow for entry in mine)

@@ -296,7 +296,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     context_tokens: Count | None = None
     """Shorter context than the model could have."""
     prefill_chunk: ChunkTokens | None = None
-    """Tokens of a prompt computed at once, fewer behind 16,384; a divisor or multiple of 256.
+    """Tokens of a prompt computed at once, fewer behind 16,384, or behind 8,192 where attention
+    stores its scores; a divisor or multiple of 256.
     Unset: 256; on a Mac 512, and 1024 for mixtures of experts and small models."""
     limit_bytes: Bytes | None = None
     """Cap on weights, contexts and overhead of this model together."""

@@ -5,7 +5,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hotseat.library.configuration import first_positive, stated_context, text_table
+from hotseat.library.configuration import (
+    first_positive,
+    stated_context,
+    stated_heads,
+    text_table,
+)
 from hotseat.library.discovery.shape import estimate_layers, estimate_parts
 from hotseat.library.discovery.templates import look_at_template
 from hotseat.library.folder import ModelFolder, TensorHeader
@@ -130,6 +135,7 @@ def _record(
         kv_dtype=kv_dtype,
         template=template,
         experts=experts,
+        attention_heads=stated_heads(config),
         parts=estimate_parts(text, weights_bytes, experts),
         left_on_disk=left_on_disk,
     )

@@ -7,7 +7,7 @@ the model and knows (`geometry.py`).
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hotseat.library.configuration import first_positive
+from hotseat.library.configuration import first_positive, stated_heads
 from hotseat.protocol.model import LayerSpec
 from hotseat.protocol.residence import CHOSEN_FIELDS, WeightParts
 
@@ -56,7 +56,7 @@ def _full_layer(text: Mapping[str, Any]) -> LayerSpec:
     if latent:
         rotary = first_positive(text, "qk_rope_head_dim")
         return LayerSpec(kind="full", kv_heads=1, k_dim=latent, v_dim=rotary)
-    heads = first_positive(text, "num_attention_heads", "n_heads", "n_head")
+    heads = stated_heads(text)
     kv_heads = first_positive(text, "num_key_value_heads", "num_kv_heads") or heads
     hidden = first_positive(text, "hidden_size", "n_embd", "d_model", "dim")
     size = first_positive(text, "head_dim") or (hidden // heads if heads else 0)

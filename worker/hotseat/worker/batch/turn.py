@@ -52,6 +52,7 @@ class Turn:
         record = seated.record
         emitted = emitted_before(start)
         self._chunk = record.prefill_chunk
+        self._stores_scores = record.stores_scores
         self.start = start
         self.prompt = prompt
         self.ids = prompt + emitted
@@ -194,6 +195,7 @@ class Turn:
             self._chunk,
             fed_first,
             self.snapshots_at,
+            stores_scores=self._stores_scores,
         )
 
     def _replay(self, emitted: list[int]) -> None:

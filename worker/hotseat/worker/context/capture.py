@@ -15,8 +15,8 @@ from mlx_lm.models.cache import ArraysCache
 from msgspec import Struct
 
 from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.live_contexts import padded
 from hotseat.protocol.model import FloatType, LayerSpec, ModelRecord
-from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import (
     FullKVCache,
     RingKVCache,

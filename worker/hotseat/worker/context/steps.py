@@ -9,17 +9,13 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from hotseat.protocol.chunks import chunk_at, next_change
 from hotseat.protocol.limits import BLOCK_TOKENS
 
 Shared = TypeVar("Shared")
 HINT_VERSION: Final = 1
 MAX_RUNS: Final = 1024
 """Runs of equal steps that are remembered; older ones would be computed in whole chunks."""
-LONG_TOKENS: Final = 16_384
-"""From here on a chunk is half as long: attention over the past makes each token dearer, and a GPU
-gives up on work that takes it seconds."""
-LONGEST_TOKENS: Final = 49_152
-"""From here on a chunk is one block."""
 
 
 class RingMark(msgspec.Struct, frozen=True, array_like=True):
@@ -164,15 +160,6 @@ def rings_at(hint: Hint | None, position: int) -> dict[int, int]:
     return {}
 
 
-def chunk_at(chunk: int, position: int) -> int:
-    """Tokens that are fed at once from `position` on, of a model with this chunk."""
-    if chunk <= BLOCK_TOKENS or position >= LONGEST_TOKENS:
-        return BLOCK_TOKENS
-    if position >= LONG_TOKENS:
-        return max(BLOCK_TOKENS, boundary_below(chunk // 2))
-    return chunk
-
-
 def plan_segments(
     start: int,
     total: int,
@@ -181,6 +168,8 @@ def plan_segments(
     chunk: int,
     fed_first: int = 0,
     snapshots: Iterable[int] = (),
+    *,
+    stores_scores: bool = False,
 ) -> list[int]:
     """Lengths in which tokens `start`..`total` are fed, `chunk` at most.
 
@@ -197,7 +186,7 @@ def plan_segments(
         cuts.update(position for position in _step_ends(hint) if position <= agree)
     inside = {boundary_below(cut) for cut in cuts if cut % BLOCK_TOKENS}
     cuts.update(inside, (boundary + BLOCK_TOKENS for boundary in inside))
-    cuts.update(_chunk_ends(start, last, chunk))
+    cuts.update(_chunk_ends(start, last, chunk, stores_scores=stores_scores))
     ends = sorted({cut for cut in cuts if start < cut < last} | {last, total})
     ends = [end for end in ends if end > start]
     return [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
@@ -212,13 +201,15 @@ def _step_ends(hint: Hint) -> Iterator[int]:
             yield position
 
 
-def _chunk_ends(start: int, end: int, chunk: int) -> Iterator[int]:
+def _chunk_ends(start: int, end: int, chunk: int, *, stores_scores: bool) -> Iterator[int]:
     """Multiples of the chunk between `start` and `end`; one that grows shorter begins anew."""
     position = start
     while position < end:
-        size = chunk_at(chunk, position)
-        shorter = min((at for at in (LONG_TOKENS, LONGEST_TOKENS) if at > position), default=end)
-        position = min(position - position % size + size, shorter)
+        size = chunk_at(chunk, position, stores_scores=stores_scores)
+        shorter = next_change(position, stores_scores=stores_scores)
+        position += size - position % size
+        if shorter is not None:
+            position = min(position, shorter)
         yield position
 
 

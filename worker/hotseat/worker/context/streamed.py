@@ -12,10 +12,10 @@ import mlx.core as mx
 import numpy as np
 
 from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.live_contexts import padded
 from hotseat.protocol.model import LayerSpec, ModelRecord
 from hotseat.protocol.streamed_contexts import ROOMS
 from hotseat.worker.context.capture import MakeCache, words_of
-from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import FullKVCache, cache_arrays, leaves, nested, new_caches
 from hotseat.worker.store.kept_blocks import KeptBlock
 from hotseat.worker.streaming.kv_rooms import BlockReads, KvRooms

@@ -5,18 +5,13 @@ Batches are left-padded to their longest row, so a row's cost depends on its nei
 
 from collections.abc import Sequence
 
-from hotseat.protocol.limits import BLOCK_TOKENS
-from hotseat.protocol.model import STATES_HELD, LayerSpec, ModelRecord
+from hotseat.protocol.live_contexts import cache_bytes, longest_alone
+from hotseat.protocol.model import ModelRecord
 
 RESERVE_TOKENS = 1024
 """A request is admitted with room for this many tokens beyond its prompt, then grows by blocks."""
 JOIN_FACTOR = 2
 """A row joins a lane if that costs at most this many times what it costs alone."""
-
-
-def padded(tokens: int) -> int:
-    """`tokens` rounded up to whole blocks: caches grow by 256."""
-    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
 
 
 class KvBudget:
@@ -29,16 +24,13 @@ class KvBudget:
     def __init__(self, record: ModelRecord, limit_bytes: int, lane_reads_bytes: int = 0) -> None:
         self.limit_bytes = limit_bytes
         self._lane_reads_bytes = lane_reads_bytes
-        self._layers = record.layers
-        self._number_bytes = record.dtype_bytes
-        self._chunk = max(record.prefill_chunk, BLOCK_TOKENS)
+        self._record = record
 
     def lane_bytes(self, rows: Sequence[int]) -> int:
         """KV of a batch of these rows."""
         if not rows:
             return 0
-        longest = max(rows)
-        return len(rows) * sum(self._layer_bytes(layer, longest) for layer in self._layers)
+        return len(rows) * sum(self._caches(max(rows)))
 
     def need_bytes(self, lanes: Sequence[Sequence[int]], idle_bytes: int) -> int:
         """What rows and idle sessions need at the worst moment.
@@ -53,14 +45,7 @@ class KvBudget:
 
     def fit_tokens(self, ceiling: int) -> int:
         """The longest sequence, up to `ceiling` tokens, that fits alone."""
-        low, high = 0, ceiling
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.need_bytes([[middle]], 0) <= self.limit_bytes:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        return longest_alone(self._record, self.limit_bytes, ceiling)
 
     def lane_order(self, lanes: Sequence[Sequence[int]], tokens: int) -> list[int]:
         """Lanes by preference for a row of `tokens`.
@@ -80,15 +65,8 @@ class KvBudget:
 
         return sorted(range(len(lanes)), key=rank)
 
-    def _layer_bytes(self, layer: LayerSpec, tokens: int) -> int:
-        if layer.kind == "state":
-            return sum(state.size_bytes for state in layer.states) * STATES_HELD
-        held = padded(tokens)
-        if layer.kind == "window":
-            # After a chunk a window layer holds it and window - 1 tokens until the next step.
-            held = min(held, layer.window + self._chunk)
-        return held * layer.kv_heads * (layer.k_dim + layer.v_dim) * self._number_bytes
+    def _caches(self, tokens: int) -> list[int]:
+        return [cache_bytes(self._record, layer, tokens) for layer in self._record.layers]
 
     def _largest_layer(self, rows: Sequence[int]) -> int:
-        longest = max(rows)
-        return len(rows) * max(self._layer_bytes(layer, longest) for layer in self._layers)
+        return len(rows) * max(self._caches(max(rows)))

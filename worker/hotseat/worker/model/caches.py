@@ -22,7 +22,7 @@ from mlx_lm.models.cache import (
     make_prompt_cache,
 )
 
-from hotseat.worker.model.budget import padded
+from hotseat.protocol.live_contexts import padded
 
 
 class FullKVCache(KVCache):  # type: ignore[misc]

@@ -19,9 +19,9 @@ from msgspec import Struct
 from hotseat.protocol.ids import Tag
 from hotseat.protocol.link_orders import Prepare
 from hotseat.protocol.link_reports import FromWorker, KernelsWarmed
+from hotseat.protocol.live_contexts import padded
 from hotseat.protocol.model import ModelRecord
 from hotseat.worker.dying import pass_on_loss
-from hotseat.worker.model.budget import padded
 from hotseat.worker.model.caches import (
     FullKVCache,
     RingKVCache,

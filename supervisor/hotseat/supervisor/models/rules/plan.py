@@ -9,13 +9,14 @@ from typing import Final
 from msgspec import Struct, structs
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
+from hotseat.protocol.live_contexts import longest_alone, padded
 from hotseat.protocol.model import STATES_HELD, ModelRecord
 from hotseat.protocol.residence import WeightParts
 from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.long_contexts import with_long_contexts
-from hotseat.supervisor.models.rules.prefill import prefill_chunk, prefill_peak_bytes
+from hotseat.supervisor.models.rules.prefill import as_fed_on, prefill_peak_bytes
 from hotseat.supervisor.models.rules.residence import (
     Seating,
     choose_residence,
@@ -34,7 +35,8 @@ WORKING_SET_MARGIN_BYTES: Final = GIB
 LEAST_TOKENS: Final = 2048
 """A model fits when one session of this length (or its whole context) has room."""
 STREAMED_TOKENS: Final = 16_384
-"""One session of this length has room before more weights have."""
+"""KV of one session of this length has room before more weights have. Alone it may be half as long:
+a worker counts copies."""
 _GROUP: Final = "group"
 _AVAILABLE: Final = "available"
 _CONTEXTS: Final = (4096, 8192, 16_384, 32_768)
@@ -197,7 +199,7 @@ def _plan_whole(
         window_bytes=record.window_bytes,
         state_bytes=record.state_bytes,
         context_tokens=record.context_tokens,
-        max_context_tokens=max_context_tokens(record, budget),
+        max_context_tokens=longest_alone(record, budget, record.context_tokens),
         sessions=_fits(record, budget),
         limited_by="" if machine.bound is None else str(machine.bound),
         notice=share.notice,
@@ -216,7 +218,7 @@ def plan_elsewhere(
 
     Without `working_set_bytes` Metal's default is assumed. Settings of this home do not count.
     """
-    record = structs.replace(record, prefill_chunk=prefill_chunk(record, "darwin"))
+    record = as_fed_on(record, "darwin")
     working_set = metal_working_set(ram_bytes) if working_set_bytes is None else working_set_bytes
     view = plan_model(
         record,
@@ -235,20 +237,7 @@ def session_bytes(record: ModelRecord, tokens: int) -> int:
 
     Recurrent state counts with the snapshot that is kept beside it.
     """
-    rounded = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
-    return record.kv_bytes(rounded) + (STATES_HELD - 1) * record.state_bytes
-
-
-def max_context_tokens(record: ModelRecord, budget_bytes: int) -> int:
-    """Longest session the budget holds, in whole blocks, within the model's context."""
-    low, high = 0, -(-record.context_tokens // BLOCK_TOKENS)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if session_bytes(record, middle * BLOCK_TOKENS) <= budget_bytes:
-            low = middle
-        else:
-            high = middle - 1
-    return min(low * BLOCK_TOKENS, record.context_tokens)
+    return record.kv_bytes(padded(tokens)) + (STATES_HELD - 1) * record.state_bytes
 
 
 def least_bytes(record: ModelRecord, plan: PlanView) -> int:
