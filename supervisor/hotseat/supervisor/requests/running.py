@@ -187,7 +187,7 @@ class WorkRuns:
         self._spawn(work, self._ends.fail(work, error))
 
     def running_lost(self, fault: Fault) -> None:
-        """The worker is gone: its works wait again, unless one of them is what kills workers."""
+        """The worker is gone: its works wait again, but for one that no worker can go on with."""
         # Of those that finished only the commit is left, and that needs no worker.
         running = [w for w in self._works.in_state(WorkState.RUNNING) if w.finished is None]
         for work in running:
@@ -204,7 +204,9 @@ class WorkRuns:
                 by_disk=fault.by_disk,
             )
             work.wait_again("queued", time.monotonic())
-            if work.suspicion.is_poison:
+            if work.suspicion.needs_unreadable:
+                self.break_off(work, _unreadable(work, fault))
+            elif work.suspicion.is_poison:
                 self.break_off(work, _poison(work, fault))
 
     async def settle(self) -> None:
@@ -261,5 +263,18 @@ def _poison(work: Work, fault: Fault) -> HotseatError:
         "poison_request",
         f"{fault.message}; the request ran alone and got no further {count} times; "
         "change it before asking again",
-        **{"deaths": count} | {key: fault.facts[key] for key in _TOLD if key in fault.facts},
+        **_told(count, fault),
     )
+
+
+def _unreadable(work: Work, fault: Fault) -> HotseatError:
+    count = work.suspicion.disk_ends
+    return HotseatError(
+        fault.code,
+        f"{fault.message}; {count} workers ended by it under this request",
+        **_told(count, fault),
+    )
+
+
+def _told(deaths: int, fault: Fault) -> dict[str, Any]:
+    return {"deaths": deaths} | {key: fault.facts[key] for key in _TOLD if key in fault.facts}

@@ -17,7 +17,7 @@ from hotseat.protocol.parts import Collected, collect_parts
 from hotseat.protocol.replies import Cause, Chunk, Done, ErrorBody
 from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.ports.client_port import Peer
-from hotseat.supervisor.requests.rules.blame import INNOCENT, Suspicion, resume_alone
+from hotseat.supervisor.requests.rules.blame import Suspicion, after_progress, resume_alone
 from hotseat.supervisor.requests.rules.output_log import OutputLog
 from hotseat.supervisor.requests.rules.streams import Emission, OutStream
 from hotseat.supervisor.scheduling.forecaster import Forecaster
@@ -173,7 +173,7 @@ class Work:
         if tokens <= self.reached_tokens:
             return False
         self.reached_tokens = tokens
-        self.suspicion = INNOCENT
+        self.suspicion = after_progress(self.suspicion)
         return True
 
     def add_emission(self, output: Emitted) -> Emission:
