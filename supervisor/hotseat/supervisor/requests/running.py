@@ -34,6 +34,8 @@ from hotseat.supervisor.seat.rules.states import Fault
 from hotseat.supervisor.seat.seat import Seat
 
 log = structlog.get_logger()
+MAX_BLOCKS_LOST: Final = 3
+"""Blocks of a context that a request loses in a row before it ends; after each it begins again."""
 _TOLD: Final = ("epoch", "returncode", "signal", "gpu", "stderr", "stacks")
 """Facts of a death that the error of the request keeps."""
 
@@ -162,6 +164,19 @@ class WorkRuns:
         self._outbox.progress(work, self._outbox.note_for(work, time.monotonic()))
         self._works.changed.set()
 
+    def begin_again(self, work: Work, reason: str) -> None:
+        """A block of its context is lost: what is missing is computed, with any worker."""
+        log.warning("request.context_lost", request=work.request_id, reason=reason)
+        work.blocks_lost += 1
+        if work.cancel_asked:
+            work.state = WorkState.STARTING
+            self._spawn(work, self._ends.cancelled(work))
+        elif work.blocks_lost >= MAX_BLOCKS_LOST:
+            self.break_off(work, _blocks_lost(work, reason))
+        else:
+            work.wait_again("queued", time.monotonic())
+            self._works.changed.set()
+
     def end(self, work: Work, job: Coroutine[Any, Any, None]) -> None:
         """Runs what ends a work; a work ends even when that goes wrong."""
         self._spawn(work, job)
@@ -273,6 +288,15 @@ def _unreadable(work: Work, fault: Fault) -> HotseatError:
         fault.code,
         f"{fault.message}; {count} workers ended by it under this request",
         **_told(count, fault),
+    )
+
+
+def _blocks_lost(work: Work, reason: str) -> HotseatError:
+    return HotseatError(
+        "worker_lost",
+        f"{reason}; {work.blocks_lost} times in a row a block was lost before the request got "
+        "further; check the disk under the folder kv of the home, then ask again",
+        blocks_lost=work.blocks_lost,
     )
 
 

@@ -88,6 +88,8 @@ class Work:
         self.suspicion = Suspicion()
         self.reached_tokens = 0
         """Position in prompt and completion beyond which nothing was computed yet."""
+        self.blocks_lost = 0
+        """Blocks of its context that could not be read, without that it got further in between."""
         self.held_as: str | None = None
         """Session name under which a suspended request keeps its KV."""
         self.paused_at: float | None = None
@@ -173,6 +175,7 @@ class Work:
         if tokens <= self.reached_tokens:
             return False
         self.reached_tokens = tokens
+        self.blocks_lost = 0
         self.suspicion = after_progress(self.suspicion)
         return True
 
