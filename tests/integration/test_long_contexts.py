@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from tests.support.clocks.event_times import EventTimes
 from tests.support.daemons.live_daemon import LiveDaemon
 from tests.support.models.tiny_models import register_tiny
 
@@ -21,6 +22,7 @@ def daemon():
     daemon = LiveDaemon(standby=False, settings="[memory]\nreserve_bytes = 1\n")
     record = register_tiny(daemon.home, "long", "llama", seed=3)
     register_tiny(daemon.home, "other", "qwen3")
+    daemon.tag = record.tag
     daemon.tight_bytes = held_with(
         record, 2400, tuple(streamable_entries(record.layers))
     ).held_bytes
@@ -43,6 +45,15 @@ def turn(client, session, text):
         max_tokens=40,
         temperature=0.0,
     )
+
+
+def damage_a_block(daemon, tag):
+    """A bit of the last layer's V is another one on the disk, in a block of those of this tag."""
+    file = min((daemon.home / "kv" / tag).glob("blocks/*/*.kv"))
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+    return file
 
 
 def await_tokens(stream):
@@ -69,3 +80,21 @@ def test_context_is_read_from_the_disk_swapped_away_and_back_with_the_same_token
         found = second.result()
         assert found.tokens == expected[1]
         assert found.usage.restored_tokens > roomy[0].usage.prompt_tokens
+
+
+def test_block_that_is_damaged_on_the_disk_costs_time_and_no_tokens(daemon):
+    with daemon.client() as client, EventTimes(daemon) as events:
+        configure(daemon, client, "")
+        expected = [turn(client, "whole", text).result().tokens for text in (PROMPT, NEXT)]
+        assert turn(client, "hurt", PROMPT).result().tokens == expected[0]
+        configure(daemon, client, f"kv_budget_bytes = {daemon.tight_bytes}")
+        file = damage_a_block(daemon, daemon.tag)
+        stream = turn(client, "hurt", NEXT)
+        assert stream.result().tokens == expected[1]
+        _, quarantined = events.wait("kv.quarantined")
+        assert file.match(quarantined.facts["file"])
+        assert events.named("request.resumed", session="hurt")
+        third = turn(client, "hurt", NEXT).result()
+        configure(daemon, client, "")
+        assert third.tokens == turn(client, "whole", NEXT).result().tokens
+        assert len(events.named("kv.quarantined")) == 1

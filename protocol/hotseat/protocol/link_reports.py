@@ -227,6 +227,16 @@ class Broken(Struct, frozen=True, tag="broken", kw_only=True):
     facts: dict[str, Any] = {}
 
 
+class ContextLost(Struct, frozen=True, tag="context_lost", kw_only=True):
+    """A block that the request's context is read from cannot be; the request left the batch.
+
+    Nothing is live of it. Started again, it goes on from what is stored.
+    """
+
+    request: RequestKey
+    reason: str
+
+
 class BlockWritten(Struct, frozen=True, tag="block_written", kw_only=True):
     """A full block is on disk (synced, renamed). `file` is relative to `kv_dir`."""
 
@@ -338,6 +348,7 @@ FromWorker = (
     | Emitted
     | Finished
     | Broken
+    | ContextLost
     | BlockWritten
     | TailWritten
     | WriteFailed

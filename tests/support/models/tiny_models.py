@@ -5,6 +5,7 @@ Deterministic per (kind, dtype, seed, vocab): two calls write the same bytes.
 
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,13 +123,15 @@ def make_tiny(
     context: int = 16384,
     vocab: int = 512,
     ends: bool = False,
+    fields: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write config.json, model.safetensors and tokenizer files of a random model; the folder.
 
-    Greedy text runs on until max_tokens unless `ends`: then the model may choose <|im_end|>.
+    `fields` of config.json stand for the kind's own. Greedy text runs on until max_tokens unless
+    `ends`: then the model may choose <|im_end|>.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = tiny_config(kind, window=window, context=context, vocab=vocab)
+    config = tiny_config(kind, window=window, context=context, vocab=vocab) | dict(fields or {})
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     weights = tiny_weights(config, dtype=dtype, seed=seed, ends=ends)
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})

@@ -6,9 +6,11 @@ import time
 import pytest
 from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
 
+from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link_orders import CancelWork, Resume, Suspend
 from hotseat.protocol.link_reports import (
     Broken,
+    ContextLost,
     Emitted,
     Finished,
     Prefilled,
@@ -185,21 +187,72 @@ def test_longer_than_allowed_is_refused_with_the_speed_or_the_reason(tmp_path, e
         short.unseat()
 
 
-def test_block_that_is_damaged_meanwhile_breaks_the_request_alone(tmp_path, expected):
+def begun_again(told):
+    """How the supervisor has a request go on that lost its context."""
+    return Resume(
+        prompt=told.started.prompt,
+        emitted=pack_tokens(told.tokens),
+        held_as=None,
+        restored_tokens=told.started.restored_tokens,
+    )
+
+
+def flip(file):
+    """A bit of the last layer's V is another one."""
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [flip, os.utime, lambda file: os.truncate(file, 5000)])
+@pytest.mark.parametrize("is_decoding", [False, True])
+def test_block_that_is_damaged_meanwhile_has_the_request_begin_again(
+    tmp_path, expected, damage, is_decoding
+):
     record, first, _ = expected("llama")
     short = short_of_memory(record, tmp_path / "kv")
     request = short.start(prompt_tokens(PROMPT), "s", max_tokens=SHORT)
-    short.until(Emitted, request)
-    file = min((tmp_path / "kv").glob("blocks/*/*.kv"))
-    os.utime(file)
-    with pytest.raises(AssertionError, match="changed while it was in use"):
-        short.until(Finished, request)
-    assert [m.file for m in short.messages if isinstance(m, Quarantined)] == [
-        str(file.relative_to(tmp_path / "kv"))
-    ]
-    assert [m.code for m in short.messages if isinstance(m, Broken)] == ["internal"]
-    file.unlink()  # as the supervisor does
-    assert short.turn(prompt_tokens(PROMPT), "t", max_tokens=SHORT).tokens == first[:SHORT]
+    if is_decoding:
+        short.until(Emitted, request)
+    chain = block_chain(record.tag, prompt_tokens(PROMPT))
+    while chain[2] not in short.blocks:
+        short.advance()
+    name = short.blocks[chain[2]]
+    damage(tmp_path / "kv" / name)
+    short.until(ContextLost, request)
+    assert [m.file for m in short.messages if isinstance(m, Quarantined)] == [name]
+    assert not any(isinstance(one, Broken) for one in short.messages)
+    assert short.engine.beat().busy is False
+    told = short.outcome(request)
+    again = short.turn([], "s", resume=begun_again(told), max_tokens=SHORT)
+    assert told.tokens + again.tokens == first[:SHORT]
+    assert bool(told.tokens) is is_decoding
+    assert again.started.restored_tokens == 2 * BLOCK_TOKENS
+    assert (short.blocks[chain[2]] == name) is (damage is os.utime), "what verifies is kept"
+    short.unseat()
+
+
+def test_damage_that_is_found_when_a_layer_is_read_first_has_the_request_begin_again(
+    tmp_path, expected
+):
+    """The blocks behind the first that is damaged are verified when they are written anew."""
+    record, first, second = expected("llama")
+    short = short_of_memory(record, tmp_path / "kv")
+    assert short.turn(prompt_tokens(PROMPT), "s", max_tokens=ANSWER).tokens == first
+    short.seat()
+    chain = block_chain(record.tag, short.contexts["s"])
+    damaged = [short.blocks[chain[at]] for at in (1, 3)]
+    for name in damaged:
+        flip(tmp_path / "kv" / name)
+    request = short.start(prompt_tokens(40, seed=1), "s", max_tokens=8)
+    short.until(ContextLost, request)
+    assert [m.file for m in short.messages if isinstance(m, Quarantined)] == damaged[:1]
+    told = short.outcome(request)
+    assert told.started.restored_tokens == PROMPT + ANSWER - 1
+    again = short.turn([], "s", resume=begun_again(told), max_tokens=8)
+    assert told.tokens + again.tokens == second
+    assert again.started.restored_tokens == BLOCK_TOKENS
+    assert not {short.blocks[chain[at]] for at in (1, 3)} & set(damaged)
     short.unseat()
 
 

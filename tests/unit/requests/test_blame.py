@@ -5,14 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotseat.supervisor.requests.rules.blame import (
-    INNOCENT,
+    MAX_DISK_ENDS,
     MAX_LONE_DEATHS,
     MAX_LONE_KILLS,
     Suspicion,
     after_death,
+    after_progress,
     resume_alone,
 )
 from hotseat.supervisor.scheduling.waiting import Waiting
+
+INNOCENT = after_progress(Suspicion())
 
 
 def entry(key, model="a", order=0):
@@ -39,7 +42,8 @@ def test_death_among_several_makes_suspects_but_counts_against_none():
     assert die(Suspicion(), 9, alone=False) == Suspicion(is_suspect=True)
 
 
-def test_progress_resets_everything():
+def test_progress_resets_everything_but_ends_by_the_disk():
+    assert after_progress(Suspicion(is_suspect=True, lone_deaths=1, lone_kills=2)) == INNOCENT
     assert not INNOCENT.is_suspect
     assert not die(INNOCENT, MAX_LONE_DEATHS).is_poison
 
@@ -79,10 +83,46 @@ def test_loss_of_the_gpu_counts_against_who_was_alone_twice(ends, is_poison):
     assert known.is_poison is is_poison
 
 
-def test_weights_that_cannot_be_read_are_held_against_nobody():
-    for known in (Suspicion(), Suspicion(lone_deaths=1, is_suspect=True), INNOCENT):
-        for alone in (True, False):
-            assert after_death(known, alone=alone, by_disk=True) == known
+@pytest.mark.parametrize(
+    ("ends", "is_suspect", "is_ended"),
+    [
+        ("w", False, False),
+        (".w.", False, False),
+        ("ww", True, False),  # who was there twice comes alone
+        (".w.w.", True, False),  # and stays alone, however far it gets
+        ("www", True, True),
+        (".w.w.w", True, True),  # it gets as far as what it asks for, with every worker
+        ("WW", True, False),
+        (".W.W.W.W.W", True, False),  # beside others: it may be one of them that asks
+        (".W.W.w", True, True),
+        ("wdw.w", True, True),  # another death in between is not forgotten for, nor mixed up
+        ("dw.", False, False),
+        ("dwd", True, False),  # dead twice, alone: poison
+    ],
+)
+def test_end_by_weights_that_cannot_be_read_counts_on_whoever_gets_further(
+    ends, is_suspect, is_ended
+):
+    known = Suspicion()
+    for end in ends:
+        if end == ".":
+            known = after_progress(known)
+        else:
+            known = after_death(known, alone=end.islower(), by_disk=end.lower() == "w")
+    assert known.is_suspect is is_suspect
+    assert known.needs_unreadable is is_ended
+    assert known.is_poison is (ends == "dwd")
+
+
+@given(st.lists(st.sampled_from([".", "W", "d", "D"])), st.integers(0, MAX_DISK_ENDS - 2))
+def test_whoever_is_beside_others_when_weights_cannot_be_read_is_never_ended_by_it(ends, alone):
+    known = Suspicion()
+    for end in ["w"] * alone + ends:
+        if end == ".":
+            known = after_progress(known)
+        else:
+            known = after_death(known, alone=end.islower(), by_disk=end.lower() == "w")
+        assert not known.needs_unreadable
 
 
 def test_suspects_go_first_and_one_at_a_time():

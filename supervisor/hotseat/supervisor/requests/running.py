@@ -34,6 +34,8 @@ from hotseat.supervisor.seat.rules.states import Fault
 from hotseat.supervisor.seat.seat import Seat
 
 log = structlog.get_logger()
+MAX_BLOCKS_LOST: Final = 3
+"""Blocks of a context that a request loses in a row before it ends; after each it begins again."""
 _TOLD: Final = ("epoch", "returncode", "signal", "gpu", "stderr", "stacks")
 """Facts of a death that the error of the request keeps."""
 
@@ -162,6 +164,19 @@ class WorkRuns:
         self._outbox.progress(work, self._outbox.note_for(work, time.monotonic()))
         self._works.changed.set()
 
+    def begin_again(self, work: Work, reason: str) -> None:
+        """A block of its context is lost: what is missing is computed, with any worker."""
+        log.warning("request.context_lost", request=work.request_id, reason=reason)
+        work.blocks_lost += 1
+        if work.cancel_asked:
+            work.state = WorkState.STARTING
+            self._spawn(work, self._ends.cancelled(work))
+        elif work.blocks_lost >= MAX_BLOCKS_LOST:
+            self.break_off(work, _blocks_lost(work, reason))
+        else:
+            work.wait_again("queued", time.monotonic())
+            self._works.changed.set()
+
     def end(self, work: Work, job: Coroutine[Any, Any, None]) -> None:
         """Runs what ends a work; a work ends even when that goes wrong."""
         self._spawn(work, job)
@@ -187,7 +202,7 @@ class WorkRuns:
         self._spawn(work, self._ends.fail(work, error))
 
     def running_lost(self, fault: Fault) -> None:
-        """The worker is gone: its works wait again, unless one of them is what kills workers."""
+        """The worker is gone: its works wait again, but for one that no worker can go on with."""
         # Of those that finished only the commit is left, and that needs no worker.
         running = [w for w in self._works.in_state(WorkState.RUNNING) if w.finished is None]
         for work in running:
@@ -204,7 +219,9 @@ class WorkRuns:
                 by_disk=fault.by_disk,
             )
             work.wait_again("queued", time.monotonic())
-            if work.suspicion.is_poison:
+            if work.suspicion.needs_unreadable:
+                self.break_off(work, _unreadable(work, fault))
+            elif work.suspicion.is_poison:
                 self.break_off(work, _poison(work, fault))
 
     async def settle(self) -> None:
@@ -261,5 +278,27 @@ def _poison(work: Work, fault: Fault) -> HotseatError:
         "poison_request",
         f"{fault.message}; the request ran alone and got no further {count} times; "
         "change it before asking again",
-        **{"deaths": count} | {key: fault.facts[key] for key in _TOLD if key in fault.facts},
+        **_told(count, fault),
     )
+
+
+def _unreadable(work: Work, fault: Fault) -> HotseatError:
+    count = work.suspicion.disk_ends
+    return HotseatError(
+        fault.code,
+        f"{fault.message}; {count} workers ended by it under this request",
+        **_told(count, fault),
+    )
+
+
+def _blocks_lost(work: Work, reason: str) -> HotseatError:
+    return HotseatError(
+        "worker_lost",
+        f"{reason}; {work.blocks_lost} times in a row a block was lost before the request got "
+        "further; check the disk under the folder kv of the home, then ask again",
+        blocks_lost=work.blocks_lost,
+    )
+
+
+def _told(deaths: int, fault: Fault) -> dict[str, Any]:
+    return {"deaths": deaths} | {key: fault.facts[key] for key in _TOLD if key in fault.facts}

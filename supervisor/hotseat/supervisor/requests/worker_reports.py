@@ -9,6 +9,7 @@ from hotseat.protocol.ids import RequestKey
 from hotseat.protocol.link_orders import CancelWork
 from hotseat.protocol.link_reports import (
     Broken,
+    ContextLost,
     Diverged,
     Divergence,
     Emitted,
@@ -96,6 +97,8 @@ class WorkerReports:
             case Finished():
                 work.finished = message
                 self._runs.end(work, self._ends.finish(work, message))
+            case ContextLost(reason=reason):
+                self._runs.begin_again(work, reason)
             case Refused() | Broken():
                 error = HotseatError(message.code, message.message, **message.facts)
                 self._runs.break_off(work, error)

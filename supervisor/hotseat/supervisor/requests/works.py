@@ -17,7 +17,7 @@ from hotseat.protocol.parts import Collected, collect_parts
 from hotseat.protocol.replies import Cause, Chunk, Done, ErrorBody
 from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.ports.client_port import Peer
-from hotseat.supervisor.requests.rules.blame import INNOCENT, Suspicion, resume_alone
+from hotseat.supervisor.requests.rules.blame import Suspicion, after_progress, resume_alone
 from hotseat.supervisor.requests.rules.output_log import OutputLog
 from hotseat.supervisor.requests.rules.streams import Emission, OutStream
 from hotseat.supervisor.scheduling.forecaster import Forecaster
@@ -90,6 +90,8 @@ class Work:
         self.suspicion = Suspicion()
         self.reached_tokens = 0
         """Position in prompt and completion beyond which nothing was computed yet."""
+        self.blocks_lost = 0
+        """Blocks of its context that could not be read, without that it got further in between."""
         self.held_as: str | None = None
         """Session name under which a suspended request keeps its KV."""
         self.paused_at: float | None = None
@@ -176,7 +178,8 @@ class Work:
         if tokens <= self.reached_tokens:
             return False
         self.reached_tokens = tokens
-        self.suspicion = INNOCENT
+        self.blocks_lost = 0
+        self.suspicion = after_progress(self.suspicion)
         return True
 
     def add_emission(self, output: Emitted) -> Emission:

@@ -7,7 +7,7 @@ tokens are drawn.
 import time
 from collections.abc import Sequence
 
-from hotseat.protocol.link_reports import Broken, Finished, Quarantined, Suspended
+from hotseat.protocol.link_reports import Broken, ContextLost, Finished, Quarantined, Suspended
 from hotseat.protocol.replies import FinishReason, LengthLimit
 from hotseat.protocol.tokens import pack_tokens
 from hotseat.worker.batch.form import refuse_failed
@@ -125,17 +125,22 @@ class Endings:
 
     def lose(self, error: LaneBrokenError) -> None:
         """Breaks the rows that were lost with a step."""
-        if isinstance(error.__cause__, BlockLostError) and error.__cause__.is_lasting:
-            lost = error.__cause__
-            self._send(Quarantined(file=lost.file, reason=lost.reason, block=lost.block))
         for turn in error.turns:
-            self.give_up(turn, str(error))
+            if isinstance(error.__cause__, BlockLostError):
+                self.lose_context(turn, error.__cause__)
+            else:
+                self.give_up(turn, str(error))
+
+    def lose_context(self, turn: Turn, lost: BlockLostError) -> None:
+        """One that has no place in a lane any more can begin again: the block is not offered."""
+        self._drop(turn)
+        if lost.is_lasting:
+            self._send(Quarantined(file=lost.file, reason=lost.reason, block=lost.block))
+        self._send(ContextLost(request=turn.start.request, reason=str(lost)))
 
     def give_up(self, turn: Turn, reason: str, code: str | None = None) -> None:
         """Ends one that has no place in a lane any more, or never got it."""
-        self._unwatch(turn)
-        if turn.trace is not None:
-            self._keeper.drop_captures(turn.trace)
+        self._drop(turn)
         self._send(
             Broken(
                 request=turn.start.request,
@@ -160,6 +165,11 @@ class Endings:
         if keep_as is not None:
             self._keeper.keep(keep_as, caches, trace, persist=turn.start.persist)
         return hint
+
+    def _drop(self, turn: Turn) -> None:
+        self._unwatch(turn)
+        if turn.trace is not None:
+            self._keeper.drop_captures(turn.trace)
 
     def _unwatch(self, turn: Turn) -> None:
         turn.leave_files()

@@ -352,16 +352,18 @@ class Runner:
                 self._keeper.snapshot(trace, view, persist=turn.start.persist)
 
     def _write(self, lane: Lane, turn: Turn, trace: Trace, view: RowView) -> None:
-        """What is read from files leaves memory with every block; a failure ends the request."""
+        """What is read from files leaves memory with every block; a failure ends the row."""
         self._await_fed()
         if turn not in lane.turns:
             return
         try:
             self._long.write(turn, trace, view)
-        except (NotWrittenError, BlockLostError) as error:
+        except NotWrittenError as error:
             lane.take(turn)
-            code = error.code if isinstance(error, NotWrittenError) else "internal"
-            self._endings.give_up(turn, str(error), code)
+            self._endings.give_up(turn, str(error), error.code)
+        except BlockLostError as error:
+            lane.take(turn)
+            self._endings.lose_context(turn, error)
 
     def _grow(self, lane: Lane, turn: Turn) -> bool:
         """Reserves one more block; False if the budget has none, idle sessions given up.

@@ -29,7 +29,7 @@ class BlockLostError(Exception):
     """
 
     def __init__(self, block: BlockId, file: str, reason: str, *, is_lasting: bool) -> None:
-        super().__init__(f"block {block} of the context cannot be read: {reason}; ask again")
+        super().__init__(f"block {block} of the context cannot be read: {reason}")
         self.block = block
         self.file = file
         self.reason = reason
@@ -87,11 +87,13 @@ class KeptBlock:
 
 
 def keep_block(kv_dir: Path, record: ModelRecord, block: BlockToRead) -> KeptBlock:
-    """The block under the first of its names that has it. Raises BlockLostError."""
+    """The block under the last of its names that has it. Raises BlockLostError.
+
+    A block is written under another name when what those before it have does not verify.
+    """
     first: tuple[str, KvDamagedError] | None = None
-    for name in block_names(block[0]):
-        if first is not None and not (kv_dir / name).exists():
-            continue
+    names = block_names(block[0])
+    for name in [name for name in reversed(names) if (kv_dir / name).exists()] or names[:1]:
         try:
             return KeptBlock(kv_dir, name, record, block)
         except KvDamagedError as error:

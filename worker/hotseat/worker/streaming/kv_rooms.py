@@ -202,9 +202,13 @@ class _Passing:
 
 
 def _finish(filling: _Filling) -> None:
-    """Waits for all of it, whatever becomes of one. Raises BlockLostError."""
+    """Waits for all of it, whatever becomes of one. Raises BlockLostError, of the first block.
+
+    What is stored behind that one is not offered either, and is verified when it is written anew.
+    """
     failed: BaseException | None = None
     for job in filling.jobs:
-        failed = job.exception() or failed
+        error = job.exception()
+        failed = failed or error
     if failed is not None:
         raise failed

@@ -2,6 +2,9 @@
 
 A death blames nobody as long as work advanced before it. After a death with several requests on
 the worker each of them is suspect and resumes alone, until it gets further than it ever was.
+
+Weights that cannot be read are no request's fault, and yet some requests need them and others do
+not. Whoever needs them advances up to that point with every worker: such ends are counted on.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,6 +20,8 @@ MAX_LONE_KILLS: Final = 3
 """Kills by the system are counted apart: memory may have been short for another's sake."""
 MAX_LONE_GPU_LOSSES: Final = 2
 """So are losses of the GPU: a first one says more of the process than of the request."""
+MAX_DISK_ENDS: Final = 3
+"""Ends by weights that could not be read. After all but the last a request stays alone."""
 
 
 class Suspicion(Struct, frozen=True, kw_only=True):
@@ -28,6 +33,13 @@ class Suspicion(Struct, frozen=True, kw_only=True):
     lone_deaths: int = 0
     lone_kills: int = 0
     lone_gpu_losses: int = 0
+    disk_ends: int = 0
+    """Ends of its workers by weights that could not be read, whether it advanced or not."""
+
+    @property
+    def needs_unreadable(self) -> bool:
+        """True when it asks for weights that no worker could read."""
+        return self.disk_ends >= MAX_DISK_ENDS
 
     @property
     def is_poison(self) -> bool:
@@ -44,8 +56,11 @@ class Suspicion(Struct, frozen=True, kw_only=True):
         return self.lone_deaths + self.lone_kills + self.lone_gpu_losses
 
 
-INNOCENT: Final = Suspicion(advanced=True)
-"""Of a request that got further."""
+def after_progress(known: Suspicion) -> Suspicion:
+    """The request got further than ever."""
+    return Suspicion(
+        is_suspect=_comes_alone(known.disk_ends), advanced=True, disk_ends=known.disk_ends
+    )
 
 
 def after_death(
@@ -58,9 +73,13 @@ def after_death(
 ) -> Suspicion:
     """The worker died under a request, which was `alone` on it or not."""
     if by_disk:
-        return known
+        ends = known.disk_ends + 1
+        if not alone:  # it may be another one that asked for them
+            ends = min(ends, MAX_DISK_ENDS - 1)
+        is_suspect = known.is_suspect or _comes_alone(ends)
+        return replace(known, is_suspect=is_suspect, disk_ends=ends)
     if known.advanced:
-        return Suspicion(is_suspect=True)
+        return Suspicion(is_suspect=True, disk_ends=known.disk_ends)
     if not alone:
         return replace(known, is_suspect=True)
     return replace(
@@ -88,3 +107,8 @@ def resume_alone(
     return [
         entry for entry in waiting if entry.model not in held or first.get(entry.model) == entry.key
     ]
+
+
+def _comes_alone(disk_ends: int) -> bool:
+    """True once the next such end has to say whether it was this request that asked."""
+    return disk_ends >= MAX_DISK_ENDS - 1
