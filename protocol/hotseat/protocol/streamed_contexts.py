@@ -45,6 +45,16 @@ class ContextPlace(Struct, frozen=True, kw_only=True):
         return reading.bytes_per_s / max(self.step_bytes + reading.weights_bytes, 1)
 
 
+class ContextTrial(Struct, frozen=True, kw_only=True):
+    """What trying a model's code once has shown, for the versions it was tried with.
+
+    `why`: why its contexts stay in memory; empty if they need not.
+    """
+
+    under: str
+    why: str = ""
+
+
 def why_contexts_stay(record: ModelRecord) -> str:
     """Why a model's contexts are not read as they are needed; empty if they can be."""
     if record.parts is None:

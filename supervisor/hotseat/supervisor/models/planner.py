@@ -14,6 +14,7 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import Wiring
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.residence import StreamedView
+from hotseat.protocol.streamed_contexts import ContextTrial
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
@@ -49,6 +50,8 @@ class Planner:
         self.settings = settings
         self.overheads: dict[str, Overhead] = {}
         """Measured runtime overhead by tag."""
+        self.trials: dict[str, ContextTrial] = {}
+        """The newest of every model that was tried, by tag."""
         self.reading = ReadRate()
         """Bytes a second that the disk gave while weights were read as they were needed."""
         self._forced: set[str] = set()

@@ -271,7 +271,8 @@ class SeatRunner:
         seat.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag
         planner = self._planner
-        order = load_order(record, plan, kv_dir, planner.settings.kv, planner.wiring)
+        settings, trial = planner.settings.kv, planner.trials.get(record.tag)
+        order = load_order(record, plan, kv_dir, settings, planner.wiring, trial)
         self.seat.send(order)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -18,12 +18,12 @@ from hotseat.protocol.streamed_contexts import (
     place_context,
     why_contexts_stay,
 )
+from hotseat.worker.batch.model_trial import ModelTrial
 from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.capture import RowView
 from hotseat.worker.context.keeper import Keeper
-from hotseat.worker.context.streamed import StreamedContext, leave_memory, why_not_streamed
+from hotseat.worker.context.streamed import StreamedContext, leave_memory
 from hotseat.worker.context.trace import Trace
-from hotseat.worker.dying import pass_on_loss
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.store.kept_blocks import BlockLostError, KeptBlock, keep_block
@@ -42,8 +42,10 @@ class NotWrittenError(Exception):
 class LongContexts:
     """Opens contexts that are read from files, writes what leaves memory, says what they take."""
 
-    def __init__(self, seated: SeatedModel, budget: KvBudget, keeper: Keeper) -> None:
-        self._seated = seated
+    def __init__(
+        self, seated: SeatedModel, budget: KvBudget, keeper: Keeper, trial: ModelTrial
+    ) -> None:
+        self._trial = trial
         self._record = seated.record
         self._limit_bytes = budget.limit_bytes
         self._keeper = keeper
@@ -52,7 +54,6 @@ class LongContexts:
         self._reads = BlockReads(None if streaming is None else streaming.readers.meter)
         self._reading = seated.load.contexts
         self._why = why_contexts_stay(seated.record)
-        self._is_tried = False
         self.live_tokens = budget.fit_tokens(seated.record.context_tokens)
         """The longest context that fits into memory."""
         self._streamed_tokens = 0
@@ -76,7 +77,7 @@ class LongContexts:
         if not start.persist or needed < self.live_tokens:
             # It may outgrow memory all the same: then it is written, or ends.
             return max(self.live_tokens, self._streamed_tokens if start.persist else 0)
-        if self._streamed_tokens > self.live_tokens and not self._is_tried:
+        if self._streamed_tokens > self.live_tokens:
             self._try_model()
         return max(self.live_tokens, self._streamed_tokens)
 
@@ -159,7 +160,7 @@ class LongContexts:
         False if it cannot be: then it ends as one does that has no room.
         """
         trace = turn.trace
-        if self._streamed_tokens and not self._is_tried:
+        if self._streamed_tokens:
             self._try_model()
         is_allowed = turn.start.persist and turn.reserved_tokens <= self._streamed_tokens
         if trace is None or not is_allowed:
@@ -211,15 +212,8 @@ class LongContexts:
         return opened
 
     def _try_model(self) -> None:
-        """Once a seating: a model whose code uses contexts otherwise keeps them in memory."""
-        self._is_tried = True
-        place = place_context(self._record, self._streamed_tokens, self._limit_bytes)
-        entries = place.streamed if place is not None else ()
-        try:
-            self._why = why_not_streamed(self._seated.model, self._record, entries)
-        except Exception as error:  # noqa: BLE001 - whatever its code does not expect
-            pass_on_loss(error)
-            self._why = f"its code does not take it ({type(error).__name__})"
+        """A model whose code uses contexts otherwise keeps them in memory."""
+        self._why = self._trial.why_not()
         if self._why:
             self._streamed_tokens = 0
 
