@@ -4,7 +4,7 @@ Both sides ask it: the supervisor what to promise, the worker what to do.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -91,6 +91,22 @@ def place_context(record: ModelRecord, tokens: int, budget_bytes: int) -> Contex
         if held <= budget_bytes:
             streamed = tuple(sorted(order[:count]))
             return ContextPlace(streamed=streamed, held_bytes=held, step_bytes=step)
+    return None
+
+
+def place_again(
+    record: ModelRecord, tokens: int, streamed: Collection[int], budget_bytes: int
+) -> ContextPlace | None:
+    """Where a context goes on of which these entries, one at least, are read already.
+
+    As few more are read as the budget asks for, and none comes back. None: all are not enough.
+    """
+    order = spread_order(streamable_entries(record.layers))
+    rest = [entry for entry in order if entry not in streamed]
+    for count in range(len(rest) + 1):
+        place = held_with(record, tokens, (*streamed, *rest[:count]))
+        if place.held_bytes <= budget_bytes:
+            return place
     return None
 
 

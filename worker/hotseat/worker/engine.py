@@ -331,6 +331,6 @@ class Engine:
             budget=seat.budget,
             busy=bool(len(seat.entry) or seat.runner.is_busy),
             rows=seat.runner.rows(),
-            idle_bytes=seat.keeper.live.size_bytes + seat.runner.streamed_bytes,
+            idle_bytes=seat.keeper.live.size_bytes + seat.runner.reservations.streamed_bytes,
             sessions=seat.keeper.live.names(),
         )

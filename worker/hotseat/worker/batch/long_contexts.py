@@ -12,9 +12,10 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link_orders import Start
 from hotseat.protocol.streamed_contexts import (
     LEAST_TOKENS_PER_S,
-    held_with,
+    ContextPlace,
     is_too_slow,
     longest_streamed,
+    place_again,
     place_context,
     why_contexts_stay,
 )
@@ -138,21 +139,27 @@ class LongContexts:
         context.append(self._written(turn, trace, view), view.caches)
         trace.in_files = trace.stored_blocks
 
-    def grow(self, turn: Turn, view: RowView, room_bytes: int) -> bool:
-        """Has more layers read where the reservation needs it; False if none is left."""
-        context = turn.streamed
-        assert context is not None  # noqa: S101 - whoever calls has looked
-        place = held_with(self._record, turn.reserved_tokens, tuple(sorted(context.entries)))
-        if place.held_bytes > room_bytes:
-            fitting = place_context(self._record, turn.reserved_tokens, room_bytes)
-            if fitting is None:
-                return False
-            place = fitting
-            more = [entry for entry in place.streamed if entry not in context.entries]
+    def place_again(self, turn: Turn, room_bytes: int) -> bool:
+        """Gives its reservation so much room and no more; False if all layers read do not suffice.
+
+        Before its next step `settle` has those read that have no room any more.
+        """
+        place = self._place(turn, room_bytes)
+        if place is not None:
+            turn.streamed_bytes = place.held_bytes
+        return place is not None
+
+    def settle(self, turn: Turn, view: RowView) -> None:
+        """Layers leave memory for which the turn has no room; between two steps, in their stream.
+
+        All blocks that are full are written and opened then.
+        """
+        context, place = turn.streamed, self._place(turn, turn.streamed_bytes)
+        assert context is not None and place is not None  # noqa: S101, PT018 - it was given this room
+        more = [entry for entry in place.streamed if entry not in context.entries]
+        if more:
             context.stream_more(more)
             leave_memory(self._record, _own(view), context, more)
-        turn.streamed_bytes = place.held_bytes
-        return True
 
     def take_over(self, turn: Turn, view: RowView, room_bytes: int) -> bool:
         """A context that outgrew memory, alone in its lane, is read from files from now on.
@@ -185,6 +192,11 @@ class LongContexts:
     def close(self) -> None:
         """Ends the reading threads."""
         self._reads.close()
+
+    def _place(self, turn: Turn, room_bytes: int) -> ContextPlace | None:
+        context = turn.streamed
+        assert context is not None  # noqa: S101 - whoever calls has looked
+        return place_again(self._record, turn.reserved_tokens, context.entries, room_bytes)
 
     def _written(self, turn: Turn, trace: Trace, view: RowView) -> list[KeptBlock]:
         context = turn.streamed

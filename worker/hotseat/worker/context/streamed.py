@@ -189,11 +189,12 @@ def leave_memory(
     flat = leaves(caches)
     for entry in entries:
         whole = flat[entry]
-        tail = slice(context.position, whole.offset)
-        held = (whole.keys[:, :, tail], whole.values[:, :, tail])
-        parts = None if not held[0].shape[2] else tuple(mx.contiguous(one) for one in held)
-        mx.eval(parts or ())
-        flat[entry] = context.cache(entry, parts)  # type: ignore[arg-type]
+        parts = None
+        if whole.offset > context.position:
+            tail = slice(context.position, whole.offset)
+            parts = mx.contiguous(whole.keys[:, :, tail]), mx.contiguous(whole.values[:, :, tail])
+            mx.eval(parts)
+        flat[entry] = context.cache(entry, parts)
     caches[:] = nested(flat, _groups(record.layers))
 
 
