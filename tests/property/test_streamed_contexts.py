@@ -18,8 +18,10 @@ from hotseat.protocol.streamed_contexts import (
     place_again,
     place_context,
     spread_order,
+    stays_in_memory,
     streamable_entries,
 )
+from hotseat.worker.model.budget import KvBudget
 
 FULL = LayerSpec(kind="full", kv_heads=8, k_dim=128, v_dim=128)
 LATENT = LayerSpec(kind="full", kv_heads=1, k_dim=512, v_dim=64)
@@ -126,6 +128,13 @@ def test_longest_context_is_not_too_slow_and_the_next_one_is_or_has_no_room(
 
     assert longest == 0 or is_good(longest)
     assert longest == record.context_tokens or not is_good(longest + BLOCK_TOKENS)
+
+
+@given(layers, lengths, budgets)
+def test_supervisor_and_worker_agree_on_what_stays_in_memory(found, tokens, budget):
+    record = record_of(found)
+    is_whole = KvBudget(record, budget).need_bytes([[tokens]], 0) <= budget
+    assert stays_in_memory(record, tokens, budget) == is_whole
 
 
 @given(st.integers(1, 80))

@@ -84,6 +84,12 @@ def streamable_entries(layers: tuple[LayerSpec, ...]) -> list[int]:
     ]
 
 
+def stays_in_memory(record: ModelRecord, tokens: int, budget_bytes: int) -> bool:
+    """True for a context of so many tokens that the budget holds without any of its layers read."""
+    kept = _kept(record, tokens)
+    return 2 * sum(kept) + max(kept, default=0) <= budget_bytes
+
+
 def place_context(record: ModelRecord, tokens: int, budget_bytes: int) -> ContextPlace | None:
     """As few layers read as the budget allows for a context of so many tokens; None: none do."""
     order = spread_order(streamable_entries(record.layers))
@@ -126,7 +132,7 @@ def _sizes(record: ModelRecord, tokens: int, order: Sequence[int]) -> Iterator[t
     padded = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
     chunk = max(record.prefill_chunk, BLOCK_TOKENS)
     number = record.dtype_bytes
-    kept = [_kept_bytes(layer, padded, chunk, number) for layer in record.layers]
+    kept = _kept(record, tokens)
     stays, sizes = sum(kept), Counter(kept)
     kinds = Counter[tuple[int, int, int]]()
     rooms = tail = step = 0
@@ -177,6 +183,13 @@ def spread_order(entries: list[int]) -> list[int]:
 
 def _token_bytes(layer: LayerSpec, number: int) -> int:
     return layer.kv_heads * (layer.k_dim + layer.v_dim) * number
+
+
+def _kept(record: ModelRecord, tokens: int) -> list[int]:
+    """Bytes of each layer of a context that is in memory."""
+    padded = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+    chunk = max(record.prefill_chunk, BLOCK_TOKENS)
+    return [_kept_bytes(layer, padded, chunk, record.dtype_bytes) for layer in record.layers]
 
 
 def _kept_bytes(layer: LayerSpec, padded: int, chunk: int, number: int) -> int:

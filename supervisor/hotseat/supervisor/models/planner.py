@@ -14,7 +14,7 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import Wiring
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.residence import StreamedView
-from hotseat.protocol.streamed_contexts import ContextTrial
+from hotseat.protocol.streamed_contexts import ContextTrial, Reading
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
@@ -234,6 +234,11 @@ class Planner:
         """What was planned of a seated model, with the speed that the disk turned out to have."""
         speed = tokens_per_s(view.step_bytes, self.reading.known(time.time()))
         return view if speed is None else replace(view, tokens_per_s=round(speed, 3))
+
+    def reading_now(self, reading: Reading) -> Reading:
+        """The same of what reading contexts costs."""
+        rate = self.reading.known(time.time())
+        return reading if rate is None else replace(reading, bytes_per_s=rate)
 
     def _overhead_bytes(self, record: ModelRecord) -> int | None:
         known = self.overheads.get(record.tag)

@@ -266,7 +266,7 @@ class SeatRunner:
         seat = self.seat
         seat.record, seat.limit_bytes = record, plan.limit_bytes
         seat.resident_bytes = plan.weights_bytes
-        seat.streamed = streamed_of(record, plan)
+        seat.streamed, seat.contexts = streamed_of(record, plan), plan.contexts
         self._planner.own.worker_pid = seat.worker_pid
         seat.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag
