@@ -1,20 +1,42 @@
 """A context that its memory does not hold, through a real daemon: swapped away, back, killed."""
 
+import asyncio
 import os
 import signal
+import time
 
+import msgspec
 import pytest
+from msgspec import UNSET
 from tests.support.clocks.event_times import EventTimes
 from tests.support.daemons.live_daemon import LiveDaemon
 from tests.support.models.tiny_models import register_tiny
 
-from hotseat.protocol.replies import Chunk
-from hotseat.protocol.streamed_contexts import held_with, streamable_entries
+from hotseat.protocol.replies import Accepted, Chunk
+from hotseat.protocol.streamed_contexts import (
+    LEAST_TOKENS_PER_S,
+    held_with,
+    place_context,
+    streamable_entries,
+)
+from hotseat.supervisor.catalogue.store import Catalogue
+from hotseat.supervisor.daemon.kept_figures import READ_RATE_KEY
+from hotseat.supervisor.models.rules.residence import ReadRate
 from hotseat.worker.model.budget import KvBudget
 
 LINES = "Rain falls on the roof, water runs down the street, {} people walk home. "
 PROMPT = "".join(LINES.format(number) for number in range(60))
 NEXT = "How many of them have umbrellas?"
+
+DISK = 700_000.0
+"""Bytes a second that the disk is said to have given: too few are read here to learn better."""
+
+
+async def keep_read_rate(home):
+    catalogue = await Catalogue.open(home / "catalogue.sqlite")
+    rate = ReadRate(bytes_per_s=DISK, at=time.time())
+    await catalogue.meta_set(READ_RATE_KEY, msgspec.json.encode(rate).decode())
+    await catalogue.close()
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +49,8 @@ def daemon():
         record, 2400, tuple(streamable_entries(record.layers))
     ).held_bytes
     assert KvBudget(record, daemon.tight_bytes).fit_tokens(4096) < 1000
+    daemon.record = record
+    asyncio.run(keep_read_rate(daemon.home))
     with daemon:
         yield daemon
 
@@ -57,8 +81,17 @@ def damage_a_block(daemon, tag):
 
 
 def await_tokens(stream):
+    """Until the first; what was said when the request was accepted."""
+    accepted = stream.next_event()
+    assert isinstance(accepted, Accepted)
     while not isinstance(stream.next_event(), Chunk):
         pass
+    return accepted
+
+
+def speed_of(daemon, tokens):
+    place = place_context(daemon.record, tokens, daemon.tight_bytes)
+    return round(DISK / place.step_bytes, 3)
 
 
 def test_context_is_read_from_the_disk_swapped_away_and_back_with_the_same_tokens(daemon):
@@ -71,15 +104,23 @@ def test_context_is_read_from_the_disk_swapped_away_and_back_with_the_same_token
         plan = client.plan("long")
         assert plan.max_context_tokens < plan.streamed_context_tokens
         first = turn(client, "tight", PROMPT)
-        await_tokens(first)
+        assert await_tokens(first).tokens_per_s is UNSET, "nobody has counted its prompt"
         client.generate("other", prompt="It rains.", max_tokens=4).result()
         assert first.result().tokens == expected[0]
         second = turn(client, "tight", NEXT)
-        await_tokens(second)
+        told = await_tokens(second).tokens_per_s
+        assert LEAST_TOKENS_PER_S < told == speed_of(daemon, roomy[1].usage.prompt_tokens) < 1
         os.kill(client.status().worker.pid, signal.SIGKILL)
         found = second.result()
         assert found.tokens == expected[1]
         assert found.usage.restored_tokens > roomy[0].usage.prompt_tokens
+        third = turn(client, "counted", PROMPT)
+        told = await_tokens(third).tokens_per_s
+        assert told == speed_of(daemon, roomy[0].usage.prompt_tokens)
+        assert third.result().tokens == expected[0]
+        short = turn(client, "short", NEXT)
+        assert await_tokens(short).tokens_per_s is UNSET
+        short.result()
 
 
 def test_block_that_is_damaged_on_the_disk_costs_time_and_no_tokens(daemon):

@@ -15,10 +15,13 @@ from hotseat.protocol.streamed_contexts import (
     Reading,
     held_with,
     longest_streamed,
+    place_again,
     place_context,
     spread_order,
+    stays_in_memory,
     streamable_entries,
 )
+from hotseat.worker.model.budget import KvBudget
 
 FULL = LayerSpec(kind="full", kv_heads=8, k_dim=128, v_dim=128)
 LATENT = LayerSpec(kind="full", kv_heads=1, k_dim=512, v_dim=64)
@@ -71,6 +74,43 @@ def test_more_budget_or_fewer_tokens_never_read_more_layers(found, tokens, budge
         assert set(richer.streamed) <= set(place.streamed)
 
 
+@given(layers, lengths, budgets, budgets)
+def test_context_that_gives_way_has_as_few_more_read_as_the_room_asks_for(
+    found, tokens, budget, left
+):
+    record = record_of(found)
+    place = place_context(record, tokens, budget)
+    if place is None:
+        return
+    again = place_again(record, tokens, place.streamed, left)
+    order = spread_order(streamable_entries(record.layers))
+    counts = range(len(place.streamed), len(order) + 1)
+    places = [held_with(record, tokens, order[:count]) for count in counts]
+    fitting = [one for one in places if one.held_bytes <= left]
+    assert again == (fitting[0] if fitting else None)
+    if again is not None:
+        assert set(again.streamed) >= set(place.streamed), "none comes back"
+        assert left < place.held_bytes or again == place
+
+
+def test_context_gives_way_layer_by_layer_down_to_its_least():
+    record = record_of([FULL] * 4)
+    order = spread_order(streamable_entries(record.layers))
+    held = [held_with(record, 8192, order[:count]).held_bytes for count in range(1, 5)]
+    for streamed, left, expected in (
+        (1, held[0], 1),
+        (1, held[0] - 1, 2),
+        (1, held[2], 3),
+        (2, held[0], 2),
+        (2, held[3], 4),
+        (4, held[3], 4),
+        (4, held[3] - 1, None),
+        (1, 0, None),
+    ):
+        place = place_again(record, 8192, order[:streamed], left)
+        assert (None if place is None else len(place.streamed)) == expected
+
+
 @given(layers, budgets, st.integers(0, 8000), st.integers(0, 20_000))
 def test_longest_context_is_not_too_slow_and_the_next_one_is_or_has_no_room(
     found, budget, mb_per_s, weights_mb
@@ -88,6 +128,13 @@ def test_longest_context_is_not_too_slow_and_the_next_one_is_or_has_no_room(
 
     assert longest == 0 or is_good(longest)
     assert longest == record.context_tokens or not is_good(longest + BLOCK_TOKENS)
+
+
+@given(layers, lengths, budgets)
+def test_supervisor_and_worker_agree_on_what_stays_in_memory(found, tokens, budget):
+    record = record_of(found)
+    is_whole = KvBudget(record, budget).need_bytes([[tokens]], 0) <= budget
+    assert stays_in_memory(record, tokens, budget) == is_whole
 
 
 @given(st.integers(1, 80))

@@ -3,6 +3,7 @@
 Tells code apart, nothing more: who may run with whom is decided elsewhere.
 """
 
+import functools
 import hashlib
 import os
 import re
@@ -26,6 +27,12 @@ class Code(Struct, frozen=True, kw_only=True):
 
     version: str
     digest: str
+
+
+@functools.cache
+def own_code() -> Code:
+    """Of this process, as of its first call: what is on disk may be replaced later."""
+    return InstalledCode().read()
 
 
 class InstalledCode:

@@ -8,7 +8,7 @@ from hotseat.protocol.ids import BlockId, Epoch, RequestKey
 from hotseat.protocol.messages import Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.residence import Residence, resident_bytes
-from hotseat.protocol.streamed_contexts import Reading
+from hotseat.protocol.streamed_contexts import ContextTrial, Reading
 
 Wiring = Literal["weights", "off"]
 """What of a model macOS must keep in memory while it is seated."""
@@ -30,6 +30,8 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
     """None: all weights are in memory."""
     contexts: Reading | None = None
     """What reading contexts costs that do not fit into memory; None: they are refused."""
+    trial: ContextTrial | None = None
+    """The newest of this model; the worker tries again where it was made under other versions."""
 
     @property
     def resident_bytes(self) -> int:

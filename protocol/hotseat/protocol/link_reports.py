@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from hotseat.protocol.ids import BlockId, RequestKey
 from hotseat.protocol.replies import ChunkPart, FinishReason, LengthLimit, TokenLogprob
+from hotseat.protocol.streamed_contexts import ContextTrial
 
 
 class WorkerHello(Struct, frozen=True, tag="hello", kw_only=True):
@@ -287,6 +288,12 @@ class Checkpointed(Struct, frozen=True, tag="checkpointed", kw_only=True):
     message: str = ""
 
 
+class ContextsTried(Struct, frozen=True, tag="contexts_tried", kw_only=True):
+    """Whether contexts of the seated model can be read from files; holds for the next seatings."""
+
+    trial: ContextTrial
+
+
 class Quarantined(Struct, frozen=True, tag="quarantined", kw_only=True):
     """A KV file did not verify and must not be offered again."""
 
@@ -297,6 +304,8 @@ class Quarantined(Struct, frozen=True, tag="quarantined", kw_only=True):
 
 PREPARING: Final = "preparing"
 """Phase of a worker without a seat that runs layers of a model that may be next."""
+TRYING: Final = "trying"
+"""Phase of a worker that tries its model (`ContextsTried`); `step` advances with every pass."""
 
 
 class Beat(Struct, frozen=True, tag="beat", kw_only=True):
@@ -353,6 +362,7 @@ FromWorker = (
     | TailWritten
     | WriteFailed
     | Checkpointed
+    | ContextsTried
     | Quarantined
     | Beat
     | Stopped

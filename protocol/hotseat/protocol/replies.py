@@ -52,7 +52,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...] | UnsetType = UNSET
     """Fields of the request that are not known, as paths (`messages[0].reasoning_content`)."""
     tokens_per_s: float | UnsetType = UNSET
-    """Told when it is below 1: the model does not fit whole, and the disk allows no more."""
+    """Told when it is below 1: model or context does not fit whole, the disk allows no more."""
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):

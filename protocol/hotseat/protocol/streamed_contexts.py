@@ -4,7 +4,7 @@ Both sides ask it: the supervisor what to promise, the worker what to do.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -46,6 +46,16 @@ class ContextPlace(Struct, frozen=True, kw_only=True):
         return reading.bytes_per_s / max(self.step_bytes + reading.weights_bytes, 1)
 
 
+class ContextTrial(Struct, frozen=True, kw_only=True):
+    """What trying a model's code once has shown, for the versions it was tried with.
+
+    `why`: why its contexts stay in memory; empty if they need not.
+    """
+
+    under: str
+    why: str = ""
+
+
 def why_contexts_stay(record: ModelRecord) -> str:
     """Why a model's contexts are not read as they are needed; empty if they can be."""
     if record.parts is None:
@@ -75,6 +85,12 @@ def streamable_entries(layers: tuple[LayerSpec, ...]) -> list[int]:
     ]
 
 
+def stays_in_memory(record: ModelRecord, tokens: int, budget_bytes: int) -> bool:
+    """True for a context of so many tokens that the budget holds without any of its layers read."""
+    kept = _kept(record, tokens)
+    return 2 * sum(kept) + max(kept, default=0) <= budget_bytes
+
+
 def place_context(record: ModelRecord, tokens: int, budget_bytes: int) -> ContextPlace | None:
     """As few layers read as the budget allows for a context of so many tokens; None: none do."""
     order = spread_order(streamable_entries(record.layers))
@@ -82,6 +98,22 @@ def place_context(record: ModelRecord, tokens: int, budget_bytes: int) -> Contex
         if held <= budget_bytes:
             streamed = tuple(sorted(order[:count]))
             return ContextPlace(streamed=streamed, held_bytes=held, step_bytes=step)
+    return None
+
+
+def place_again(
+    record: ModelRecord, tokens: int, streamed: Collection[int], budget_bytes: int
+) -> ContextPlace | None:
+    """Where a context goes on of which these entries, one at least, are read already.
+
+    As few more are read as the budget asks for, and none comes back. None: all are not enough.
+    """
+    order = spread_order(streamable_entries(record.layers))
+    rest = [entry for entry in order if entry not in streamed]
+    for count in range(len(rest) + 1):
+        place = held_with(record, tokens, (*streamed, *rest[:count]))
+        if place.held_bytes <= budget_bytes:
+            return place
     return None
 
 
@@ -100,7 +132,7 @@ def _sizes(record: ModelRecord, tokens: int, order: Sequence[int]) -> Iterator[t
     """
     blocks = padded(tokens)
     chunk = max(record.prefill_chunk, BLOCK_TOKENS)
-    kept = [cache_bytes(record, layer, tokens) for layer in record.layers]
+    kept = _kept(record, tokens)
     stays, sizes = sum(kept), Counter(kept)
     kinds = Counter[tuple[int, int, int]]()
     rooms = tail = step = 0
@@ -147,3 +179,8 @@ def spread_order(entries: list[int]) -> list[int]:
     bits = max(len(entries) - 1, 1).bit_length()
     order = sorted(range(len(entries)), key=lambda at: int(f"{at:0{bits}b}"[::-1], 2))
     return [entries[at] for at in order]
+
+
+def _kept(record: ModelRecord, tokens: int) -> list[int]:
+    """Bytes of each layer of a context that is in memory."""
+    return [cache_bytes(record, layer, tokens) for layer in record.layers]

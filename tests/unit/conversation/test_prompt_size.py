@@ -1,16 +1,17 @@
 """How long a prompt can be at most, and how much of it is stored."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.models.records import model_record
 
-from hotseat.protocol.link_orders import TailRef, TextInput, TokensInput, WholeInput
+from hotseat.protocol.link_orders import AppendInput, TailRef, TextInput, TokensInput, WholeInput
 from hotseat.protocol.messages import Message
 from hotseat.protocol.model import LayerSpec
 from hotseat.protocol.tokens import block_chain, pack_tokens, root_id
 from hotseat.supervisor.conversation.history import History
 from hotseat.supervisor.conversation.intake import Intake
-from hotseat.supervisor.conversation.prompt_size import longest_stored, most_tokens
+from hotseat.supervisor.conversation.prompt_size import known_tokens, longest_stored, most_tokens
 
 TOKENS = [n % 97 for n in range(700)]
 WINDOW = LayerSpec(kind="window", kv_heads=1, k_dim=4, v_dim=4, window=64)
@@ -60,3 +61,22 @@ def test_text_never_has_more_tokens_than_bytes(text):
     assert most_tokens(intake(TextInput(text=text))) >= len(text.encode())
     message = Message(role="user", content=text)
     assert most_tokens(intake(WholeInput(messages=(message,)))) >= len(text.encode())
+
+
+MESSAGES = (Message(role="user", content="How many people walk home?"),)
+
+
+@pytest.mark.parametrize(
+    ("given_", "base", "known"),
+    [
+        (TokensInput(tokens=pack_tokens(TOKENS)), History(), 1000),
+        (TextInput(text="It rains."), History(), 300),
+        (AppendInput(messages=MESSAGES), History(messages=MESSAGES), 300),
+        (WholeInput(messages=MESSAGES * 2), History(messages=MESSAGES), 300),
+        (WholeInput(messages=MESSAGES), History(), 0),
+    ],
+)
+def test_what_the_session_holds_is_known_before_anybody_counts(given_, base, known):
+    held = pack_tokens(TOKENS[:300])
+    intake = Intake(context=held, hint=b"", input=given_, base=base, added=())
+    assert known_tokens(intake) == known

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from tests.support.models.records import model_record
 
+from hotseat.protocol.streamed_contexts import ContextTrial
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.daemon.kept_figures import (
     COSTS_KEY,
@@ -42,6 +43,7 @@ class Run:
         planner = SimpleNamespace(
             registry=registry,
             overheads={},
+            trials={},
             note_overhead=self.note,
             own=OwnMemory(),
             reading=ReadRate(),
@@ -139,6 +141,27 @@ async def test_overhead_under_another_mlx_is_forgotten(catalogue):
     run.planner.registry.records = lambda: [record]
     await run.kept.recall()
     assert run.planner.overheads == {}
+
+
+@pytest.mark.parametrize("why", ["", "its code uses the context of a layer elsewhere"])
+async def test_trial_of_a_model_is_known_to_the_next_daemon(catalogue, why):
+    record, trial = model_record(), ContextTrial(under="mlx 0.32.4", why=why)
+    first = Run(catalogue)
+    first.planner.trials[record.tag] = trial
+    await first.kept.keep_now()
+    run = Run(catalogue)
+    run.planner.registry.records = lambda: [record]
+    await run.kept.recall()
+    assert run.planner.trials == {record.tag: trial}
+
+
+async def test_trial_that_cannot_be_read_is_made_again(catalogue):
+    record = model_record()
+    await catalogue.meta_set(f"contexts_tried:{record.tag}", '{"why": ""}')
+    run = Run(catalogue)
+    run.planner.registry.records = lambda: [record]
+    await run.kept.recall()
+    assert run.planner.trials == {}
 
 
 LIMIT = WorkingSet(size_bytes=16 << 30, switch_mb=0)

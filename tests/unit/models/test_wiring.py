@@ -27,9 +27,8 @@ def test_worker_is_told_what_to_wire_and_a_person_why_nothing(tmp_path, asked, p
     own.panic_report = panic
     settings = Settings(memory=MemorySettings(wire=asked))
     planner = Planner(SimpleNamespace(), SimpleNamespace(), own, settings)
-    order = load_order(
-        model_record("a"), PlanView(model="a", fits=True), tmp_path, KvSettings(), planner.wiring
-    )
+    plan = PlanView(model="a", fits=True)
+    order = load_order(model_record("a"), plan, tmp_path, KvSettings(), planner.wiring, None)
     assert order.wire == wire
     assert bool(planner.wiring_notice) is tells
     if tells:

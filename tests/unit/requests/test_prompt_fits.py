@@ -6,7 +6,7 @@ import pytest
 from tests.support.models.records import model_record
 
 from hotseat.protocol.errors import HotseatError
-from hotseat.protocol.link_orders import TextInput
+from hotseat.protocol.link_orders import TextInput, TokensInput
 from hotseat.protocol.link_reports import Counted
 from hotseat.protocol.messages import FunctionSpec, Generate, ResponseFormat, Tool
 from hotseat.supervisor.conversation.framing import Framing
@@ -14,6 +14,7 @@ from hotseat.supervisor.conversation.history import History
 from hotseat.supervisor.conversation.intake import Intake
 from hotseat.supervisor.requests.prompt_fits import PromptFits
 from hotseat.supervisor.seat.prompt_counter import PromptCounter
+from hotseat.supervisor.seat.rules.states import Phase, SeatState
 from hotseat.supervisor.seat.seat import Seat
 
 FORM = ResponseFormat(type="json_schema", schema={"type": "integer"})
@@ -25,13 +26,22 @@ def planner():
     return SimpleNamespace(plan=lambda _record: plan, measure_again=lambda: None)
 
 
+def speeds(slow_from=None):
+    """A disk by which prompts of so many tokens or more may be slow."""
+    return SimpleNamespace(
+        may_be_slow=lambda _record, tokens: slow_from is not None and tokens >= slow_from
+    )
+
+
 async def test_prompt_that_nobody_can_count_is_left_to_the_worker():
     standby = SimpleNamespace(is_greeted=True, enabled=False, send=lambda _order: False)
-    fits = PromptFits(planner(), PromptCounter(Seat(), standby))
+    fits = PromptFits(planner(), PromptCounter(Seat(), standby), speeds())
     long = Intake(
         context=b"", hint=b"", input=TextInput(text="word " * 200), base=History(), added=()
     )
-    await fits.check(model_record(), long, 0.0, Generate(model="a"), persists=True)
+    await fits.check(
+        model_record(), long, 0.0, Generate(model="a"), persists=True, is_worker_free=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +64,7 @@ async def test_standby_is_asked_for_forms_with_a_schema_alone(request_, is_asked
         return True
 
     counter._standby = SimpleNamespace(is_greeted=True, enabled=True, send=answer)
-    fits = PromptFits(planner(), counter)
+    fits = PromptFits(planner(), counter, speeds())
     given = Intake(
         context=b"",
         hint=b"",
@@ -63,7 +73,7 @@ async def test_standby_is_asked_for_forms_with_a_schema_alone(request_, is_asked
         added=(),
         framing=Framing(tools=(Tool(function=FunctionSpec(name="look")),)),
     )
-    await fits.check(model_record(), given, 0.0, request_, persists=True)
+    await fits.check(model_record(), given, 0.0, request_, persists=True, is_worker_free=True)
     assert bool(asked) is is_asked
     assert [start.response_format for start in asked] == [request_.response_format] * is_asked
 
@@ -77,8 +87,51 @@ async def test_form_that_the_standby_refuses_is_refused():
         return True
 
     counter._standby = SimpleNamespace(is_greeted=True, enabled=True, send=answer)
-    fits = PromptFits(planner(), counter)
+    fits = PromptFits(planner(), counter, speeds())
     short = Intake(context=b"", hint=b"", input=TextInput(text="w"), base=History(), added=())
     given = Generate(model="a", response_format=FORM)
     with pytest.raises(HotseatError, match="at odds"):
-        await fits.check(model_record(), short, 0.0, given, persists=True)
+        await fits.check(model_record(), short, 0.0, given, persists=True, is_worker_free=True)
+
+
+@pytest.mark.parametrize(
+    ("slow_from", "is_free", "persists", "is_counted"),
+    [
+        (100, True, True, True),
+        (None, True, True, False),
+        (500, True, True, False),
+        (100, False, True, False),
+        (100, True, False, False),
+    ],
+)
+async def test_worker_at_rest_counts_what_may_be_slow_by_its_length(
+    slow_from, is_free, persists, is_counted
+):
+    """A busy one would keep the answer for as long as a step, which is slow by then."""
+    seat, record = Seat(), model_record()
+    seat.state = SeatState(phase=Phase.READY)
+    seat.record = record
+    counter = PromptCounter(seat, None)
+
+    def answer(order):
+        counter.take(Counted(request=order.start.request, tokens=b"1234" * 40))
+        return True
+
+    seat.link = SimpleNamespace(send=answer)
+    fits = PromptFits(planner(), counter, speeds(slow_from))
+    given = Intake(
+        context=b"", hint=b"", input=TextInput(text="word " * 30), base=History(), added=()
+    )
+    ids = Intake(
+        context=b"1234", hint=b"", input=TokensInput(tokens=b"1234" * 9), base=History(), added=()
+    )
+    for intake, tokens in ((given, 40 if is_counted else None), (ids, 10)):
+        counted = await fits.check(
+            record,
+            intake,
+            0.0,
+            Generate(model="a"),
+            persists=persists,
+            is_worker_free=is_free,
+        )
+        assert counted == tokens

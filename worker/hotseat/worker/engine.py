@@ -34,6 +34,7 @@ from hotseat.protocol.link_orders import (
 )
 from hotseat.protocol.link_reports import (
     PREPARING,
+    TRYING,
     Beat,
     Broken,
     Checkpointed,
@@ -146,8 +147,8 @@ class Engine:
         seen = self._seen
         streamed_bytes, streamed_s = seat.read_figures if seat else (0, 0.0)
         return Beat(
-            phase=PREPARING if seat is None and self._kernels.is_busy else self._phase,
-            step=self._steps,
+            phase=self._phase_now(seat),
+            step=self._steps + (seat.trial.passes if seat else 0),
             busy=seen is not None and seen.busy,
             active_bytes=int(mx.get_active_memory()),
             cache_bytes=int(mx.get_cache_memory()),
@@ -195,6 +196,12 @@ class Engine:
                     seat.runner.suspend(request, name)
             case _:
                 assert_never(message)
+
+    def _phase_now(self, seat: Seat | None) -> str:
+        """With what a step may be doing for long; from any thread."""
+        if seat is None:
+            return PREPARING if self._kernels.is_busy else self._phase
+        return TRYING if seat.trial.is_running else self._phase
 
     def _load(self, message: Load) -> None:
         if self._seat is not None:
@@ -324,6 +331,6 @@ class Engine:
             budget=seat.budget,
             busy=bool(len(seat.entry) or seat.runner.is_busy),
             rows=seat.runner.rows(),
-            idle_bytes=seat.keeper.live.size_bytes + seat.runner.streamed_bytes,
+            idle_bytes=seat.keeper.live.size_bytes + seat.runner.reservations.streamed_bytes,
             sessions=seat.keeper.live.names(),
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hotseat.protocol.ids import Epoch
-from hotseat.protocol.installed_code import InstalledCode
+from hotseat.protocol.installed_code import own_code
 from hotseat.protocol.link_reports import FromWorker, WorkerHello
 from hotseat.worker.process import ComputeEngine, exit_process, parse_arguments, run_worker
 
@@ -25,7 +25,7 @@ def import_libraries(secret: str) -> WorkerHello:
         pid=os.getpid(),
         token=secret,
         working_set_bytes=_working_set_bytes(mx),
-        code=InstalledCode().read().digest,  # after the imports: a mixture is told from both
+        code=own_code().digest,  # after the imports: a mixture is told from both
     )
 
 

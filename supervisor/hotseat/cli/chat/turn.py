@@ -83,7 +83,7 @@ def _follow(stream: "Stream", show: Show, line: "PhaseLine | None") -> None:
 
     for event in stream.events():
         if line is not None and isinstance(event, Accepted) and event.tokens_per_s is not UNSET:
-            note(f"{event.tokens_per_s:.2g} tokens a second: the model does not fit whole")
+            note(f"{event.tokens_per_s:.2g} tokens a second: not all of it fits into memory")
         elif line is not None and isinstance(event, Progress):
             line.show(event)
         elif line is not None and isinstance(event, Chunk):

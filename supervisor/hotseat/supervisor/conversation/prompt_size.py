@@ -43,6 +43,21 @@ def most_tokens(intake: Intake) -> int:
             return size if is_whole else held + size
 
 
+def known_tokens(intake: Intake) -> int:
+    """What it comes to without the text that nobody has counted yet.
+
+    A history that is rendered anew comes to about what the session held of it.
+    """
+    held = len(intake.context) // TOKEN_BYTES
+    match intake.input:
+        case TokensInput(tokens=tokens):
+            return held + len(tokens) // TOKEN_BYTES
+        case WholeInput():
+            return held if intake.base.messages else 0
+        case TextInput() | AppendInput():
+            return held
+
+
 def longest_stored(
     record: ModelRecord,
     tokens: Sequence[int],

@@ -1,4 +1,4 @@
-"""What outlives the daemon: overheads of models, costs of swaps and turns, Metal's limit."""
+"""What outlives the daemon: overheads and trials of models, costs of swaps and turns, limits."""
 
 import sqlite3
 from contextlib import closing
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.streamed_contexts import ContextTrial
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.overhead import Overhead
@@ -76,6 +77,7 @@ class KeptFigures:
         self._mlx = mlx
         self._kept_set: WorkingSet | None = None
         self._kept_rate = ReadRate()
+        self._kept_trials: dict[str, ContextTrial] = {}
 
     async def recall(self) -> None:
         """What earlier runs of the daemon measured."""
@@ -85,6 +87,7 @@ class KeptFigures:
         self._recall_read_rate(await self._catalogue.meta_get(READ_RATE_KEY))
         for record in self._planner.registry.records():
             self._recall_overhead(record, await self._catalogue.meta_get(_overhead_key(record)))
+            self._recall_trial(record, await self._catalogue.meta_get(_trial_key(record.tag)))
 
     def _recall_working_set(self, text: str | None) -> None:
         """Metal's limit, if it was told under this boot: the first plan needs it already."""
@@ -109,6 +112,15 @@ class KeptFigures:
         if kept is not None and kept.mlx == self._mlx:
             self._planner.overheads[record.tag] = kept.overhead
 
+    def _recall_trial(self, record: ModelRecord, text: str | None) -> None:
+        """The worker says whether it still holds; what cannot be read is tried again."""
+        try:
+            kept = None if text is None else msgspec.json.decode(text, type=ContextTrial)
+        except msgspec.MsgspecError:
+            return
+        if kept is not None:
+            self._kept_trials[record.tag] = self._planner.trials[record.tag] = kept
+
     async def note_overhead(self, record: ModelRecord, overhead_bytes: int) -> None:
         """What a worker holds beside weights and KV, for the next plan."""
         if self._planner.note_overhead(record, overhead_bytes):
@@ -131,6 +143,10 @@ class KeptFigures:
         if rate != self._kept_rate:
             self._kept_rate = rate
             await self._catalogue.meta_set(READ_RATE_KEY, msgspec.json.encode(rate).decode())
+        for tag, trial in list(self._planner.trials.items()):
+            if self._kept_trials.get(tag) != trial:
+                self._kept_trials[tag] = trial
+                await self._catalogue.meta_set(_trial_key(tag), msgspec.json.encode(trial).decode())
         known = self._planner.own.working_set
         if known is not None and known != self._kept_set:
             self._kept_set = known
@@ -140,3 +156,7 @@ class KeptFigures:
 
 def _overhead_key(record: ModelRecord) -> str:
     return f"overhead:{record.tag}"
+
+
+def _trial_key(tag: str) -> str:
+    return f"contexts_tried:{tag}"

@@ -14,9 +14,11 @@ from hotseat.protocol.ids import ModelName
 from hotseat.protocol.messages import Generate, Swap
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.residence import StreamedView
+from hotseat.protocol.streamed_contexts import is_too_slow
 from hotseat.supervisor.dispatch.releases import Releases
 from hotseat.supervisor.dispatch.rules.swap_rights import check_swap_allowed
 from hotseat.supervisor.models.planner import Planner
+from hotseat.supervisor.models.rules.long_contexts import context_speed
 from hotseat.supervisor.models.rules.residence import is_slow, streamed_of
 from hotseat.supervisor.models.short_memory import MemoryHolders
 from hotseat.supervisor.seat.seat import Seat
@@ -102,10 +104,20 @@ class Admission:
         check_swap_allowed(allowed, record.name, seated, released_s)
         return record
 
-    def slow_speed(self, record: ModelRecord) -> float | None:
-        """Tokens a second of a model that the disk holds below 1; None of any other."""
+    def slow_speed(self, record: ModelRecord, prompt_tokens: int = 0) -> float | None:
+        """Tokens a second of a model, and of so long a context, that the disk holds below 1.
+
+        None of any other, and of a context that is refused for it.
+        """
+        speed = self._context_speed(record, prompt_tokens)
+        if speed is not None:
+            return round(speed, 3) if is_slow(speed) and not is_too_slow(speed) else None
         view = self.streamed(record)
         return view.tokens_per_s if view is not None and is_slow(view.tokens_per_s) else None
+
+    def may_be_slow(self, record: ModelRecord, most_tokens: int) -> bool:
+        """Whether the length of a prompt, so many at most, decides if it is told to be slow."""
+        return is_slow(self._context_speed(record, most_tokens))
 
     @property
     def is_seat_slow(self) -> bool:
@@ -119,6 +131,17 @@ class Admission:
             return streamed_of(record, self._planner.plan(record))
         planned = self._seat.streamed
         return None if planned is None else self._planner.streamed_now(planned)
+
+    def _context_speed(self, record: ModelRecord, tokens: int) -> float | None:
+        """Of a context of so many tokens that passes through memory."""
+        seat = self._seat
+        if not tokens:
+            return None
+        if record.name != seat.seated:
+            plan = self._planner.plan(record)
+            return context_speed(record, tokens, plan.kv_budget_bytes, plan.contexts)
+        reading = None if seat.contexts is None else self._planner.reading_now(seat.contexts)
+        return context_speed(record, tokens, seat.kv_budget_bytes or 0, reading)
 
     def is_short_for(self, running: int) -> bool:
         """True when memory allows no further request beside so many."""

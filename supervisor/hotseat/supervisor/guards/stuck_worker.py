@@ -11,6 +11,7 @@ import structlog
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.link_reports import TRYING
 from hotseat.supervisor.events.figures import Figures
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.guards.rules.stalls import Clocks, DueWork, Signs, Stall, look, stalled
@@ -97,6 +98,9 @@ class StallWatch:
                 due = [self._due(work) for work in works if work.finished is None]
                 if due and backlog_bytes:
                     due.append(DueWork(task="write", amount=backlog_bytes))
+                if due and record and self._seat.beat and self._seat.beat.phase == TRYING:
+                    # Inside of a step, whatever that is for; each pass may read all weights.
+                    due.append(DueWork(task="try", amount=record.weights_bytes))
                 return tuple(due)
 
     def _live_bytes(self) -> int:

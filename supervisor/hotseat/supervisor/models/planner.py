@@ -14,6 +14,7 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import Wiring
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.residence import StreamedView
+from hotseat.protocol.streamed_contexts import ContextTrial, Reading
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.machine.memory import MemoryProbe
@@ -49,6 +50,8 @@ class Planner:
         self.settings = settings
         self.overheads: dict[str, Overhead] = {}
         """Measured runtime overhead by tag."""
+        self.trials: dict[str, ContextTrial] = {}
+        """The newest of every model that was tried, by tag."""
         self.reading = ReadRate()
         """Bytes a second that the disk gave while weights were read as they were needed."""
         self._forced: set[str] = set()
@@ -234,6 +237,11 @@ class Planner:
         """What was planned of a seated model, with the speed that the disk turned out to have."""
         speed = tokens_per_s(view.step_bytes, self.reading.known(time.time()))
         return view if speed is None else replace(view, tokens_per_s=round(speed, 3))
+
+    def reading_now(self, reading: Reading) -> Reading:
+        """The same of what reading contexts costs."""
+        rate = self.reading.known(time.time())
+        return reading if rate is None else replace(reading, bytes_per_s=rate)
 
     def _overhead_bytes(self, record: ModelRecord) -> int | None:
         known = self.overheads.get(record.tag)

@@ -20,6 +20,7 @@ from hotseat.supervisor.catalogue.requests import body_digest
 from hotseat.supervisor.catalogue.rows import AcceptRecord, RequestRow
 from hotseat.supervisor.catalogue.store import Catalogue
 from hotseat.supervisor.conversation.intake import check_generate
+from hotseat.supervisor.conversation.prompt_size import known_tokens
 from hotseat.supervisor.events.log import EventLog
 from hotseat.supervisor.ports.client_port import Peer, error_body
 from hotseat.supervisor.requests.outbox import Outbox
@@ -47,8 +48,8 @@ class Admitting(Protocol):
     def persists(self, model: ModelName) -> bool:
         """False for a model whose contexts stay off the disk."""
 
-    def slow_speed(self, record: ModelRecord) -> float | None:
-        """Tokens a second of a model that the disk holds below 1; None of any other."""
+    def slow_speed(self, record: ModelRecord, prompt_tokens: int = 0) -> float | None:
+        """Tokens a second of a model, and of so long a context, that the disk holds below 1."""
 
     async def explained(self, error: HotseatError) -> HotseatError:
         """A refusal with what a person should know of it."""
@@ -219,10 +220,15 @@ class Acceptor:
                 )
         turn = await self._turns.plan(work, work.record)
         if work.held_as is None:
-            persists = self._persists(work.request, work.record)
             work.prompt_tokens = await self._fits.check(
-                work.record, turn.intake, turn.clock, work.request, persists=persists
+                work.record,
+                turn.intake,
+                turn.clock,
+                work.request,
+                persists=self._persists(work.request, work.record),
+                is_worker_free=not self._works.running,
             )
+        work.known_tokens = work.prompt_tokens or known_tokens(turn.intake)
         self._turns.keep(work, turn)
 
     def _persists(self, request: Generate, record: ModelRecord) -> bool:
@@ -236,13 +242,16 @@ class Acceptor:
         if work.state is WorkState.WAITING:
             forecast = self._works.forecaster.forecast(work.key, time.monotonic())
         wait_s = None if forecast is None else forecast.wait_s
+        # What must not reach the disk is never read from there.
+        tokens = max(work.known_tokens, work.reached_tokens) if work.persist else 0
+        speed = None if work.record is None else self._admission.slow_speed(work.record, tokens)
         return Accepted(
             position=forecast.position if forecast is not None else 0,
             expected_wait_s=None if wait_s is None else round(wait_s, 3),
             seed=work.seed,
             replayed=replayed,
             ignored=work.ignored or UNSET,
-            tokens_per_s=UNSET if work.slow_speed is None else work.slow_speed,
+            tokens_per_s=UNSET if speed is None else speed,
         )
 
     def _room_in_s(self) -> float:

@@ -102,6 +102,8 @@ class Work:
         self.prompt_done = 0
         self.prompt_tokens: int | None = None
         """Of the prompt, once somebody counted them."""
+        self.known_tokens = 0
+        """Of the prompt, as far as anybody knew when it was accepted."""
 
     @property
     def model(self) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import Load, Wiring
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.streamed_contexts import ContextTrial
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.settings.values import KvSettings
 
@@ -14,7 +15,12 @@ _CACHE_LOW_BYTES: Final = 64 * MIB
 
 
 def load_order(
-    record: ModelRecord, plan: PlanView, kv_dir: Path, settings: KvSettings, wire: Wiring
+    record: ModelRecord,
+    plan: PlanView,
+    kv_dir: Path,
+    settings: KvSettings,
+    wire: Wiring,
+    trial: ContextTrial | None,
 ) -> Load:
     """Makes the folder if it is not there."""
     kv_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -29,4 +35,5 @@ def load_order(
         wire=wire,
         residence=plan.residence,
         contexts=plan.contexts,
+        trial=trial,
     )

@@ -266,12 +266,13 @@ class SeatRunner:
         seat = self.seat
         seat.record, seat.limit_bytes = record, plan.limit_bytes
         seat.resident_bytes = plan.weights_bytes
-        seat.streamed = streamed_of(record, plan)
+        seat.streamed, seat.contexts = streamed_of(record, plan), plan.contexts
         self._planner.own.worker_pid = seat.worker_pid
         seat.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag
         planner = self._planner
-        order = load_order(record, plan, kv_dir, planner.settings.kv, planner.wiring)
+        settings, trial = planner.settings.kv, planner.trials.get(record.tag)
+        order = load_order(record, plan, kv_dir, settings, planner.wiring, trial)
         self.seat.send(order)
 
     def _signal(self, number: signal.Signals) -> None:

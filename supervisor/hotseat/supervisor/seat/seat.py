@@ -12,6 +12,7 @@ from hotseat.protocol.link_orders import ToWorker
 from hotseat.protocol.link_reports import Beat, FromWorker, LoadProgress
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.residence import StreamedView
+from hotseat.protocol.streamed_contexts import Reading
 from hotseat.supervisor.machine.running_code import RunningCode
 from hotseat.supervisor.ports.worker_link import WorkerLink
 from hotseat.supervisor.seat.rules.states import SETTLED, Phase, SeatState
@@ -32,6 +33,8 @@ class Seat:
         """Weights in memory while a model is loaded: all of them, but of one that does not fit."""
         self.streamed: StreamedView | None = None
         """Of the loaded model, if it is one that does not fit; its speed as it was planned."""
+        self.contexts: Reading | None = None
+        """What reading its contexts costs that do not fit, as planned; None: they are refused."""
         self.limit_bytes: int | None = None
         """What the worker was planned with, all in all."""
         self.beat: Beat | None = None

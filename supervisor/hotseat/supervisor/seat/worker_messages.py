@@ -15,6 +15,7 @@ from hotseat.protocol.link_orders import QUIET_CHECKPOINT
 from hotseat.protocol.link_reports import (
     Beat,
     Checkpointed,
+    ContextsTried,
     Failed,
     FromWorker,
     Loaded,
@@ -64,7 +65,7 @@ class WorkerMessages:
         self.in_process_verified = False
         """True when the last unload in place on this machine gave its memory back."""
 
-    def receive(self, epoch: Epoch, message: FromWorker) -> None:  # noqa: C901 - one case a report
+    def receive(self, epoch: Epoch, message: FromWorker) -> None:  # noqa: C901, PLR0912 - a case each
         """A frame."""
         self._seat.hear(message)
         feed = self._table.feed
@@ -85,6 +86,9 @@ class WorkerMessages:
                 self._end_unload(epoch, message)
             case Checkpointed(swap=swap) if swap != QUIET_CHECKPOINT:
                 self._table.end_checkpoint(message)
+            case ContextsTried(trial=trial):
+                if self._seat.record is not None:
+                    self._planner.trials[self._seat.record.tag] = trial
             case Unwired(seconds=seconds):
                 self._table.note_unwired(seconds)
             case Beat() | Stopped():

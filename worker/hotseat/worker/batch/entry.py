@@ -231,7 +231,7 @@ class BatchEntry:
         return None
 
     def _find_lane(self, source: ContextSource) -> Lane | None:
-        turn = source.turn
+        turn, reservations = source.turn, self._runner.reservations
         chosen: list[int] = []
 
         def fits(idle_bytes: int) -> bool:
@@ -242,7 +242,7 @@ class BatchEntry:
             for index in self._budget.lane_order(rows, turn.reserved_tokens):
                 is_open = self._runner.lanes[index].is_open
                 has_place = is_open and len(rows[index]) < self._rows_at_most(index)
-                if has_place and self._runner.fits(idle_bytes, (index, turn.reserved_tokens)):
+                if has_place and reservations.fits(idle_bytes, (index, turn.reserved_tokens)):
                     chosen[:] = [index]
                     return True
             return False
@@ -257,7 +257,8 @@ class BatchEntry:
     def _lane_alone(self, taken_bytes: int) -> list[int]:
         """A lane without rows for a context that is read from files, if there is room for it."""
         lanes = self._runner.lanes
-        if not all(lane.is_open for lane in lanes) or not self._runner.fits(taken_bytes):
+        has_room = self._runner.reservations.fits(taken_bytes)
+        if not has_room or not all(lane.is_open for lane in lanes):
             return []
         return [at for at, lane in enumerate(lanes) if not lane.turns and self._rows_at_most(at)]
 
@@ -276,6 +277,8 @@ class BatchEntry:
         if trace is None or caches is None:
             return
         position = trace.position
+        if turn.streamed is not None:
+            self._long.settle(turn, RowView(caches, 0, position))
         if turn.start.persist and position and not self._keeper.defers_blocks:
             self._keeper.capture_blocks(trace, RowView(caches, 0, position))
         trace.snapshots_at |= fetch.plan.snapshots_at  # on disk: not written again

@@ -12,18 +12,19 @@ from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link_orders import Start
 from hotseat.protocol.streamed_contexts import (
     LEAST_TOKENS_PER_S,
-    held_with,
+    ContextPlace,
     is_too_slow,
     longest_streamed,
+    place_again,
     place_context,
     why_contexts_stay,
 )
+from hotseat.worker.batch.model_trial import ModelTrial
 from hotseat.worker.batch.turn import Turn
 from hotseat.worker.context.capture import RowView
 from hotseat.worker.context.keeper import Keeper
-from hotseat.worker.context.streamed import StreamedContext, leave_memory, why_not_streamed
+from hotseat.worker.context.streamed import StreamedContext, leave_memory
 from hotseat.worker.context.trace import Trace
-from hotseat.worker.dying import pass_on_loss
 from hotseat.worker.model.budget import KvBudget
 from hotseat.worker.model.loading import SeatedModel
 from hotseat.worker.store.kept_blocks import BlockLostError, KeptBlock, keep_block
@@ -42,8 +43,10 @@ class NotWrittenError(Exception):
 class LongContexts:
     """Opens contexts that are read from files, writes what leaves memory, says what they take."""
 
-    def __init__(self, seated: SeatedModel, budget: KvBudget, keeper: Keeper) -> None:
-        self._seated = seated
+    def __init__(
+        self, seated: SeatedModel, budget: KvBudget, keeper: Keeper, trial: ModelTrial
+    ) -> None:
+        self._trial = trial
         self._record = seated.record
         self._limit_bytes = budget.limit_bytes
         self._keeper = keeper
@@ -52,7 +55,6 @@ class LongContexts:
         self._reads = BlockReads(None if streaming is None else streaming.readers.meter)
         self._reading = seated.load.contexts
         self._why = why_contexts_stay(seated.record)
-        self._is_tried = False
         self.live_tokens = budget.fit_tokens(seated.record.context_tokens)
         """The longest context that fits into memory."""
         self._streamed_tokens = 0
@@ -76,7 +78,7 @@ class LongContexts:
         if not start.persist or needed < self.live_tokens:
             # It may outgrow memory all the same: then it is written, or ends.
             return max(self.live_tokens, self._streamed_tokens if start.persist else 0)
-        if self._streamed_tokens > self.live_tokens and not self._is_tried:
+        if self._streamed_tokens > self.live_tokens:
             self._try_model()
         return max(self.live_tokens, self._streamed_tokens)
 
@@ -137,21 +139,27 @@ class LongContexts:
         context.append(self._written(turn, trace, view), view.caches)
         trace.in_files = trace.stored_blocks
 
-    def grow(self, turn: Turn, view: RowView, room_bytes: int) -> bool:
-        """Has more layers read where the reservation needs it; False if none is left."""
-        context = turn.streamed
-        assert context is not None  # noqa: S101 - whoever calls has looked
-        place = held_with(self._record, turn.reserved_tokens, tuple(sorted(context.entries)))
-        if place.held_bytes > room_bytes:
-            fitting = place_context(self._record, turn.reserved_tokens, room_bytes)
-            if fitting is None:
-                return False
-            place = fitting
-            more = [entry for entry in place.streamed if entry not in context.entries]
+    def place_again(self, turn: Turn, room_bytes: int) -> bool:
+        """Gives its reservation so much room and no more; False if all layers read do not suffice.
+
+        Before its next step `settle` has those read that have no room any more.
+        """
+        place = self._place(turn, room_bytes)
+        if place is not None:
+            turn.streamed_bytes = place.held_bytes
+        return place is not None
+
+    def settle(self, turn: Turn, view: RowView) -> None:
+        """Layers leave memory for which the turn has no room; between two steps, in their stream.
+
+        All blocks that are full are written and opened then.
+        """
+        context, place = turn.streamed, self._place(turn, turn.streamed_bytes)
+        assert context is not None and place is not None  # noqa: S101, PT018 - it was given this room
+        more = [entry for entry in place.streamed if entry not in context.entries]
+        if more:
             context.stream_more(more)
             leave_memory(self._record, _own(view), context, more)
-        turn.streamed_bytes = place.held_bytes
-        return True
 
     def take_over(self, turn: Turn, view: RowView, room_bytes: int) -> bool:
         """A context that outgrew memory, alone in its lane, is read from files from now on.
@@ -159,7 +167,7 @@ class LongContexts:
         False if it cannot be: then it ends as one does that has no room.
         """
         trace = turn.trace
-        if self._streamed_tokens and not self._is_tried:
+        if self._streamed_tokens:
             self._try_model()
         is_allowed = turn.start.persist and turn.reserved_tokens <= self._streamed_tokens
         if trace is None or not is_allowed:
@@ -184,6 +192,11 @@ class LongContexts:
     def close(self) -> None:
         """Ends the reading threads."""
         self._reads.close()
+
+    def _place(self, turn: Turn, room_bytes: int) -> ContextPlace | None:
+        context = turn.streamed
+        assert context is not None  # noqa: S101 - whoever calls has looked
+        return place_again(self._record, turn.reserved_tokens, context.entries, room_bytes)
 
     def _written(self, turn: Turn, trace: Trace, view: RowView) -> list[KeptBlock]:
         context = turn.streamed
@@ -211,15 +224,8 @@ class LongContexts:
         return opened
 
     def _try_model(self) -> None:
-        """Once a seating: a model whose code uses contexts otherwise keeps them in memory."""
-        self._is_tried = True
-        place = place_context(self._record, self._streamed_tokens, self._limit_bytes)
-        entries = place.streamed if place is not None else ()
-        try:
-            self._why = why_not_streamed(self._seated.model, self._record, entries)
-        except Exception as error:  # noqa: BLE001 - whatever its code does not expect
-            pass_on_loss(error)
-            self._why = f"its code does not take it ({type(error).__name__})"
+        """A model whose code uses contexts otherwise keeps them in memory."""
+        self._why = self._trial.why_not()
         if self._why:
             self._streamed_tokens = 0
 

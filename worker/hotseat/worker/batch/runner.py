@@ -1,4 +1,4 @@
-"""The requests that are in a batch: steps, tokens, growth. Runs on the engine's thread.
+"""The requests that are in a batch: steps and tokens. Runs on the engine's thread.
 
 Must not know how a request got its caches (`entry`) or what becomes of them (`endings`).
 """
@@ -13,6 +13,7 @@ from hotseat.protocol.replies import FinishReason, TokenLogprob
 from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.lane import Drawn, Fed, Lane, LaneBrokenError
 from hotseat.worker.batch.long_contexts import LongContexts, NotWrittenError
+from hotseat.worker.batch.reservations import Reservations
 from hotseat.worker.batch.sampling import top_logprobs, with_texts
 from hotseat.worker.batch.turn import Turn, emitted
 from hotseat.worker.context.capture import RowView
@@ -50,7 +51,7 @@ class Runner:
         self.chunk = max(self._fed_at_most, PASS_TOKENS)
         """What the longest chunk counts for when chunks share a step."""
         self.lanes = [Lane(seated.model, self._fed_at_most) for _ in range(MAX_LANES)]
-        self._budget = budget
+        self.reservations = Reservations(self.lanes, budget, keeper, long, self._lose)
         self._keeper = keeper
         self._endings = endings
         self._long = long
@@ -103,19 +104,6 @@ class Runner:
         return [
             [turn.fed_tokens for turn in lane.turns if turn.streamed is None] for lane in self.lanes
         ]
-
-    @property
-    def streamed_bytes(self) -> int:
-        """What contexts that are read from files take of memory."""
-        return sum(turn.streamed_bytes for lane in self.lanes for turn in lane.turns)
-
-    def fits(self, idle_bytes: int, extra: tuple[int, int] | None = None) -> bool:
-        """True if all reservations, and `extra` (lane, tokens), stay within the budget."""
-        rows = [lane.reservations() for lane in self.lanes]
-        if extra is not None:
-            rows[extra[0]].append(extra[1])
-        taken = idle_bytes + self.streamed_bytes
-        return self._budget.need_bytes(rows, taken) <= self._budget.limit_bytes
 
     def insert(self, lane: Lane, turn: Turn, caches: list[Any]) -> None:
         """Starts the prefill of a turn that has its place in `lane`; a failure breaks only it."""
@@ -292,7 +280,7 @@ class Runner:
         turn.is_ahead = False
         if reason is not None:
             self._endings.finish(lane, turn, reason, is_closed=drawn.token in turn.end_ids)
-        elif turn.fed_tokens >= turn.reserved_tokens and not self._grow(lane, turn):
+        elif turn.fed_tokens >= turn.reserved_tokens and not self.reservations.grow(lane, turn):
             self._endings.finish(lane, turn, "length", limit="kv_budget")
         elif turn.lacks_one:
             self._has_full = True
@@ -364,30 +352,3 @@ class Runner:
         except BlockLostError as error:
             lane.take(turn)
             self._endings.lose_context(turn, error)
-
-    def _grow(self, lane: Lane, turn: Turn) -> bool:
-        """Reserves one more block; False if the budget has none, idle sessions given up.
-
-        A row that is alone in its lane is read from files where it cannot stay in memory.
-        """
-        turn.reserved_tokens += BLOCK_TOKENS
-        has_room = turn.streamed is None or self._read_more(lane, turn)
-        fits = has_room and self._keeper.make_room(self.fits)
-        if fits or (has_room and self._keeper.is_making_room()):
-            return True
-        is_alone = lane.turns == [turn] and all(one.is_open for one in self.lanes)
-        if turn.streamed is None and is_alone and self._read_more(lane, turn):
-            return True
-        turn.reserved_tokens -= BLOCK_TOKENS
-        return False
-
-    def _read_more(self, lane: Lane, turn: Turn) -> bool:
-        """Has as much of its context read as its reservation needs; False if that is too little."""
-        others = [one.reservations() for one in self.lanes]
-        if turn.streamed is None:
-            others[self.lanes.index(lane)] = []
-        room = self._budget.limit_bytes - self._budget.need_bytes(others, 0)
-        with lane.stream():
-            if turn.streamed is None:
-                return self._long.take_over(turn, lane.view(turn), room)
-            return self._long.grow(turn, lane.view(turn), room)

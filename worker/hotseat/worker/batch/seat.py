@@ -8,6 +8,7 @@ from hotseat.worker.batch.context_source import ContextFetcher
 from hotseat.worker.batch.endings import Endings
 from hotseat.worker.batch.entry import BatchEntry
 from hotseat.worker.batch.long_contexts import LongContexts
+from hotseat.worker.batch.model_trial import ModelTrial
 from hotseat.worker.batch.runner import Runner
 from hotseat.worker.context.keeper import Keeper
 from hotseat.worker.model.loading import SeatedModel
@@ -28,7 +29,8 @@ class Seat:
         self.budget = budget = seated.kv_budget()
         self.keeper = Keeper(seated, epoch, send)
         endings = Endings(self.keeper, send)
-        self._long = long = LongContexts(seated, budget, self.keeper)
+        self.trial = ModelTrial(seated, send)
+        self._long = long = LongContexts(seated, budget, self.keeper, self.trial)
         self.runner = Runner(seated, budget, self.keeper, endings, long, send)
         fetcher = ContextFetcher(seated, self.keeper.live, restorer, long, send)
         self.entry = BatchEntry(

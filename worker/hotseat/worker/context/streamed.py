@@ -189,19 +189,23 @@ def leave_memory(
     flat = leaves(caches)
     for entry in entries:
         whole = flat[entry]
-        tail = slice(context.position, whole.offset)
-        held = (whole.keys[:, :, tail], whole.values[:, :, tail])
-        parts = None if not held[0].shape[2] else tuple(mx.contiguous(one) for one in held)
-        mx.eval(parts or ())
-        flat[entry] = context.cache(entry, parts)  # type: ignore[arg-type]
+        parts = None
+        if whole.offset > context.position:
+            tail = slice(context.position, whole.offset)
+            parts = mx.contiguous(whole.keys[:, :, tail]), mx.contiguous(whole.values[:, :, tail])
+            mx.eval(parts)
+        flat[entry] = context.cache(entry, parts)
     caches[:] = nested(flat, _groups(record.layers))
 
 
-def why_not_streamed(model: Any, record: ModelRecord, entries: Sequence[int]) -> str:
+def why_not_streamed(
+    model: Any, record: ModelRecord, entries: Sequence[int], on_pass: Callable[[], None]
+) -> str:
     """Why this model's contexts cannot pass through rooms; empty if they can.
 
     A few tokens are computed with one room, spoilt whenever it is given back: code that uses K
-    and V of a layer later than in that layer draws other tokens then.
+    and V of a layer later than in that layer draws other tokens then. `on_pass` is called after
+    each pass of the model: of weights that are read with it one may take long.
     """
     reads = BlockReads()
     context = StreamedContext(record, entries, BLOCK_TOKENS, reads, rooms=1, is_spoilt=True)
@@ -209,8 +213,12 @@ def why_not_streamed(model: Any, record: ModelRecord, entries: Sequence[int]) ->
         expected, found = new_caches(model), begin_streamed(model, record, context)
         for count in _TRIED:
             tokens = mx.ones((1, count), mx.int32)
-            whole, passing = (model(tokens, cache=caches) for caches in (expected, found))
-            mx.eval(whole, passing, [cache_arrays(one) for one in leaves([*expected, *found])])
+            logits = []
+            for caches in (expected, found):
+                logits.append(model(tokens, cache=caches))
+                mx.eval(logits[-1], [cache_arrays(one) for one in leaves(caches)])
+                on_pass()
+            whole, passing = logits
             if not mx.array_equal(whole, passing).item():
                 return "its code uses the context of a layer outside of that layer"
     finally:

@@ -71,7 +71,7 @@ class Dispatch:
             outbox=requests.outbox,
             events=events,
             admission=self.admission,
-            fits=PromptFits(planner, self.runner.prompts),
+            fits=PromptFits(planner, self.runner.prompts, self.admission),
         )
         self.contexts = self._make_contexts(ground, requests)
         self.life = Life(

@@ -21,7 +21,7 @@ REST_LOOK_S: Final = 2.0
 CRITICAL_PACE: Final = 1 / 3
 """Of time while the system itself calls memory critical: it may page threads out for a minute. Not
 none at all, since a worker that hangs may be what fills it."""
-Task = Literal["nothing", "load", "warm", "restore", "prefill", "decode", "write"]
+Task = Literal["nothing", "load", "warm", "try", "restore", "prefill", "decode", "write"]
 
 
 class DueWork(Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ def budget_s(expected: DueWork, settings: StallSettings) -> float:
     """The longest an honest worker may take for this without a sign of progress."""
     reading_s = expected.reads_bytes / settings.load_floor_bytes
     match expected.task:
-        case "nothing" | "warm" | "load" | "restore" | "write":
+        case "nothing" | "warm" | "try" | "load" | "restore" | "write":
             return settings.quiet_s + expected.amount / settings.load_floor_bytes
         case "prefill":
             return settings.quiet_s + expected.amount / settings.prefill_floor_tokens + reading_s
