@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tests.support.models.records import model_record
 
 from hotseat.protocol.limits import BLOCK_TOKENS
+from hotseat.protocol.live_contexts import stays_in_memory
 from hotseat.protocol.model import LayerSpec, StateSpec
 from hotseat.protocol.residence import WeightParts
 from hotseat.protocol.streamed_contexts import (
@@ -18,7 +19,6 @@ from hotseat.protocol.streamed_contexts import (
     place_again,
     place_context,
     spread_order,
-    stays_in_memory,
     streamable_entries,
 )
 from hotseat.worker.model.budget import KvBudget

@@ -30,6 +30,11 @@ def cache_bytes(record: ModelRecord, layer: LayerSpec, tokens: int) -> int:
     return held * token_bytes(layer, record.dtype_bytes)
 
 
+def stays_in_memory(record: ModelRecord, tokens: int, budget_bytes: int) -> bool:
+    """True for a context of so many tokens that the budget takes without any of its layers read."""
+    return _alone(record, Counter(record.layers), tokens) <= budget_bytes
+
+
 def longest_alone(record: ModelRecord, budget_bytes: int, ceiling: int) -> int:
     """The longest context, up to `ceiling` tokens, that the budget takes."""
     layers = Counter(record.layers)  # most are alike

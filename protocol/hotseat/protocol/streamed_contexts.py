@@ -85,12 +85,6 @@ def streamable_entries(layers: tuple[LayerSpec, ...]) -> list[int]:
     ]
 
 
-def stays_in_memory(record: ModelRecord, tokens: int, budget_bytes: int) -> bool:
-    """True for a context of so many tokens that the budget holds without any of its layers read."""
-    kept = _kept(record, tokens)
-    return 2 * sum(kept) + max(kept, default=0) <= budget_bytes
-
-
 def place_context(record: ModelRecord, tokens: int, budget_bytes: int) -> ContextPlace | None:
     """As few layers read as the budget allows for a context of so many tokens; None: none do."""
     order = spread_order(streamable_entries(record.layers))
@@ -132,7 +126,7 @@ def _sizes(record: ModelRecord, tokens: int, order: Sequence[int]) -> Iterator[t
     """
     blocks = padded(tokens)
     chunk = max(record.prefill_chunk, BLOCK_TOKENS)
-    kept = _kept(record, tokens)
+    kept = [cache_bytes(record, layer, tokens) for layer in record.layers]
     stays, sizes = sum(kept), Counter(kept)
     kinds = Counter[tuple[int, int, int]]()
     rooms = tail = step = 0
@@ -179,8 +173,3 @@ def spread_order(entries: list[int]) -> list[int]:
     bits = max(len(entries) - 1, 1).bit_length()
     order = sorted(range(len(entries)), key=lambda at: int(f"{at:0{bits}b}"[::-1], 2))
     return [entries[at] for at in order]
-
-
-def _kept(record: ModelRecord, tokens: int) -> list[int]:
-    """Bytes of each layer of a context that is in memory."""
-    return [cache_bytes(record, layer, tokens) for layer in record.layers]

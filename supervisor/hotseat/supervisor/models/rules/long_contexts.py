@@ -2,12 +2,12 @@
 
 from msgspec import structs
 
+from hotseat.protocol.live_contexts import stays_in_memory
 from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.streamed_contexts import (
     Reading,
     longest_streamed,
     place_context,
-    stays_in_memory,
     why_contexts_stay,
 )
 from hotseat.protocol.views import PlanView
