@@ -47,20 +47,16 @@ def alone(tmp_path_factory):
     return of
 
 
-def held(record, count):
-    """What the long one takes with so many layers read."""
+def tight(record, home, left_whole, tokens=LONG):
+    """A worker with room for the beginning of the short one, and a long one with so many whole."""
     order = spread_order(streamable_entries(record.layers))
-    return held_with(record, LONG + RESERVED, order[:count]).held_bytes
-
-
-def tight(record, home, left_whole):
-    """A worker with room for the short one's beginning beside the long one with so many whole."""
-    count = len(streamable_entries(record.layers)) - left_whole
-    short = KvBudget(record, 0).need_bytes([[SHORT + RESERVED]], 0)
-    room = held(record, count) + short
-    assert len(place_context(record, LONG + RESERVED, room).streamed) == count
-    assert KvBudget(record, room).fit_tokens(8192) < LONG
-    options = {"contexts": Reading(), "kv_budget_bytes": room}
+    count, reserved = len(order) - left_whole, tokens + RESERVED
+    room = held_with(record, reserved, order[:count]).held_bytes
+    room += KvBudget(record, 0).need_bytes([[SHORT + RESERVED]], 0)
+    assert len(place_context(record, reserved, room).streamed) == count
+    assert KvBudget(record, room).fit_tokens(8192) < tokens
+    # Where weights are read as well there is one lane, hence no row beside a long context.
+    options = {"contexts": Reading(), "kv_budget_bytes": room, "residence": None}
     supervisor = FakeSupervisor(record, home / "kv", **options)
     supervisor.seat()
     return supervisor
@@ -76,7 +72,7 @@ def within_budget(supervisor):
     return supervisor.engine._seat.runner.reservations.fits(0)
 
 
-def begin_short(supervisor, tokens=0):
+def begin_short(supervisor, tokens):
     request = supervisor.start(prompt_tokens(SHORT, seed=2), "s", max_tokens=SHORT_ANSWER)
     supervisor.until(Started, request)
     while len(supervisor.outcome(request).tokens) < tokens:
@@ -100,11 +96,12 @@ def until_grown(supervisor):
 def test_both_go_on_with_the_tokens_of_when_each_is_alone(tmp_path, alone, kind):
     record, long, _, short = alone(kind)
     supervisor = tight(record, tmp_path, left_whole=1)
+    second = begin_short(supervisor, BEGUN // 3)
     first = supervisor.start(prompt_tokens(LONG), "l", max_tokens=LONG_ANSWER)
     supervisor.until(Emitted, first)
-    second = begin_short(supervisor)
     before = read_entries(supervisor)
     until_grown(supervisor)
+    assert 0 < len(supervisor.outcome(first).tokens) < RESERVED, "it has not grown itself"
     assert read_entries(supervisor) == before + 1 == len(streamable_entries(record.layers))
     assert within_budget(supervisor)
     outcomes = [supervisor.finish(request) for request in (first, second)]
@@ -132,15 +129,18 @@ def test_long_one_gives_way_while_its_prompt_is_fed(tmp_path, alone, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_one_gives_way_while_it_comes_from_files(tmp_path, alone, monkeypatch, kind):
     record, long, again, short = alone(kind)
-    supervisor = tight(record, tmp_path, left_whole=1)
+    supervisor = tight(record, tmp_path, left_whole=1, tokens=LONG + LONG_ANSWER + 40)
     assert supervisor.turn(prompt_tokens(LONG), "l", max_tokens=LONG_ANSWER).tokens == long
     second = begin_short(supervisor, BEGUN)
     poll, waits = ContextFetcher.poll, [True]
     monkeypatch.setattr(ContextFetcher, "poll", lambda self, fetch: not waits and poll(self, fetch))
     third = supervisor.start(prompt_tokens(40, seed=1), "l", max_tokens=LONG_ANSWER)
     until_grown(supervisor)
+    assert read_entries(supervisor) == len(streamable_entries(record.layers)) - 1
     assert within_budget(supervisor)
     waits.clear()
+    supervisor.until(Emitted, third)
+    assert read_entries(supervisor) == len(streamable_entries(record.layers))
     outcomes = [supervisor.finish(request) for request in (third, second)]
     assert [one.tokens for one in outcomes] == [again, short]
     assert outcomes[0].started.restored_tokens >= LONG
