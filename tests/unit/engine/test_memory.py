@@ -22,7 +22,7 @@ def record(home):
 def admitted_bytes(supervisor) -> int:
     seat = supervisor.engine._seat
     rows = [lane.reservations() for lane in seat.runner.lanes]
-    return seat.runner._budget.need_bytes(rows, seat.keeper.live.size_bytes)
+    return seat.budget.need_bytes(rows, seat.keeper.live.size_bytes)
 
 
 def held_arrays_bytes(supervisor) -> int:
