@@ -88,10 +88,14 @@ def _config(size_mb: int) -> dict[str, object]:
 
 
 def _write_weights(folder: Path, config: dict[str, object], seed: int, word_spread: float) -> None:
-    """One file a gigabyte or less, so that making a model takes little memory."""
+    """One file a gigabyte or less, so that making a model takes little memory.
+
+    As the package safetensors writes it: arrays begin at multiples of eight bytes.
+    """
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.utils import _get_classes
+    from safetensors.mlx import save_file
 
     model_class, args_class = _get_classes(config)
     model = model_class(args_class.from_dict(config))
@@ -105,5 +109,5 @@ def _write_weights(folder: Path, config: dict[str, object], seed: int, word_spre
         parts[-1][name] = drawn + 1.0 if "norm" in name else drawn
     for number, part in enumerate(parts, start=1):
         path = folder / f"model-{number:05}-of-{len(parts):05}.safetensors"
-        mx.save_safetensors(str(path), part, {"format": "mlx"})
+        save_file(part, path, {"format": "mlx"})
         part.clear()

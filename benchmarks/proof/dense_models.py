@@ -92,8 +92,9 @@ def _drawn(name: str, shape: tuple[int, ...]) -> Any:
 
 
 def _save(folder: Path, number: int, part: dict[str, Any]) -> None:
-    import mlx.core as mx
+    """As the package safetensors writes it: arrays begin at multiples of eight bytes."""
+    from safetensors.mlx import save_file
 
     if part:
-        mx.save_safetensors(str(folder / f"model-{number:05}.safetensors"), part, {"format": "mlx"})
+        save_file(part, folder / f"model-{number:05}.safetensors", {"format": "mlx"})
         part.clear()
