@@ -11,6 +11,7 @@ BENCHMARKS = {
     "simulator": "scheduling",
     "swap-warm": "swaps",
     "swap-cold": "swaps",
+    "swap-streamed": "swaps",
     "checkpoint": "kv",
     "footprint": "swaps",
     "timeline": "swaps",

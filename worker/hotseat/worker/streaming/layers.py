@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_flatten
 
 from hotseat.worker.streaming.places import NotStreamableError, Place, places_of
@@ -70,7 +71,7 @@ class LayerRooms:
         self._held[number] = self.rooms.take(number)
         memory = self.memory_of(number)
         for key, array in loaded.items():
-            if bytes_of(array) != memory[key]:
+            if not np.array_equal(np.asarray(bytes_of(array)), np.asarray(memory[key])):
                 raise NotStreamableError(f"layer {number} is not loaded as its file has it: {key}")
         self.leave(number)
 
