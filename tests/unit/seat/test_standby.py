@@ -127,14 +127,29 @@ async def test_no_standby_is_started_once_the_code_was_replaced(standby_of):
     await standby.close()
 
 
+class Prompt:
+    """A host whose worker computes a prompt; counts how often that was asked."""
+
+    is_computed = False
+    looks = 0
+
+    @property
+    def awaits_first_token(self):
+        self.looks += 1
+        return not self.is_computed
+
+    def standby_greeted(self, hello):
+        pass
+
+
 async def test_standby_starts_once_the_first_token_is_there(standby_of, monkeypatch):
     monkeypatch.setattr(standby_module, "LOOK_S", 0.01)
     standby = standby_of(Disk())
-    standby._host.awaits_first_token = True
+    prompt = standby._host = Prompt()
     standby.start_soon(0.0)
-    await asyncio.sleep(0.1)  # ten looks
+    await until(lambda: prompt.looks > 3)
     assert standby._timer is not None and standby._starting is None
-    standby._host.awaits_first_token = False
+    prompt.is_computed = True
     await until(lambda: standby.pid is not None)
     await standby.close()
 
