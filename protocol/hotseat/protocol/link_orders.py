@@ -144,13 +144,15 @@ class Suspend(Struct, frozen=True, tag="suspend", kw_only=True):
 class Prepare(Struct, frozen=True, tag="prepare", kw_only=True):
     """Load the tokenizer of a model that will be seated soon.
 
-    With `warm_pages`, also read its weight files into the page cache as long as at least
-    `free_floor_bytes` of memory stay available. With `kernels_limit_bytes`, run random layers of
-    its shapes, of so many bytes at most, while there is nothing to load, and answer KernelsWarmed.
+    With `warm_pages`, also read what `residence` keeps in memory (None: all weights) into the page
+    cache as long as at least `free_floor_bytes` of memory stay available. With
+    `kernels_limit_bytes`, run random layers of its shapes, of so many bytes at most, while there is
+    nothing to load, and answer KernelsWarmed.
     """
 
     record: ModelRecord
     warm_pages: bool = False
+    residence: Residence | None = None
     free_floor_bytes: int = 0
     kernels_limit_bytes: int = 0
 

@@ -12,6 +12,9 @@ from tests.support.models.tiny_models import make_tiny
 from hotseat.protocol.limits import GIB
 from hotseat.protocol.link_orders import Load, Warm
 from hotseat.protocol.link_reports import Failed, Loaded, LoadProgress, Warmed
+from hotseat.protocol.residence import Residence
+from hotseat.worker.model import loading
+from hotseat.worker.model.caches import new_caches
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def record(tmp_path):
     return tiny_record(tmp_path, "llama")
 
 
-def load(record, tmp_path) -> list:
+def load(record, tmp_path, residence=None) -> list:
     sent = []
     engine = make_engine(sent.append)
     engine.handle(
@@ -29,6 +32,7 @@ def load(record, tmp_path) -> list:
             kv_budget_bytes=GIB,
             cache_limit_bytes=GIB,
             memory_limit_bytes=GIB,
+            residence=residence,
         )
     )
     engine.handle(Warm())
@@ -56,6 +60,24 @@ def test_load_reports_progress_up_to_the_total_then_loaded_then_warmed(record, t
     assert progress[-1].bytes_done == progress[-1].bytes_total > 0
     assert [type(m) for m in sent if not isinstance(m, LoadProgress)] == [Loaded, Warmed]
     assert next(m for m in sent if isinstance(m, Loaded)).active_bytes >= progress[-1].bytes_total
+
+
+@pytest.mark.parametrize(
+    ("residence", "runs"),
+    [
+        (None, True),
+        (Residence(mode="layers", streamed=(1,)), False),
+        (Residence(mode="experts", slots=2), True),
+    ],
+)
+def test_no_token_is_run_where_it_would_read_layers_from_the_disk(
+    tmp_path, monkeypatch, residence, runs
+):
+    asked = []
+    monkeypatch.setattr(loading, "new_caches", lambda model: asked.append(1) or new_caches(model))
+    sent = load(tiny_record(tmp_path, "mixtral"), tmp_path, residence)
+    assert isinstance(sent[-1], Warmed)
+    assert bool(asked) == runs
 
 
 def test_file_changed_since_registration_is_refused_before_loading(record, tmp_path):

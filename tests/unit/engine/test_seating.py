@@ -34,12 +34,14 @@ from hotseat.protocol.link_reports import (
     Warmed,
 )
 from hotseat.protocol.messages import Sampling
+from hotseat.protocol.residence import Residence
 from hotseat.worker.counting import count_prompt
 from hotseat.worker.model.footprint import footprint_bytes, give_back
 from hotseat.worker.model.loading import load_kit, load_model
-from hotseat.worker.model.page_cache import PIECE_BYTES, available_bytes, warm_files
+from hotseat.worker.model.page_cache import PIECE_BYTES, Stretch, available_bytes, warm_stretches
 from hotseat.worker.model.preparing import Preparer
 from hotseat.worker.model.unloading import names_alive, watch_model
+from hotseat.worker.streaming.places import find_places
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +178,18 @@ def test_weights_are_read_ahead_above_the_floor_only(record, preparers):
     assert answers.wait(2)[1].warmed_bytes == 0
 
 
+def test_of_a_model_that_is_read_in_part_only_what_stays_is_read_ahead(record, preparers):
+    preparer, _kits, answers = preparers()
+    preparer.put(Prepare(record=record, warm_pages=True))
+    whole = answers.wait(1)[0].warmed_bytes
+    layers = Residence(mode="layers", streamed=(0,))
+    preparer.put(Prepare(record=record, warm_pages=True, residence=layers))
+    part = answers.wait(2)[1].warmed_bytes
+    file = Path(record.path) / "model.safetensors"
+    stays = [place.size for name, place in find_places([file]).items() if ".layers.0." not in name]
+    assert 0 < part == sum(stays) < whole == file.stat().st_size
+
+
 def test_cancelled_reading_ahead_stops_within_a_piece_of_each_thread(tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(bytes(6 * PIECE_BYTES))
@@ -185,7 +199,7 @@ def test_cancelled_reading_ahead_stops_within_a_piece_of_each_thread(tmp_path):
         asked.append(1)
         return len(asked) > 2
 
-    assert warm_files([path], 0, is_cancelled) == 2 * PIECE_BYTES
+    assert warm_stretches([Stretch(path)], 0, is_cancelled) == 2 * PIECE_BYTES
 
 
 @pytest.mark.needs_linux("RWF_NOWAIT looks into the page cache")
@@ -199,7 +213,7 @@ def test_file_out_of_the_page_cache_is_back_in_it_after_reading_ahead(tmp_path):
         starts = range(0, 2 * PIECE_BYTES, PIECE_BYTES // 16)
         if all(is_cached(fd, start) for start in starts):
             pytest.skip(f"{tmp_path} lies in memory")
-        warm_files([path], 0, lambda: False)
+        warm_stretches([Stretch(path)], 0, lambda: False)
         deadline = time.monotonic() + 20.0
         while not all(is_cached(fd, start) for start in starts):
             assert time.monotonic() < deadline

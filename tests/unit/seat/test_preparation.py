@@ -94,6 +94,7 @@ def test_macs_weights_are_read_ahead_by_the_supervisors_own_count(available_gib,
     ready.read_ahead("c")
     assert standby.options == {
         "warm_pages": reads,
+        "residence": None,
         "free_floor_bytes": 0,
         "kernels_limit_bytes": KERNELS_BYTES,
     }
@@ -102,7 +103,11 @@ def test_macs_weights_are_read_ahead_by_the_supervisors_own_count(available_gib,
 def test_elsewhere_the_worker_itself_keeps_to_the_floor():
     ready, standby, _ = foreseen(1, [None])
     ready.read_ahead("c")
-    assert standby.options == {"warm_pages": True, "free_floor_bytes": RESERVE + 5 * GIB}
+    assert standby.options == {
+        "warm_pages": True,
+        "residence": None,
+        "free_floor_bytes": RESERVE + 5 * GIB,
+    }
 
 
 @pytest.mark.parametrize(

@@ -35,16 +35,17 @@ class Preparation:
             return
         machine = self._planner.probe.machine()
         plan = self._planner.plan(record, in_any_case=True)
-        is_whole = plan.residence is None
         floor = self._reserve_bytes() + plan.weights_bytes
         if machine.pages is None:
-            self._standby.prepare(record, warm_pages=is_whole, free_floor_bytes=floor)
+            self._standby.prepare(
+                record, warm_pages=True, residence=plan.residence, free_floor_bytes=floor
+            )
         else:
             # What a Mac's worker could ask for leaves out the cache it is reading into.
-            has_room = is_whole and machine.available_bytes >= floor
             self._standby.prepare(
                 record,
-                warm_pages=has_room,
+                warm_pages=machine.available_bytes >= floor,
+                residence=plan.residence,
                 free_floor_bytes=0,
                 kernels_limit_bytes=self._kernels_limit_bytes(machine),
             )

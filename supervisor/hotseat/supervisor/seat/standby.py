@@ -23,6 +23,7 @@ from hotseat.protocol.link_reports import (
     WorkerHello,
 )
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.residence import Residence
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.leftover_processes import new_mark
 from hotseat.supervisor.machine.locks import SeatLock
@@ -187,6 +188,7 @@ class Standby:
         record: ModelRecord,
         *,
         warm_pages: bool,
+        residence: Residence | None = None,
         free_floor_bytes: int,
         kernels_limit_bytes: int = 0,
     ) -> None:
@@ -201,6 +203,7 @@ class Standby:
             Prepare(
                 record=record,
                 warm_pages=warm_pages,
+                residence=residence,
                 free_floor_bytes=free_floor_bytes,
                 kernels_limit_bytes=kernels_limit_bytes if self._warms_kernels else 0,
             )

@@ -103,16 +103,25 @@ def load_model(
 
 
 def warm_model(seated: SeatedModel) -> Warmed:
-    """One token through the model: kernels are compiled, weights are paged in."""
+    """One token through the model: kernels are compiled, weights are paged in.
+
+    Not where layers are on the disk: it would read them all, and the first prompt does so anyway.
+    """
     started = time.monotonic()
+    residence = seated.load.residence
+    if residence is None or residence.mode != "layers":
+        _run_token(seated)
+    mx.clear_cache()
+    return Warmed(seconds=time.monotonic() - started, peak_bytes=int(mx.get_peak_memory()))
+
+
+def _run_token(seated: SeatedModel) -> None:
     token = seated.record.eos_token_ids[0] if seated.record.eos_token_ids else 0
     try:
         mx.eval(seated.model(mx.array([[token]]), cache=new_caches(seated.model)))
     except Exception as error:
         pass_on_loss(error)
         raise _as_failure(seated.load, error) from error
-    mx.clear_cache()
-    return Warmed(seconds=time.monotonic() - started, peak_bytes=int(mx.get_peak_memory()))
 
 
 def verify_files(record: ModelRecord) -> None:

@@ -6,6 +6,7 @@ floor keeps the reading from pushing others' pages out.
 
 import fcntl
 import functools
+import itertools
 import os
 import struct
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from msgspec import Struct
 
 from hotseat.protocol.control_groups import ProcessBounds
 from hotseat.protocol.limits import MIB
@@ -29,20 +31,30 @@ _RADVISORY: Final = "qi4x"
 """struct radvisory: off_t, int, padding."""
 
 
-def warm_files(paths: Iterable[Path], floor_bytes: int, is_cancelled: Callable[[], bool]) -> int:
+class Stretch(Struct, frozen=True):
+    """Bytes of a file, from `start` up to `end`; None: to its end."""
+
+    path: Path
+    start: int = 0
+    end: int | None = None
+
+
+def warm_stretches(
+    stretches: Iterable[Stretch], floor_bytes: int, is_cancelled: Callable[[], bool]
+) -> int:
     """Bytes asked for ahead, until cancelled or the floor is reached. Never raises OSError.
 
     `floor_bytes` of available memory are left, counting pages that were read as taken.
     """
     warmed = 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="pages") as pool:
-        for path in paths:
+        for path, of_file in itertools.groupby(stretches, key=lambda one: one.path):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 return warmed
             try:
-                warmed += _warm_file(pool, fd, floor_bytes, is_cancelled)
+                warmed += _warm_file(pool, fd, of_file, floor_bytes, is_cancelled)
             except OSError:
                 return warmed
             finally:
@@ -51,19 +63,26 @@ def warm_files(paths: Iterable[Path], floor_bytes: int, is_cancelled: Callable[[
 
 
 def _warm_file(
-    pool: ThreadPoolExecutor, fd: int, floor_bytes: int, is_cancelled: Callable[[], bool]
+    pool: ThreadPoolExecutor,
+    fd: int,
+    stretches: Iterable[Stretch],
+    floor_bytes: int,
+    is_cancelled: Callable[[], bool],
 ) -> int:
     def warm(piece: tuple[int, int]) -> int:
         if is_cancelled() or available_bytes() - PIECE_BYTES < floor_bytes:
             return 0
         return _touch(fd, *piece)
 
-    return sum(pool.map(warm, _pieces(os.fstat(fd).st_size)))
+    size = os.fstat(fd).st_size
+    pieces = (piece for one in stretches for piece in _pieces(one, size))
+    return sum(pool.map(warm, pieces))
 
 
-def _pieces(size: int) -> Iterator[tuple[int, int]]:
-    for offset in range(0, size, PIECE_BYTES):
-        yield offset, min(PIECE_BYTES, size - offset)
+def _pieces(stretch: Stretch, size: int) -> Iterator[tuple[int, int]]:
+    end = size if stretch.end is None else min(stretch.end, size)
+    for offset in range(stretch.start, end, PIECE_BYTES):
+        yield offset, min(PIECE_BYTES, end - offset)
 
 
 def _touch(fd: int, offset: int, length: int) -> int:

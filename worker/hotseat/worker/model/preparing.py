@@ -1,6 +1,6 @@
 """What is made ready before a model is seated: its tokenizer, and its weight files' pages.
 
-Works on a thread of its own, with or without a seated model. Must not know mlx or the seat.
+Works on a thread of its own, with or without a seated model. Evaluates nothing, knows no seat.
 """
 
 import threading
@@ -18,8 +18,10 @@ from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_orders import CountPrompt, Prepare
 from hotseat.protocol.link_reports import Counted, FromWorker, Prepared
 from hotseat.protocol.model import ModelRecord
+from hotseat.protocol.residence import Residence
 from hotseat.worker.dying import die
-from hotseat.worker.model.page_cache import warm_files
+from hotseat.worker.model.page_cache import Stretch, warm_stretches
+from hotseat.worker.streaming.places import find_places, stays
 from hotseat.worker.text.grammar import Grammars
 from hotseat.worker.text.rendering import Renderer
 
@@ -145,8 +147,10 @@ class Preparer:
             return
         warmed = 0
         if job.warm_pages:
-            warmed = warm_files(
-                weight_files(job.record), job.free_floor_bytes, self._warming_stopped.is_set
+            warmed = warm_stretches(
+                kept_stretches(job.record, job.residence),
+                job.free_floor_bytes,
+                self._warming_stopped.is_set,
             )
         self._send(Prepared(model=job.record.name, warmed_bytes=warmed))
 
@@ -190,6 +194,24 @@ def weight_files(record: ModelRecord) -> list[Path]:
     """The files that hold weights, in the order they are loaded."""
     names = sorted(entry.name for entry in record.files if entry.name.endswith(".safetensors"))
     return [Path(record.path) / name for name in names]
+
+
+def kept_stretches(record: ModelRecord, residence: Residence | None) -> list[Stretch]:
+    """Where the weights lie that are in memory while the model is seated, in order.
+
+    Nothing where its files do not say: its load will fail, and tell why.
+    """
+    files = weight_files(record)
+    if residence is None:
+        return [Stretch(path) for path in files]
+    count = 0 if record.parts is None else record.parts.expert_count
+    try:
+        places = find_places(files)
+    except (OSError, ValueError):
+        return []
+    kept = [place for name, place in places.items() if stays(name, place, residence, count)]
+    kept.sort(key=lambda place: (place.path, place.offset))
+    return [Stretch(place.path, place.offset, place.offset + place.size) for place in kept]
 
 
 def kit_bytes(record: ModelRecord) -> int:

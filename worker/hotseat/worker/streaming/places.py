@@ -5,6 +5,7 @@ that the model computes with: then its bytes can be read to where they are used.
 renames, transposes, stacks or converts while it loads cannot, and is told with the reason.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,10 @@ import msgspec
 from mlx.utils import tree_flatten
 from msgspec import Struct
 
+from hotseat.protocol.residence import Residence
+
+_LAYER: Final = re.compile(r"\blayers\.(\d+)\.")
+_EXPERT_AXES: Final = 3
 _LENGTH: Final = struct.Struct("<Q")
 _METADATA: Final = "__metadata__"
 _TYPES: Final = {
@@ -80,6 +85,19 @@ def find_places(files: Iterable[Path]) -> dict[str, Place]:
                 _TYPES.get(tensor.dtype),
             )
     return found
+
+
+def stays(name: str, place: Place, residence: Residence, expert_count: int) -> bool:
+    """Whether the tensor of this name is in memory all the time; told by names and shapes alone.
+
+    For whoever reads ahead before there is a model: a wrong answer costs time and nothing else.
+    """
+    layer = _LAYER.search(name)
+    if residence.mode == "layers":
+        return layer is None or int(layer[1]) not in residence.streamed
+    # The router has as many rows, and one axis less.
+    is_expert = len(place.shape) >= _EXPERT_AXES and place.shape[0] == expert_count
+    return layer is None or not is_expert
 
 
 def places_of(module: Any, name: str, places: Mapping[str, Place]) -> dict[str, Place]:
