@@ -9,7 +9,8 @@ from hotseat.protocol.limits import GIB
 from hotseat.protocol.live_contexts import longest_alone
 from hotseat.protocol.model import LayerSpec, StateSpec
 from hotseat.supervisor.machine.figures import MachineMemory
-from hotseat.supervisor.models.rules.plan import plan_model, session_bytes
+from hotseat.supervisor.models.rules.plan import plan_model
+from hotseat.supervisor.models.rules.sizes import session_bytes
 from hotseat.supervisor.settings.values import MemorySettings, Settings
 from hotseat.worker.model.budget import KvBudget
 

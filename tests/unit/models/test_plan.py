@@ -9,12 +9,9 @@ from hotseat.protocol.model import LayerSpec, StateSpec
 from hotseat.protocol.residence import WeightParts
 from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S, place_context
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
-from hotseat.supervisor.models.rules.plan import (
-    plan_elsewhere,
-    plan_model,
-    session_bytes,
-)
+from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
 from hotseat.supervisor.models.rules.prefill import as_fed_on, prefill_chunk, prefill_peak_bytes
+from hotseat.supervisor.models.rules.sizes import session_bytes
 from hotseat.supervisor.models.rules.tight import DEFAULT_OVERHEAD_BYTES
 from hotseat.supervisor.settings.values import MemorySettings, ModelSettings, Settings
 

@@ -14,8 +14,9 @@ from hotseat.protocol.memory_bounds import Bound
 from hotseat.supervisor.machine.figures import MachineMemory, within
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
-from hotseat.supervisor.models.rules.plan import least_bytes, plan_model, session_bytes
-from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes
+from hotseat.supervisor.models.rules.plan import plan_model
+from hotseat.supervisor.models.rules.room import bytes_to_load, least_bytes, room_bytes
+from hotseat.supervisor.models.rules.sizes import session_bytes
 from hotseat.supervisor.models.rules.tight import (
     DEFAULT_OVERHEAD_BYTES,
     LEAST_OVERHEAD_BYTES,

@@ -22,8 +22,34 @@ FORM = ResponseFormat(type="json_schema", schema={"type": "integer"})
 
 def planner():
     """One whose plans hold a hundred tokens."""
-    plan = SimpleNamespace(max_context_tokens=100, longest_tokens=100)
+    plan = SimpleNamespace(fits=True, max_context_tokens=100, longest_tokens=100)
     return SimpleNamespace(plan=lambda _record: plan, measure_again=lambda: None)
+
+
+async def test_room_that_others_took_just_now_refuses_no_prompt_for_good():
+    squeezed = SimpleNamespace(fits=False, max_context_tokens=0, longest_tokens=0)
+    roomy = planner().plan(None)
+    changing = SimpleNamespace(
+        plan=lambda _record, in_any_case=False: roomy if in_any_case else squeezed,
+        measure_again=lambda: None,
+    )
+    fits = PromptFits(changing, PromptCounter(Seat(), None), speeds())
+    for tokens, is_refused in ((99, False), (100, True)):
+        given = Intake(
+            context=b"",
+            hint=b"",
+            input=TokensInput(tokens=bytes(4 * tokens)),
+            base=History(),
+            added=(),
+        )
+        ask = fits.check(
+            model_record(), given, 0.0, Generate(model="a"), persists=True, is_worker_free=True
+        )
+        if is_refused:
+            with pytest.raises(HotseatError, match="has 100 tokens"):
+                await ask
+        else:
+            assert await ask == tokens
 
 
 def speeds(slow_from=None):

@@ -19,6 +19,8 @@ class MachineMemory(Struct, frozen=True, kw_only=True):
     `bound` is what leaves less than the machine has, a control group for instance; then
     `total_bytes` is its limit, `outside_bytes` what the machine has beyond it, and
     `swappable_bytes` what could make room because it may be swapped and was not touched for long.
+    `held_bytes` is what others of a control group were found to hold when a model had too little
+    room beside them; 0 for one that had enough.
     """
 
     total_bytes: int
@@ -30,6 +32,7 @@ class MachineMemory(Struct, frozen=True, kw_only=True):
     bound: Bound | None = None
     outside_bytes: int = 0
     swappable_bytes: int = 0
+    held_bytes: int = 0
 
 
 class Holder(Struct, frozen=True, kw_only=True):

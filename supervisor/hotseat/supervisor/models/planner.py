@@ -21,13 +21,19 @@ from hotseat.supervisor.machine.memory import MemoryProbe
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.registry import Registry
 from hotseat.supervisor.models.rules.overhead import Overhead
-from hotseat.supervisor.models.rules.plan import least_bytes, plan_elsewhere, plan_model
+from hotseat.supervisor.models.rules.plan import plan_elsewhere, plan_model
 from hotseat.supervisor.models.rules.residence import (
     LEAST_READ_BYTES,
     ReadRate,
     tokens_per_s,
 )
-from hotseat.supervisor.models.rules.room import bytes_to_load, room_bytes, shortage
+from hotseat.supervisor.models.rules.room import (
+    bytes_to_load,
+    bytes_to_seat,
+    is_roomy,
+    room_bytes,
+    shortage,
+)
 from hotseat.supervisor.models.rules.wiring import wiring, wiring_notice
 from hotseat.supervisor.models.rules.working_set import WorkingSet, is_stale, limit_now
 from hotseat.supervisor.settings.values import Settings
@@ -56,6 +62,8 @@ class Planner:
         """Bytes a second that the disk gave while weights were read as they were needed."""
         self._forced: set[str] = set()
         """Models that somebody wants whatever other programs hold, by name."""
+        self._held: dict[str, int] = {}
+        """What others of a control group held when a model found too little room, by its name."""
 
     @property
     def wiring(self) -> Wiring:
@@ -114,6 +122,9 @@ class Planner:
         the plan with it.
         """
         machine = machine or self.machine()
+        is_forced = record.name in self._forced
+        held = 0 if is_forced else self._held.get(record.name, 0)
+        machine = replace(machine, held_bytes=held)
         measured = self._overhead_bytes(record)
         if returned_bytes is None:
             returned_bytes = self.own.returned_bytes
@@ -128,9 +139,19 @@ class Planner:
             working_set_bytes=working_set_bytes
             or limit_now(self.own.working_set, machine.wired_limit_mb),
             holders=self.probe.holders(HOLDERS) if with_holders else (),
-            in_any_case=in_any_case or record.name in self._forced,
+            in_any_case=in_any_case or is_forced,
             read_rate=self.reading.known(time.time()),
         )
+
+    def plan_to_load(self, record: ModelRecord, working_set_bytes: int | None) -> PlanView:
+        """For a fresh worker, once the memory that the gate waited for is there.
+
+        What is idle in a control group may be in use by now: the model is read in part then.
+        """
+        plan = self.plan(record, returned_bytes=0, working_set_bytes=working_set_bytes)
+        if self._is_roomy(record, plan) or not self._has_room_in_part(record, 0):
+            return plan
+        return self.plan(record, returned_bytes=0, working_set_bytes=working_set_bytes)
 
     def plan_elsewhere(
         self, record: ModelRecord, ram_bytes: int | None, working_set_bytes: int | None
@@ -188,20 +209,46 @@ class Planner:
         return is_stale(self.own.working_set, self.probe.machine().wired_limit_mb)
 
     def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
-        """What the memory gate will ask for has to be there: nothing is drained in vain."""
-        if self._shortage_now(record, plan) is None:
+        """What the memory gate will ask for has to be there: nothing is drained in vain.
+
+        In a control group a model that finds too little beside others is read in part.
+        """
+        self._held.pop(record.name, None)
+        if self._shortage_now(record, plan) is None and self._is_roomy(record, self.plan(record)):
             return
         self.measure_again()
-        error = self._shortage_now(record, plan)
-        if error is not None:
+        error, own = self._shortage_now(record, plan), self.own.returned_bytes
+        is_roomy = error is None and self._is_roomy(record, self.plan(record))
+        if not is_roomy and not self._has_room_in_part(record, own) and error is not None:
             raise error
+
+    def _is_roomy(self, record: ModelRecord, plan: PlanView) -> bool:
+        return is_roomy(record, plan, self.plan(record, in_any_case=True))
+
+    def _has_room_in_part(self, record: ModelRecord, returned_bytes: int) -> bool:
+        """Notes for later plans what others hold, if the model can be read in part beside that.
+
+        Once more the reserve is left to them: what is idle in a group is so by the moment.
+        """
+        machine = self.machine()
+        if machine.bound is None or not machine.bound.is_group:
+            return False
+        room = room_bytes(machine, returned_bytes)
+        left = room - self.settings.memory.reserve_for(machine)
+        self._held[record.name] = machine.total_bytes - left
+        plan = self.plan(record, returned_bytes=returned_bytes, machine=machine)
+        has_room = plan.fits and plan.residence is not None
+        if has_room and room >= bytes_to_seat(record, plan, machine):
+            return True
+        del self._held[record.name]
+        return False
 
     def _shortage_now(self, record: ModelRecord, plan: PlanView) -> HotseatError | None:
         machine, own = self.machine(), self.own.returned_bytes
         # Of the same look: where little has to do the plan takes all there is, to the byte.
         now = self.plan(record, machine=machine)
         plan = now if now.notice else plan  # where little has to do, what there is now decides
-        needed = max(bytes_to_load(plan, machine), least_bytes(record, plan))
+        needed = bytes_to_seat(record, plan, machine)
         return None if room_bytes(machine, own) >= needed else shortage(plan, needed, machine, own)
 
     def force(self, model: str, *, is_wanted: bool) -> None:

@@ -59,6 +59,8 @@ class PromptFits:
             return await self._counted(record, intake, clock, request)
         self._planner.measure_again()
         plan = self._planner.plan(record)
+        if not plan.fits:  # others took room since it was asked for: the gate waits for that
+            plan = self._planner.plan(record, in_any_case=True)
         # What must not reach the disk cannot be read from there.
         fit = plan.longest_tokens if persists else plan.max_context_tokens
         limit = min(record.context_tokens, fit)

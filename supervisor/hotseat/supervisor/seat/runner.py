@@ -259,7 +259,7 @@ class SeatRunner:
         try:
             record = self._planner.registry.get(model)
             self._planner.check_machine(record, limit)
-            plan = self._planner.plan(record, returned_bytes=0, working_set_bytes=limit)
+            plan = self._planner.plan_to_load(record, limit)
         except HotseatError as error:
             self.feed(t.LoadEnded(epoch=self.seat.state.epoch, fault=fault_of(error)))
             return

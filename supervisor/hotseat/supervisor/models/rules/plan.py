@@ -3,28 +3,27 @@
 Numbers come in, numbers go out: nothing is measured here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct, structs
 
 from hotseat.protocol.limits import BLOCK_TOKENS, GIB, MIB
-from hotseat.protocol.live_contexts import longest_alone, padded
-from hotseat.protocol.model import STATES_HELD, ModelRecord
-from hotseat.protocol.residence import WeightParts
-from hotseat.protocol.streamed_contexts import LEAST_TOKENS_PER_S
+from hotseat.protocol.live_contexts import longest_alone
+from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import FitView, PlanView
 from hotseat.supervisor.machine.figures import Holder, MachineMemory
 from hotseat.supervisor.models.rules.long_contexts import with_long_contexts
 from hotseat.supervisor.models.rules.prefill import as_fed_on, prefill_peak_bytes
-from hotseat.supervisor.models.rules.residence import (
-    Seating,
-    choose_residence,
-    streamed_view,
-    tokens_per_s,
-    why_not,
+from hotseat.supervisor.models.rules.room import (
+    beside_others,
+    bytes_to_seat,
+    is_roomy,
+    margin_bytes,
+    room_bytes,
 )
-from hotseat.supervisor.models.rules.room import margin_bytes, room_bytes
+from hotseat.supervisor.models.rules.sizes import LEAST_TOKENS, session_bytes, sized
+from hotseat.supervisor.models.rules.streamed_plan import plan_streamed
 from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
 from hotseat.supervisor.models.rules.working_set import metal_working_set
 from hotseat.supervisor.settings.values import Settings
@@ -32,11 +31,6 @@ from hotseat.supervisor.settings.values import Settings
 DEFAULT_STANDBY_BYTES: Final = 80 * MIB
 """An idle process with the libraries imported, as measured."""
 WORKING_SET_MARGIN_BYTES: Final = GIB
-LEAST_TOKENS: Final = 2048
-"""A model fits when one session of this length (or its whole context) has room."""
-STREAMED_TOKENS: Final = 16_384
-"""KV of one session of this length has room before more weights have. Alone it may be half as long:
-a worker counts copies."""
 _GROUP: Final = "group"
 _AVAILABLE: Final = "available"
 _CONTEXTS: Final = (4096, 8192, 16_384, 32_768)
@@ -71,6 +65,9 @@ def plan_model(
     fit whole is planned with a part of its weights, if the rest can be read as it is needed.
     `read_rate`: bytes a second that the disk gave when that was done last.
     """
+    if machine.held_bytes:
+        room = room_bytes(machine, own_footprint_bytes) - settings.memory.reserve_for(machine)
+        machine, own_footprint_bytes = beside_others(machine, 0 if in_any_case else room), 0
 
     def planned(one: ModelRecord, *, in_any_case: bool = in_any_case) -> PlanView:
         return _plan_whole(
@@ -84,12 +81,18 @@ def plan_model(
             in_any_case=in_any_case,
         )
 
-    # What is in memory depends on the machine and not on what others hold now: the gate waits for
-    # the same that is loaded then.
+    # What is in memory depends on the machine, and on others where that was found out before
+    # anything ended; not on what they hold now. The gate waits for the same that is loaded then.
     view = whole = planned(record, in_any_case=True)
-    if not whole.fits and not record.unfit_reason and settings.memory.streaming == "auto":
-        view = _plan_streamed(record, whole, planned, read_rate)
-    elif not in_any_case:
+    if settings.memory.streaming == "auto" and not record.unfit_reason:
+        beside, is_whole = whole, whole.fits
+        if machine.held_bytes:
+            beside = planned(record, in_any_case=False)
+            needed = bytes_to_seat(record, beside, machine)
+            is_whole = is_roomy(record, beside, whole) and room_bytes(machine) >= needed
+        if not is_whole:
+            view = plan_streamed(record, whole, beside, machine, planned, read_rate)
+    if view.fits and view.residence is None and not in_any_case:
         view = planned(record)
     if settings.memory.streaming == "auto":
         view = with_long_contexts(record, view, read_rate)
@@ -97,57 +100,6 @@ def plan_model(
         view,
         overhead_measured=overhead_measured,
         holders=tuple((holder.name, holder.size_bytes) for holder in holders),
-    )
-
-
-def _plan_streamed(
-    record: ModelRecord,
-    whole: PlanView,
-    planned: Callable[..., PlanView],
-    read_rate: float | None,
-) -> PlanView:
-    """The plan with a part of the weights in memory; the refusal, with the reason, if none fits."""
-    if refused := why_not(record.parts, record.adapter):
-        reason = f"{whole.reason}; it cannot be read as it is needed: {refused}"
-        return structs.replace(whole, reason=reason)
-    assert record.parts is not None  # noqa: S101 - else refused
-    beside = whole.overhead_bytes + whole.standby_bytes + whole.prefill_peak_bytes
-    view = whole
-    for tokens in (STREAMED_TOKENS, LEAST_TOKENS):
-        session = session_bytes(record, min(tokens, record.context_tokens))
-        seating = choose_residence(record.parts, whole.limit_bytes - beside - session)
-        if seating is None:
-            continue
-        resident = structs.replace(record, weights_bytes=seating.resident_bytes)
-        if planned(resident, in_any_case=True).fits:
-            speed = tokens_per_s(seating.step_bytes, read_rate)
-            view = _as_streamed(record.parts, whole, planned(resident), seating, speed)
-            if view.residence is not None:
-                return view
-    return view
-
-
-def _as_streamed(
-    parts: WeightParts, whole: PlanView, view: PlanView, seating: Seating, speed: float | None
-) -> PlanView:
-    """What is said of it; a refusal where the disk is known to be too slow."""
-    reading = f"{_size(seating.step_bytes)} from the disk for a token at most"
-    if speed is not None:
-        reading += f" ({speed:.2g} tokens a second)"
-        if speed < LEAST_TOKENS_PER_S:
-            reason = (
-                f"{whole.reason}; read as it is needed it would take {reading},"
-                f" {LEAST_TOKENS_PER_S:g} a second are the least"
-            )
-            return structs.replace(whole, reason=reason)
-    held = streamed_view(parts, seating.residence, seating.step_bytes, speed).words
-    words = f"it does not fit whole: {held}, {reading}"
-    return structs.replace(
-        view,
-        residence=seating.residence,
-        step_bytes=seating.step_bytes,
-        tokens_per_s=speed,
-        notice="; ".join(part for part in (words, view.notice) if part),
     )
 
 
@@ -230,24 +182,6 @@ def plan_elsewhere(
         working_set_bytes=working_set,
     )
     return structs.replace(view, what_if=True)
-
-
-def session_bytes(record: ModelRecord, tokens: int) -> int:
-    """Live KV of one session: full layers grow by whole blocks, the others do not.
-
-    Recurrent state counts with the snapshot that is kept beside it.
-    """
-    return record.kv_bytes(padded(tokens)) + (STATES_HELD - 1) * record.state_bytes
-
-
-def least_bytes(record: ModelRecord, plan: PlanView) -> int:
-    """What the planned model needs to answer in one session of the least length that counts."""
-    tokens = min(LEAST_TOKENS, record.context_tokens)
-    fixed = plan.weights_bytes + plan.overhead_bytes + plan.standby_bytes
-    contexts = session_bytes(record, tokens)
-    if plan.notice:  # less was promised
-        contexts = min(contexts, plan.kv_budget_bytes)
-    return fixed + plan.prefill_peak_bytes + contexts
 
 
 def _terms(
@@ -349,14 +283,14 @@ def _shortage(
         return ""
     if room > budget:
         return (
-            f"a session of {tokens} tokens needs {_size(needed)} of KV, the KV budget is set to"
-            f" {_size(budget)}"
+            f"a session of {tokens} tokens needs {sized(needed)} of KV, the KV budget is set to"
+            f" {sized(budget)}"
         )
     taken = share.overhead + share.standby
     return (
-        f"{_size(record.weights_bytes)} of weights, {_size(taken)} overhead, {_size(peak)} for"
-        f" prefill and {_size(needed)} of KV for {tokens} tokens exceed the limit of"
-        f" {_size(limit)} ({binding.name})"
+        f"{sized(record.weights_bytes)} of weights, {sized(taken)} overhead, {sized(peak)} for"
+        f" prefill and {sized(needed)} of KV for {tokens} tokens exceed the limit of"
+        f" {sized(limit)} ({binding.name})"
     )
 
 
@@ -376,9 +310,3 @@ def _fit(record: ModelRecord, budget: int, tokens: int) -> FitView:
     return FitView(
         context_tokens=tokens, sessions=budget // size if size else 0, bytes_per_session=size
     )
-
-
-def _size(size_bytes: int) -> str:
-    if size_bytes < GIB:
-        return f"{size_bytes / MIB:.1f} MiB"
-    return f"{size_bytes / GIB:.2f} GiB"

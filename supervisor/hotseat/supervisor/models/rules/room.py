@@ -7,8 +7,11 @@ no level of pressure of its own: hotseat makes its level from what is left of th
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB
+from hotseat.protocol.model import ModelRecord
 from hotseat.protocol.views import PlanView
 from hotseat.supervisor.machine.figures import (
     Holder,
@@ -16,6 +19,7 @@ from hotseat.supervisor.machine.figures import (
     MachineMemory,
     idle_bytes,
 )
+from hotseat.supervisor.models.rules.sizes import LEAST_TOKENS, session_bytes
 
 MARGIN_BYTES: Final = GIB
 """On macOS, over weights and overhead: what the system needs to go on while a model loads."""
@@ -52,6 +56,36 @@ def bytes_to_load(plan: PlanView, machine: MachineMemory) -> int:
     """What has to be there before the weights of a planned model are read."""
     margin = margin_bytes(machine, plan.reserve_bytes)
     return plan.weights_bytes + plan.overhead_bytes + margin
+
+
+def least_bytes(record: ModelRecord, plan: PlanView) -> int:
+    """What the planned model needs to answer in one session of the least length that counts."""
+    tokens = min(LEAST_TOKENS, record.context_tokens)
+    fixed = plan.weights_bytes + plan.overhead_bytes + plan.standby_bytes
+    contexts = session_bytes(record, tokens)
+    if plan.notice:  # less was promised
+        contexts = min(contexts, plan.kv_budget_bytes)
+    return fixed + plan.prefill_peak_bytes + contexts
+
+
+def bytes_to_seat(record: ModelRecord, plan: PlanView, machine: MachineMemory) -> int:
+    """What has to be there so that the planned model is loaded and answers."""
+    return max(bytes_to_load(plan, machine), least_bytes(record, plan))
+
+
+def is_roomy(record: ModelRecord, plan: PlanView, at_most: PlanView) -> bool:
+    """Whether others leave contexts the least session that counts, or all they may ever have."""
+    wanted = session_bytes(record, min(LEAST_TOKENS, record.context_tokens))
+    return plan.fits and plan.kv_budget_bytes >= min(wanted, at_most.kv_budget_bytes)
+
+
+def beside_others(machine: MachineMemory, room: int) -> MachineMemory:
+    """The machine with what others were found to hold in it, and nothing else.
+
+    `room`: what there is now beyond the reserve; what others gave back since is had again.
+    """
+    left = machine.total_bytes - machine.held_bytes
+    return replace(machine, available_bytes=max(left, room), swappable_bytes=0)
 
 
 def shortage(plan: PlanView, needed_bytes: int, machine: MachineMemory, own: int) -> HotseatError:

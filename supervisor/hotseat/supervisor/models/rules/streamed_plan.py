@@ -29,20 +29,20 @@ def plan_streamed(
     record: ModelRecord,
     whole: PlanView,
     beside: PlanView,
-    lasting: MachineMemory,
+    machine: MachineMemory,
     planned: Callable[..., PlanView],
     read_rate: float | None,
 ) -> PlanView:
     """The plan with a part of the weights in memory; `whole`, with the reason, if none fits.
 
-    `beside`: the plan of all weights beside what others hold for good, `lasting` the machine then.
-    What fits if only they held less is planned as if they did: whoever asks is told to wait.
+    `beside`: the plan of all weights beside what others hold.
+    What fits if only they held less is planned as if they did: whoever asks is told so.
     """
     if refused := why_not(record.parts, record.adapter):
         return _refused(whole, f"it cannot be read as it is needed: {refused}")
     assert record.parts is not None  # noqa: S101 - else refused
     view = whole
-    for room in _rooms(record, whole, beside, lasting):
+    for room in _rooms(record, whole, beside, machine):
         seating = choose_residence(record.parts, room)
         if seating is None:
             continue
@@ -56,7 +56,7 @@ def plan_streamed(
 
 
 def _rooms(
-    record: ModelRecord, whole: PlanView, beside: PlanView, lasting: MachineMemory
+    record: ModelRecord, whole: PlanView, beside: PlanView, machine: MachineMemory
 ) -> list[int]:
     """What may be in memory of the weights, the best choice first."""
     used = beside.standby_bytes + beside.prefill_peak_bytes
@@ -64,9 +64,11 @@ def _rooms(
         used + session_bytes(record, min(tokens, record.context_tokens))
         for tokens in (STREAMED_TOKENS, LEAST_TOKENS)
     ]
-    margin = margin_bytes(lasting, beside.reserve_bytes)
     alone = [whole.limit_bytes - beside.overhead_bytes - session for session in sessions]
-    left = room_bytes(lasting) - beside.overhead_bytes
+    if not machine.held_bytes:
+        return alone
+    margin = margin_bytes(machine, beside.reserve_bytes)
+    left = room_bytes(machine) - beside.overhead_bytes
     together = [left - max(session, margin) for session in sessions]
     rooms = [*map(min, alone, together)]
     return rooms if whole.fits else rooms + alone

@@ -8,8 +8,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from hotseat.protocol.limits import GIB, MIB
+from hotseat.protocol.limits import MIB
 from hotseat.supervisor.machine.figures import MachineMemory
+from hotseat.supervisor.models.rules.sizes import sized
 
 DEFAULT_OVERHEAD_BYTES: Final = 300 * MIB
 """Interpreter, libraries, Metal's own heaps; used until a load of the model was measured."""
@@ -85,16 +86,10 @@ def share_out(needs: Needs, machine: MachineMemory) -> Share:
 
 
 def _notice(share: Share, needs: Needs, usual: int, bound: str) -> str:
-    parts = [f"little room ({bound}): {_size(share.room(needs.free))} for contexts"]
+    parts = [f"little room ({bound}): {sized(share.room(needs.free))} for contexts"]
     if share.overhead < usual:
-        parts.append(f"overhead assumed as {_size(share.overhead)} instead of {_size(usual)}")
+        parts.append(f"overhead assumed as {sized(share.overhead)} instead of {sized(usual)}")
     swapped = share.borrowed + needs.standby - share.standby
     if swapped:
-        parts.append(f"{_size(swapped)} of what is idle may have to be swapped")
+        parts.append(f"{sized(swapped)} of what is idle may have to be swapped")
     return "; ".join(parts)
-
-
-def _size(size_bytes: int) -> str:
-    if size_bytes < GIB:
-        return f"{size_bytes / MIB:.1f} MiB"
-    return f"{size_bytes / GIB:.2f} GiB"
