@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import WHOLE, FakeSupervisor, prompt_tokens, tiny_record
 
 from hotseat.protocol.limits import BLOCK_TOKENS
 from hotseat.protocol.link_orders import CancelWork, Resume, Suspend
@@ -289,7 +289,9 @@ def test_context_that_may_not_be_read_from_files_never_goes_over(tmp_path, expec
     record, _, _ = expected("llama")
     room = KvBudget(record, 0).need_bytes([[3328], [1536]], 0) + 1000
     contexts = None if is_off else Reading()
-    short = short_of_memory(record, tmp_path / "kv", kv_budget_bytes=room, contexts=contexts)
+    short = short_of_memory(
+        record, tmp_path / "kv", kv_budget_bytes=room, contexts=contexts, **WHOLE
+    )
     grows = short.start(prompt_tokens(2300), "a", max_tokens=1150, persist=is_off)
     short.until(Emitted, grows)
     other = short.start(prompt_tokens(500, seed=4), "b", max_tokens=1024, persist=False)

@@ -4,7 +4,7 @@ import gc
 
 import mlx.core as mx
 import pytest
-from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import WHOLE, FakeSupervisor, prompt_tokens, tiny_record
 
 from hotseat.protocol.limits import MIB
 from hotseat.protocol.link_reports import Emitted, Prefilled, Refused, Started
@@ -33,7 +33,7 @@ def held_arrays_bytes(supervisor) -> int:
 
 
 def test_one_long_row_and_seven_short_ones_stay_within_the_admitted_bytes(record, tmp_path):
-    supervisor = FakeSupervisor(record, tmp_path)
+    supervisor = FakeSupervisor(record, tmp_path, **WHOLE)
     supervisor.seat()
     gc.collect()
     mx.clear_cache()

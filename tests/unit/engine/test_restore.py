@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.engine.beside_others import expect_as_alone
-from tests.support.engine.engine_harness import UNFED, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import UNFED, WHOLE, prompt_tokens, tiny_record
 
 from hotseat.protocol.link_orders import QUIET_CHECKPOINT, Checkpoint, Shrink
 from hotseat.protocol.link_reports import (
@@ -230,7 +230,7 @@ def test_giving_up_a_durable_session_writes_nothing(record, supervisors):
 def test_running_session_outlives_those_given_up_for_room(llama, supervisors):
     row = 512 * llama.kv_bytes_per_token
     alone = supervisors(llama).turn(prompt_tokens(300), "running", max_tokens=200).tokens
-    supervisor = supervisors(llama, kv_budget_bytes=int(3.5 * row))
+    supervisor = supervisors(llama, kv_budget_bytes=int(3.5 * row), **WHOLE)
     request = supervisor.start(prompt_tokens(300), "running", max_tokens=200)
     writer = supervisor.engine._seat.keeper._writer
     for number in range(1, 7):

@@ -10,7 +10,7 @@ import mlx.core as mx
 import msgspec
 import pytest
 from mlx_lm.models.switch_layers import SwitchGLU
-from tests.support.engine.engine_harness import make_engine, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import WHOLE, make_engine, prompt_tokens, tiny_record
 
 from hotseat.protocol.ids import Epoch, RequestKey
 from hotseat.protocol.limits import GIB, MIB
@@ -328,7 +328,8 @@ def test_part_that_the_library_shares_between_models_is_no_leak():
     assert activation is not None
 
 
-def test_module_or_array_that_somebody_keeps_is_named(supervisor):
+def test_module_or_array_that_somebody_keeps_is_named(record, supervisors):
+    supervisor = supervisors(record, **WHOLE)
     model = supervisor.engine._seat.seated.model
     kept = model.layers[1].mlp
     array = model.model.embed_tokens.weight
