@@ -57,7 +57,7 @@ class Plans:
         self.reading = ReadRate(bytes_per_s=rate(tokens_per_s), at=time.time())
         self.contexts = Reading(bytes_per_s=rate(tokens_per_s)) if streaming else None
 
-    def plan(self, _record):
+    def plan_asked(self, _record):
         return SimpleNamespace(
             kv_budget_bytes=BUDGET, contexts=self.contexts, residence=None, tokens_per_s=None
         )

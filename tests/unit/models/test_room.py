@@ -111,13 +111,15 @@ def test_forced_model_is_planned_and_seated_whatever_others_hold():
     desk = Desk(machine)
     assert desk.passes(force=True)
     assert desk.planner.bytes_to_seat("qwen", machine) > 13 * GIB, "not before a swap begins"
-    desk.planner.force("qwen", is_wanted=True)
+    desk.planner.begin(desk.record, force=True)
     assert desk.planner.bytes_to_seat("qwen", machine) == 0
     plan = desk.planner.plan(desk.record, returned_bytes=0)
     assert (plan.fits, plan.binding) == (True, "ram")
     assert plan.limit_bytes == TOTAL - plan.reserve_bytes
-    desk.planner.force("qwen", is_wanted=False)
-    assert not desk.planner.plan(desk.record, returned_bytes=0).fits
+    with pytest.raises(HotseatError, match="are available"):
+        desk.planner.begin(desk.record, force=False)
+    assert not desk.planner.plan_asked(desk.record).fits, "who asks without force is refused"
+    assert desk.planner.bytes_to_seat("qwen", machine) == 0, "the swap may be under way"
 
 
 def test_half_of_what_programs_left_alone_counts_while_the_level_is_normal():

@@ -132,6 +132,7 @@ NEEDS = st.builds(
     reserve=st.integers(0, GIB),
     session=st.integers(16 * MIB, 512 * MIB),
     block=st.integers(1, 16 * MIB),
+    ahead=st.integers(0, GIB),
 )
 GROUPS = st.builds(group, st.integers(GIB, 4 * GIB), swap=st.integers(0, GIB))
 
@@ -149,7 +150,8 @@ def test_share_is_honest(needs, machine):
     if not share.notice:
         assert share == usual or share.room(needs.free) < needs.block
     else:
-        assert needs.block <= share.room(needs.free) <= needs.session
+        asked_beside = needs.ahead - needs.standby if needs.overhead is None else 0
+        assert needs.block <= share.room(needs.free) <= max(needs.session, asked_beside)
 
 
 @given(NEEDS, GROUPS, st.integers(0, GIB))
@@ -157,6 +159,13 @@ def test_more_room_never_means_a_refusal(needs, machine, more):
     larger = replace(needs, free=needs.free + more)
     if share_out(needs, machine).room(needs.free) >= needs.block:
         assert share_out(larger, machine).room(larger.free) >= needs.block
+
+
+@given(NEEDS, GROUPS)
+def test_what_is_asked_for_before_a_load_is_there_unless_overhead_was_measured(needs, machine):
+    share = share_out(needs, machine)
+    if needs.overhead is None and share.overhead > LEAST_OVERHEAD_BYTES:
+        assert needs.free - share.overhead >= needs.ahead
 
 
 def test_session_below_the_usual_length_is_promised_only_in_a_group():
@@ -203,12 +212,12 @@ def test_worker_that_grew_since_it_was_measured_is_measured_before_a_refusal():
 
 
 def test_standby_that_grew_since_it_was_measured_is_measured_before_a_refusal():
-    desk = Desk(group(3 * GIB, used=5 * GIB // 2), footprint=9 * GIB // 4)
+    desk = Desk(group(3 * GIB, used=822 * MIB), footprint=300 * MIB)
     with pytest.raises(HotseatError, match="are available"):
         desk.check()
     desk.own.standby_pid = 8
     assert desk.check() is RECORD
-    assert desk.own.standby_bytes == 9 * GIB // 4
+    assert desk.own.standby_bytes == 300 * MIB
 
 
 def test_model_in_little_room_is_not_refused_for_what_went_between_two_looks():

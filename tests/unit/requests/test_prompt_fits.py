@@ -23,14 +23,15 @@ FORM = ResponseFormat(type="json_schema", schema={"type": "integer"})
 def planner():
     """One whose plans hold a hundred tokens."""
     plan = SimpleNamespace(fits=True, max_context_tokens=100, longest_tokens=100)
-    return SimpleNamespace(plan=lambda _record: plan, measure_again=lambda: None)
+    return SimpleNamespace(plan_asked=lambda _record: plan, measure_again=lambda: None)
 
 
 async def test_room_that_others_took_just_now_refuses_no_prompt_for_good():
     squeezed = SimpleNamespace(fits=False, max_context_tokens=0, longest_tokens=0)
-    roomy = planner().plan(None)
+    roomy = planner().plan_asked(None)
     changing = SimpleNamespace(
-        plan=lambda _record, in_any_case=False: roomy if in_any_case else squeezed,
+        plan_asked=lambda _record: squeezed,
+        plan=lambda _record, **_how: roomy,
         measure_again=lambda: None,
     )
     fits = PromptFits(changing, PromptCounter(Seat(), None), speeds())

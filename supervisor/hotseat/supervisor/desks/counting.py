@@ -62,7 +62,7 @@ class Counter:
             )
             ids, text = answer.tokens, answer.text if message.render else None
         tokens = len(ids) // TOKEN_BYTES
-        plan = self._planner.plan(record)
+        plan = self._planner.plan_asked(record)
         kv_fit = plan.longest_tokens if plan.fits else None
         return CountView(
             model=record.name,

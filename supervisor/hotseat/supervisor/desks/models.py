@@ -31,7 +31,7 @@ class ModelDesk:
                     reason = f"{misses.reason}; tried again in {misses.until - now:.0f} s"
                     view = registry.view(record, state="quarantined", reason=reason)
                 else:
-                    plan = self._planner.plan(record)
+                    plan = self._planner.plan_asked(record)
                     if not plan.fits:
                         view = registry.view(record, state="unfit", reason=plan.reason)
             views.append(view)
@@ -44,4 +44,4 @@ class ModelDesk:
             return self._planner.plan_elsewhere(
                 record, message.ram_bytes, message.working_set_bytes
             )
-        return await asyncio.to_thread(self._planner.plan, record, with_holders=True)
+        return await asyncio.to_thread(self._planner.plan_asked, record, with_holders=True)

@@ -80,8 +80,7 @@ class Admission:
 
     def begin(self, name: str, *, force: bool) -> None:
         """Raises what `model` raises; how a swap to this model begins now counts for its plan."""
-        record = self.model(name, force=force)
-        self._planner.force(record.name, is_wanted=force)
+        self._planner.begin(self.model(name, force=force), force=force)
 
     async def swap(self, message: Swap) -> ModelRecord:
         """The record of the model of a swap; other programs unload theirs first if it says so."""
@@ -128,7 +127,7 @@ class Admission:
     def streamed(self, record: ModelRecord) -> StreamedView | None:
         """What of a model is in memory when it has the seat; None where all of it is."""
         if record.name != self._seat.seated:
-            return streamed_of(record, self._planner.plan(record))
+            return streamed_of(record, self._planner.plan_asked(record))
         planned = self._seat.streamed
         return None if planned is None else self._planner.streamed_now(planned)
 
@@ -138,7 +137,7 @@ class Admission:
         if not tokens:
             return None
         if record.name != seat.seated:
-            plan = self._planner.plan(record)
+            plan = self._planner.plan_asked(record)
             return context_speed(record, tokens, plan.kv_budget_bytes, plan.contexts)
         reading = None if seat.contexts is None else self._planner.reading_now(seat.contexts)
         return context_speed(record, tokens, seat.kv_budget_bytes or 0, reading)
@@ -165,11 +164,12 @@ class Admission:
             await asyncio.sleep(POLL_S)
 
     def _lacks_room(self, name: str) -> bool:
+        """To be whole: beside the others it may be read in part."""
         try:
-            self._planner.check(self._planner.registry.get(name))
+            record = self._planner.check(self._planner.registry.get(name))
+            return self._planner.held_beside(record) > 0
         except HotseatError as error:
             return error.code == "memory_pressure"
-        return False
 
     def _policy(self, request: Generate, model: ModelName) -> SwapPolicy:
         """The stricter of what the request and the settings of its model say."""

@@ -19,8 +19,8 @@ class MachineMemory(Struct, frozen=True, kw_only=True):
     `bound` is what leaves less than the machine has, a control group for instance; then
     `total_bytes` is its limit, `outside_bytes` what the machine has beyond it, and
     `swappable_bytes` what could make room because it may be swapped and was not touched for long.
-    `held_bytes` is what others of a control group were found to hold when a model had too little
-    room beside them; 0 for one that had enough.
+    `held_bytes` is what is left to others of a control group where a model has too little room
+    beside them; 0 for one that has enough.
     """
 
     total_bytes: int

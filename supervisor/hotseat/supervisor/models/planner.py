@@ -31,6 +31,7 @@ from hotseat.supervisor.models.rules.room import (
     bytes_to_load,
     bytes_to_seat,
     is_roomy,
+    margin_bytes,
     room_bytes,
     shortage,
 )
@@ -63,7 +64,8 @@ class Planner:
         self._forced: set[str] = set()
         """Models that somebody wants whatever other programs hold, by name."""
         self._held: dict[str, int] = {}
-        """What others of a control group held when a model found too little room, by its name."""
+        """What others of a control group held, and the reserve, when the last swap to a model began
+        that has too little room beside them; by its name."""
 
     @property
     def wiring(self) -> Wiring:
@@ -112,6 +114,7 @@ class Planner:
         in_any_case: bool = False,
         working_set_bytes: int | None = None,
         machine: MachineMemory | None = None,
+        held_bytes: int | None = None,
     ) -> PlanView:
         """The memory plan of a model.
 
@@ -119,12 +122,13 @@ class Planner:
         holds, 0 stands for a seat that was given up already. `in_any_case`: what other programs
         hold does not count, as for a model that was forced. `working_set_bytes`: of the process
         it is for; None is a fresh one. `machine`: as it was found just now, for whoever compares
-        the plan with it.
+        the plan with it. `held_bytes` by others beside whom it is read in part, forced or not; None
+        is as the last swap to it began.
         """
-        machine = machine or self.machine()
-        is_forced = record.name in self._forced
-        held = 0 if is_forced else self._held.get(record.name, 0)
-        machine = replace(machine, held_bytes=held)
+        is_forced = held_bytes is None and record.name in self._forced
+        if held_bytes is None:
+            held_bytes = 0 if is_forced else self._held.get(record.name, 0)
+        machine = replace(machine or self.machine(), held_bytes=held_bytes)
         measured = self._overhead_bytes(record)
         if returned_bytes is None:
             returned_bytes = self.own.returned_bytes
@@ -149,9 +153,24 @@ class Planner:
         What is idle in a control group may be in use by now: the model is read in part then.
         """
         plan = self.plan(record, returned_bytes=0, working_set_bytes=working_set_bytes)
-        if self._is_roomy(record, plan) or not self._has_room_in_part(record, 0):
+        machine = self.machine()
+        has_room = room_bytes(machine) >= plan.weights_bytes + margin_bytes(
+            machine, plan.reserve_bytes
+        )
+        if has_room and is_roomy(record, plan, self.plan(record, in_any_case=True)):
             return plan
-        return self.plan(record, returned_bytes=0, working_set_bytes=working_set_bytes)
+        if held := self._read_in_part_beside(record, 0):
+            self._held[record.name] = held
+            plan = self.plan(record, returned_bytes=0, working_set_bytes=working_set_bytes)
+        return plan
+
+    def plan_asked(self, record: ModelRecord, *, with_holders: bool = False) -> PlanView:
+        """The plan of a swap that began now, for whoever only asks."""
+        try:
+            held = self.held_beside(record)
+        except HotseatError:
+            held = self._held.get(record.name, 0)
+        return self.plan(record, with_holders=with_holders, held_bytes=held)
 
     def plan_elsewhere(
         self, record: ModelRecord, ram_bytes: int | None, working_set_bytes: int | None
@@ -176,14 +195,24 @@ class Planner:
                 model=record.name,
                 architecture=record.architecture,
             )
-        plan = self.check_machine(record)
+        self.check_machine(record)
         if not force:
-            self._check_now(record, plan)
+            self.held_beside(record)
         return record
+
+    def begin(self, record: ModelRecord, *, force: bool) -> None:
+        """How a swap to this model begins counts for its plans until the next one does.
+
+        `force`: it is seated whole whatever others hold. Raises memory_pressure.
+        """
+        self._held[record.name] = 0 if force else self.held_beside(record)
+        (self._forced.add if force else self._forced.discard)(record.name)
 
     def check_machine(self, record: ModelRecord, working_set_bytes: int | None = None) -> PlanView:
         """The plan of a model whatever other programs hold; raises if it does not fit even so."""
-        plan = self.plan(record, in_any_case=True, working_set_bytes=working_set_bytes)
+        plan = self.plan(
+            record, in_any_case=True, working_set_bytes=working_set_bytes, held_bytes=0
+        )
         if not plan.fits:
             raise HotseatError(
                 "model_unfit",
@@ -208,55 +237,49 @@ class Planner:
         """True when processes that were started before now have another limit than a fresh one."""
         return is_stale(self.own.working_set, self.probe.machine().wired_limit_mb)
 
-    def _check_now(self, record: ModelRecord, plan: PlanView) -> None:
-        """What the memory gate will ask for has to be there: nothing is drained in vain.
+    def held_beside(self, record: ModelRecord) -> int:
+        """What others of a control group hold, if the model is to be read in part beside that.
 
-        In a control group a model that finds too little beside others is read in part.
+        0: it has room as it is. What the memory gate will ask for has to be there, so that nothing
+        is drained in vain: raises memory_pressure.
         """
-        self._held.pop(record.name, None)
-        if self._shortage_now(record, plan) is None and self._is_roomy(record, self.plan(record)):
-            return
+        error, is_enough = self._find_room(record)
+        if is_enough:
+            return 0
         self.measure_again()
-        error, own = self._shortage_now(record, plan), self.own.returned_bytes
-        is_roomy = error is None and self._is_roomy(record, self.plan(record))
-        if not is_roomy and not self._has_room_in_part(record, own) and error is not None:
+        error, is_enough = self._find_room(record)
+        held = 0 if is_enough else self._read_in_part_beside(record, self.own.returned_bytes)
+        if error is not None and not held:
             raise error
+        return held
 
-    def _is_roomy(self, record: ModelRecord, plan: PlanView) -> bool:
-        return is_roomy(record, plan, self.plan(record, in_any_case=True))
+    def _find_room(self, record: ModelRecord) -> tuple[HotseatError | None, bool]:
+        """Why it has too little now, if so, and whether it has enough for a session too."""
+        machine, own = self.machine(), self.own.returned_bytes
+        # Of the same look: where little has to do the plan takes all there is, to the byte.
+        now = self.plan(record, machine=machine, held_bytes=0)
+        whole = self.plan(record, machine=machine, held_bytes=0, in_any_case=True)
+        plan = now if now.notice else whole  # where little has to do, what there is now decides
+        needed = bytes_to_seat(record, plan, machine)
+        if room_bytes(machine, own) < needed:
+            return shortage(plan, needed, machine, own), False
+        is_group = machine.bound is not None and machine.bound.is_group
+        return None, not is_group or is_roomy(record, now, whole)
 
-    def _has_room_in_part(self, record: ModelRecord, returned_bytes: int) -> bool:
-        """Notes for later plans what others hold, if the model can be read in part beside that.
+    def _read_in_part_beside(self, record: ModelRecord, returned_bytes: int) -> int:
+        """What others of the group hold, and the reserve once more; 0 where there is no room so.
 
-        Once more the reserve is left to them: what is idle in a group is so by the moment.
+        What is idle in a group counts as room, and is so by the moment.
         """
         machine = self.machine()
         if machine.bound is None or not machine.bound.is_group:
-            return False
+            return 0
         room = room_bytes(machine, returned_bytes)
         left = room - self.settings.memory.reserve_for(machine)
-        self._held[record.name] = machine.total_bytes - left
-        plan = self.plan(record, returned_bytes=returned_bytes, machine=machine)
-        has_room = plan.fits and plan.residence is not None
-        if has_room and room >= bytes_to_seat(record, plan, machine):
-            return True
-        del self._held[record.name]
-        return False
-
-    def _shortage_now(self, record: ModelRecord, plan: PlanView) -> HotseatError | None:
-        machine, own = self.machine(), self.own.returned_bytes
-        # Of the same look: where little has to do the plan takes all there is, to the byte.
-        now = self.plan(record, machine=machine)
-        plan = now if now.notice else plan  # where little has to do, what there is now decides
-        needed = bytes_to_seat(record, plan, machine)
-        return None if room_bytes(machine, own) >= needed else shortage(plan, needed, machine, own)
-
-    def force(self, model: str, *, is_wanted: bool) -> None:
-        """Notes whether a model is to be seated whatever other programs hold."""
-        if is_wanted:
-            self._forced.add(model)
-        else:
-            self._forced.discard(model)
+        held = max(machine.total_bytes - left, 1)
+        plan = self.plan(record, returned_bytes=returned_bytes, machine=machine, held_bytes=held)
+        has_room = plan.fits and room >= bytes_to_seat(record, plan, machine)
+        return held if has_room else 0
 
     def bytes_to_seat(self, model: str, machine: MachineMemory) -> int:
         """Room that there has to be before this model is loaded."""

@@ -58,7 +58,7 @@ class PromptFits:
                 return counted
             return await self._counted(record, intake, clock, request)
         self._planner.measure_again()
-        plan = self._planner.plan(record)
+        plan = self._planner.plan_asked(record)
         if not plan.fits:  # others took room since it was asked for: the gate waits for that
             plan = self._planner.plan(record, in_any_case=True)
         # What must not reach the disk cannot be read from there.

@@ -210,8 +210,14 @@ def kept_stretches(record: ModelRecord, residence: Residence | None) -> list[Str
     except (OSError, ValueError):
         return []
     kept = [place for name, place in places.items() if stays(name, place, residence, count)]
-    kept.sort(key=lambda place: (place.path, place.offset))
-    return [Stretch(place.path, place.offset, place.offset + place.size) for place in kept]
+    stretches: list[Stretch] = []
+    for place in sorted(kept, key=lambda place: (place.path, place.offset)):
+        start, end = place.offset, place.offset + place.size
+        last = stretches[-1] if stretches else None
+        if last is not None and (last.path, last.end) == (place.path, start):
+            start = stretches.pop().start
+        stretches.append(Stretch(place.path, start, end))
+    return stretches
 
 
 def kit_bytes(record: ModelRecord) -> int:

@@ -69,22 +69,30 @@ def find_places(files: Iterable[Path]) -> dict[str, Place]:
     """All tensors of the files by name. Raises OSError, and ValueError for a damaged header."""
     found: dict[str, Place] = {}
     for path in files:
-        with path.open("rb") as stream:
-            length = _LENGTH.unpack(stream.read(_LENGTH.size))[0]
-            table = _HEADER.decode(stream.read(length))
-        for name, raw in table.items():
-            if name == _METADATA:
-                continue
-            tensor = _ENTRY.decode(raw)
+        first, tensors = _tensors_of(path)
+        for name, tensor in tensors.items():
             start, end = tensor.data_offsets
             found[name] = Place(
                 path,
-                _LENGTH.size + length + start,
+                first + start,
                 end - start,
                 tensor.shape,
                 _TYPES.get(tensor.dtype),
             )
     return found
+
+
+def _tensors_of(path: Path) -> tuple[int, dict[str, _Tensor]]:
+    """Where the bytes of a file begin, and which tensors they are."""
+    with path.open("rb") as stream:
+        try:
+            length = _LENGTH.unpack(stream.read(_LENGTH.size))[0]
+            table = _HEADER.decode(stream.read(length))
+            table.pop(_METADATA, None)
+            found = {name: _ENTRY.decode(raw) for name, raw in table.items()}
+        except (struct.error, msgspec.MsgspecError, OverflowError) as error:
+            raise ValueError(f"{path} has no header of safetensors: {error}") from error
+    return _LENGTH.size + length, found
 
 
 def stays(name: str, place: Place, residence: Residence, expert_count: int) -> bool:

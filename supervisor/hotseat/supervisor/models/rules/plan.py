@@ -65,7 +65,9 @@ def plan_model(
     fit whole is planned with a part of its weights, if the rest can be read as it is needed.
     `read_rate`: bytes a second that the disk gave when that was done last.
     """
-    if machine.held_bytes:
+    may_stream = settings.memory.streaming == "auto" and not record.unfit_reason
+    found_bytes = machine.available_bytes
+    if machine.held_bytes and may_stream:
         room = room_bytes(machine, own_footprint_bytes) - settings.memory.reserve_for(machine)
         machine, own_footprint_bytes = beside_others(machine, 0 if in_any_case else room), 0
 
@@ -83,21 +85,22 @@ def plan_model(
 
     # What is in memory depends on the machine, and on others where that was found out before
     # anything ended; not on what they hold now. The gate waits for the same that is loaded then.
-    view = whole = planned(record, in_any_case=True)
-    if settings.memory.streaming == "auto" and not record.unfit_reason:
-        beside, is_whole = whole, whole.fits
-        if machine.held_bytes:
-            beside = planned(record, in_any_case=False)
-            needed = bytes_to_seat(record, beside, machine)
-            is_whole = is_roomy(record, beside, whole) and room_bytes(machine) >= needed
-        if not is_whole:
-            view = plan_streamed(record, whole, beside, machine, planned, read_rate)
-    if view.fits and view.residence is None and not in_any_case:
+    view = whole = beside = planned(record, in_any_case=True)
+    is_whole = whole.fits
+    if machine.held_bytes and may_stream:
+        beside = planned(record, in_any_case=False)
+        needed = bytes_to_seat(record, beside, machine)
+        is_whole = is_roomy(record, beside, whole) and room_bytes(machine) >= needed
+    if may_stream and not is_whole:
+        view = plan_streamed(record, whole, beside, machine, planned, read_rate)
+    is_refused = may_stream and not view.fits
+    if view.residence is None and not is_refused and not in_any_case:
         view = planned(record)
     if settings.memory.streaming == "auto":
         view = with_long_contexts(record, view, read_rate)
     return structs.replace(
         view,
+        available_bytes=found_bytes,
         overhead_measured=overhead_measured,
         holders=tuple((holder.name, holder.size_bytes) for holder in holders),
     )

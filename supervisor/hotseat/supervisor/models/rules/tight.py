@@ -62,7 +62,10 @@ def share_out(needs: Needs, machine: MachineMemory) -> Share:
     usual = DEFAULT_OVERHEAD_BYTES if needs.overhead is None else needs.overhead
     share = Share(overhead=usual, standby=needs.standby)
     bound = machine.bound
-    if bound is None or not bound.is_group or share.room(needs.free) >= needs.session:
+    if bound is None or not bound.is_group:
+        return share
+    is_assumed_too_large = needs.overhead is None and needs.free - usual < needs.ahead
+    if share.room(needs.free) >= needs.session and not is_assumed_too_large:
         return share
     overhead = usual
     if needs.overhead is None:
