@@ -190,6 +190,20 @@ def test_of_a_model_that_is_read_in_part_only_what_stays_is_read_ahead(record, p
     assert 0 < part == sum(stays) < whole == file.stat().st_size
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"abc", b"\xff" * 8, b"\x02" + bytes(7) + b"[]", b"\x09" + bytes(7) + b'{"a": {}}'],
+)
+def test_file_without_a_header_is_not_read_ahead_and_the_standby_lives(tmp_path, preparers, head):
+    record = tiny_record(tmp_path, "llama")
+    (Path(record.path) / "model.safetensors").write_bytes(head)
+    preparer, _kits, answers = preparers()
+    layers = Residence(mode="layers", streamed=(0,))
+    for count in (1, 2):
+        preparer.put(Prepare(record=record, warm_pages=True, residence=layers))
+        assert answers.wait(count)[-1] == Prepared(model=record.name, warmed_bytes=0)
+
+
 def test_cancelled_reading_ahead_stops_within_a_piece_of_each_thread(tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(bytes(6 * PIECE_BYTES))

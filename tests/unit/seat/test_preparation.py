@@ -6,6 +6,7 @@ import pytest
 from tests.support.models.records import model_record
 
 from hotseat.protocol.limits import GIB
+from hotseat.protocol.residence import WeightParts
 from hotseat.protocol.telemetry import MemoryPages
 from hotseat.supervisor.machine.figures import MachineMemory
 from hotseat.supervisor.models.own_memory import OwnMemory
@@ -118,3 +119,15 @@ def test_kernels_are_asked_for_on_a_mac_with_what_the_reserve_leaves(available_g
     ready, standby, _ = foreseen(available_gib, [None, "b"], pages=pages)
     ready.prepare_likely()
     assert standby.options["kernels_limit_bytes"] == limit
+
+
+@pytest.mark.parametrize(("pages", "available_gib"), [(None, 1), (PAGES, 24)])
+def test_of_a_model_that_does_not_fit_whole_what_stays_is_read_ahead(pages, available_gib):
+    ready, standby, planner = foreseen(available_gib, [None], pages=pages)
+    parts = WeightParts(layers=(GIB,) * 30, outside=GIB)
+    large = model_record(name="d", weights_bytes=parts.total, parts=parts)
+    planner.registry.get = lambda _name: large
+    ready.read_ahead("d")
+    plan = planner.plan(large, in_any_case=True)
+    assert plan.residence.mode == "layers"
+    assert (standby.options["warm_pages"], standby.options["residence"]) == (True, plan.residence)

@@ -5,6 +5,7 @@ that the model computes with: then its bytes can be read to where they are used.
 renames, transposes, stacks or converts while it loads cannot, and is told with the reason.
 """
 
+import os
 import re
 import struct
 from collections.abc import Iterable, Mapping
@@ -87,10 +88,11 @@ def _tensors_of(path: Path) -> tuple[int, dict[str, _Tensor]]:
     with path.open("rb") as stream:
         try:
             length = _LENGTH.unpack(stream.read(_LENGTH.size))[0]
-            table = _HEADER.decode(stream.read(length))
+            size = os.fstat(stream.fileno()).st_size
+            table = _HEADER.decode(stream.read(min(length, size)))
             table.pop(_METADATA, None)
             found = {name: _ENTRY.decode(raw) for name, raw in table.items()}
-        except (struct.error, msgspec.MsgspecError, OverflowError) as error:
+        except (struct.error, msgspec.MsgspecError) as error:
             raise ValueError(f"{path} has no header of safetensors: {error}") from error
     return _LENGTH.size + length, found
 
