@@ -254,7 +254,8 @@ def test_foreign_pages_names_and_strangers_stay_outside(web):
 def test_stream_that_nobody_reads_is_cancelled_within_a_second(web, client):
     body = {"model": "plain", "messages": ASK, "stream": True} | ENDLESS
     with web.http.stream("POST", "/v1/chat/completions", json=body) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # the stream is closed with it
+        next(lines)
         wait_for(lambda: client.status().queue.running == 1, what="it runs")
         began = time.monotonic()
     wait_for(lambda: client.status().queue.running == 0, what="it is cancelled")

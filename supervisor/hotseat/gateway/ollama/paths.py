@@ -118,7 +118,7 @@ class Ollama:
         return ModelView(name=name, state="ready")
 
     async def _release(self, name: str) -> None:
-        """Also where it lost the seat meanwhile."""
+        """Also where it does not have the seat."""
         try:
             await self._client.release(model=name)
         except HotseatError as error:
@@ -132,8 +132,7 @@ class Ollama:
         if not (caller.may_swap and caller.may_use(view.name)):
             raise ForbiddenError(f"this key may not decide about the seat of {view.name!r}")
         if gives_up:
-            if view.state == "seated":
-                await self._release(view.name)
+            await self._release(view.name)
         else:
             await self._client.swap(view.name)
         reason = "unload" if gives_up else "load"

@@ -22,8 +22,9 @@ def tags(views: Sequence[ModelView]) -> dict[str, Any]:
 
 
 def running(views: Sequence[ModelView], status: StatusView) -> dict[str, Any]:
-    """GET /api/ps: whatever holds the seat."""
-    seated = [view for view in views if view.name == status.model and view.state == "seated"]
+    """GET /api/ps: whatever holds the seat. `views` may be of some moments ago, `status` is not."""
+    is_seated = status.phase == "ready"
+    seated = [view for view in views if view.name == status.model and is_seated]
     held = status.streamed
     return {
         "models": [
