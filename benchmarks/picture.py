@@ -27,7 +27,7 @@ from benchmarks.raw_lines import RESULTS, read_lines
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "pictures" / "swap.svg"
 FIVE_PHASES = TARGET.with_stem("five-phases")
-CHAOS, CHAOS_RUNS = TARGET.with_stem("chaos"), RESULTS / "chaos-quick.jsonl"
+CHAOS, CHAOS_RUNS = TARGET.with_stem("chaos"), RESULTS / "chaos.jsonl"
 FOLLOWS_READER = """
 svg { background: #fff } text { font: 11px system-ui, sans-serif; fill: #444 }
 text.band { fill: #222 } line.swap, line.mark { stroke: #333 }

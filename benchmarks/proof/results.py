@@ -7,6 +7,9 @@ from msgspec import Struct
 
 from benchmarks.raw_lines import read_lines
 
+REFERENCE_EVERY = 3
+"""Rounds to a run without a limit, of each kind of arm."""
+
 
 class TurnFigures(Struct, frozen=True, kw_only=True):
     """One turn; each one needs another model than the turn before. Bytes and seconds."""
@@ -94,10 +97,15 @@ def reference_of(arm: str) -> str:
 def planned(
     arms: Sequence[str], ratios: Sequence[float], n: int, done: Sequence[Run]
 ) -> list[Planned]:
-    """What is left to do: references first, then arms in turns, each round begun by another arm."""
+    """What is left to do: references first, then arms in turns, each round begun by another arm.
+
+    References again with every third round: a machine that is slower for a while is so for them.
+    """
     references = dict.fromkeys(map(reference_of, arms))
-    wanted = [Planned(arm=arm, ratio=None, number=0) for arm in references]
+    wanted: list[Planned] = []
     for number in range(n):
+        if number % REFERENCE_EVERY == 0:
+            wanted += [Planned(arm=arm, ratio=None, number=number) for arm in references]
         for ratio in ratios:
             shift = number % len(arms)
             turned = (*arms[shift:], *arms[:shift])

@@ -101,6 +101,8 @@ def test_references_come_first_and_arms_begin_in_turns():
     assert [one.ratio for one in todo[:2]] == [None, None]
     assert [one.arm for one in todo[2:]] == ["kept", "one", "hotseat", "one", "hotseat", "kept"]
     assert planned(["one"], [1.25], 1, [])[0] == Planned(arm="kept", ratio=None, number=0)
+    free = [one.number for one in planned(["one"], [1.25], 10, []) if one.ratio is None]
+    assert free == [0, 3, 6, 9]
 
 
 def test_runs_are_read_back_without_a_line_that_was_cut(tmp_path):
