@@ -37,7 +37,8 @@ from tests.support.models.tiny_models import register_tiny
 DEADLINE_S = 150.0
 RESIDENCE_VARIABLE = "HOTSEAT_TEST_RESIDENCE"
 WHOLE = {"residence": None}
-"""For what only a model has that is whole in memory: lanes, and weights in each of its layers."""
+"""For what only a model has that is whole in memory: lanes, weights in each of its layers, a token
+that is run before it is seated."""
 UNFED = 1
 """The last token of an answer that ended full is not in KV: the next prompt computes it."""
 

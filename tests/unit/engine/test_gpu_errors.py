@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.engine.engine_harness import FakeSupervisor, prompt_tokens, tiny_record
+from tests.support.engine.engine_harness import WHOLE, FakeSupervisor, prompt_tokens, tiny_record
 from tests.support.stub_worker.faults import METAL_ERROR
 
 from hotseat.protocol.exits import EX_GPU, EX_OUT_OF_MEMORY
@@ -167,7 +167,7 @@ def test_error_while_a_row_leaves_ends_the_worker(record, supervisors, monkeypat
 
 @pytest.mark.parametrize("during", ["load", "warm"])
 def test_error_while_a_model_is_seated_ends_the_worker(record, tmp_path, monkeypatch, during):
-    supervisor = FakeSupervisor(record, tmp_path / "kv")
+    supervisor = FakeSupervisor(record, tmp_path / "kv", **WHOLE)
     name = {"load": "_evaluate_weights", "warm": "new_caches"}[during]
     monkeypatch.setattr(loading, name, failing())
     with pytest.raises(GpuLostError) as raised:
