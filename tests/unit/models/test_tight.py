@@ -11,12 +11,13 @@ from tests.support.models.records import full_layers, model_record
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.memory_bounds import Bound
+from hotseat.protocol.model import FileDigest
 from hotseat.supervisor.machine.figures import MachineMemory, within
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.plan import plan_model
 from hotseat.supervisor.models.rules.room import bytes_to_load, least_bytes, room_bytes
-from hotseat.supervisor.models.rules.sizes import session_bytes
+from hotseat.supervisor.models.rules.sizes import session_bytes, tokenizer_bytes
 from hotseat.supervisor.models.rules.tight import (
     DEFAULT_OVERHEAD_BYTES,
     LEAST_OVERHEAD_BYTES,
@@ -238,3 +239,15 @@ def test_model_that_is_planned_with_an_assumed_overhead_is_seated(swap):
             planned += 1
             assert desk.check() is RECORD
     assert planned > 3
+
+
+def test_assumed_overhead_has_room_for_the_tokenizer():
+    """Assumed smaller than it is, a load in a group without swap ends by the system's hand."""
+    large = FileDigest(name="tokenizer.json", size_bytes=20 * MIB, mtime_ns=0, blake2b="")
+    record = replace(RECORD, files=(large,))
+    least = LEAST_OVERHEAD_BYTES + tokenizer_bytes(record)
+    assert least > DEFAULT_OVERHEAD_BYTES
+    assert plan_model(record, WHOLE, Settings()).overhead_bytes == least
+    for used in range(0, GIB, 64 * MIB):
+        assert plan_model(record, group(3 * GIB, used=used), Settings()).overhead_bytes == least
+    assert plan_model(record, WHOLE, Settings(), overhead_bytes=MIB).overhead_bytes == MIB

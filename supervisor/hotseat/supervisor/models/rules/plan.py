@@ -22,7 +22,12 @@ from hotseat.supervisor.models.rules.room import (
     margin_bytes,
     room_bytes,
 )
-from hotseat.supervisor.models.rules.sizes import LEAST_TOKENS, session_bytes, sized
+from hotseat.supervisor.models.rules.sizes import (
+    LEAST_TOKENS,
+    session_bytes,
+    sized,
+    tokenizer_bytes,
+)
 from hotseat.supervisor.models.rules.streamed_plan import plan_streamed
 from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
 from hotseat.supervisor.models.rules.working_set import metal_working_set
@@ -255,6 +260,7 @@ def _shared(
         session=session_bytes(record, min(LEAST_TOKENS, record.context_tokens)),
         block=session_bytes(record, _least_tokens(record, machine)),
         ahead=ahead,
+        tokenizer=tokenizer_bytes(record),
     )
     return share_out(needs, machine)
 

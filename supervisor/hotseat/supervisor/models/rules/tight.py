@@ -35,6 +35,8 @@ class Needs(Struct, frozen=True, kw_only=True):
     session: int
     block: int
     ahead: int = 0
+    tokenizer: int = 0
+    """Part of the overhead, which is assumed no smaller."""
 
 
 class Share(Struct, frozen=True, kw_only=True):
@@ -59,7 +61,8 @@ def share_out(needs: Needs, machine: MachineMemory) -> Share:
     First the overhead is assumed smaller, then contexts get less than one session. Where the group
     may swap, an idle standby and the reserve need not be in memory either.
     """
-    usual = DEFAULT_OVERHEAD_BYTES if needs.overhead is None else needs.overhead
+    least = LEAST_OVERHEAD_BYTES + needs.tokenizer
+    usual = max(DEFAULT_OVERHEAD_BYTES, least) if needs.overhead is None else needs.overhead
     share = Share(overhead=usual, standby=needs.standby)
     bound = machine.bound
     if bound is None or not bound.is_group:
@@ -70,7 +73,7 @@ def share_out(needs: Needs, machine: MachineMemory) -> Share:
     overhead = usual
     if needs.overhead is None:
         left = needs.free - max(needs.standby + needs.session, needs.ahead)
-        overhead = max(min(left, usual), LEAST_OVERHEAD_BYTES)
+        overhead = max(min(left, usual), least)
     share = Share(overhead=overhead, standby=needs.standby)
     swap = bound.swap_bytes or 0
     lacking = needs.session - share.room(needs.free)
