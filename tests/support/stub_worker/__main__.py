@@ -39,7 +39,7 @@ def main() -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if faults.double_fork:
             fork_twice()
-        time.sleep(faults.hello_s)
+        time.sleep(faults.hello_s)  # the delay a test asked for
         trigger.reach("hello")
         return stub_hello(secret, faults.working_set_bytes)
 

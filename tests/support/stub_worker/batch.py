@@ -80,7 +80,7 @@ class Batch:
             elif not (is_held and turn.emitted):
                 self._emit(turn)
         if is_held or (running and self._faults.slow_token_s):
-            time.sleep(self._faults.slow_token_s or LOOK_S)
+            time.sleep(self._faults.slow_token_s or LOOK_S)  # as a test asked
         return bool(running)
 
     def write_tails(self, sessions: tuple[str, ...] | None) -> tuple[int, list[str]]:
@@ -227,7 +227,7 @@ class Batch:
         )
 
     def _prefill_chunk(self, turn: Turn) -> None:
-        time.sleep(self._faults.prefill_s)
+        time.sleep(self._faults.prefill_s)  # the delay a test asked for
         boundary = (turn.fed // BLOCK_TOKENS + 1) * BLOCK_TOKENS
         turn.fed = min(boundary, len(turn.ids))
         self._write_blocks(turn, turn.fed)

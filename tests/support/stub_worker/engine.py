@@ -153,7 +153,7 @@ class StubEngine:
         total = max(message.record.weights_bytes, 1)
         for done in range(LOAD_STEPS):
             self._send(LoadProgress(bytes_done=total * done // LOAD_STEPS, bytes_total=total))
-            time.sleep(faults.load_s / LOAD_STEPS)
+            time.sleep(faults.load_s / LOAD_STEPS)  # the delay a test asked for
             self._step += 1
             if done == LOAD_STEPS // 2:
                 self._trigger.reach("load")

@@ -140,7 +140,7 @@ class Trigger:
         """Stays here while it is held; dies, hangs or freezes here if told so."""
         faults = self.faults
         while self.is_held(point):
-            time.sleep(LOOK_S)
+            time.sleep(LOOK_S)  # between two looks
         if faults.die_at == point and self.is_armed():
             sys.stderr.write(faults.stderr)
             sys.stderr.flush()
@@ -151,7 +151,7 @@ class Trigger:
             raise RAISED[faults.raise_kind]
         if (faults.hang_at == point or (point == "load" and faults.hang_load)) and self.is_armed():
             while True:
-                time.sleep(3600)
+                time.sleep(3600)  # has to live until it is killed
         if faults.freeze_at == point and self.is_armed():
             freeze()
         if faults.exhaust_at == point and self.is_armed():
@@ -185,7 +185,7 @@ def fork_twice() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while True:
-        time.sleep(3600)
+        time.sleep(3600)  # has to live until it is killed
 
 
 def _create(path: Path) -> bool:

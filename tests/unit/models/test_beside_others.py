@@ -6,54 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.support.models.records import full_layers, model_record
+from tests.support.models.records import full_layers
+from tests.unit.models.test_residence import DENSE, SPARSE, record
+from tests.unit.models.test_tight import WHOLE, group
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
-from hotseat.protocol.memory_bounds import Bound
-from hotseat.protocol.residence import WeightParts
-from hotseat.supervisor.machine.figures import MachineMemory, within
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.plan import plan_model
 from hotseat.supervisor.models.rules.room import bytes_to_seat, is_roomy, room_bytes
 from hotseat.supervisor.settings.values import Settings
 
-WHOLE = MachineMemory(total_bytes=24 * GIB, available_bytes=20 * GIB)
-DENSE = WeightParts(layers=(272 * MIB,) * 64, outside=1600 * MIB)
-SPARSE = WeightParts(
-    layers=(340 * MIB,) * 48,
-    outside=700 * MIB,
-    experts=(320 * MIB,) * 48,
-    expert_count=128,
-    chosen=8,
-)
-
-
-def record(parts):
-    return model_record(
-        layers=full_layers(48, 4, 128),
-        parameters=32 * 10**9,
-        weights_bytes=parts.total,
-        parts=parts,
-    )
-
-
 SMALL = record(replace(DENSE, layers=(80 * MIB,) * 64))
 """6.6 GiB of weights."""
 
 
-def in_group(*, used, held=0, limit=8 * GIB, swap=0, idle=0):
-    """A machine whose control group has so much, of which a part is left to others."""
-    bound = Bound(
-        name="control group /x",
-        limit_bytes=limit,
-        available_bytes=limit - used,
-        swap_bytes=swap,
-        idle_bytes=idle,
-        is_group=True,
-    )
-    return replace(within(WHOLE, (bound,), swap), held_bytes=held)
+def in_group(*, used, held=0, swap=0, idle=0):
+    """A machine whose control group has 8 GiB, of which a part is left to others."""
+    return replace(group(8 * GIB, used=used, swap=swap, idle=idle), held_bytes=held)
 
 
 @given(

@@ -17,7 +17,7 @@ from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.plan import plan_model
 from hotseat.supervisor.models.rules.room import bytes_to_load, least_bytes, room_bytes
-from hotseat.supervisor.models.rules.sizes import session_bytes, tokenizer_bytes
+from hotseat.supervisor.models.rules.sizes import session_bytes
 from hotseat.supervisor.models.rules.tight import (
     DEFAULT_OVERHEAD_BYTES,
     LEAST_OVERHEAD_BYTES,
@@ -245,7 +245,7 @@ def test_assumed_overhead_has_room_for_the_tokenizer():
     """Assumed smaller than it is, a load in a group without swap ends by the system's hand."""
     large = FileDigest(name="tokenizer.json", size_bytes=20 * MIB, mtime_ns=0, blake2b="")
     record = replace(RECORD, files=(large,))
-    least = LEAST_OVERHEAD_BYTES + tokenizer_bytes(record)
+    least = LEAST_OVERHEAD_BYTES + record.tokenizer_bytes
     assert least > DEFAULT_OVERHEAD_BYTES
     assert plan_model(record, WHOLE, Settings()).overhead_bytes == least
     for used in range(0, GIB, 64 * MIB):

@@ -24,6 +24,7 @@ from hotseat.supervisor.seat.worker_process import COMMAND_VARIABLE
 from hotseat.supervisor.settings.home import Home
 
 # Lives and says nothing until it is killed.
+# Has to live until it is killed.
 MUTE = [sys.executable, "-c", "import time; time.sleep(600)"]
 ENDED_S = 30.0
 SHOWN = "by both"

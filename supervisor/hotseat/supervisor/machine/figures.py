@@ -34,6 +34,11 @@ class MachineMemory(Struct, frozen=True, kw_only=True):
     swappable_bytes: int = 0
     held_bytes: int = 0
 
+    @property
+    def in_group(self) -> bool:
+        """Whether a control group leaves less than the machine has."""
+        return self.bound is not None and self.bound.is_group
+
 
 class Holder(Struct, frozen=True, kw_only=True):
     """Processes of one name and what they hold together."""

@@ -84,8 +84,7 @@ class Planner:
         more or less decides.
         """
         machine, own = self.probe.machine(), self.own
-        is_group = machine.bound is not None and machine.bound.is_group
-        kept = max(own.standby_bytes, own.ready_bytes) if is_group else own.ready_bytes
+        kept = max(own.standby_bytes, own.ready_bytes) if machine.in_group else own.ready_bytes
         return replace(
             machine,
             available_bytes=machine.available_bytes + kept,
@@ -206,7 +205,10 @@ class Planner:
         `force`: it is seated whole whatever others hold. Raises memory_pressure.
         """
         self._held[record.name] = 0 if force else self.held_beside(record)
-        (self._forced.add if force else self._forced.discard)(record.name)
+        if force:
+            self._forced.add(record.name)
+        else:
+            self._forced.discard(record.name)
 
     def check_machine(self, record: ModelRecord, working_set_bytes: int | None = None) -> PlanView:
         """The plan of a model whatever other programs hold; raises if it does not fit even so."""
@@ -243,8 +245,7 @@ class Planner:
         0: it has room as it is. What the memory gate will ask for has to be there, so that nothing
         is drained in vain: raises memory_pressure.
         """
-        error, is_enough = self._find_room(record)
-        if is_enough:
+        if self._find_room(record)[1]:
             return 0
         self.measure_again()
         error, is_enough = self._find_room(record)
@@ -263,8 +264,7 @@ class Planner:
         needed = bytes_to_seat(record, plan, machine)
         if room_bytes(machine, own) < needed:
             return shortage(plan, needed, machine, own), False
-        is_group = machine.bound is not None and machine.bound.is_group
-        return None, not is_group or is_roomy(record, now, whole)
+        return None, not machine.in_group or is_roomy(record, now, whole)
 
     def _read_in_part_beside(self, record: ModelRecord, returned_bytes: int) -> int:
         """What others of the group hold, and the reserve once more; 0 where there is no room so.
@@ -272,7 +272,7 @@ class Planner:
         What is idle in a group counts as room, and is so by the moment.
         """
         machine = self.machine()
-        if machine.bound is None or not machine.bound.is_group:
+        if not machine.in_group:
             return 0
         room = room_bytes(machine, returned_bytes)
         left = room - self.settings.memory.reserve_for(machine)

@@ -27,8 +27,6 @@ from hotseat.worker.text.rendering import Renderer
 
 KEPT_LIMIT_BYTES: Final = 384 * MIB
 """Of tokenizers, by estimate; the one prepared last is kept whatever it takes."""
-BYTES_PER_FILE_BYTE: Final = 12
-"""A tokenizer in memory over its tokenizer.json (measured: SmolLM2 and Gemma 3)."""
 
 _JOIN_S: Final = 0.5
 
@@ -182,7 +180,7 @@ class Preparer:
 
     def _store(self, record: ModelRecord, kit: TokenizerKit) -> None:
         with self._changed:
-            self._kits[record.tag] = (kit, kit_bytes(record))
+            self._kits[record.tag] = (kit, record.tokenizer_bytes)
             while len(self._kits) > 1 and self._kept_bytes() > self._limit_bytes:
                 self._kits.popitem(last=False)
 
@@ -218,14 +216,6 @@ def kept_stretches(record: ModelRecord, residence: Residence | None) -> list[Str
             start = stretches.pop().start
         stretches.append(Stretch(place.path, start, end))
     return stretches
-
-
-def kit_bytes(record: ModelRecord) -> int:
-    """About what the tokenizer takes in memory."""
-    names = ("tokenizer.json", "tokenizer.model")
-    return BYTES_PER_FILE_BYTE * sum(
-        entry.size_bytes for entry in record.files if entry.name in names
-    )
 
 
 def _without_warming(job: Prepare | CountPrompt) -> Prepare | CountPrompt:

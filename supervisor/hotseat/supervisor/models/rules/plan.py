@@ -26,7 +26,6 @@ from hotseat.supervisor.models.rules.sizes import (
     LEAST_TOKENS,
     session_bytes,
     sized,
-    tokenizer_bytes,
 )
 from hotseat.supervisor.models.rules.streamed_plan import plan_streamed
 from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
@@ -260,15 +259,14 @@ def _shared(
         session=session_bytes(record, min(LEAST_TOKENS, record.context_tokens)),
         block=session_bytes(record, _least_tokens(record, machine)),
         ahead=ahead,
-        tokenizer=tokenizer_bytes(record),
+        tokenizer=record.tokenizer_bytes,
     )
     return share_out(needs, machine)
 
 
 def _least_tokens(record: ModelRecord, machine: MachineMemory) -> int:
     """The session that has to have room: in a control group a block is better than a refusal."""
-    is_group = machine.bound is not None and machine.bound.is_group
-    return min(BLOCK_TOKENS if is_group else LEAST_TOKENS, record.context_tokens)
+    return min(BLOCK_TOKENS if machine.in_group else LEAST_TOKENS, record.context_tokens)
 
 
 def _is_default(settings: Settings) -> bool:

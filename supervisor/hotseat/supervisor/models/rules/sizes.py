@@ -6,9 +6,6 @@ from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.live_contexts import padded
 from hotseat.protocol.model import STATES_HELD, ModelRecord
 
-TOKENIZER_FILE: Final = "tokenizer.json"
-TOKENIZER_BYTES_PER_BYTE: Final = 18
-"""A tokenizer in memory over its file: 208 MiB over 11.7 of Gemma 3, as measured."""
 LEAST_TOKENS: Final = 2048
 """A model fits when one session of this length (or its whole context) has room."""
 
@@ -19,12 +16,6 @@ def session_bytes(record: ModelRecord, tokens: int) -> int:
     Recurrent state counts with the snapshot that is kept beside it.
     """
     return record.kv_bytes(padded(tokens)) + (STATES_HELD - 1) * record.state_bytes
-
-
-def tokenizer_bytes(record: ModelRecord) -> int:
-    """About what the tokenizer takes in memory."""
-    sizes = (file.size_bytes for file in record.files if file.name == TOKENIZER_FILE)
-    return TOKENIZER_BYTES_PER_BYTE * sum(sizes)
 
 
 def sized(size_bytes: int) -> str:
