@@ -32,7 +32,12 @@ def cache_bytes(record: ModelRecord, layer: LayerSpec, tokens: int) -> int:
 
 def stays_in_memory(record: ModelRecord, tokens: int, budget_bytes: int) -> bool:
     """True for a context of so many tokens that the budget takes without any of its layers read."""
-    return _alone(record, Counter(record.layers), tokens) <= budget_bytes
+    return alone_bytes(record, tokens) <= budget_bytes
+
+
+def alone_bytes(record: ModelRecord, tokens: int) -> int:
+    """The least budget that takes a context of so many tokens."""
+    return _alone(record, Counter(record.layers), tokens)
 
 
 def longest_alone(record: ModelRecord, budget_bytes: int, ceiling: int) -> int:

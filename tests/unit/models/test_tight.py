@@ -6,18 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.support.models.records import full_layers, model_record
+from tests.support.models.records import full_layers, model_record, window_layers
+from tests.unit.models.test_residence import DENSE
 
 from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.memory_bounds import Bound
-from hotseat.protocol.model import FileDigest
+from hotseat.protocol.model import TOKENIZER_BYTES_PER_BYTE, FileDigest
 from hotseat.supervisor.machine.figures import MachineMemory, within
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.plan import plan_model
 from hotseat.supervisor.models.rules.room import bytes_to_load, least_bytes, room_bytes
-from hotseat.supervisor.models.rules.sizes import session_bytes
+from hotseat.supervisor.models.rules.sizes import least_contexts
 from hotseat.supervisor.models.rules.tight import (
     DEFAULT_OVERHEAD_BYTES,
     LEAST_OVERHEAD_BYTES,
@@ -171,7 +172,7 @@ def test_what_is_asked_for_before_a_load_is_there_unless_overhead_was_measured(n
 
 def test_session_below_the_usual_length_is_promised_only_in_a_group():
     machine = group(RECORD.weights_bytes + 300 * MIB)
-    chosen = Settings(memory=MemorySettings(kv_budget_bytes=session_bytes(RECORD, 256)))
+    chosen = Settings(memory=MemorySettings(kv_budget_bytes=least_contexts(RECORD, 256)))
     assert plan_model(RECORD, machine, chosen).fits
     assert not plan_model(RECORD, WHOLE, chosen).fits
 
@@ -200,6 +201,63 @@ def test_standby_is_room_in_a_group_since_the_next_worker_is_made_of_it():
     bare = Desk(WHOLE)
     bare.own.standby_bytes = 100 * MIB
     assert bare.planner.machine() == WHOLE
+
+
+def test_worker_that_was_the_standby_is_room_until_it_has_done_something():
+    """The gate counted with it, so whoever loads the model a moment later does too."""
+    machine = group(3 * GIB, used=GIB)
+    desk = Desk(machine)
+    desk.own.taken_bytes = 100 * MIB
+    assert desk.planner.machine().available_bytes == machine.available_bytes + 100 * MIB
+    bare = Desk(WHOLE)
+    bare.own.taken_bytes = 100 * MIB
+    assert bare.planner.machine() == WHOLE
+
+
+def with_tokenizer(name, mib):
+    """A model whose tokenizer takes so much."""
+    size = mib * MIB // TOKENIZER_BYTES_PER_BYTE
+    file = FileDigest(name="tokenizer.json", size_bytes=size, mtime_ns=0, blake2b="")
+    return replace(RECORD, name=name, files=(file,))
+
+
+@pytest.mark.parametrize(
+    ("loaded", "held", "prepared", "beside"),
+    [
+        ("small", 320, ("large",), 120),  # theirs are exchanged by the swap
+        ("large", 320, ("large",), 320),  # there it is, as it will be
+        ("small", 320, (), 340),
+        ("small", 100, ("large",), 100),  # it is being loaded: a bare one is no smaller
+        (None, 320, ("large",), 320),
+        ("small", 0, ("large",), 0),
+    ],
+)
+def test_standby_beside_a_model_has_the_others_tokenizer(loaded, held, prepared, beside):
+    models = {"large": with_tokenizer("large", 220), "small": with_tokenizer("small", 20)}
+    own = OwnMemory()
+    own.loaded, own.standby_bytes, own.tokenizers_of = models.get(loaded), held * MIB, prepared
+    assert own.standby_beside(models["large"]) / MIB == pytest.approx(beside, abs=0.01)
+    own.standby_bytes, own.taken_bytes = 0, held * MIB
+    assert own.standby_beside(models["large"]) / MIB == pytest.approx(beside, abs=0.01)
+
+
+@given(
+    windows=st.integers(0, 20),
+    full=st.integers(0, 20),
+    room=st.integers(0, 4096).map(lambda mib: mib * MIB),
+    parts=st.sampled_from([None, DENSE]),
+)
+def test_model_that_fits_a_group_takes_a_prompt(windows, full, room, parts):
+    """Whose windows are copied when they are restored, whatever is read of the rest."""
+    layers = window_layers(windows, 512) + full_layers(full)
+    if parts is not None:
+        parts = replace(parts, layers=parts.layers[:1] * len(layers))
+    model = replace(RECORD, layers=layers, kv_dtype="float32", parts=parts)
+    plan = plan_model(model, group(2 * GIB + room), Settings())
+    if plan.fits and layers:
+        assert plan.longest_tokens >= 256
+    if plan.fits and plan.kv_budget_bytes >= least_contexts(model):
+        assert plan.longest_tokens >= 2048
 
 
 def test_worker_that_grew_since_it_was_measured_is_measured_before_a_refusal():
@@ -243,8 +301,7 @@ def test_model_that_is_planned_with_an_assumed_overhead_is_seated(swap):
 
 def test_assumed_overhead_has_room_for_the_tokenizer():
     """Assumed smaller than it is, a load in a group without swap ends by the system's hand."""
-    large = FileDigest(name="tokenizer.json", size_bytes=20 * MIB, mtime_ns=0, blake2b="")
-    record = replace(RECORD, files=(large,))
+    record = with_tokenizer("large", 360)
     least = LEAST_OVERHEAD_BYTES + record.tokenizer_bytes
     assert least > DEFAULT_OVERHEAD_BYTES
     assert plan_model(record, WHOLE, Settings()).overhead_bytes == least

@@ -12,7 +12,7 @@ from tests.support.stub_worker import COMMAND
 from hotseat.protocol.exits import EX_GPU, EX_INTERNAL
 from hotseat.protocol.ids import Epoch
 from hotseat.protocol.installed_code import Code
-from hotseat.protocol.link_reports import PREPARING, Beat, KernelsWarmed
+from hotseat.protocol.link_reports import PREPARING, Beat, KernelsWarmed, LoadProgress
 from hotseat.supervisor.loop.rhythm import Rhythm
 from hotseat.supervisor.machine.locks import SeatLock
 from hotseat.supervisor.machine.running_code import RunningCode
@@ -72,6 +72,7 @@ async def test_standby_that_is_still_starting_is_taken(started):
     taken = await standby.take(Epoch(4))
     assert (taken.process.pid, taken.epoch) == (pid, 4)
     assert standby.is_untried(pid), "it has said nothing yet"
+    assert standby._own.taken_bytes == 0, "nobody measured it"
     taken.process.signal(standby_module.signal.SIGKILL)
     await asyncio.wait_for(ended.get(), ENDED_S)
     taken.link.close()
@@ -202,6 +203,21 @@ async def test_what_layers_for_kernels_hold_is_as_good_as_available(greeted):
     standby._receive(link, Epoch(1), KernelsWarmed(model="a", seconds=1.0))
     standby._receive(link, Epoch(1), beat("empty", **held))
     assert standby._own.ready_bytes == 1000
+
+
+async def test_what_a_standby_holds_is_noted_until_it_acts_as_a_worker(greeted):
+    standby, link = greeted()
+    standby.prepare(model_record(name="a"), warm_pages=False, free_floor_bytes=0)
+    standby._note_held()
+    assert list(standby._own.tokenizers_of) == ["a"]
+    standby._own.standby_bytes = 300
+    standby._host.receive = lambda *_: None
+    await standby.take(Epoch(1))
+    standby._receive(link, Epoch(1), beat("empty", active_bytes=0, cache_bytes=0))
+    assert (standby._own.standby_bytes, standby._own.taken_bytes) == (0, 300)
+    assert list(standby._own.tokenizers_of) == ["a"], "there is no other one"
+    standby._receive(link, Epoch(1), LoadProgress(bytes_done=1, bytes_total=2))
+    assert standby._own.taken_bytes == 0
 
 
 @pytest.mark.parametrize(("returncode", "limit"), [(EX_GPU, 0), (EX_INTERNAL, 5), (-9, 5)])

@@ -1,5 +1,9 @@
 """Memory that hotseat's own processes hold, as last measured or reported. Measures nothing."""
 
+from collections.abc import Collection
+
+from hotseat.protocol.model import ModelRecord
+from hotseat.supervisor.models.rules.sizes import DEFAULT_STANDBY_BYTES
 from hotseat.supervisor.models.rules.working_set import WorkingSet
 
 
@@ -13,8 +17,14 @@ class OwnMemory:
         """Of whom that was measured."""
         self.standby_bytes = 0
         """Footprint of the standby."""
+        self.taken_bytes = 0
+        """Of the last one when it became a worker, until it does something with its model."""
+        self.tokenizers_of: Collection[str] = ()
+        """Models whose tokenizers the standby has; those of the last one until the next starts."""
         self.standby_pid: int | None = None
         """Of whom that is measured; None while there is none."""
+        self.loaded: ModelRecord | None = None
+        """What the last worker loaded."""
         self.ready_bytes = 0
         """Touched ahead for weights, by the standby and by the last one until they are loaded."""
         self.working_set: WorkingSet | None = None
@@ -26,3 +36,16 @@ class OwnMemory:
     def returned_bytes(self) -> int:
         """What the seated worker would give back."""
         return self.worker_bytes or 0
+
+    def standby_beside(self, record: ModelRecord) -> int:
+        """What the standby takes while this model is seated; 0 if there never was one.
+
+        The next one is like the present one, but has the tokenizer of the model that leaves the
+        seat and not that of the one that takes it.
+        """
+        held = max((self.standby_bytes or self.taken_bytes) - self.ready_bytes, 0)
+        if not held or self.loaded is None or self.loaded.name == record.name:
+            return held
+        if record.name in self.tokenizers_of:
+            held = max(held - record.tokenizer_bytes, min(held, DEFAULT_STANDBY_BYTES))
+        return held + self.loaded.tokenizer_bytes

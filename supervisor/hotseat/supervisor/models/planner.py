@@ -80,11 +80,13 @@ class Planner:
     def machine(self) -> MachineMemory:
         """Memory of the machine now; what is held ready for weights counts as available.
 
-        In a control group so does the standby, which the next worker is made of: there a process
-        more or less decides.
+        In a control group so does the standby, which the next worker is made of, also when it is
+        that worker already and has no weights yet: there a process more or less decides.
         """
         machine, own = self.probe.machine(), self.own
-        kept = max(own.standby_bytes, own.ready_bytes) if machine.in_group else own.ready_bytes
+        kept = own.ready_bytes
+        if machine.in_group:
+            kept = max(own.standby_bytes + own.taken_bytes, kept)
         return replace(
             machine,
             available_bytes=machine.available_bytes + kept,
@@ -136,7 +138,7 @@ class Planner:
             machine,
             self.settings,
             own_footprint_bytes=returned_bytes,
-            standby_bytes=max(self.own.standby_bytes - self.own.ready_bytes, 0),
+            standby_bytes=self.own.standby_beside(record),
             overhead_bytes=measured,
             overhead_measured=measured is not None,
             working_set_bytes=working_set_bytes

@@ -267,7 +267,7 @@ class SeatRunner:
         seat.record, seat.limit_bytes = record, plan.limit_bytes
         seat.resident_bytes = plan.weights_bytes
         seat.streamed, seat.contexts = streamed_of(record, plan), plan.contexts
-        self._planner.own.worker_pid = seat.worker_pid
+        self._planner.own.worker_pid, self._planner.own.loaded = seat.worker_pid, record
         seat.kv_budget_bytes = plan.kv_budget_bytes
         kv_dir = self._home.kv_dir / record.tag
         planner = self._planner

@@ -56,6 +56,8 @@ class Seatable:
         self.process = process
         self.prepared: dict[str, int] = {}
         self.blank_bytes = 0
+        self.taken_bytes = 0
+        """What it held when it was taken; 0 once it has acted."""
         self.started_at = time.monotonic()
         self.has_acted = False
         """True when it said anything about a model since it was taken."""
@@ -170,11 +172,12 @@ class Standby:
             taken.process.epoch = Epoch(0)  # its end is nobody's
             taken.process.signal(signal.SIGKILL)
             taken.link.close()
-            self._note_blank()
+            self._note_held()
             return None
         taken.reseat(epoch)
+        taken.taken_bytes = self._own.standby_bytes
         self._taken = taken
-        self._note_blank()
+        self._note_held()
         return taken
 
     def start_soon(self, delay_s: float = START_DELAY_S) -> None:
@@ -209,13 +212,16 @@ class Standby:
             )
         )
 
-    def _note_blank(self) -> None:
+    def _note_held(self) -> None:
         """Touched ahead for weights: by the standby, and by the last one until they are loaded."""
-        both = (self._ready, self._taken)
-        self._own.ready_bytes = sum(one.blank_bytes for one in both if one is not None)
-        self._own.standby_pid = self.pid
+        own, both = self._own, [one for one in (self._ready, self._taken) if one is not None]
+        own.ready_bytes = sum(one.blank_bytes for one in both)
+        own.taken_bytes = 0 if self._taken is None else self._taken.taken_bytes
+        own.standby_pid = self.pid
+        if both:
+            own.tokenizers_of = both[0].prepared.keys()
         if self._ready is None:
-            self._own.standby_bytes = 0
+            own.standby_bytes = 0
 
     def hold_blank(self, size_bytes: int, free_floor_bytes: int) -> None:
         """Has the standby touch memory for weights while there is room, or let go of it (0)."""
@@ -272,7 +278,7 @@ class Standby:
         finally:
             self._starting = None
         self._ready = started
-        self._note_blank()
+        self._note_held()
         log.info("standby.started", pid=started.process.pid)
 
     def _receive(self, link: WorkerLink, epoch: Epoch, message: FromWorker) -> None:
@@ -308,7 +314,7 @@ class Standby:
                 if message.phase == PREPARING:
                     # Layers for kernels go before weights come, so they take no room from these.
                     ready.blank_bytes += message.active_bytes + message.cache_bytes
-                self._note_blank()
+                self._note_held()
             case _:
                 pass
 
@@ -316,13 +322,14 @@ class Standby:
         match message:
             case Beat():
                 taken.blank_bytes = message.blank_bytes
-                self._note_blank()
+                self._note_held()
             case WorkerHello() | Prepared():
                 pass
             case KernelsWarmed():
                 _tell_kernels(message)
             case _:
-                taken.has_acted = True
+                taken.has_acted, taken.taken_bytes = True, 0
+                self._note_held()
 
     def is_untried(self, pid: int | None) -> bool:
         """True for a worker that was the standby and said nothing about a model since."""
@@ -332,14 +339,14 @@ class Standby:
     def _reaped(self, ended: WorkerExit) -> None:
         if self._taken is not None and self._taken.process.pid == ended.pid:
             self._taken = None
-            self._note_blank()
+            self._note_held()
         ready = self._ready
         if ready is None or ready.process.pid != ended.pid:
             self._host.reaped(ended)
             return
         ready.link.close()
         self._ready = None
-        self._note_blank()
+        self._note_held()
         if not self.enabled:
             return
         self._deaths += 1

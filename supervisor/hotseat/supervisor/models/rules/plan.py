@@ -23,7 +23,9 @@ from hotseat.supervisor.models.rules.room import (
     room_bytes,
 )
 from hotseat.supervisor.models.rules.sizes import (
+    DEFAULT_STANDBY_BYTES,
     LEAST_TOKENS,
+    least_contexts,
     session_bytes,
     sized,
 )
@@ -32,8 +34,6 @@ from hotseat.supervisor.models.rules.tight import Needs, Share, share_out
 from hotseat.supervisor.models.rules.working_set import metal_working_set
 from hotseat.supervisor.settings.values import Settings
 
-DEFAULT_STANDBY_BYTES: Final = 80 * MIB
-"""An idle process with the libraries imported, as measured."""
 WORKING_SET_MARGIN_BYTES: Final = GIB
 _GROUP: Final = "group"
 _AVAILABLE: Final = "available"
@@ -136,7 +136,7 @@ def _plan_whole(
     limit += share.borrowed
     budget = max(min((room, *_kv_caps(record, settings))), 0)
     reason = record.unfit_reason or _shortage(
-        record, _least_tokens(record, machine), budget, room, limit, share, peak, binding
+        record, machine, budget, room, limit, share, peak, binding
     )
     return PlanView(
         model=record.name,
@@ -256,8 +256,8 @@ def _shared(
         overhead=overhead,
         standby=standby,
         reserve=reserve,
-        session=session_bytes(record, min(LEAST_TOKENS, record.context_tokens)),
-        block=session_bytes(record, _least_tokens(record, machine)),
+        session=least_contexts(record),
+        block=_least_bytes(record, machine),
         ahead=ahead,
         tokenizer=record.tokenizer_bytes,
     )
@@ -269,6 +269,12 @@ def _least_tokens(record: ModelRecord, machine: MachineMemory) -> int:
     return min(BLOCK_TOKENS if machine.in_group else LEAST_TOKENS, record.context_tokens)
 
 
+def _least_bytes(record: ModelRecord, machine: MachineMemory) -> int:
+    """KV without which it does not fit. Prompts as long as that session may take more."""
+    tokens = _least_tokens(record, machine)
+    return least_contexts(record, tokens) if machine.in_group else session_bytes(record, tokens)
+
+
 def _is_default(settings: Settings) -> bool:
     """True unless somebody chose the reserve."""
     return settings.memory.reserve_bytes is None
@@ -276,7 +282,7 @@ def _is_default(settings: Settings) -> bool:
 
 def _shortage(
     record: ModelRecord,
-    tokens: int,
+    machine: MachineMemory,
     budget: int,
     room: int,
     limit: int,
@@ -285,7 +291,7 @@ def _shortage(
     binding: _Term,
 ) -> str:
     """Why the model does not fit, with the numbers; empty if it does."""
-    needed = session_bytes(record, tokens)
+    tokens, needed = _least_tokens(record, machine), _least_bytes(record, machine)
     if budget >= needed:
         return ""
     if room > budget:

@@ -19,7 +19,7 @@ from hotseat.supervisor.machine.figures import (
     MachineMemory,
     idle_bytes,
 )
-from hotseat.supervisor.models.rules.sizes import LEAST_TOKENS, session_bytes
+from hotseat.supervisor.models.rules.sizes import least_contexts
 
 MARGIN_BYTES: Final = GIB
 """On macOS, over weights and overhead: what the system needs to go on while a model loads."""
@@ -60,10 +60,9 @@ def bytes_to_load(plan: PlanView, machine: MachineMemory) -> int:
 
 def least_bytes(record: ModelRecord, plan: PlanView) -> int:
     """What the planned model needs to answer in one session of the least length that counts."""
-    tokens = min(LEAST_TOKENS, record.context_tokens)
     fixed = plan.weights_bytes + plan.overhead_bytes + plan.standby_bytes
-    contexts = session_bytes(record, tokens)
-    if plan.notice:  # less was promised
+    contexts = least_contexts(record)
+    if plan.fits:  # less may have been promised
         contexts = min(contexts, plan.kv_budget_bytes)
     return fixed + plan.prefill_peak_bytes + contexts
 
@@ -75,8 +74,8 @@ def bytes_to_seat(record: ModelRecord, plan: PlanView, machine: MachineMemory) -
 
 def is_roomy(record: ModelRecord, plan: PlanView, at_most: PlanView) -> bool:
     """Whether others leave contexts the least session that counts, or all they may ever have."""
-    wanted = session_bytes(record, min(LEAST_TOKENS, record.context_tokens))
-    return plan.fits and plan.kv_budget_bytes >= min(wanted, at_most.kv_budget_bytes)
+    wanted = min(least_contexts(record), at_most.kv_budget_bytes)
+    return plan.fits and plan.kv_budget_bytes >= wanted
 
 
 def beside_others(machine: MachineMemory, room: int) -> MachineMemory:
