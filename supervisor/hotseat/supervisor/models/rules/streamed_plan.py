@@ -18,7 +18,7 @@ from hotseat.supervisor.models.rules.residence import (
     why_not,
 )
 from hotseat.supervisor.models.rules.room import margin_bytes, room_bytes
-from hotseat.supervisor.models.rules.sizes import least_contexts, session_bytes, sized
+from hotseat.supervisor.models.rules.sizes import LEAST_TOKENS, least_contexts, session_bytes, sized
 
 STREAMED_TOKENS: Final = 16_384
 """KV of one session of this length has room before more weights have. Alone it may be half as long:
@@ -60,8 +60,12 @@ def _rooms(
 ) -> list[int]:
     """What may be in memory of the weights, the best choice first."""
     used = beside.standby_bytes + beside.prefill_peak_bytes
-    wanted = session_bytes(record, min(STREAMED_TOKENS, record.context_tokens))
-    sessions = [used + wanted, used + least_contexts(record)]
+    long, least = (
+        session_bytes(record, min(tokens, record.context_tokens))
+        for tokens in (STREAMED_TOKENS, LEAST_TOKENS)
+    )
+    roomy = least_contexts(record)
+    sessions = [used + contexts for contexts in (max(long, roomy), roomy, least)]
     alone = [whole.limit_bytes - beside.overhead_bytes - session for session in sessions]
     if not machine.held_bytes:
         return alone
