@@ -23,6 +23,7 @@ from rich.table import Table
 
 GIB = 1 << 30
 MIB = 1 << 20
+KIB = 1 << 10
 CACHE = Path("~/.cache/hotseat/bench").expanduser()
 SPARED_BYTES = 2 * GIB
 """Left alone when memory is touched: others use this machine too."""

@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 import msgspec
@@ -19,6 +19,7 @@ from msgspec import Struct
 from benchmarks.proof.beyond_steps import (
     CACHE_BYTES,
     SPARE_BYTES,
+    Kind,
     Steps,
     device_rate,
     digest_of,
@@ -40,7 +41,7 @@ class ContextTask(Struct, frozen=True, kw_only=True):
     """What is computed after the stored context. `limit_bytes`: of the process; 0 without one."""
 
     folder: str
-    kind: Literal["whole", "streamed", "slots"]
+    kind: Kind
     limit_bytes: int
     rows: int = 1
     warm: int

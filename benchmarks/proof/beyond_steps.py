@@ -1,4 +1,4 @@
-"""One model computes steps in a process of its own, whole or with weights that pass through.
+"""One model computes steps in a process of its own: whole, mapped, or with weights passing through.
 
 `python -m benchmarks.proof.beyond_steps TASK` prints one JSON line. Steps come in cycles: in a
 model with weights on the disk, the device's rate is measured first, while nothing else of this
@@ -22,6 +22,7 @@ from mlx_lm.utils import load_model
 from msgspec import Struct
 
 from benchmarks.measure import MIB
+from benchmarks.proof.mapped_weights import MappedWeights
 from hotseat.protocol.residence import Residence, WeightParts
 from hotseat.supervisor.models.rules.residence import choose_residence, streamed_view
 from hotseat.worker.streaming.layers import arrays_in
@@ -38,13 +39,14 @@ FIRST_TOKEN = 5
 STRETCH, TOPIC, ANYWHERE = 32, 40, 0.2
 """Text stays with a subject: so many tokens are of so few words, but for a share from anywhere."""
 _ALIGNMENT = 4096
+Kind = Literal["whole", "streamed", "slots", "mapped"]
 
 
 class Task(Struct, frozen=True, kw_only=True):
     """What is computed. `limit_bytes`: of the process; 0 without one."""
 
     folder: str
-    kind: Literal["whole", "streamed", "slots"]
+    kind: Kind
     limit_bytes: int
     rows: int
     prompt: int
@@ -56,7 +58,8 @@ class Task(Struct, frozen=True, kw_only=True):
 class Steps(Struct, frozen=True, kw_only=True):
     """What it took: seconds of counted steps, bytes, bytes a second, digests of each call's logits.
 
-    `read_bytes` of one counted step; `rate` of the device. `plan_bytes`: interpreter, what was
+    `read_bytes` of one counted step, by whoever reads weights; `rate` of the device, 0 unless this
+    process reads. `plan_bytes`: interpreter, what was
     chosen to be held, mlx's cache and contexts, which have a budget of their own; 0 if whole.
     """
 
@@ -81,8 +84,12 @@ class _Seated:
         self.files = sorted(folder.glob("*.safetensors"))
         self.model, self.config = load_model(folder, lazy=True)
         self.streaming: Streaming | None = None
+        self.mapped: MappedWeights | None = None
         self.plan_bytes, self.words = 0, "whole"
-        if task.kind != "whole":
+        if task.kind == "mapped":
+            self.mapped = MappedWeights(self.model, self.files)
+            self.words = f"{self.mapped.size_bytes / MIB:.0f} MiB are pages of the files"
+        elif task.kind != "whole":
             parts = measure_parts(self.model, self.files)
             room = task.limit_bytes - base - CACHE_BYTES - SPARE_BYTES
             residence, held, self.words = _chosen(task.kind, parts, room)
@@ -92,12 +99,16 @@ class _Seated:
 
     @property
     def read_bytes(self) -> int:
-        """So far."""
+        """So far, by streaming or by the system for this process."""
+        if self.mapped is not None:
+            return figure_of("io", "read_bytes")
         return self.streaming.readers.figures[0] if self.streaming else 0
 
     def close(self) -> None:
         if self.streaming is not None:
             self.streaming.close()
+        if self.mapped is not None:
+            self.mapped.close()
 
 
 def rest(seated: Any) -> None:
@@ -220,8 +231,13 @@ def device_rate(files: list[Path]) -> float:
 
 def memory(name: str) -> int:
     """A figure of /proc/self/status, bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
+    return figure_of("status", name) * 1024
+
+
+def figure_of(file: str, name: str) -> int:
+    """A line of a name and a number, of this process."""
+    lines = Path("/proc/self", file).read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _hits(seated: _Seated) -> tuple[int, int]:

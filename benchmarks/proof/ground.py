@@ -18,6 +18,7 @@ from benchmarks.measure import GIB, MIB, console
 from benchmarks.proof.arms import WAYS
 from benchmarks.proof.groups import PREFIX, Group, RefusedError, find_place
 from benchmarks.proof.keeper import Keeper, sweep
+from benchmarks.proof.readahead import Readahead, readahead_of
 from benchmarks.proof.swap_file import size_for, swap_on
 from hotseat.cli.demo.control_group import Place
 
@@ -34,6 +35,7 @@ class Ground(Struct, frozen=True, kw_only=True):
 
     group: Group
     swap_bytes: int
+    readahead: Readahead
 
 
 def limit_bytes(ratio: float, largest_bytes: int) -> int:
@@ -80,7 +82,8 @@ def made(
     swap = cache / f"proof-{os.getpid()}.swap"
     homes = cache / f"proof-homes-{os.getpid()}"
     name = f"{PREFIX}{os.getpid()}"
-    with Keeper(name, homes, swap):
+    ahead = readahead_of(cache)
+    with Keeper(name, homes, swap, ahead):
         homes.mkdir(parents=True)
         tempfile.tempdir = str(homes)
         group = Group(place, name, cache)
@@ -92,6 +95,6 @@ def made(
             swap_on(swap, swap_bytes)
             console.print(f"swap file of its own: {swap_bytes / GIB:.1f} GiB")
         try:
-            yield Ground(group=group, swap_bytes=swap_bytes)
+            yield Ground(group=group, swap_bytes=swap_bytes, readahead=ahead)
         finally:
             tempfile.tempdir = None

@@ -1,7 +1,8 @@
-"""Undoes an experiment when it ends, however it ends: groups, swap file, folder of homes.
+"""Undoes an experiment when it ends, however it ends: groups, swap, read-ahead, folder of homes.
 
-`python -m benchmarks.proof.keeper NAME FOLDER SWAP` waits until its input ends, which it does when
-the experiment ends or is killed. A session of its own: Ctrl-C of a terminal does not reach it.
+`python -m benchmarks.proof.keeper NAME FOLDER SWAP READAHEAD KIB` waits until its input ends, which
+it does when the experiment ends or is killed. A session of its own: Ctrl-C of a terminal does not
+reach it.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.proof.groups import PREFIX, Group, find_place
+from benchmarks.proof.readahead import Readahead
 from benchmarks.proof.swap_file import swap_off
 from hotseat.cli.demo.control_group import Place, leftovers
 
@@ -22,9 +24,10 @@ END_S = 120.0
 class Keeper:
     """The process that undoes; `with` ends it, and it is done then."""
 
-    def __init__(self, name: str, folder: Path, swap: Path) -> None:
+    def __init__(self, name: str, folder: Path, swap: Path, ahead: Readahead) -> None:
         """`name` of the groups; `folder` is removed, `swap` may never come to be."""
         command = [sys.executable, "-m", "benchmarks.proof.keeper", name, str(folder), str(swap)]
+        command += [str(ahead.path), str(ahead.found_kb)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def __enter__(self) -> Self:
@@ -37,10 +40,11 @@ class Keeper:
             print("not all was undone; the lines above say what is left", file=sys.stderr)
 
 
-def undo(place: Place, name: str, folder: Path, swap: Path) -> int:
+def undo(place: Place, name: str, folder: Path, swap: Path, ahead: Readahead) -> int:
     """0 when nothing is left. Each step is tried whatever became of the one before."""
     failed = 0
     for step in (
+        ahead.put_back,
         Group(place, name, swap.parent).remove,
         lambda: swap_off(swap),
         lambda: shutil.rmtree(folder, ignore_errors=True),
@@ -68,10 +72,11 @@ def sweep(place: Place, cache: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Waits, then undoes."""
-    name, folder, swap = arguments
+    name, folder, swap, path, found_kb = arguments
+    ahead = Readahead(path=Path(path), found_kb=int(found_kb))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.stdin.read()
-    return undo(find_place(), name, Path(folder), Path(swap))
+    return undo(find_place(), name, Path(folder), Path(swap), ahead)
 
 
 if __name__ == "__main__":

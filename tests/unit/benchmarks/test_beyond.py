@@ -15,6 +15,7 @@ from benchmarks.proof.beyond_figures import (
     over_plan,
     row_of,
     verdicts,
+    with_whole,
 )
 from benchmarks.proof.beyond_steps import FIRST_TOKEN, Steps, topical
 
@@ -75,6 +76,25 @@ def test_law_of_experts_is_the_whole_models_time_and_that_of_what_was_missed():
     assert figures["all experts in slots over whole"] == 1.15
     assert figures["experts: plain killed without swap"] == 0
     assert "experts over swap, times as fast" not in figures
+
+
+def test_mapped_weights_are_compared_by_each_read_ahead():
+    outcomes = [
+        *(ran("experts", "streamed", 0.1, number) for number in range(2)),
+        *(ran("experts", "plain, mmap", 0.6, number) for number in range(2)),
+        ran("experts", "plain, mmap, best read-ahead", 0.2, 1, plan_bytes=0),
+    ]
+    figures = found("experts", outcomes)
+    assert figures["experts over mmap, times as fast"] == 2
+    assert figures["experts over mmap with the machine's read-ahead, times as fast"] == 6
+
+
+def test_chosen_arms_come_with_the_whole_models_of_as_many_rows():
+    assert with_whole("dense", ["plain, mmap", "streamed"]) == ["whole", "streamed", "plain, mmap"]
+    assert with_whole("dense", ["streamed, 4 rows"]) == ["whole, 4 rows", "streamed, 4 rows"]
+    assert with_whole("context", ["plain, mmap"]) == []
+    for family, ways in WAYS.items():
+        assert with_whole(family, ways) == list(ways)
 
 
 def test_logits_are_compared_with_the_whole_models_of_as_many_rows():
