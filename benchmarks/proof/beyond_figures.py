@@ -40,7 +40,7 @@ _BOTH = {
 }
 MAPPED, MAPPED_BEST = "plain, mmap", "plain, mmap, best read-ahead"
 BEST_KB = {"dense": 512, "experts": 256}
-"""Of 64, 128, 256, 512, 1,024 and 8,192 KiB; with other advice than none they are all slower."""
+"""The quickest of 64, 128, 256, 512, 1,024 and 8,192; advice to the system made each slower."""
 
 
 def _mapped(family: str) -> dict[str, Way]:

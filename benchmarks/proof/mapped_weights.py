@@ -30,7 +30,11 @@ _MAP_FIXED: Final = 0x10
 
 
 class MappedWeights:
-    """The weights of one model on pages of its files; `close` before anything frees them."""
+    """The weights of one model on pages of its files.
+
+    `close` before anything frees them: an allocator writes into what it was given back, and these
+    pages cannot be written.
+    """
 
     def __init__(self, model: Any, files: Sequence[Path], advice: int = mmap.MADV_NORMAL) -> None:
         """`model` as it was built lazily; `advice` to the system, one of `mmap.MADV_*`.
@@ -49,11 +53,16 @@ class MappedWeights:
         self._rooms: list[mx.array] = []
         self._spans: list[tuple[int, int]] = []
         places = find_places(files)
-        mapped = [
-            (name, self._mapped(place_of(name, array, places)))
+        wanted = [
+            (name, place_of(name, array, places))
             for name, array in tree_flatten(model.parameters())
             if array.nbytes >= LEAST_BYTES
         ]
+        try:
+            mapped = [(name, self._mapped(place)) for name, place in wanted]
+        except BaseException:
+            self.close()
+            raise
         model.update(tree_unflatten(mapped))
 
     def __enter__(self) -> Self:
@@ -94,7 +103,7 @@ class MappedWeights:
         self._rooms.append(room)
         self._spans.append((start, size))
         if self._libc.madvise(start, size, self._advice):
-            raise OSError(ctypes.get_errno(), "madvise failed")
+            raise OSError(ctypes.get_errno(), f"madvise {self._advice} of {size} bytes failed")
         return array
 
     def _lay(self, start: int, size: int, access: int, flags: int, fd: int, offset: int) -> None:
