@@ -1,6 +1,5 @@
 """Weights as pages of their files: the same values, and which bytes of memory are the file's."""
 
-import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,7 +13,7 @@ from safetensors.mlx import save_file
 from hotseat.worker.streaming.places import Place, find_places
 
 WIDE, SMALL = (256, 300), (LEAST_BYTES // 4 - 1,)
-linux = pytest.mark.skipif(sys.platform != "linux", reason="pages are laid over buffers on Linux")
+linux = pytest.mark.needs_linux("pages of files are laid over buffers")
 
 
 class Model(nn.Module):
