@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from benchmarks.proof.groups import RefusedError
 
-DISKS = Path("/sys/class/bdi")
-"""Documentation/ABI/testing/sysfs-class-bdi."""
+DEVICES = Path("/sys/dev/block")
+"""Disks and their partitions, by number; of a partition the disk is the folder above."""
 
 
 class Readahead(Struct, frozen=True, kw_only=True):
@@ -30,6 +30,8 @@ class Readahead(Struct, frozen=True, kw_only=True):
         if not wanted_kb:
             yield
             return
+        if not self.found_kb:
+            raise RefusedError(f"{self.path} does not tell what is read ahead")
         try:
             self.path.write_text(str(wanted_kb))
         except OSError as error:
@@ -45,10 +47,12 @@ class Readahead(Struct, frozen=True, kw_only=True):
             self.path.write_text(str(self.found_kb))
 
 
-def readahead_of(place: Path, disks: Path = DISKS) -> Readahead:
+def readahead_of(place: Path, devices: Path = DEVICES) -> Readahead:
     """Of the disk that a folder is on."""
-    device = place.stat().st_dev
-    path = disks / f"{os.major(device)}:{os.minor(device)}" / "read_ahead_kb"
+    number = place.stat().st_dev
+    device = (devices / f"{os.major(number)}:{os.minor(number)}").resolve()
+    disk = device.parent if (device / "partition").exists() else device
+    path = disk / "queue" / "read_ahead_kb"
     return Readahead(path=path, found_kb=_read(path))
 
 

@@ -1,5 +1,6 @@
 """Weights as pages of their files: the same values, and which bytes of memory are the file's."""
 
+import os
 from pathlib import Path
 
 import mlx.core as mx
@@ -118,7 +119,21 @@ def test_readahead_stays_where_none_is_wanted(tmp_path):
 
 
 def test_readahead_of_a_disk_that_does_not_tell_is_refused(tmp_path):
-    readahead = readahead_of(tmp_path, disks=tmp_path / "disks")
+    readahead = readahead_of(tmp_path, devices=tmp_path / "devices")
     assert readahead.found_kb == 0
-    with pytest.raises(RefusedError, match="cannot be set"), readahead.at(128):
+    with pytest.raises(RefusedError, match="does not tell"), readahead.at(128):
         pass
+
+
+@pytest.mark.parametrize("is_partition", [False, True])
+def test_readahead_of_a_partition_is_its_disks(tmp_path, is_partition):
+    number = tmp_path.stat().st_dev
+    disk = tmp_path / "sda"
+    (disk / "queue").mkdir(parents=True)
+    (disk / "queue" / "read_ahead_kb").write_text("128\n")
+    device = disk / "sda1" if is_partition else disk
+    if is_partition:
+        device.mkdir()
+        (device / "partition").write_text("1\n")
+    (tmp_path / f"{os.major(number)}:{os.minor(number)}").symlink_to(device)
+    assert readahead_of(tmp_path, devices=tmp_path).found_kb == 128

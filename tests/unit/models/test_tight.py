@@ -13,12 +13,13 @@ from hotseat.protocol.errors import HotseatError
 from hotseat.protocol.limits import GIB, MIB
 from hotseat.protocol.memory_bounds import Bound
 from hotseat.protocol.model import TOKENIZER_BYTES_PER_BYTE, FileDigest
+from hotseat.protocol.residence import WeightParts
 from hotseat.supervisor.machine.figures import MachineMemory, within
 from hotseat.supervisor.models.own_memory import OwnMemory
 from hotseat.supervisor.models.planner import Planner
 from hotseat.supervisor.models.rules.plan import plan_model
 from hotseat.supervisor.models.rules.room import bytes_to_load, least_bytes, room_bytes
-from hotseat.supervisor.models.rules.sizes import least_contexts
+from hotseat.supervisor.models.rules.sizes import least_contexts, session_bytes
 from hotseat.supervisor.models.rules.tight import (
     DEFAULT_OVERHEAD_BYTES,
     LEAST_OVERHEAD_BYTES,
@@ -66,7 +67,7 @@ def test_model_runs_in_a_group_a_little_larger_than_its_weights(share):
     plan = plan_model(RECORD, machine, Settings(), standby_bytes=80 * MIB)
     assert plan.fits, plan.reason
     assert bytes_to_load(plan, machine) <= room_bytes(machine)
-    assert least_bytes(RECORD, plan) <= room_bytes(machine)
+    assert least_bytes(RECORD, plan, machine) <= room_bytes(machine)
 
 
 def test_smaller_assumption_is_told():
@@ -180,17 +181,59 @@ def test_session_below_the_usual_length_is_promised_only_in_a_group():
 class Desk:
     """A planner on one machine, with a worker whose footprint is known late."""
 
-    def __init__(self, machine, footprint=0):
+    def __init__(self, machine, footprint=0, record=RECORD):
         self.own = OwnMemory()
+        self.record = record
         self.planner = Planner(
-            SimpleNamespace(get=lambda _name: RECORD),
+            SimpleNamespace(get=lambda _name: record),
             SimpleNamespace(machine=lambda: machine, quick_footprint=lambda _pid: footprint),
             self.own,
             Settings(),
         )
 
     def check(self):
-        return self.planner.check(RECORD)
+        return self.planner.check(self.record)
+
+    @property
+    def is_let_in(self):
+        """Whether a swap to the model would begin."""
+        try:
+            return self.check() is self.record
+        except HotseatError:
+            return False
+
+
+@pytest.mark.parametrize("parts", [None, WeightParts(layers=(80 * MIB,) * 24, outside=128 * MIB)])
+@pytest.mark.parametrize("swap", [0, 200 * MIB, GIB])
+def test_larger_group_never_refuses_what_a_smaller_one_seats(parts, swap):
+    """Also where what is borrowed of the reserve makes the difference."""
+    layers = window_layers(20, 512) + full_layers(4)
+    model = replace(RECORD, layers=layers, kv_dtype="float32", parts=parts)
+    idle = min(swap, 100 * MIB)
+    limits = range(GIB // 2, 4 * GIB, 24 * MIB)
+    machines = [group(limit, used=200 * MIB, swap=swap, idle=idle) for limit in limits]
+    let_in = [Desk(machine, record=model).is_let_in for machine in machines]
+    assert any(let_in)
+    assert not all(let_in)
+    assert let_in == sorted(let_in)
+
+
+def test_model_that_nothing_can_be_read_of_is_seated_where_the_reserve_may_be_swapped():
+    """What is borrowed for its session is not asked for as free memory."""
+    model = replace(RECORD, layers=window_layers(20, 512) + full_layers(4), kv_dtype="float32")
+    desk = Desk(group(2664 * MIB, used=200 * MIB, swap=200 * MIB), 100 * MIB, model)
+    desk.own.standby_bytes, desk.own.standby_pid = 100 * MIB, 9
+    assert desk.is_let_in
+    assert desk.planner.plan(model).max_context_tokens >= 256
+
+
+def test_outside_of_a_group_a_session_is_asked_for_as_it_is_stored():
+    """A model that runs on a Mac with shorter prompts is not refused for the copies of longer."""
+    model = replace(RECORD, layers=window_layers(20, 512) + full_layers(4))
+    plan = plan_model(model, WHOLE, Settings())
+    fixed = plan.weights_bytes + plan.overhead_bytes + plan.prefill_peak_bytes
+    assert least_bytes(model, plan, WHOLE) == fixed + session_bytes(model, 2048)
+    assert session_bytes(model, 2048) < least_contexts(model)
 
 
 def test_standby_is_room_in_a_group_since_the_next_worker_is_made_of_it():
@@ -214,6 +257,16 @@ def test_worker_that_was_the_standby_is_room_until_it_has_done_something():
     assert bare.planner.machine() == WHOLE
 
 
+def test_worker_that_loads_is_measured_and_given_back_once():
+    """The tokenizer may have come since it was the standby; as the worker it is measured too."""
+    desk = Desk(group(4 * GIB, used=GIB), footprint=300 * MIB)
+    desk.own.taken_pid, desk.own.taken_bytes = 7, 100 * MIB
+    desk.planner.plan_to_load(RECORD, None)
+    assert desk.own.taken_bytes == 300 * MIB
+    desk.own.worker_bytes = 310 * MIB
+    assert desk.own.returned_bytes == 10 * MIB
+
+
 def with_tokenizer(name, mib):
     """A model whose tokenizer takes so much."""
     size = mib * MIB // TOKENIZER_BYTES_PER_BYTE
@@ -225,10 +278,11 @@ def with_tokenizer(name, mib):
     ("loaded", "held", "prepared", "beside"),
     [
         ("small", 320, ("large",), 120),  # theirs are exchanged by the swap
+        ("small", 340, ("large", "small"), 120),  # a prompt of the seated one was counted
         ("large", 320, ("large",), 320),  # there it is, as it will be
         ("small", 320, (), 340),
         ("small", 100, ("large",), 100),  # it is being loaded: a bare one is no smaller
-        (None, 320, ("large",), 320),
+        (None, 320, ("large",), 100),
         ("small", 0, ("large",), 0),
     ],
 )
@@ -236,9 +290,15 @@ def test_standby_beside_a_model_has_the_others_tokenizer(loaded, held, prepared,
     models = {"large": with_tokenizer("large", 220), "small": with_tokenizer("small", 20)}
     own = OwnMemory()
     own.loaded, own.standby_bytes, own.tokenizers_of = models.get(loaded), held * MIB, prepared
-    assert own.standby_beside(models["large"]) / MIB == pytest.approx(beside, abs=0.01)
+    own.worker_pid = 7 if loaded else None
+    found = own.standby_beside(models["large"], in_group=True)
+    assert found / MIB == pytest.approx(beside, abs=0.01)
+    assert own.standby_beside(models["large"], in_group=False) == held * MIB
     own.standby_bytes, own.taken_bytes = 0, held * MIB
-    assert own.standby_beside(models["large"]) / MIB == pytest.approx(beside, abs=0.01)
+    taken = own.standby_beside(models["large"], in_group=True)
+    is_same = loaded == "large"  # seated again: its worker was the standby that has it
+    assert taken / MIB == pytest.approx(100 if is_same else beside, abs=0.01)
+    assert own.standby_beside(models["large"], in_group=False) == 0, "the next one is not there"
 
 
 @given(

@@ -18,7 +18,9 @@ class OwnMemory:
         self.standby_bytes = 0
         """Footprint of the standby."""
         self.taken_bytes = 0
-        """Of the last one when it became a worker, until it does something with its model."""
+        """Of the last one, which became a worker; 0 once that did something with its model."""
+        self.taken_pid: int | None = None
+        """Of that worker; None with `taken_bytes` 0."""
         self.tokenizers_of: Collection[str] = ()
         """Models whose tokenizers the standby has; those of the last one until the next starts."""
         self.standby_pid: int | None = None
@@ -35,17 +37,23 @@ class OwnMemory:
     @property
     def returned_bytes(self) -> int:
         """What the seated worker would give back."""
-        return self.worker_bytes or 0
+        return max((self.worker_bytes or 0) - self.taken_bytes, 0)
 
-    def standby_beside(self, record: ModelRecord) -> int:
-        """What the standby takes while this model is seated; 0 if there never was one.
+    def standby_beside(self, record: ModelRecord, *, in_group: bool) -> int:
+        """What the standby takes while this model is seated; 0 where none was measured.
 
-        The next one is like the present one, but has the tokenizer of the model that leaves the
-        seat and not that of the one that takes it.
+        In a control group, where little decides, as it will be: like the present one, but with
+        the tokenizer of the model that leaves the seat and not that of the one that takes it.
         """
+        if not in_group:
+            return max(self.standby_bytes - self.ready_bytes, 0)
         held = max((self.standby_bytes or self.taken_bytes) - self.ready_bytes, 0)
-        if not held or self.loaded is None or self.loaded.name == record.name:
+        leaving = None if self.loaded is None else self.loaded.name
+        is_seated = leaving == record.name and self.worker_pid is not None and not self.taken_bytes
+        if not held or is_seated:
             return held
         if record.name in self.tokenizers_of:
             held = max(held - record.tokenizer_bytes, min(held, DEFAULT_STANDBY_BYTES))
+        if self.loaded is None or leaving == record.name or leaving in self.tokenizers_of:
+            return held
         return held + self.loaded.tokenizer_bytes

@@ -138,7 +138,7 @@ class Planner:
             machine,
             self.settings,
             own_footprint_bytes=returned_bytes,
-            standby_bytes=self.own.standby_beside(record),
+            standby_bytes=self.own.standby_beside(record, in_group=machine.in_group),
             overhead_bytes=measured,
             overhead_measured=measured is not None,
             working_set_bytes=working_set_bytes
@@ -153,6 +153,8 @@ class Planner:
 
         What is idle in a control group may be in use by now: the model is read in part then.
         """
+        if (pid := self.own.taken_pid) is not None:  # its tokenizer may have come since
+            self.own.taken_bytes = self.probe.quick_footprint(pid) or self.own.taken_bytes
         plan = self.plan(record, returned_bytes=0, working_set_bytes=working_set_bytes)
         machine = self.machine()
         has_room = room_bytes(machine) >= plan.weights_bytes + margin_bytes(

@@ -56,8 +56,6 @@ class Seatable:
         self.process = process
         self.prepared: dict[str, int] = {}
         self.blank_bytes = 0
-        self.taken_bytes = 0
-        """What it held when it was taken; 0 once it has acted."""
         self.started_at = time.monotonic()
         self.has_acted = False
         """True when it said anything about a model since it was taken."""
@@ -175,7 +173,7 @@ class Standby:
             self._note_held()
             return None
         taken.reseat(epoch)
-        taken.taken_bytes = self._own.standby_bytes
+        self._own.taken_bytes = self._own.standby_bytes
         self._taken = taken
         self._note_held()
         return taken
@@ -216,7 +214,10 @@ class Standby:
         """Touched ahead for weights: by the standby, and by the last one until they are loaded."""
         own, both = self._own, [one for one in (self._ready, self._taken) if one is not None]
         own.ready_bytes = sum(one.blank_bytes for one in both)
-        own.taken_bytes = 0 if self._taken is None else self._taken.taken_bytes
+        if self._taken is None or self._taken.has_acted:
+            own.taken_pid, own.taken_bytes = None, 0
+        else:
+            own.taken_pid = self._taken.process.pid
         own.standby_pid = self.pid
         if both:
             own.tokenizers_of = both[0].prepared.keys()
@@ -327,9 +328,11 @@ class Standby:
                 pass
             case KernelsWarmed():
                 _tell_kernels(message)
-            case _:
-                taken.has_acted, taken.taken_bytes = True, 0
+            case _ if not taken.has_acted:
+                taken.has_acted = True
                 self._note_held()
+            case _:
+                pass
 
     def is_untried(self, pid: int | None) -> bool:
         """True for a worker that was the standby and said nothing about a model since."""

@@ -256,7 +256,7 @@ def _shared(
         overhead=overhead,
         standby=standby,
         reserve=reserve,
-        session=least_contexts(record),
+        session=least_contexts(record) if machine.in_group else 0,
         block=_least_bytes(record, machine),
         ahead=ahead,
         tokenizer=record.tokenizer_bytes,

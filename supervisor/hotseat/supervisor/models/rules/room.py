@@ -19,7 +19,8 @@ from hotseat.supervisor.machine.figures import (
     MachineMemory,
     idle_bytes,
 )
-from hotseat.supervisor.models.rules.sizes import least_contexts
+from hotseat.supervisor.models.rules.residence import why_not
+from hotseat.supervisor.models.rules.sizes import LEAST_TOKENS, least_contexts, session_bytes
 
 MARGIN_BYTES: Final = GIB
 """On macOS, over weights and overhead: what the system needs to go on while a model loads."""
@@ -58,18 +59,25 @@ def bytes_to_load(plan: PlanView, machine: MachineMemory) -> int:
     return plan.weights_bytes + plan.overhead_bytes + margin
 
 
-def least_bytes(record: ModelRecord, plan: PlanView) -> int:
+def least_bytes(record: ModelRecord, plan: PlanView, machine: MachineMemory) -> int:
     """What the planned model needs to answer in one session of the least length that counts."""
     fixed = plan.weights_bytes + plan.overhead_bytes + plan.standby_bytes
-    contexts = least_contexts(record)
-    if plan.fits:  # less may have been promised
+    if machine.in_group:
+        contexts = least_contexts(record)
+    else:
+        contexts = session_bytes(record, min(LEAST_TOKENS, record.context_tokens))
+    if plan.notice:  # less was promised
         contexts = min(contexts, plan.kv_budget_bytes)
-    return fixed + plan.prefill_peak_bytes + contexts
+    least = fixed + plan.prefill_peak_bytes + contexts
+    if machine.in_group and why_not(record.parts, record.adapter):
+        # Nothing of it can be read instead. What is borrowed of the reserve is swapped for it.
+        return min(least, machine.total_bytes - plan.reserve_bytes)
+    return least
 
 
 def bytes_to_seat(record: ModelRecord, plan: PlanView, machine: MachineMemory) -> int:
     """What has to be there so that the planned model is loaded and answers."""
-    return max(bytes_to_load(plan, machine), least_bytes(record, plan))
+    return max(bytes_to_load(plan, machine), least_bytes(record, plan, machine))
 
 
 def is_roomy(record: ModelRecord, plan: PlanView, at_most: PlanView) -> bool:

@@ -22,9 +22,10 @@ def session_bytes(record: ModelRecord, tokens: int) -> int:
 
 
 def least_contexts(record: ModelRecord, tokens: int = LEAST_TOKENS) -> int:
-    """The least KV with which a worker takes a prompt of this length, or of the whole context.
+    """The least KV with which a worker takes a context of this length, or as long as any may be.
 
-    A session of it has room then, and so have the copies of what is not read from the disk.
+    A session of it has room then, and so have the copies of what is not read from the disk. What
+    is, has to be allowed to reach the disk, as contexts are unless somebody says otherwise.
     """
     tokens = min(tokens, record.context_tokens)
     alone = alone_bytes(record, tokens)
