@@ -170,8 +170,6 @@ def _run(ground: Ground, subject: Subject, number: int, arm: str) -> Outcome:
             words = f"ended with {ended.returncode}: {ended.stderr.strip()[-300:]}".strip(": ")
     except subprocess.TimeoutExpired:
         words = f"not done after {LONGEST_S:.0f} s"
-    except RefusedError as error:
-        words = str(error)
     group.empty()
     group.limit(None, 0)
     return Outcome(family=subject.family, arm=arm, number=number, words=words, steps=steps)

@@ -36,8 +36,8 @@ class MappedWeights:
     pages cannot be written.
     """
 
-    def __init__(self, model: Any, files: Sequence[Path], advice: int = mmap.MADV_NORMAL) -> None:
-        """`model` as it was built lazily; `advice` to the system, one of `mmap.MADV_*`.
+    def __init__(self, model: Any, files: Sequence[Path]) -> None:
+        """`model` as it was built lazily. The system is left without advice: any made it slower.
 
         Raises OSError, and ValueError for weights that are not in the files as they are computed
         with.
@@ -48,8 +48,6 @@ class MappedWeights:
             *(ctypes.c_void_p, ctypes.c_size_t),
             *(ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long),
         ]
-        self._libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        self._advice = advice
         self._rooms: list[mx.array] = []
         self._spans: list[tuple[int, int]] = []
         places = find_places(files)
@@ -102,8 +100,6 @@ class MappedWeights:
             self._lay(start, size, mmap.PROT_READ, flags, file.fileno(), offset)
         self._rooms.append(room)
         self._spans.append((start, size))
-        if self._libc.madvise(start, size, self._advice):
-            raise OSError(ctypes.get_errno(), f"madvise {self._advice} of {size} bytes failed")
         return array
 
     def _lay(self, start: int, size: int, access: int, flags: int, fd: int, offset: int) -> None:

@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import pytest
+from benchmarks.proof import keeper
 from benchmarks.proof.groups import RefusedError
 from benchmarks.proof.mapped_weights import LEAST_BYTES, MappedWeights, place_of, span_of
 from benchmarks.proof.readahead import Readahead, readahead_of
@@ -137,3 +139,17 @@ def test_readahead_of_a_partition_is_its_disks(tmp_path, is_partition):
         (device / "partition").write_text("1\n")
     (tmp_path / f"{os.major(number)}:{os.minor(number)}").symlink_to(device)
     assert readahead_of(tmp_path, devices=tmp_path).found_kb == 128
+
+
+def test_keeper_puts_the_readahead_back_whatever_cannot_be_undone(tmp_path, monkeypatch):
+    def fail():
+        raise OSError(16, "busy")
+
+    monkeypatch.setattr(keeper, "Group", lambda *_: SimpleNamespace(remove=fail))
+    monkeypatch.setattr(keeper, "swap_off", lambda _: None)
+    path, homes = tmp_path / "read_ahead_kb", tmp_path / "homes"
+    path.write_text("512")
+    homes.mkdir()
+    ahead = Readahead(path=path, found_kb=8192)
+    assert keeper.undo(None, "name", homes, tmp_path / "swap", ahead) == 1
+    assert (path.read_text(), homes.exists()) == ("8192", False)

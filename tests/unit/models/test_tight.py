@@ -236,24 +236,14 @@ def test_outside_of_a_group_a_session_is_asked_for_as_it_is_stored():
     assert session_bytes(model, 2048) < least_contexts(model)
 
 
-def test_standby_is_room_in_a_group_since_the_next_worker_is_made_of_it():
+@pytest.mark.parametrize("held", ["standby_bytes", "taken_bytes"])
+def test_standby_is_room_in_a_group_since_the_next_worker_is_made_of_it(held):
+    """Also when it is that worker: the gate counted with it, so whoever loads the model does."""
     machine = group(3 * GIB, used=GIB)
-    desk = Desk(machine)
-    desk.own.standby_bytes = 100 * MIB
+    desk, bare = Desk(machine), Desk(WHOLE)
+    for one in (desk, bare):
+        setattr(one.own, held, 100 * MIB)
     assert desk.planner.machine().available_bytes == machine.available_bytes + 100 * MIB
-    bare = Desk(WHOLE)
-    bare.own.standby_bytes = 100 * MIB
-    assert bare.planner.machine() == WHOLE
-
-
-def test_worker_that_was_the_standby_is_room_until_it_has_done_something():
-    """The gate counted with it, so whoever loads the model a moment later does too."""
-    machine = group(3 * GIB, used=GIB)
-    desk = Desk(machine)
-    desk.own.taken_bytes = 100 * MIB
-    assert desk.planner.machine().available_bytes == machine.available_bytes + 100 * MIB
-    bare = Desk(WHOLE)
-    bare.own.taken_bytes = 100 * MIB
     assert bare.planner.machine() == WHOLE
 
 
